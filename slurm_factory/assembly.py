@@ -1,0 +1,189 @@
+"""From an installed tree to the staged files of a package: relocate, audit, pack, describe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory import __version__
+from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE, INSTANCE_PREFIX
+from slurm_factory.modules import write_modules
+from slurm_factory.package.contents import LICENCES, collect_licences, write_identity
+from slurm_factory.package.distributions import distributions_with
+from slurm_factory.package.manifest import write_manifest
+from slurm_factory.package.publish import describe, write_checksums
+from slurm_factory.package.records import (
+    BundledLibrary,
+    File,
+    HostRequirement,
+    Limit,
+    Manifest,
+    PackageIdentity,
+    Source,
+    Step,
+)
+from slurm_factory.package.sbom import write_sbom
+from slurm_factory.package.tarball import Artifact, pack
+from slurm_factory.recipes.libraries import InstanceLibraries
+from slurm_factory.relocate import AuditReport, Relocation, audit, load_policy, relocate
+from slurm_factory.relocate.elf import scan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from slurm_factory.plan import BuildPlan
+    from slurm_factory.recipes import Workshop
+
+
+def assemble(workshop: Workshop, tree: Path, base_record: Mapping[str, Any]) -> Path:
+    """Make a package of a tree, in the work directory.
+
+    Args:
+        workshop: Of this build.
+        tree: Installed and stripped (host); changed in place.
+        base_record: What the base contained.
+
+    Returns:
+        The staged manifest (host); the files it lists lie beside it.
+
+    Raises:
+        VerificationError: A library is missing, or the audit found problems.
+        OutputError: Something could not be written.
+    """
+    identity = identity_of(workshop.plan)
+    reporter = workshop.reporter
+    libraries = InstanceLibraries(workshop)
+    staging = workshop.work / "artifacts"
+    staging.mkdir()
+    with reporter.step("Relocate"):
+        relocation = relocate(tree, libraries, load_policy())
+        _add_licences(tree, relocation)
+        write_identity(tree, identity)
+    with reporter.step("Audit"):
+        report = audit(tree, load_policy(), _build_paths(workshop))
+        report.require_clean()
+    with reporter.step("Pack"):
+        bundled = _bundled(tree, relocation, report, libraries)
+        files = _pack(identity, workshop, tree, staging, bundled)
+    return write_manifest(
+        _manifest(identity, workshop, base_record, report, bundled, files), staging
+    )
+
+
+def identity_of(plan: BuildPlan) -> PackageIdentity:
+    """What the package says it is."""
+    return PackageIdentity(
+        stem=plan.stem,
+        version=plan.version,
+        release=plan.release.release,
+        spack_version=plan.release.spack_version,
+        build_type=plan.build_type,
+        base=plan.base.name,
+        deps=plan.deps,
+        arch=plan.architecture,
+        epoch=plan.release.epoch,
+    )
+
+
+def _build_paths(workshop: Workshop) -> tuple[str, ...]:
+    places = {INSTANCE_CACHE, INSTANCE_BUILD, INSTANCE_PREFIX, workshop.instance.build_dir}
+    return tuple(sorted({*map(str, places), str(workshop.settings.cache_dir)}))
+
+
+def _add_licences(tree: Path, relocation: Relocation) -> None:
+    """One text for each package that something was carried along from."""
+    carried = [item.library for item in relocation.bundled]
+    placed = [item.directory for item in relocation.directories]
+    texts = {item.package: item.licences[0] for item in (*carried, *placed) if item.licences}
+    collect_licences(tree, (), texts)
+
+
+def _bundled(
+    tree: Path, relocation: Relocation, report: AuditReport, libraries: InstanceLibraries
+) -> tuple[BundledLibrary, ...]:
+    """Every library in the package that is not Slurm's own, with the package it is from."""
+    origin = {item.path: item.library.package for item in relocation.bundled}
+    by_name = {item.path.name: str(item.path) for item in report.bundled}
+    facts = scan(tree)
+    found = []
+    for item in report.bundled:
+        name = origin.get(item.path) or _package_of_directory(item.path, relocation)
+        package = libraries.packages[name]
+        content = (tree / item.path).read_bytes()
+        found.append(
+            BundledLibrary(
+                file=str(item.path),
+                soname=item.soname,
+                sha256=hashlib.sha256(content).hexdigest(),
+                package=package.name,
+                package_version=package.version,
+                package_arch=package.architecture,
+                source_package=package.source,
+                needs=tuple(by_name[n] for n in facts[item.path].needed if n in by_name),
+            )
+        )
+    return tuple(found)
+
+
+def _package_of_directory(path: PurePosixPath, relocation: Relocation) -> str:
+    placed = (p for p in relocation.directories if path.is_relative_to(p.target))
+    return next(placed).directory.package
+
+
+def _pack(
+    identity: PackageIdentity,
+    workshop: Workshop,
+    tree: Path,
+    staging: Path,
+    bundled: tuple[BundledLibrary, ...],
+) -> tuple[Artifact, ...]:
+    modules = workshop.work / "modules"
+    write_modules(identity, modules)
+    licence = (tree / LICENCES / "slurm" / "LICENSE.OpenSSL").read_text(errors="replace")
+    software = pack(
+        tree, staging / identity.software_tarball, top="software", mtime=identity.epoch
+    )
+    module = pack(modules, staging / identity.module_tarball, top="", mtime=identity.epoch)
+    sbom = describe(write_sbom(identity, _source(workshop), licence, bundled, staging))
+    packed = (software, module, sbom)
+    return (*packed, write_checksums(packed, staging / identity.checksums))
+
+
+def _source(workshop: Workshop) -> Source:
+    release = workshop.plan.release
+    return Source(url=release.url, sha256=release.sha256, tag=release.tag)
+
+
+def _manifest(
+    identity: PackageIdentity,
+    workshop: Workshop,
+    base_record: Mapping[str, Any],
+    report: AuditReport,
+    bundled: tuple[BundledLibrary, ...],
+    files: tuple[Artifact, ...],
+) -> Manifest:
+    plan, glibc = workshop.plan, report.glibc or "2.0"
+    record = json.dumps(dict(base_record), sort_keys=True).encode()
+    return Manifest(
+        identity=identity,
+        build_key=plan.build_key(base_record),
+        created=datetime.now(UTC),
+        slurm_factory=__version__,
+        source=_source(workshop),
+        base_record=hashlib.sha256(record).hexdigest(),
+        features=tuple(feature.name for feature in plan.selection.chosen),
+        configure=plan.configure_arguments,
+        steps=tuple(Step(name=s.name, seconds=s.seconds) for s in workshop.reporter.steps),
+        libraries=bundled,
+        host_requirements=tuple(
+            HostRequirement(soname=o.soname, reason=o.reason) for o in report.outside
+        ),
+        glibc=glibc,
+        distributions=distributions_with(glibc),
+        limits=tuple(Limit(limit=limit.id, consequence=limit.text) for limit in report.limits),
+        files=tuple(File(name=f.path.name, size=f.size, sha256=f.sha256) for f in files),
+    )

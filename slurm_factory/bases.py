@@ -1,0 +1,112 @@
+"""What packages are built on: distributions and their releases."""
+
+from __future__ import annotations
+
+import difflib
+import platform
+from enum import StrEnum
+from functools import cache
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.resources import load_toml
+
+DEFAULT_BASE = "ubuntu@24.04"
+SAME = "same"
+
+
+class PackageManager(StrEnum):
+    """How packages of a distribution are installed and asked about."""
+
+    APT = "apt"
+
+
+class Image(BaseModel):
+    """An image on one of LXD's own remotes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    remote: str
+    alias: str
+
+
+class SecurityArchive(BaseModel):
+    """Where security updates come from, if not from the archive itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mirror: str
+    suites: tuple[str, ...]
+
+
+class Archive(BaseModel):
+    """Where the distribution's packages come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mirror: str
+    components: tuple[str, ...]
+    suites: tuple[str, ...]
+    keyring: str
+    security: SecurityArchive | None = None
+
+
+class Base(BaseModel):
+    """One release of a distribution."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    distribution: Literal["debian", "ubuntu"]
+    version: str
+    codename: str
+    glibc: str
+    package_manager: PackageManager
+    image: Image
+    archive: Archive
+
+    @property
+    def slug(self) -> str:
+        """The name as it stands in file and instance names, such as debian-12."""
+        return self.name.replace("@", "-")
+
+
+@cache
+def bases() -> tuple[Base, ...]:
+    """All bases."""
+    return tuple(Base.model_validate(entry) for entry in load_toml("bases.toml")["base"])
+
+
+def host_release() -> tuple[str, str]:
+    """(ID, VERSION_ID) of this machine's distribution; see os-release(5)."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        return ("unknown", "unknown")
+    return release.get("ID", "unknown"), release.get("VERSION_ID", "unknown")
+
+
+def find_base(name: str, host: tuple[str, str]) -> Base:
+    """The base called `name`; `same` means the release that this machine runs.
+
+    Args:
+        name: `ubuntu@24.04`, …, or `same`.
+        host: What `host_release` tells.
+
+    Raises:
+        ConfigurationError: There is no such base.
+    """
+    wanted = "@".join(host) if name == SAME else name
+    names = [base.name for base in bases()]
+    if wanted in names:
+        return bases()[names.index(wanted)]
+    near = difflib.get_close_matches(wanted, names, n=1)
+    raise ConfigurationError(
+        f"There is no base {wanted!r}."
+        if name != SAME
+        else f"This machine runs {wanted}, which is not a base: --base same cannot be used.",
+        details=f"Did you mean {near[0]}?" if near else f"Bases are {', '.join(names)}, same.",
+        resolution=f"Choose one of them, such as --base {near[0] if near else names[0]}.",
+    )

@@ -1,0 +1,150 @@
+"""From a plan to a published artifact: the steps of a build, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory.assembly import assemble
+from slurm_factory.exceptions import OutputError
+from slurm_factory.instances.base import load_record
+from slurm_factory.instances.launch import Launch, lxd_instance, this_machine
+from slurm_factory.machine import choose_jobs, machine_record, require_build_packages
+from slurm_factory.package.manifest import load_manifest
+from slurm_factory.package.publish import problem_with, publish
+from slurm_factory.package.records import Manifest
+from slurm_factory.recipes import Workshop, system
+from slurm_factory.sources import fetch
+from slurm_factory.upstream import sources_for
+from slurm_factory.workspace import Workspace, new_build_id, open_workspace, prepare_cache
+
+if TYPE_CHECKING:
+    from slurm_factory.config import Settings
+    from slurm_factory.instances import Instance
+    from slurm_factory.output import Reporter
+    from slurm_factory.plan import BuildPlan
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a build left behind.
+
+    Attributes:
+        manifest_path: Of the artifact (host); the files it lists lie beside it.
+        manifest: Its content.
+        up_to_date: True if nothing had to be built.
+        log: The build log (host), if something was built.
+    """
+
+    manifest_path: Path
+    manifest: Manifest
+    up_to_date: bool
+    log: Path | None = None
+
+
+def build(
+    plan: BuildPlan, settings: Settings, reporter: Reporter, *, force: bool, keep_instance: bool
+) -> Outcome:
+    """Build a package, unless a finished one has the same build key.
+
+    Args:
+        plan: What to build.
+        settings: Of this site.
+        reporter: Shows and logs what happens.
+        force: Build even if a finished package is up to date.
+        keep_instance: Keep the build instance whatever happens.
+
+    Raises:
+        SlurmFactoryError: The subclass tells what failed.
+    """
+    prepare_cache(settings)
+    if not force and (finished := find_up_to_date(plan, settings)):
+        return finished
+    build_id = new_build_id(plan.version)
+    with _disk_errors(settings), open_workspace(build_id, settings) as workspace:
+        reporter.open_log(workspace.log.parent)
+        sources = _prepare(plan, settings, reporter)
+        with _instance(plan, settings, reporter, workspace, keep=keep_instance) as instance:
+            workshop = Workshop(
+                plan=plan,
+                settings=settings,
+                instance=instance,
+                reporter=reporter,
+                work=workspace.work,
+                sources=sources,
+                jobs=choose_jobs(plan.jobs, settings),
+            )
+            tree = system.build(workshop)
+            manifest = assemble(workshop, tree, _base_record(plan, settings))
+        with reporter.step("Publish"):
+            published = publish(manifest, settings.builds_dir / plan.version)
+    return Outcome(published, load_manifest(published), up_to_date=False, log=workspace.log)
+
+
+def find_up_to_date(plan: BuildPlan, settings: Settings) -> Outcome | None:
+    """The finished artifact that this plan would make again, if there is one."""
+    record = _base_record(plan, settings)
+    path = settings.builds_dir / plan.version / f"{plan.stem}-manifest.json"
+    if not record or not path.exists():
+        return None
+    try:
+        manifest = load_manifest(path)
+    except OutputError:
+        return None
+    if manifest.build_key != plan.build_key(record) or problem_with(manifest, path.parent):
+        return None
+    return Outcome(path, manifest, up_to_date=True)
+
+
+def _base_record(plan: BuildPlan, settings: Settings) -> Mapping[str, Any]:
+    if plan.destructive:
+        return machine_record(plan.base)
+    return load_record(plan.base, settings.images_dir) or {}
+
+
+def _prepare(plan: BuildPlan, settings: Settings, reporter: Reporter) -> dict[str, Path]:
+    """Fetch every source into the cache."""
+    with reporter.step("Fetch sources"):
+        return {
+            name: fetch(
+                source,
+                settings.source_cache_dir,
+                mirrors=settings.source_mirrors,
+                timeout=settings.download_timeout,
+                warn=reporter.warning,
+            )
+            for name, source in sources_for(plan, settings).items()
+        }
+
+
+@contextmanager
+def _instance(
+    plan: BuildPlan, settings: Settings, reporter: Reporter, workspace: Workspace, *, keep: bool
+) -> Iterator[Instance]:
+    with ExitStack() as stack:
+        with reporter.step("Launch"):
+            if plan.destructive:
+                require_build_packages(plan.base)
+                place = this_machine(settings, workspace.work)
+            else:
+                name = f"build-{workspace.build_id}"
+                launch = Launch(plan.base, plan.architecture, name, workspace.lock, keep=keep)
+                place = lxd_instance(launch, settings, reporter.line)
+            instance = stack.enter_context(place)
+        yield instance
+
+
+@contextmanager
+def _disk_errors(settings: Settings) -> Iterator[None]:
+    """What the operating system says about files is about the cache directory here."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or settings.cache_dir} could not be written.",
+            details=f"{error.strerror or error}.",
+            resolution="Free space or correct the permissions, then run the command again.",
+        ) from error

@@ -1,0 +1,185 @@
+"""Settings: `SLURM_FACTORY_…` in the environment, over a TOML file, over defaults."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import platformdirs
+from pydantic import AliasChoices, Field, StringConstraints, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from slurm_factory.constants import APPLICATION
+from slurm_factory.exceptions import ConfigurationError
+
+ENVIRONMENT_PREFIX = "SLURM_FACTORY_"
+SIZE_PATTERN = r"^[1-9][0-9]*(\.[0-9]+)?(kB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
+"""LXD's notation for sizes (doc/reference/instance_units.md)."""
+
+Size = Annotated[str, StringConstraints(pattern=SIZE_PATTERN)]
+ProjectName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{0,62}$")]
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^(https?|file)://[^\s'\"`$;|&<>\\]+$")]
+
+
+def settings_file() -> Path:
+    """Path (host) of the settings file at the platform's config path; it need not exist."""
+    return platformdirs.user_config_path(APPLICATION) / "config.toml"
+
+
+class Settings(BaseSettings):
+    """Everything that belongs to this machine or site rather than to one build."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    project_name: ProjectName = Field(
+        default="slurm-factory",
+        validation_alias=AliasChoices(
+            "project_name", f"{ENVIRONMENT_PREFIX}PROJECT_NAME", "IF_PROJECT_NAME"
+        ),
+        description="LXD project that holds all instances and images.",
+    )
+    cache_dir: Path = Field(
+        default=Path("~/.slurm-factory"),
+        description="Directory of caches, logs and finished builds.",
+    )
+    cpu_limit: int | None = Field(
+        default=None, ge=1, description="CPUs an instance may use; unset: all."
+    )
+    memory_limit: Size | None = Field(
+        default=None, description="Memory an instance may use, such as 8GiB; unset: all."
+    )
+    process_limit: int = Field(
+        default=10_000, ge=100, description="Processes an instance may have at once."
+    )
+    ccache_size: Size = Field(default="5GB", description="Size limit of the compiler cache.")
+    source_mirrors: tuple[HttpUrl, ...] = Field(
+        default=(),
+        description=(
+            "URLs tried before the upstream ones, each a directory that holds source archives by"
+            " their file name."
+        ),
+    )
+    debian_mirror: HttpUrl | None = Field(
+        default=None, description="Debian mirror; unset: this machine's own, else deb.debian.org."
+    )
+    ubuntu_mirror: HttpUrl | None = Field(
+        default=None,
+        description="Ubuntu mirror; unset: this machine's own, else archive.ubuntu.com.",
+    )
+    image_server: bool = Field(
+        default=True,
+        description="Ask LXD's image servers first; false: always make images with mmdebstrap.",
+    )
+    ca_certificates: Path = Field(
+        default=Path("/usr/local/share/ca-certificates"),
+        description="Directory of further CA certificates (*.crt) that instances shall trust.",
+    )
+    download_timeout: float = Field(
+        default=30.0, gt=0, description="Seconds without a byte after which a download is retried."
+    )
+
+    @field_validator("cache_dir", "ca_certificates")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line beats environment beats file."""
+        del dotenv_settings, file_secret_settings
+        file = TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
+        return init_settings, env_settings, file
+
+    @property
+    def builds_dir(self) -> Path:
+        """Finished artifacts (host)."""
+        return self.cache_dir / "builds"
+
+    @property
+    def source_cache_dir(self) -> Path:
+        """Source archives by checksum, in the layout of a Spack mirror (host)."""
+        return self.cache_dir / "spack-sourcecache"
+
+    @property
+    def buildcache_dir(self) -> Path:
+        """Spack's binary packages (host)."""
+        return self.cache_dir / "spack-buildcache"
+
+    @property
+    def ccache_dir(self) -> Path:
+        """Compiler cache (host)."""
+        return self.cache_dir / "ccache"
+
+    @property
+    def images_dir(self) -> Path:
+        """Base images made here and the records of what each base contains (host)."""
+        return self.cache_dir / "images"
+
+    @property
+    def logs_dir(self) -> Path:
+        """One directory per build (host)."""
+        return self.cache_dir / "logs"
+
+    @property
+    def work_dir(self) -> Path:
+        """What builds in progress stage; on the file system of `builds_dir`, so that a rename
+        publishes (host)."""
+        return self.cache_dir / "work"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the command line (`overrides`; None means not given), environment and file.
+
+    Raises:
+        ConfigurationError: A value or a key is wrong, or the file is not TOML.
+    """
+    given = {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise _explain(error) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"The settings file {settings_file()} is not valid TOML.",
+            details=str(error),
+            resolution="Correct that line, or move the file away.",
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"The settings file {settings_file()} cannot be read.",
+            details=str(error),
+            resolution="Correct its permissions, or move the file away.",
+        ) from error
+
+
+def _explain(error: ValidationError) -> ConfigurationError:
+    first = error.errors()[0]
+    key = str(first["loc"][0])
+    if first["type"] != "extra_forbidden":
+        return ConfigurationError(
+            f"The setting {key} is not valid: {first.get('input')!r}.",
+            details=first["msg"],
+            resolution=f"Correct {ENVIRONMENT_PREFIX}{key.upper()} or {settings_file()}.",
+        )
+    near = difflib.get_close_matches(key, Settings.model_fields, n=1)
+    return ConfigurationError(
+        f"There is no setting {key} (in {settings_file()}).",
+        details=f"Did you mean {near[0]}?" if near else "It is not the name of any setting.",
+        resolution="Settings are listed in docs/options.md.",
+    )

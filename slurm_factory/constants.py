@@ -1,0 +1,33 @@
+"""Enums and fixed names; no functions."""
+
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Final
+
+APPLICATION: Final = "slurm-factory"
+JSON_VERSION: Final = 1
+"""Version of every document written by `--json` and of the manifest."""
+
+SYSCONFDIR: Final = PurePosixPath("/etc/slurm")
+
+# Paths inside an instance.
+INSTANCE_CACHE: Final = PurePosixPath("/opt/slurm-factory-cache")
+INSTANCE_PATCHES: Final = PurePosixPath("/srv/global-patches")
+INSTANCE_PREFIX: Final = PurePosixPath("/opt/slurm/software")
+INSTANCE_BUILD: Final = PurePosixPath("/srv/build")
+INSTANCE_OUTPUT: Final = PurePosixPath("/srv/build-output")
+
+
+class BuildType(StrEnum):
+    """How much a package contains."""
+
+    MINIMAL = "minimal"
+    STANDARD = "standard"
+    GPU = "gpu"
+
+
+class Deps(StrEnum):
+    """The recipe: where the libraries that Slurm needs come from."""
+
+    SPACK = "spack"
+    SYSTEM = "system"

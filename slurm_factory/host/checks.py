@@ -1,0 +1,334 @@
+"""What may stop a build on a machine, judged from its facts, each with the command that mends it.
+
+Pure: no check looks at the machine.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from slurm_factory.host.facts import LXD_GROUP, Daemon, Firewall, HostFacts, Privilege
+from slurm_factory.host.plan import (
+    COPY_ON_WRITE_DRIVERS,
+    INOTIFY_INSTANCES,
+    Command,
+    firewall_commands,
+    restart_commands,
+    subid_step,
+)
+
+GIB = 2**30
+SETUP = "slurm-factory setup"
+
+CACHE_NEEDS_GIB = 2
+CACHE_LIKES_GIB = 10
+POOL_NEEDS_GIB = 3
+POOL_LIKES_GIB = 10
+MEMORY_LIKES_GIB = 2
+"""A build by the system recipe fits the first figure of each, one by Spack the second; the memory
+is what one or two compilers of Slurm's largest files take."""
+
+
+class Status(StrEnum):
+    """Verdict of one check."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that doctor looked at.
+
+    Attributes:
+        name: Stable; it is in the `--json` document.
+        status: Failed stops builds, a warning makes them slow or fragile.
+        message: The state, one line.
+        fix_command: What mends it, as one shell line; None where nothing is to mend.
+    """
+
+    name: str
+    status: Status
+    message: str
+    fix_command: str | None = None
+
+
+@dataclass(frozen=True)
+class Space:
+    """A place on a disk: what it is called, and its free bytes; None if unknown."""
+
+    name: str
+    free: int | None
+
+
+def host_checks(facts: HostFacts) -> tuple[Check, ...]:
+    """Everything that the machine's facts tell, without an instance."""
+    return tuple(check(facts) for check in HOST_CHECKS)
+
+
+def lxd_check(facts: HostFacts) -> Check:
+    """LXD is installed."""
+    name = "lxd-installed"
+    if facts.flavour is not None:
+        version = f" {facts.lxd.version}" if facts.lxd else ""
+        return Check(name, Status.OK, f"LXD{version} ({facts.flavour})")
+    message = "Incus is installed, LXD is not" if facts.incus else "LXD is not installed"
+    return Check(name, Status.FAILED, message, SETUP)
+
+
+def daemon_check(facts: HostFacts) -> Check:
+    """The daemon answers."""
+    name = "lxd-running"
+    match facts.daemon:
+        case Daemon.ANSWERING | Daemon.DENIED:
+            return Check(name, Status.OK, "the daemon runs")
+        case Daemon.STOPPED:
+            return Check(name, Status.FAILED, "the daemon does not run", SETUP)
+        case Daemon.SILENT:
+            fix = as_root(facts, *restart_commands(facts))
+            return Check(name, Status.FAILED, "the daemon runs and does not answer", fix)
+
+
+def permission_check(facts: HostFacts) -> Check:
+    """This very process may talk to the daemon."""
+    name = "lxd-permission"
+    if facts.daemon is Daemon.STOPPED:
+        return Check(name, Status.SKIPPED, "the daemon does not run")
+    account = facts.account
+    if facts.permitted:
+        return Check(name, Status.OK, f"{account.name} may use LXD")
+    if account.in_group:
+        message = f"{account.name} is in the group {LXD_GROUP}, and this shell does not have it yet"
+        return Check(name, Status.FAILED, message, f"sg {LXD_GROUP} -c 'slurm-factory doctor'")
+    join = ("usermod", "--append", "--groups", LXD_GROUP, account.name)
+    message = f"{account.name} is not in the group {LXD_GROUP}"
+    return Check(name, Status.FAILED, message, f"sudo {shlex.join(join)}")
+
+
+def storage_check(facts: HostFacts) -> Check:
+    """Instances get a root disk, quickly."""
+    name = "storage"
+    if facts.lxd is None:
+        return Check(name, Status.SKIPPED, "LXD does not answer")
+    pool = facts.lxd.root_pool
+    if pool is None:
+        what = "the default profile has no root disk" if facts.lxd.pools else "no storage pool"
+        return Check(name, Status.FAILED, what, SETUP)
+    driver = facts.lxd.pools.get(pool, "unknown")
+    if driver != "dir":
+        return Check(name, Status.OK, f"pool {pool} ({driver})")
+    message = f"pool {pool} is a plain directory: copies are slow, and disk limits do not hold"
+    usable = [d for d in COPY_ON_WRITE_DRIVERS if d in facts.lxd.drivers]
+    if not usable or not facts.loop_devices:
+        return Check(name, Status.WARNING, f"{message}; nothing better can be had here")
+    create = f"lxc storage create fast {usable[0]} size=30GiB"
+    switch = "lxc profile device set default root pool=fast"
+    return Check(name, Status.WARNING, message, f"{create} && {switch}")
+
+
+def network_check(facts: HostFacts) -> Check:
+    """Instances get a network interface on a bridge with address translation."""
+    name = "network"
+    if facts.lxd is None:
+        return Check(name, Status.SKIPPED, "LXD does not answer")
+    if not facts.lxd.nic:
+        message = "the default profile has no network interface"
+        return Check(name, Status.FAILED, message, SETUP)
+    bridge = facts.lxd.bridge
+    if bridge is None:
+        return Check(name, Status.OK, "a network that LXD does not manage")
+    if not facts.lxd.nat:
+        fix = f"lxc network set {bridge} ipv4.nat=true"
+        return Check(name, Status.FAILED, f"bridge {bridge} has no address translation", fix)
+    if not facts.ip_forward:
+        fix = as_root(facts, ("sysctl", "-w", "net.ipv4.ip_forward=1"))
+        return Check(name, Status.FAILED, "the kernel does not forward IPv4", fix)
+    return Check(name, Status.OK, f"bridge {bridge} with address translation")
+
+
+def firewall_check(facts: HostFacts) -> Check:
+    """No firewall turns away what the bridge forwards."""
+    name = "firewall"
+    bridge = facts.lxd.bridge if facts.lxd else None
+    if facts.firewall is Firewall.OPEN:
+        return Check(name, Status.OK, "nothing turns away forwarded traffic")
+    if bridge is None:
+        return Check(name, Status.SKIPPED, "no bridge of LXD's own")
+    if bridge in facts.forwarded:
+        return Check(name, Status.OK, f"{facts.firewall} lets {bridge} through")
+    cause = {
+        Firewall.DOCKER: "Docker's FORWARD policy",
+        Firewall.OTHER: "the policy of the FORWARD chain",
+    }.get(facts.firewall, str(facts.firewall))
+    message = f"{cause} turns away the traffic of {bridge}"
+    return Check(name, Status.FAILED, message, firewall_fix(facts, bridge))
+
+
+def id_map_check(facts: HostFacts) -> Check:
+    """The cache directory can be mounted under its owner's id."""
+    step = subid_step(facts)
+    if not step.needed:
+        return Check("id-map", Status.OK, step.why)
+    return Check("id-map", Status.FAILED, step.why, SETUP)
+
+
+def inotify_check(facts: HostFacts) -> Check:
+    """Enough inotify instances for several containers at once."""
+    limit = facts.inotify_instances
+    if limit >= INOTIFY_INSTANCES:
+        return Check("inotify", Status.OK, f"limit is {limit}")
+    message = f"limit is {limit}: boots fail once about {limit // 10} containers run"
+    return Check("inotify", Status.WARNING, message, SETUP)
+
+
+HOST_CHECKS: tuple[Callable[[HostFacts], Check], ...] = (
+    lxd_check,
+    daemon_check,
+    permission_check,
+    storage_check,
+    network_check,
+    firewall_check,
+    id_map_check,
+    inotify_check,
+)
+
+
+def pool_space_check(space: Space) -> Check:
+    """Room for instances and images; `space.name` is the storage pool."""
+    grow = f"lxc storage set {space.name} size=60GiB"
+    return _space_check("pool-space", space, POOL_NEEDS_GIB, POOL_LIKES_GIB, grow)
+
+
+def cache_space_check(space: Space) -> Check:
+    """Room for caches and builds; `space.name` is the cache directory (host)."""
+    fix = "slurm-factory clean --caches"
+    return _space_check("cache-space", space, CACHE_NEEDS_GIB, CACHE_LIKES_GIB, fix)
+
+
+def cache_writable_check(cache_dir: Path, *, writable: bool) -> Check:
+    """The cache directory (host), or the nearest parent that exists, can be written to."""
+    if writable:
+        return Check("cache-writable", Status.OK, f"{cache_dir}")
+    fix = "export SLURM_FACTORY_CACHE_DIR=/a/directory/of/yours"
+    return Check("cache-writable", Status.FAILED, f"{cache_dir} cannot be written to", fix)
+
+
+def memory_check(available: int) -> Check:
+    """Memory in bytes that programs can still get (MemAvailable of proc(5))."""
+    message = f"{available / GIB:.1f} GiB available"
+    if available >= MEMORY_LIKES_GIB * GIB:
+        return Check("memory", Status.OK, message)
+    fix = "export SLURM_FACTORY_CPU_LIMIT=1"
+    return Check("memory", Status.WARNING, f"{message}: compilers may be killed", fix)
+
+
+def skipped_instance_checks(reason: str) -> tuple[Check, ...]:
+    """The checks from inside an instance where none can be started."""
+    return tuple(Check(name, Status.SKIPPED, reason) for name in INSTANCE_CHECKS)
+
+
+INSTANCE_CHECKS = ("instance-address", "instance-dns", "instance-archive", "instance-tls")
+
+
+def instance_checks(facts: HostFacts, seen: Mapping[str, str]) -> tuple[Check, ...]:
+    """What an instance saw of the network.
+
+    Args:
+        facts: Of the machine it runs on.
+        seen: The lines that resources/scripts/host-probe-network.sh printed, by key.
+    """
+    address = seen.get("address", "")
+    if not address:
+        first = Check(
+            INSTANCE_CHECKS[0],
+            Status.FAILED,
+            "an instance gets no address: its DHCP requests are turned away, or nobody answers",
+            _network_fix(facts),
+        )
+        rest = (Check(name, Status.SKIPPED, "no address") for name in INSTANCE_CHECKS[1:])
+        return (first, *rest)
+    return (
+        Check(INSTANCE_CHECKS[0], Status.OK, address),
+        _dns_check(facts, seen),
+        _archive_check(facts, seen),
+        _tls_check(seen),
+    )
+
+
+def _dns_check(facts: HostFacts, seen: Mapping[str, str]) -> Check:
+    host = seen.get("host", "the archive")
+    if seen.get("dns") == "ok":
+        return Check("instance-dns", Status.OK, f"{host} has an address")
+    if facts.proxies:
+        return Check("instance-dns", Status.SKIPPED, f"{host} is resolved by the proxy")
+    bridge = facts.lxd.bridge if facts.lxd and facts.lxd.bridge else "lxdbr0"
+    fix = f"lxc network set {bridge} raw.dnsmasq='server=ADDRESS-OF-A-NAME-SERVER'"
+    if facts.firewall is not Firewall.OPEN and bridge not in facts.forwarded:
+        fix = firewall_fix(facts, bridge)
+    return Check("instance-dns", Status.FAILED, f"an instance cannot resolve {host}", fix)
+
+
+def _archive_check(facts: HostFacts, seen: Mapping[str, str]) -> Check:
+    name, mirror = "instance-archive", seen.get("mirror", "the archive")
+    if seen.get("archive") == "ok":
+        return Check(name, Status.OK, f"apt reaches {mirror}")
+    if seen.get("dns") != "ok" and not facts.proxies:
+        return Check(name, Status.SKIPPED, "no name resolution")
+    said = seen.get("archive", "no answer")
+    if mirror.startswith("https:") and "certificate" in said.lower():
+        return Check(name, Status.FAILED, f"apt does not trust {mirror}: {said}", TRUST_CA)
+    return Check(name, Status.FAILED, f"apt cannot reach {mirror}: {said}", _network_fix(facts))
+
+
+def _tls_check(seen: Mapping[str, str]) -> Check:
+    name, result = "instance-tls", seen.get("tls", "untested")
+    if result == "ok":
+        return Check(name, Status.OK, f"the certificate of {seen.get('host')} is trusted")
+    if result == "untrusted":
+        message = "a proxy shows instances a certificate that they do not trust"
+        return Check(name, Status.WARNING, message, TRUST_CA)
+    return Check(name, Status.SKIPPED, f"no HTTPS answer from {seen.get('host', 'the archive')}")
+
+
+TRUST_CA = (
+    "sudo cp YOUR-PROXY-CA.crt /usr/local/share/ca-certificates/ && sudo update-ca-certificates"
+)
+
+
+def as_root(facts: HostFacts, *commands: Command) -> str:
+    """One shell line that runs the commands in turn as root."""
+    sudo = "" if facts.privilege is Privilege.ROOT else "sudo "
+    return " && ".join(f"{sudo}{shlex.join(command)}" for command in commands)
+
+
+def firewall_fix(facts: HostFacts, bridge: str) -> str:
+    """One shell line that lets a bridge's traffic through the firewall of this machine."""
+    return as_root(facts, *firewall_commands(facts.firewall, bridge))
+
+
+def _network_fix(facts: HostFacts) -> str:
+    bridge = facts.lxd.bridge if facts.lxd else None
+    if bridge and facts.firewall is not Firewall.OPEN and bridge not in facts.forwarded:
+        return firewall_fix(facts, bridge)
+    if bridge and facts.lxd and not facts.lxd.nat:
+        return f"lxc network set {bridge} ipv4.nat=true"
+    if not facts.ip_forward:
+        return as_root(facts, ("sysctl", "-w", "net.ipv4.ip_forward=1"))
+    return f"lxc network show {bridge or 'lxdbr0'}; lxc network info {bridge or 'lxdbr0'}"
+
+
+def _space_check(name: str, space: Space, needs: int, likes: int, fix: str) -> Check:
+    if space.free is None:
+        return Check(name, Status.SKIPPED, f"{space.name} does not tell its free space")
+    message = f"{space.free / GIB:.1f} GiB free in {space.name}"
+    if space.free < needs * GIB:
+        return Check(name, Status.FAILED, f"{message}, a build needs {needs}", fix)
+    if space.free < likes * GIB:
+        return Check(name, Status.WARNING, f"{message}, {likes} are better", fix)
+    return Check(name, Status.OK, message)

@@ -1,0 +1,109 @@
+"""What would stop a build on this machine, and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from slurm_factory.config import Settings
+from slurm_factory.exceptions import LXDError
+from slurm_factory.host.checks import (
+    Check,
+    Space,
+    Status,
+    cache_space_check,
+    cache_writable_check,
+    host_checks,
+    instance_checks,
+    memory_check,
+    pool_space_check,
+    skipped_instance_checks,
+)
+from slurm_factory.host.commands import run
+from slurm_factory.host.facts import HostFacts
+from slurm_factory.host.inside import find_image, further_certificates, look_from_inside
+from slurm_factory.host.probe import probe
+
+MEMINFO = Path("/proc/meminfo")
+KIB = 1024
+
+__all__ = ["Check", "Status", "doctor"]
+
+
+def doctor(settings: Settings) -> tuple[Check, ...]:
+    """Look for everything that stops builds here; less than 15 s.
+
+    Where LXD works and the project has an image, a short-lived instance is started in it, and
+    always deleted.
+
+    Args:
+        settings: For the project, the cache directory and the further CA certificates.
+
+    Raises:
+        KeyboardInterrupt: After the instance has been deleted.
+    """
+    facts = probe()
+    return (
+        *host_checks(facts),
+        *_space_checks(facts, settings.cache_dir),
+        memory_check(available_memory(MEMINFO.read_text())),
+        *_inside_checks(facts, settings),
+    )
+
+
+def available_memory(meminfo: str) -> int:
+    """MemAvailable in bytes from the text of /proc/meminfo (proc(5))."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo, re.MULTILINE)
+    return int(found[1]) * KIB if found else 0
+
+
+def nearest_existing(path: Path) -> Path:
+    """The path (host) itself or the nearest of its parents that exists."""
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def pool_free(pool: str, answer: str) -> Space:
+    """Free space of a storage pool.
+
+    Args:
+        pool: Its name.
+        answer: JSON of `/1.0/storage-pools/POOL/resources`; empty if there is none.
+    """
+    space = (json.loads(answer) if answer.strip() else {}).get("space") or {}
+    total = int(space.get("total", 0))
+    return Space(pool, total - int(space.get("used", 0)) if total else None)
+
+
+def _space_checks(facts: HostFacts, cache_dir: Path) -> tuple[Check, ...]:
+    place = nearest_existing(cache_dir)
+    checks = [
+        cache_writable_check(cache_dir, writable=os.access(place, os.W_OK | os.X_OK)),
+        cache_space_check(Space(str(cache_dir), shutil.disk_usage(place).free)),
+    ]
+    pool = facts.lxd.root_pool if facts.lxd else None
+    if pool and facts.permitted:
+        answer = run(["lxc", "query", f"/1.0/storage-pools/{pool}/resources"])
+        checks.append(pool_space_check(pool_free(pool, answer.output if answer.ok else "")))
+    return tuple(checks)
+
+
+def _inside_checks(facts: HostFacts, settings: Settings) -> tuple[Check, ...]:
+    lxd = facts.lxd
+    if not (lxd and lxd.root_pool and lxd.nic and facts.permitted):
+        return skipped_instance_checks("LXD has to work first")
+    image = find_image(settings.project_name)
+    if image is None:
+        return skipped_instance_checks("no image yet: made by the first build")
+    certificates = further_certificates(settings.ca_certificates)
+    try:
+        seen = look_from_inside(settings.project_name, image, certificates, facts.proxies)
+    except LXDError as error:
+        failed = Check(
+            "instance-start", Status.FAILED, f"{error.brief} {error.details}", error.resolution
+        )
+        return (failed, *skipped_instance_checks("no instance"))
+    started = Check("instance-start", Status.OK, "an instance starts and runs commands")
+    return (started, *instance_checks(facts, seen))

@@ -1,0 +1,154 @@
+"""What setup and doctor know about a machine: records only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Network
+
+LXD_GROUP = "lxd"
+"""The group whose members may talk to the daemon."""
+
+
+class Privilege(StrEnum):
+    """How this process may become root."""
+
+    ROOT = "root"
+    SUDO = "sudo"
+    NONE = "none"
+
+
+class Flavour(StrEnum):
+    """Which package LXD comes from."""
+
+    SNAP = "snap"
+    DEB = "deb"
+
+
+class Daemon(StrEnum):
+    """Whether LXD's daemon answers, asked as root where this process may become root."""
+
+    ANSWERING = "answering"
+    STOPPED = "stopped"
+    SILENT = "silent"
+    DENIED = "denied"
+
+
+class Firewall(StrEnum):
+    """What on this machine turns away traffic that is forwarded for a bridge."""
+
+    OPEN = "open"
+    DOCKER = "docker"
+    UFW = "ufw"
+    FIREWALLD = "firewalld"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class OsRelease:
+    """os-release(5), what setup needs of it."""
+
+    id: str
+    version_id: str
+    pretty_name: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """The person who builds: under sudo not root, but who called it.
+
+    Attributes:
+        name: Login name.
+        uid: User id on the host.
+        gid: Primary group id on the host.
+        in_group: Whether the group database lists the account in LXD's group.
+        in_session: Whether this process already has that group (login, newgrp, sg).
+    """
+
+    name: str
+    uid: int
+    gid: int
+    in_group: bool
+    in_session: bool
+
+
+@dataclass(frozen=True)
+class Lxd:
+    """State of a running daemon that answers.
+
+    Attributes:
+        version: Of the server.
+        drivers: Storage drivers whose programs and kernel parts are there.
+        pools: Name → driver.
+        networks: Names of the bridges that LXD manages.
+        root_pool: Pool of the root disk in the default project's default profile.
+        nic: Whether that profile has a network interface.
+        bridge: The managed bridge of that network interface.
+        nat: Whether that bridge translates addresses (ipv4.nat).
+        proxies: Its core.proxy_http, core.proxy_https and core.proxy_ignore_hosts.
+    """
+
+    version: str
+    drivers: tuple[str, ...]
+    pools: Mapping[str, str]
+    networks: tuple[str, ...]
+    root_pool: str | None
+    nic: bool
+    bridge: str | None
+    nat: bool
+    proxies: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """Everything that planning asks for, probed once.
+
+    Attributes:
+        flavour: Which LXD is installed, None if none is.
+        incus: Whether Incus is installed.
+        systemd: Whether systemd is the first process.
+        snapd: Whether `snap` is there.
+        missing_packages: Packages of the distribution that setup wants and are not installed.
+        daemon: Whether LXD answers.
+        permitted: Whether this process may talk to it without becoming root.
+        lxd: Its state, None unless it answers.
+        inotify_instances: fs.inotify.max_user_instances now.
+        inotify_kept: Whether setup's sysctl file is written.
+        subuid: Lines of /etc/subuid.
+        subgid: Lines of /etc/subgid.
+        interfaces: Names of all network interfaces.
+        taken: IPv4 subnets in use.
+        uplink_mtu: MTU in bytes of the interface of the default route, None without one.
+        firewall: What turns away forwarded traffic.
+        forwarded: Names of the interfaces it lets through all the same.
+        ip_forward: Whether the kernel forwards IPv4 at all.
+        loop_devices: Whether loop devices can be had.
+        free_bytes: Free space where LXD keeps its pools.
+        proxies: http_proxy, https_proxy and no_proxy of the environment.
+    """
+
+    os: OsRelease
+    account: Account
+    privilege: Privilege
+    systemd: bool
+    snapd: bool
+    flavour: Flavour | None
+    incus: bool
+    missing_packages: tuple[str, ...]
+    daemon: Daemon
+    permitted: bool
+    lxd: Lxd | None
+    inotify_instances: int
+    inotify_kept: bool
+    subuid: tuple[str, ...]
+    subgid: tuple[str, ...]
+    interfaces: tuple[str, ...]
+    taken: tuple[IPv4Network, ...]
+    uplink_mtu: int | None
+    firewall: Firewall
+    forwarded: tuple[str, ...]
+    ip_forward: bool
+    loop_devices: bool
+    free_bytes: int
+    proxies: Mapping[str, str]

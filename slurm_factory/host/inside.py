@@ -1,0 +1,152 @@
+"""A short-lived instance that tells what instances see of the network."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from slurm_factory.exceptions import LXDError
+from slurm_factory.host.commands import TIMED_OUT, Outcome, environment, run
+from slurm_factory.host.probe import RESOURCES
+
+SCRIPT = RESOURCES / "scripts" / "host-probe-network.sh"
+NAME_PREFIX = "doctor-"
+START_SECONDS = 20.0
+ADDRESS_SECONDS = 8
+PROBE_SECONDS = 30.0
+DELETE_SECONDS = 10.0
+DELETE_ATTEMPTS = 20
+EXEC_ATTEMPTS = 10
+PAUSE_SECONDS = 0.3
+NOT_YET = "Failed to retrieve PID of executing child process"
+"""What `lxc exec` may print shortly after a start; it works a moment later."""
+
+
+def find_image(project: str) -> str | None:
+    """Fingerprint of an image in an LXD project that a container can be made from, None if none.
+
+    The smallest is taken: this is about the network, and copies take time.
+    """
+    answer = run(["lxc", "query", f"/1.0/images?recursion=1&project={project}"])
+    images = json.loads(answer.output or "[]") if answer.ok else []
+    usable = [
+        image
+        for image in images or ()
+        if image.get("type") == "container" and image.get("architecture") == os.uname().machine
+    ]
+    smallest = min(usable, key=lambda image: int(image["size"]), default=None)
+    return str(smallest["fingerprint"]) if smallest else None
+
+
+def look_from_inside(
+    project: str, image: str, certificates: str, proxies: Mapping[str, str]
+) -> dict[str, str]:
+    """Start an instance, let it look at the network, delete it.
+
+    Args:
+        project: LXD project.
+        image: Fingerprint or alias of an image in it.
+        certificates: Further CA certificates that instances are made to trust, PEM.
+        proxies: Environment variables for the programs in the instance.
+
+    Returns:
+        The lines that resources/scripts/host-probe-network.sh prints, by key.
+
+    Raises:
+        LXDError: The instance cannot be started, or runs nothing.
+    """
+    with _instance(project, image) as name:
+        outcome = _probe(project, name, certificates, proxies)
+    if not outcome.ok:
+        raise LXDError(
+            "An instance starts, and no command can be run in it.",
+            details=last_line(outcome.errors),
+            resolution=_try_by_hand(project, image),
+        )
+    return parse_report(outcome.output)
+
+
+def parse_report(text: str) -> dict[str, str]:
+    """KEY=VALUE lines as a dictionary; other lines are left out."""
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def further_certificates(directory: Path) -> str:
+    """The text of all `*.crt` files (PEM) in and below a host directory."""
+    files = sorted(directory.rglob("*.crt")) if directory.is_dir() else []
+    return "".join(f"{file.read_text(errors='replace').strip()}\n" for file in files)
+
+
+def last_line(text: str) -> str:
+    """The last line that is not empty."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def _try_by_hand(project: str, image: str) -> str:
+    lxc = f"lxc --project {project}"
+    return f"{lxc} launch {image[:12]} try; {lxc} info --show-log try; {lxc} delete --force try"
+
+
+@contextmanager
+def _instance(project: str, image: str) -> Iterator[str]:
+    name = f"{NAME_PREFIX}{os.getpid()}-{secrets.token_hex(3)}"
+    try:
+        launch = ["lxc", "launch", "--project", project, "--ephemeral", image, name]
+        started = run(launch, seconds=START_SECONDS)
+        if not started.ok:
+            raise LXDError(
+                "No instance can be started.",
+                details=last_line(started.errors),
+                resolution=_try_by_hand(project, image),
+            )
+        yield name
+    finally:
+        _delete(project, name)
+
+
+def _delete(project: str, name: str) -> None:
+    # A start that was cut short goes on inside LXD for a moment, and is "busy" or not there yet.
+    absent = 0
+    for _ in range(DELETE_ATTEMPTS):
+        outcome = _run_shielded(["lxc", "delete", "--project", project, "--force", name])
+        absent = absent + 1 if "not found" in outcome.errors.lower() else 0
+        if outcome.ok or absent > 1:
+            return
+        time.sleep(PAUSE_SECONDS)
+
+
+def _run_shielded(argv: Sequence[str]) -> Outcome:
+    """Run a program in a session of its own, where Ctrl-C does not reach it."""
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    ) as process:
+        try:
+            _, errors = process.communicate(timeout=DELETE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return Outcome(TIMED_OUT, "", f"no end after {DELETE_SECONDS:g} s")
+    return Outcome(process.returncode, "", errors)
+
+
+def _probe(project: str, name: str, certificates: str, proxies: Mapping[str, str]) -> Outcome:
+    variables = [part for key, value in proxies.items() for part in ("--env", f"{key}={value}")]
+    command = ["bash", "-c", SCRIPT.read_text(), SCRIPT.name, str(ADDRESS_SECONDS)]
+    argv = ["lxc", "exec", "--project", project, "-T", *variables, name, "--", *command]
+    for _ in range(EXEC_ATTEMPTS - 1):
+        outcome = run(argv, seconds=PROBE_SECONDS, text=certificates)
+        if NOT_YET not in outcome.errors:
+            return outcome
+        time.sleep(PAUSE_SECONDS)
+    return run(argv, seconds=PROBE_SECONDS, text=certificates)

@@ -1,0 +1,364 @@
+"""Which steps lead from a machine's facts to an LXD that can build, pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from slurm_factory.exceptions import LXDError
+from slurm_factory.host.facts import LXD_GROUP, Daemon, Firewall, Flavour, HostFacts, Lxd
+from slurm_factory.host.networks import bridge_address, free_bridge_name, free_subnet
+from slurm_factory.host.probe import RESOURCES, SUBGID_FILE, SUBUID_FILE, SYSCTL_FILE
+
+SCRIPTS = RESOURCES / "scripts"
+
+INOTIFY_INSTANCES = 1024
+"""The kernel's 128 are shared by all containers of one id map: enough for about 13 of them."""
+
+WAIT_SECONDS = 120
+GIB = 2**30
+LARGEST_POOL_GIB = 100
+SMALLEST_POOL_GIB = 5
+
+ETHERNET_MTU = 1500
+SUBID_LINE = re.compile(r"root:(\d+):(\d+)")
+
+SMALLEST_ID_RANGE = 65_536
+DEFAULT_ID_RANGE = "1000000:1000000000"
+"""What LXD takes where no file says anything (doc/userns-idmap.md)."""
+
+COPY_ON_WRITE_DRIVERS = ("btrfs", "zfs")
+
+Command = tuple[str, ...]
+
+WAIT: Command = ("lxd", "waitready", f"--timeout={WAIT_SECONDS}")
+
+
+@dataclass(frozen=True)
+class SetupStep:
+    """One thing that setup sees to.
+
+    Attributes:
+        name: A word or two, stable (it is in the `--json` document).
+        needed: Whether something has to be done.
+        why: What the state is (not needed), or why it has to change (needed).
+        commands: What is run, in order, as root.
+        required: Whether builds fail without it; what is not required may fail here (containers
+            cannot change the kernel's limits).
+    """
+
+    name: str
+    needed: bool
+    why: str
+    commands: tuple[Command, ...] = field(default=())
+    required: bool = True
+
+
+def plan_setup(facts: HostFacts) -> tuple[SetupStep, ...]:
+    """All steps, in the order in which they must be taken.
+
+    Raises:
+        LXDError: This machine cannot be set up: not Debian or Ubuntu and no LXD, Incus instead of
+            LXD, or no private subnet free.
+    """
+    if facts.incus and facts.flavour is None:
+        raise LXDError(
+            "Incus is installed on this machine, and slurm-factory needs LXD.",
+            details="craft-providers, which starts the instances, drives LXD only.",
+            resolution="Use another machine, or remove Incus first: sudo apt-get remove incus",
+        )
+    return tuple(step(facts) for step in STEPS)
+
+
+def packages_step(facts: HostFacts) -> SetupStep:
+    """What LXD and the making of images need from the distribution's archive."""
+    missing = facts.missing_packages
+    if facts.flavour is Flavour.SNAP or facts.os.id == "ubuntu":
+        missing = tuple(package for package in missing if package not in {"lxd", "lxd-client"})
+    if not missing:
+        return SetupStep("packages", needed=False, why="all installed")
+    install = ("apt-get", "install", "--yes", "--no-install-recommends", *missing)
+    return SetupStep(
+        "packages",
+        needed=True,
+        why=f"not installed: {' '.join(missing)}",
+        commands=(("apt-get", "update"), ("env", "DEBIAN_FRONTEND=noninteractive", *install)),
+    )
+
+
+def lxd_step(facts: HostFacts) -> SetupStep:
+    """LXD itself: a snap on Ubuntu; on Debian it is one of the packages."""
+    if facts.flavour is not None:
+        return SetupStep("lxd", needed=False, why=f"installed ({facts.flavour})")
+    if facts.os.id == "debian":
+        return SetupStep("lxd", needed=False, why="comes with the packages")
+    if facts.os.id == "ubuntu":
+        return SetupStep(
+            "lxd",
+            needed=True,
+            why="not installed",
+            commands=(
+                ("groupadd", "--force", "--system", LXD_GROUP),
+                ("snap", "wait", "system", "seed.loaded"),
+                ("snap", "install", "lxd"),
+                WAIT,
+            ),
+        )
+    raise _no_lxd(facts)
+
+
+def subid_step(facts: HostFacts) -> SetupStep:
+    """Lines of subuid(5) and subgid(5) that let a container's root be the invoking user.
+
+    LXD reads its own range when it starts, newuidmap(1) the single ids at each start of a
+    container.
+    """
+    account = facts.account
+    missing = [(SUBUID_FILE, line) for line in missing_id_lines(facts.subuid, account.uid)] + [
+        (SUBGID_FILE, line) for line in missing_id_lines(facts.subgid, account.gid)
+    ]
+    if not missing:
+        return SetupStep("id-map", needed=False, why="the cache can be mapped to its owner")
+    script = str(SCRIPTS / "host-append-line.sh")
+    append: tuple[Command, ...] = tuple((script, line, str(path)) for path, line in missing)
+    reread = any(line.endswith(DEFAULT_ID_RANGE) for _, line in missing)
+    restart = restart_commands(facts) if reread and facts.daemon is Daemon.ANSWERING else ()
+    return SetupStep(
+        "id-map",
+        needed=True,
+        why="; ".join(f"{path} has no {line}" for path, line in missing),
+        commands=(*append, *restart),
+    )
+
+
+def missing_id_lines(lines: tuple[str, ...], id_: int) -> tuple[str, ...]:
+    """Lines that subuid(5) or subgid(5) lacks.
+
+    Args:
+        lines: What the file has.
+        id_: User or group id on the host that containers shall be able to be.
+    """
+    own = (SUBID_LINE.fullmatch(line) for line in lines)
+    ranges = [(int(match[1]), int(match[2])) for match in own if match]
+    missing = []
+    if not any(count >= SMALLEST_ID_RANGE for _, count in ranges):
+        missing.append(f"root:{DEFAULT_ID_RANGE}")
+    if id_ and not any(start <= id_ < start + count for start, count in ranges):
+        missing.append(f"root:{id_}:1")
+    return tuple(missing)
+
+
+def inotify_step(facts: HostFacts) -> SetupStep:
+    """The kernel's limit of inotify instances, now and after the next boot."""
+    enough = facts.inotify_instances >= INOTIFY_INSTANCES
+    if enough and facts.inotify_kept:
+        return SetupStep(
+            "inotify", needed=False, why=f"limit is {facts.inotify_instances}", required=False
+        )
+    limit = max(INOTIFY_INSTANCES, facts.inotify_instances)
+    script = str(SCRIPTS / "host-raise-sysctl.sh")
+    return SetupStep(
+        "inotify",
+        needed=True,
+        why=(
+            f"{SYSCTL_FILE} is not there"
+            if enough
+            else f"limit is {facts.inotify_instances}, enough for about 13 containers"
+        ),
+        commands=((script, "fs.inotify.max_user_instances", str(limit), str(SYSCTL_FILE)),),
+        required=False,
+    )
+
+
+def daemon_step(facts: HostFacts) -> SetupStep:
+    """A daemon that answers, and will after the next boot where there is systemd."""
+    if facts.daemon is Daemon.ANSWERING:
+        return SetupStep("daemon", needed=False, why="answers")
+    if facts.daemon is Daemon.SILENT:
+        why = "runs and does not answer: perhaps it is starting"
+        return SetupStep("daemon", needed=True, why=why, commands=(WAIT,))
+    if facts.flavour is Flavour.SNAP or (facts.flavour is None and facts.os.id == "ubuntu"):
+        commands: tuple[Command, ...] = (("snap", "start", "--enable", "lxd.daemon"), WAIT)
+    elif facts.systemd:
+        commands = (("systemctl", "enable", "--now", "lxd.socket", "lxd.service"), WAIT)
+    else:
+        commands = ((str(SCRIPTS / "host-start-lxd.sh"), str(WAIT_SECONDS)),)
+    return SetupStep("daemon", needed=True, why="does not run", commands=commands)
+
+
+def group_step(facts: HostFacts) -> SetupStep:
+    """Membership in the group that may talk to the daemon."""
+    account = facts.account
+    if account.uid == 0 or account.in_group:
+        return SetupStep("group", needed=False, why=f"{account.name} may use LXD")
+    return SetupStep(
+        "group",
+        needed=True,
+        why=f"{account.name} is not in the group {LXD_GROUP}",
+        commands=(
+            ("groupadd", "--force", "--system", LXD_GROUP),
+            ("usermod", "--append", "--groups", LXD_GROUP, account.name),
+        ),
+    )
+
+
+def proxy_step(facts: HostFacts) -> SetupStep:
+    """The environment's proxies, with which the daemon fetches images."""
+    have = facts.lxd.proxies if facts.lxd else {}
+    keys = {
+        "http_proxy": "proxy_http",
+        "https_proxy": "proxy_https",
+        "no_proxy": "proxy_ignore_hosts",
+    }
+    wanted = {keys[name]: value for name, value in facts.proxies.items() if keys[name] not in have}
+    if not wanted or set(wanted) == {"proxy_ignore_hosts"}:
+        return SetupStep("proxy", needed=False, why="none to set")
+    return SetupStep(
+        "proxy",
+        needed=True,
+        why=f"LXD has no {' '.join(sorted(wanted))}, this environment has",
+        commands=tuple(
+            ("lxc", "config", "set", f"core.{key}={value}") for key, value in wanted.items()
+        ),
+    )
+
+
+def storage_step(facts: HostFacts) -> SetupStep:
+    """A storage pool, copy-on-write where possible, and a root disk in the default profile."""
+    lxd = facts.lxd
+    if lxd and lxd.root_pool:
+        driver = lxd.pools.get(lxd.root_pool, "unknown driver")
+        return SetupStep("storage", needed=False, why=f"pool {lxd.root_pool} ({driver})")
+    pool = _best_pool(lxd) if lxd else None
+    if pool is None:
+        return SetupStep(
+            "storage", needed=True, why="LXD has no storage pool", commands=(_create_pool(facts),)
+        )
+    attach = ("lxc", "profile", "device", "add", "default", "root", "disk")
+    return SetupStep(
+        "storage",
+        needed=True,
+        why="the default profile has no root disk",
+        commands=((*attach, "path=/", f"pool={pool}"),),
+    )
+
+
+def network_step(facts: HostFacts) -> SetupStep:
+    """A bridge with address translation, and a network interface in the default profile."""
+    lxd = facts.lxd
+    if lxd and lxd.nic:
+        return SetupStep("network", needed=False, why=f"bridge {lxd.bridge or 'of the machine'}")
+    bridge = lxd.networks[0] if lxd and lxd.networks else None
+    name = bridge or free_bridge_name(facts.interfaces)
+    create = () if bridge else (_create_bridge(facts, name),)
+    attach = (
+        *("lxc", "profile", "device", "add", "default", "eth0", "nic"),
+        *("name=eth0", f"network={name}"),
+    )
+    why = "the default profile has no network interface" if bridge else "LXD has no bridge"
+    return SetupStep("network", needed=True, why=why, commands=(*create, attach))
+
+
+def firewall_step(facts: HostFacts) -> SetupStep:
+    """Forwarding for the bridge where Docker, ufw or firewalld turn it away."""
+    bridge = facts.lxd.bridge if facts.lxd else None
+    if facts.firewall is Firewall.OPEN:
+        return SetupStep("firewall", needed=False, why="forwards for bridges")
+    if facts.lxd and bridge is None:
+        return SetupStep("firewall", needed=False, why="the network is not LXD's: left alone")
+    if bridge in facts.forwarded:
+        return SetupStep("firewall", needed=False, why=f"{facts.firewall} lets {bridge} through")
+    return SetupStep(
+        "firewall",
+        needed=True,
+        why=f"forwarded traffic is turned away ({facts.firewall})",
+        commands=firewall_commands(facts.firewall, bridge or free_bridge_name(facts.interfaces)),
+    )
+
+
+def firewall_commands(firewall: Firewall, bridge: str) -> tuple[Command, ...]:
+    """Commands that let a bridge's traffic through (LXD's doc/howto/network_bridge_firewalld.md).
+
+    Args:
+        firewall: What turns it away.
+        bridge: Name of the bridge on the host.
+    """
+    match firewall:
+        case Firewall.OPEN:
+            return ()
+        case Firewall.UFW:
+            return (
+                ("ufw", "allow", "in", "on", bridge),
+                ("ufw", "route", "allow", "in", "on", bridge),
+                ("ufw", "route", "allow", "out", "on", bridge),
+            )
+        case Firewall.FIREWALLD:
+            trust = ("firewall-cmd", "--zone=trusted", f"--change-interface={bridge}")
+            return (trust, (*trust, "--permanent"))
+        case Firewall.DOCKER | Firewall.OTHER:
+            chain = "DOCKER-USER" if firewall is Firewall.DOCKER else "FORWARD"
+            return (
+                ("iptables", "-I", chain, "-i", bridge, "-j", "ACCEPT"),
+                ("iptables", "-I", chain, "-o", bridge, "-j", "ACCEPT"),
+            )
+
+
+STEPS: tuple[Callable[[HostFacts], SetupStep], ...] = (
+    packages_step,
+    lxd_step,
+    subid_step,
+    inotify_step,
+    daemon_step,
+    group_step,
+    proxy_step,
+    storage_step,
+    network_step,
+    firewall_step,
+)
+
+
+def restart_commands(facts: HostFacts) -> tuple[Command, ...]:
+    """What restarts the daemon; instances go on running."""
+    if facts.flavour is Flavour.SNAP:
+        return (("snap", "restart", "lxd.daemon"), WAIT)
+    if facts.systemd:
+        return (("systemctl", "restart", "lxd.service"), WAIT)
+    return ((str(SCRIPTS / "host-start-lxd.sh"), str(WAIT_SECONDS), "replace"),)
+
+
+def _best_pool(lxd: Lxd) -> str | None:
+    ranked = sorted(lxd.pools, key=lambda name: lxd.pools[name] not in COPY_ON_WRITE_DRIVERS)
+    return ranked[0] if ranked else None
+
+
+def _create_pool(facts: HostFacts) -> Command:
+    script = str(SCRIPTS / "host-create-pool.sh")
+    supported = facts.lxd.drivers if facts.lxd else COPY_ON_WRITE_DRIVERS
+    drivers = [driver for driver in COPY_ON_WRITE_DRIVERS if driver in supported]
+    if not facts.loop_devices:
+        drivers = []
+    gib = min(max(facts.free_bytes // GIB // 2, SMALLEST_POOL_GIB), LARGEST_POOL_GIB)
+    return (script, f"{gib}GiB", *drivers, "dir")
+
+
+def _create_bridge(facts: HostFacts, name: str) -> Command:
+    subnet = free_subnet(facts.taken)
+    if subnet is None:
+        raise LXDError(
+            "No private IPv4 subnet is free for the bridge of the instances.",
+            details="Every candidate overlaps a route or an address of this machine.",
+            resolution=f"Choose one: lxc network create {name} ipv4.address=A.B.C.D/24",
+        )
+    settings = [f"ipv4.address={bridge_address(subnet)}", "ipv4.nat=true", "ipv6.address=none"]
+    if facts.uplink_mtu and facts.uplink_mtu < ETHERNET_MTU:
+        settings.append(f"bridge.mtu={facts.uplink_mtu}")
+    return ("lxc", "network", "create", name, *settings)
+
+
+def _no_lxd(facts: HostFacts) -> LXDError:
+    return LXDError(
+        f"slurm-factory cannot install LXD on {facts.os.pretty_name}.",
+        details="It knows Debian's packages and Ubuntu's snap.",
+        resolution="Install LXD by https://documentation.ubuntu.com/lxd, then: slurm-factory setup",
+    )

@@ -1,0 +1,320 @@
+"""Looking at this machine; nothing here changes it."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from slurm_factory.host.commands import TIMED_OUT, Outcome, run, which
+from slurm_factory.host.facts import (
+    LXD_GROUP,
+    Account,
+    Daemon,
+    Firewall,
+    Flavour,
+    HostFacts,
+    Lxd,
+    OsRelease,
+    Privilege,
+)
+from slurm_factory.host.networks import taken_subnets
+
+RESOURCES = Path(__file__).parent.parent / "resources"
+PACKAGES_FILE = RESOURCES / "host-packages.json"
+
+INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
+IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+SYSCTL_FILE = Path("/etc/sysctl.d/60-slurm-factory.conf")
+SUBUID_FILE = Path("/etc/subuid")
+SUBGID_FILE = Path("/etc/subgid")
+
+DEBIAN_SOCKET = Path("/var/lib/lxd/unix.socket")
+SNAP_SOCKET = Path("/var/snap/lxd/common/lxd/unix.socket")
+"""Where craft-providers and lxc look, besides LXD_DIR."""
+
+ELF_MAGIC = b"\x7fELF"
+
+LXC_SECONDS = 5
+SUDO = ("sudo", "-n", "timeout", "--kill-after=1", str(LXC_SECONDS))
+"""A user's process cannot kill what sudo started: timeout(1) does it, as root."""
+
+
+def probe() -> HostFacts:
+    """Look at this machine (0.1 s; at most some 10 s where LXD does not answer)."""
+    release = parse_os_release(_text(Path("/etc/os-release")))
+    privilege = probe_privilege()
+    prefix = SUDO if privilege is Privilege.SUDO else ()
+    permitted = socket_permitted()
+    daemon, lxd = probe_lxd(() if permitted else prefix)
+    links = _ip("link")
+    routes = _ip("-4", "route", "show", "table", "all")
+    firewall, forwarded = probe_firewall(prefix)
+    return HostFacts(
+        os=release,
+        account=probe_account(),
+        privilege=privilege,
+        systemd=Path("/run/systemd/system").is_dir(),
+        snapd=which("snap") is not None,
+        flavour=probe_flavour(),
+        incus=which("incus") is not None,
+        missing_packages=_missing(wanted_packages(release)),
+        daemon=daemon,
+        permitted=permitted,
+        lxd=lxd,
+        inotify_instances=int(_text(INOTIFY_LIMIT) or 0),
+        inotify_kept=SYSCTL_FILE.exists(),
+        subuid=tuple(_text(SUBUID_FILE).split()),
+        subgid=tuple(_text(SUBGID_FILE).split()),
+        interfaces=tuple(str(link["ifname"]) for link in links),
+        taken=taken_subnets(routes, _ip("-4", "address"), _text(Path("/etc/resolv.conf"))),
+        uplink_mtu=uplink_mtu(routes, links),
+        firewall=firewall,
+        forwarded=forwarded,
+        ip_forward=_text(IP_FORWARD).strip() == "1",
+        loop_devices=Path("/dev/loop-control").exists(),
+        free_bytes=free_bytes(Path("/var/lib/lxd"), Path("/var/snap/lxd/common")),
+        proxies=_proxies(),
+    )
+
+
+def parse_os_release(text: str) -> OsRelease:
+    """The fields of os-release(5) that setup needs; missing ones are empty."""
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+    fields = {key.strip(): value.strip().strip("\"'") for key, value in pairs}
+    return OsRelease(
+        id=fields.get("ID", ""),
+        version_id=fields.get("VERSION_ID", ""),
+        pretty_name=fields.get("PRETTY_NAME", "this system"),
+    )
+
+
+def probe_privilege() -> Privilege:
+    """Whether this process is root, or may become so (sudo(8)) without or with a password."""
+    if os.geteuid() == 0:
+        return Privilege.ROOT
+    if which("sudo") is None:
+        return Privilege.NONE
+    if run(["sudo", "-n", "true"]).ok:
+        return Privilege.SUDO
+    names = {_group_name(gid) for gid in os.getgroups()}
+    return Privilege.SUDO if names & {"sudo", "admin", "wheel"} else Privilege.NONE
+
+
+def probe_account() -> Account:
+    """Who builds; under sudo the account that called it."""
+    uid = int(os.environ.get("SUDO_UID", "0")) if os.geteuid() == 0 else os.getuid()
+    try:
+        entry = pwd.getpwuid(uid)
+        name, gid = entry.pw_name, entry.pw_gid
+    except KeyError:
+        name, gid = str(uid), os.getgid()
+    try:
+        group = grp.getgrnam(LXD_GROUP)
+    except KeyError:
+        return Account(name, uid, gid, in_group=False, in_session=False)
+    return Account(
+        name,
+        uid,
+        gid,
+        in_group=name in group.gr_mem or gid == group.gr_gid,
+        in_session=group.gr_gid in {*os.getgroups(), os.getegid()},
+    )
+
+
+def probe_flavour() -> Flavour | None:
+    """Which LXD is installed. Ubuntu's package lxd-installer, a script that would install the snap
+    when called, does not count."""
+    if Path("/snap/bin/lxc").exists() or Path("/var/lib/snapd/snap/bin/lxc").exists():
+        return Flavour.SNAP
+    daemon = which("lxd")
+    if daemon is None:
+        return None
+    with daemon.open("rb") as file:
+        return Flavour.DEB if file.read(len(ELF_MAGIC)) == ELF_MAGIC else None
+
+
+def socket_path() -> Path | None:
+    """The daemon's socket (host), if there is one (client of LXD: LXD_DIR, else these two)."""
+    chosen = os.environ.get("LXD_DIR")
+    places = (Path(chosen) / "unix.socket",) if chosen else (SNAP_SOCKET, DEBIAN_SOCKET)
+    for place in places:
+        try:
+            if place.exists():
+                return place
+        except PermissionError:
+            return place
+    return None
+
+
+def probe_lxd(prefix: Sequence[str] = ()) -> tuple[Daemon, Lxd | None]:
+    """Whether the daemon answers, and its state if it does.
+
+    Args:
+        prefix: What to put before `lxc`: nothing, or `SUDO`.
+    """
+    if socket_path() is None or which("lxc") is None:
+        return Daemon.STOPPED, None
+    outcome = _lxc_query("/1.0", prefix)
+    daemon = classify_answer(outcome)
+    if daemon is not Daemon.ANSWERING:
+        return daemon, None
+    pools = _lxc_query("/1.0/storage-pools?recursion=1", prefix)
+    networks = _lxc_query("/1.0/networks?recursion=1", prefix)
+    profile = _lxc_query("/1.0/profiles/default", prefix)
+    if not (pools.ok and networks.ok and profile.ok):
+        return Daemon.SILENT, None
+    answers = [json.loads(o.output) for o in (outcome, pools, networks, profile)]
+    return Daemon.ANSWERING, parse_lxd(*answers)
+
+
+def classify_answer(outcome: Outcome) -> Daemon:
+    """What an attempt at `lxc query /1.0` says about the daemon."""
+    if outcome.ok:
+        trusted = json.loads(outcome.output).get("auth") == "trusted"
+        return Daemon.ANSWERING if trusted else Daemon.DENIED
+    if outcome.status == TIMED_OUT:
+        return Daemon.SILENT
+    denied = "permission denied" in outcome.errors.lower() or "a password" in outcome.errors
+    return Daemon.DENIED if denied else Daemon.STOPPED
+
+
+def parse_lxd(
+    server: Mapping[str, Any],
+    pools: Sequence[Mapping[str, Any]],
+    networks: Sequence[Mapping[str, Any]],
+    profile: Mapping[str, Any],
+) -> Lxd:
+    """The daemon's state from four answers of its REST API.
+
+    Args:
+        server: `/1.0`.
+        pools: `/1.0/storage-pools?recursion=1`.
+        networks: `/1.0/networks?recursion=1`.
+        profile: `/1.0/profiles/default`.
+    """
+    environment = server["environment"]
+    config = server.get("config") or {}
+    devices = (profile.get("devices") or {}).values()
+    disks = (device for device in devices if device.get("type") == "disk")
+    root: Mapping[str, Any] = next((disk for disk in disks if disk.get("path") == "/"), {})
+    nic = next((device for device in devices if device.get("type") == "nic"), None)
+    managed = {str(network["name"]): network for network in networks if network.get("managed")}
+    bridge = (nic.get("network") or nic.get("parent")) if nic else None
+    settings = managed.get(str(bridge), {}).get("config") or {}
+    return Lxd(
+        version=str(environment["server_version"]),
+        drivers=tuple(d["Name"] for d in environment.get("storage_supported_drivers") or ()),
+        pools={str(pool["name"]): str(pool["driver"]) for pool in pools},
+        networks=tuple(n for n, network in managed.items() if network["type"] == "bridge"),
+        root_pool=root.get("pool"),
+        nic=nic is not None,
+        bridge=bridge if bridge in managed else None,
+        nat=settings.get("ipv4.nat") == "true",
+        proxies={
+            key: config[f"core.{key}"]
+            for key in ("proxy_http", "proxy_https", "proxy_ignore_hosts")
+            if config.get(f"core.{key}")
+        },
+    )
+
+
+def uplink_mtu(
+    routes: Sequence[Mapping[str, Any]], links: Sequence[Mapping[str, Any]]
+) -> int | None:
+    """MTU in bytes of the interface behind the default route (`ip -json` output)."""
+    uplink = next((route.get("dev") for route in routes if route.get("dst") == "default"), None)
+    return next((int(link["mtu"]) for link in links if link["ifname"] == uplink), None)
+
+
+def probe_firewall(prefix: Sequence[str]) -> tuple[Firewall, tuple[str, ...]]:
+    """What turns away forwarded traffic, and the interfaces it lets through all the same.
+
+    `open` also where only root could know and this process may not become root.
+    """
+    if which("firewall-cmd") and run([*prefix, "firewall-cmd", "--state"]).ok:
+        trusted = run([*prefix, "firewall-cmd", "--zone=trusted", "--list-interfaces"])
+        return Firewall.FIREWALLD, tuple(trusted.output.split())
+    if which("ufw"):
+        status = run([*prefix, "ufw", "status"]).output
+        if "Status: active" in status:
+            return Firewall.UFW, parse_ufw_status(status)
+    return parse_iptables(run([*prefix, "iptables", "-S"]).output)
+
+
+def parse_ufw_status(status: str) -> tuple[str, ...]:
+    """Interfaces whose forwarded traffic `ufw status` shows as allowed (ufw(8))."""
+    return tuple(sorted(set(re.findall(r"Anywhere on (\S+)\s+ALLOW FWD", status))))
+
+
+def parse_iptables(rules: str) -> tuple[Firewall, tuple[str, ...]]:
+    """Docker's or another's FORWARD policy from what `iptables -S` prints (iptables(8))."""
+    lines = rules.splitlines()
+    if "-P FORWARD DROP" not in lines:
+        return Firewall.OPEN, ()
+    docker = "-N DOCKER-USER" in lines
+    chain = "DOCKER-USER" if docker else "FORWARD"
+    accepted = re.findall(rf"^-A {chain} -i (\S+) -j ACCEPT$", rules, re.MULTILINE)
+    return Firewall.DOCKER if docker else Firewall.OTHER, tuple(accepted)
+
+
+def free_bytes(*places: Path) -> int:
+    """Free space in bytes at the first of these host paths that exists, else at /var."""
+    place = next((path for path in places if path.exists()), Path("/var"))
+    return shutil.disk_usage(place).free
+
+
+def wanted_packages(release: OsRelease) -> tuple[str, ...]:
+    """Names of the packages that setup wants on a distribution (resources/host-packages.json)."""
+    table: dict[str, dict[str, str]] = json.loads(PACKAGES_FILE.read_text(encoding="utf-8"))
+    keys = (release.id, f"{release.id}@{release.version_id}")
+    return tuple(package for key in keys for package in table.get(key, {}))
+
+
+def socket_permitted() -> bool:
+    """Whether this process may talk to the daemon as it is."""
+    socket = socket_path()
+    return socket is not None and os.access(socket, os.R_OK | os.W_OK)
+
+
+def _missing(packages: Sequence[str]) -> tuple[str, ...]:
+    if not packages:
+        return ()
+    shown = run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\\n", *packages]).output
+    installed = {line.split()[1] for line in shown.splitlines() if line.startswith("installed ")}
+    return tuple(package for package in packages if package not in installed)
+
+
+def _lxc_query(path: str, prefix: Sequence[str]) -> Outcome:
+    return run([*prefix, "lxc", "query", path], seconds=LXC_SECONDS + 2)
+
+
+def _ip(*arguments: str) -> list[dict[str, Any]]:
+    outcome = run(["ip", "-json", *arguments])
+    return json.loads(outcome.output) if outcome.ok and outcome.output.strip() else []
+
+
+def _proxies() -> dict[str, str]:
+    names = ("http_proxy", "https_proxy", "no_proxy")
+    values = {name: os.environ.get(name) or os.environ.get(name.upper()) for name in names}
+    return {name: value for name, value in values.items() if value}
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,208 @@
+"""Carrying out the steps of a setup plan."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from slurm_factory.config import Settings
+from slurm_factory.exceptions import DownloadError, LXDError
+from slurm_factory.host.commands import environment
+from slurm_factory.host.facts import LXD_GROUP, Account, HostFacts, Privilege
+from slurm_factory.host.plan import Command, SetupStep, plan_setup
+from slurm_factory.host.probe import probe
+
+STEP_SECONDS = 1800
+NO_NETWORK = (
+    "Temporary failure resolving",
+    "Could not resolve",
+    "Could not connect",
+    "Connection failed",
+    "Connection timed out",
+    "Unable to connect",
+    "Network is unreachable",
+    "unable to contact snap store",
+    "Failed to fetch",
+    "dial tcp",
+)
+"""What apt and snap print when the network is the cause."""
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SetupResult:
+    """What setup found or did.
+
+    Attributes:
+        steps: Every step; after a run that was not a mere check, as they were before they were
+            taken, so that `needed` says what was changed.
+        ready: Whether nothing that is required is needed (any more).
+        login_needed: Whether the group is new, so that this shell cannot use LXD yet.
+        notes: What the user should know: a slow storage pool, what is lost at the next boot.
+        log: Log file (host) of the commands' output, None if nothing was run.
+    """
+
+    steps: tuple[SetupStep, ...]
+    ready: bool
+    login_needed: bool
+    notes: tuple[str, ...]
+    log: Path | None
+
+
+def setup(settings: Settings, report: Report, *, check: bool = False) -> SetupResult:
+    """Bring LXD to where it can build, or only tell what is missing.
+
+    Args:
+        settings: For the directory of the log file.
+        report: Called with one line for each step that is taken.
+        check: Change nothing.
+
+    Raises:
+        LXDError: This machine cannot be set up, this user may not, or a step failed.
+        DownloadError: apt or snap could not reach its archive.
+    """
+    facts = probe()
+    steps = plan_setup(facts)
+    if check or not any(step.needed for step in steps):
+        return _result(facts, steps, plan_setup(facts), None)
+    _ensure_privilege(facts)
+    log = settings.logs_dir / "setup.log"
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with log.open("a", encoding="utf-8") as file:
+        facts, taken = _take_needed(facts, file, log, report)
+    after = plan_setup(facts)
+    return _result(facts, tuple(taken.get(step.name, step) for step in after), after, log)
+
+
+def _take_needed(
+    facts: HostFacts, file: IO[str], log: Path, report: Report
+) -> tuple[HostFacts, dict[str, SetupStep]]:
+    """Take the first needed step, look again, until none is needed."""
+    taken: dict[str, SetupStep] = {}
+    while step := _next(plan_setup(facts), taken):
+        if step.name in taken:
+            raise _without_effect(step, log)
+        report(f"{step.name}: {step.why}")
+        taken[step.name] = step
+        try:
+            _take(step, file, log, as_root=facts.privilege is Privilege.ROOT)
+        except LXDError as error:
+            if step.required:
+                raise
+            report(f"{step.name}: could not be changed, going on without: {error.details}")
+        facts = probe()
+    return facts, taken
+
+
+def _next(steps: tuple[SetupStep, ...], taken: Mapping[str, SetupStep]) -> SetupStep | None:
+    return next(
+        (step for step in steps if step.needed and (step.required or step.name not in taken)), None
+    )
+
+
+def elevated(command: Command, *, as_root: bool) -> Command:
+    """The command as this process has to run it, with a time limit (timeout(1)).
+
+    sudo(8) may ask for a password only where somebody can answer.
+    """
+    limited = ("timeout", "--foreground", "--kill-after=10", str(STEP_SECONDS), *command)
+    if as_root:
+        return limited
+    asking = () if sys.stdin is not None and sys.stdin.isatty() else ("-n",)
+    return ("sudo", *asking, *limited)
+
+
+def _take(step: SetupStep, file: IO[str], log: Path, *, as_root: bool) -> None:
+    for command in step.commands:
+        file.write(f"$ {shlex.join(command)}\n")
+        file.flush()
+        start = file.tell()
+        status = _run_logged(elevated(command, as_root=as_root), file)
+        if status:
+            raise _failed(step, command, _output_since(log, start), log)
+
+
+def _run_logged(argv: Command, file: IO[str]) -> int:
+    with subprocess.Popen(
+        argv, stdout=file, stderr=subprocess.STDOUT, env=environment()
+    ) as process:
+        return process.wait()
+
+
+def _output_since(log: Path, start: int) -> str:
+    with log.open("rb") as file:
+        file.seek(start)
+        return file.read().decode(errors="replace")
+
+
+def _failed(step: SetupStep, command: Command, output: str, log: Path) -> LXDError | DownloadError:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    last = next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "")
+    if any(sign in output for sign in NO_NETWORK):
+        return DownloadError(
+            f"The step '{step.name}' of setup could not reach the network.",
+            details=last,
+            resolution=f"Check network, proxy and mirror, then repeat; all output is in {log}.",
+        )
+    return LXDError(
+        f"The step '{step.name}' of setup failed: {shlex.join(command)}",
+        details=last,
+        resolution=f"slurm-factory doctor tells more; all output is in {log}.",
+    )
+
+
+def _without_effect(step: SetupStep, log: Path) -> LXDError:
+    return LXDError(
+        f"The step '{step.name}' of setup succeeded, and is still needed.",
+        details=step.why,
+        resolution=f"All output is in {log}; slurm-factory doctor looks closer.",
+    )
+
+
+def _ensure_privilege(facts: HostFacts) -> None:
+    if facts.privilege is Privilege.NONE:
+        raise LXDError(
+            "This machine has to be set up by root, and this user may not become root.",
+            details="This process is not root, and sudo is missing or does not let this user in.",
+            resolution="Have an administrator run: slurm-factory setup",
+        )
+
+
+def _result(
+    facts: HostFacts, steps: tuple[SetupStep, ...], after: tuple[SetupStep, ...], log: Path | None
+) -> SetupResult:
+    return SetupResult(
+        steps=steps,
+        ready=not any(step.needed and step.required for step in after),
+        login_needed=_login_needed(facts.account),
+        notes=_notes(facts),
+        log=log,
+    )
+
+
+def _login_needed(account: Account) -> bool:
+    return os.geteuid() != 0 and account.in_group and not account.in_session
+
+
+def _notes(facts: HostFacts) -> tuple[str, ...]:
+    notes = []
+    if _login_needed(facts.account):
+        notes.append(
+            f"{facts.account.name} is new in the group {LXD_GROUP}: log in again, or run commands"
+            f" by sg {LXD_GROUP} -c 'slurm-factory build …'"
+        )
+    lxd = facts.lxd
+    if lxd and lxd.root_pool and lxd.pools.get(lxd.root_pool) == "dir":
+        notes.append("The storage pool is a plain directory: each build starts some 20 s later.")
+    if not facts.systemd and facts.lxd:
+        notes.append("No systemd here: after a reboot, slurm-factory setup starts LXD again.")
+    if facts.forwarded:
+        notes.append("Firewall rules by iptables end with a reboot: run slurm-factory setup again.")
+    return tuple(notes)

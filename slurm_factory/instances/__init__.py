@@ -1,0 +1,128 @@
+"""Where a build runs: an LXD instance or this machine, behind one small class."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING
+
+from slurm_factory import resources
+from slurm_factory.exceptions import BuildError
+from slurm_factory.instances.streams import PIPED, follow, telling_line
+
+if TYPE_CHECKING:
+    from craft_providers import Executor
+
+TRANSIENT = "Failed to retrieve PID of executing child process"
+"""lxc exec under load, before the command was started; seen with LXD 5.0, rc 255."""
+ATTEMPTS = 3
+KILLED = 137
+"""128 + SIGKILL: nothing else is said when the memory limit ends a process."""
+
+
+class CommandError(BuildError):
+    """A command in an instance failed.
+
+    Attributes:
+        returncode: Its exit status.
+        tail: The last lines it printed.
+    """
+
+    def __init__(self, what: str, returncode: int, tail: Sequence[str]) -> None:
+        self.returncode = returncode
+        self.tail = tuple(tail)
+        last = telling_line(tail, "It printed nothing.")
+        killed = returncode == KILLED
+        super().__init__(
+            f"{what} failed (exit status {returncode}).",
+            details="It was killed, most likely for want of memory." if killed else last,
+            resolution="Raise SLURM_FACTORY_MEMORY_LIMIT or lower --jobs." if killed else "",
+        )
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A place where commands run.
+
+    Attributes:
+        name: Of the LXD instance, or `this machine`.
+        executor: craft-providers' way into it.
+        cache_on_host: The cache directory (host).
+        cache: The same directory as seen from inside (instance).
+        build_dir: Directory for compiling (instance), on the fastest storage there is.
+        project: LXD project; None for this machine.
+    """
+
+    name: str
+    executor: Executor
+    cache_on_host: Path
+    cache: PurePosixPath
+    build_dir: PurePosixPath
+    project: str | None = None
+
+    def inside(self, path: Path) -> PurePosixPath:
+        """The instance's path of a host path below the cache directory."""
+        return self.cache / path.relative_to(self.cache_on_host)
+
+    @property
+    def enter_command(self) -> str | None:
+        """The command that opens a shell in it; None for this machine."""
+        if self.project is None:
+            return None
+        return f"lxc --project {self.project} exec {self.name} -- bash -l"
+
+    def run_script(
+        self,
+        name: str,
+        environment: Mapping[str, str | PurePath],
+        on_line: Callable[[str], None],
+    ) -> None:
+        """Run a script of resources/scripts with `environment`.
+
+        Args:
+            name: File name of the script.
+            environment: Its parameters; paths are the instance's.
+            on_line: Takes each line it prints.
+
+        Raises:
+            CommandError: It failed.
+        """
+        command = ["bash", "-c", resources.script(name), name]
+        self.run(command, {k: str(v) for k, v in environment.items()}, on_line, what=name)
+
+    def run(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        on_line: Callable[[str], None],
+        *,
+        what: str,
+    ) -> None:
+        """Run a command; survives lxc's transient failure to start one.
+
+        Raises:
+            CommandError: It failed; named `what`.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            process = self.executor.execute_popen(list(command), env=dict(environment), **PIPED)
+            returncode, tail = follow(process, on_line)
+            if returncode == 0:
+                return
+            if not any(TRANSIENT in line for line in tail) or attempt == ATTEMPTS:
+                raise CommandError(what, returncode, tail)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off, so that a second one cannot stop the cleaning up."""
+    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in saved:
+            signal.signal(number, signal.SIG_IGN)
+        yield
+    finally:
+        for number, handler in saved.items():
+            signal.signal(number, handler)

@@ -1,0 +1,91 @@
+"""This very machine as an executor, for `--destructive-mode`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from craft_providers import Executor
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    import io
+    import pathlib
+
+
+class HostExecutor(Executor):
+    """Runs commands here; knows no other file system than this machine's."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+
+    def _clean(self, env: dict[str, str | None] | None) -> dict[str, str]:
+        merged = {**self._environment, **(env or {})}
+        return {key: value for key, value in merged.items() if value is not None}
+
+    @override
+    def execute_popen(
+        self,
+        command: list[str],
+        *,
+        cwd: pathlib.PurePath | None = None,
+        env: dict[str, str | None] | None = None,
+        timeout: float | None = None,
+        **kwargs: Any,
+    ) -> subprocess.Popen[str]:
+        return subprocess.Popen(command, cwd=cwd, env=self._clean(env), **kwargs)
+
+    @override
+    def execute_run(
+        self,
+        command: list[str],
+        *,
+        cwd: pathlib.PurePath | None = None,
+        env: dict[str, str | None] | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        **kwargs: Any,
+    ) -> subprocess.CompletedProcess[Any]:
+        return subprocess.run(
+            command, cwd=cwd, env=self._clean(env), timeout=timeout, check=check, **kwargs
+        )
+
+    @override
+    def pull_file(self, *, source: pathlib.PurePath, destination: pathlib.Path) -> None:
+        shutil.copyfile(os.fspath(source), destination)
+
+    @override
+    def push_file(self, *, source: pathlib.Path, destination: pathlib.PurePath) -> None:
+        shutil.copyfile(source, os.fspath(destination))
+
+    @override
+    def push_file_io(
+        self,
+        *,
+        destination: pathlib.PurePath,
+        content: io.BytesIO,
+        file_mode: str,
+        group: str = "root",
+        user: str = "root",
+    ) -> None:
+        with open(os.open(destination, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+            shutil.copyfileobj(content, file)
+        os.chmod(destination, int(file_mode, 8))
+
+    @override
+    def delete(self) -> None:
+        """This machine stays."""
+
+    @override
+    def exists(self) -> bool:
+        return True
+
+    @override
+    def mount(self, *, host_source: pathlib.Path, target: pathlib.PurePath) -> None:
+        """Nothing is mounted: paths inside are paths of this machine."""
+
+    @override
+    def is_running(self) -> bool:
+        return True

@@ -1,0 +1,160 @@
+"""Images that base instances are made from: LXD's own, or made here from the archive."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slurm_factory import resources
+from slurm_factory.exceptions import LXDError
+from slurm_factory.instances.lxc import LONG_SECONDS, lxc, lxc_json
+from slurm_factory.instances.streams import PIPED, follow, telling_line
+from slurm_factory.mirrors import configured_mirrors
+
+if TYPE_CHECKING:
+    from slurm_factory.bases import Base
+    from slurm_factory.config import Settings
+
+SERVER_SECONDS = 15
+ETC_APT = Path("/etc/apt")
+DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@dataclass(frozen=True)
+class ImageName:
+    """What `lxc launch REMOTE:ALIAS` takes."""
+
+    remote: str
+    alias: str
+
+
+def candidates(base: Base, architecture: str) -> tuple[ImageName, ImageName]:
+    """The image of LXD's own remote, and the one that is made here."""
+    made_here = ImageName("local", f"slurm-factory-{base.slug}-{architecture}")
+    return ImageName(base.image.remote, base.image.alias), made_here
+
+
+def ensure_image(
+    base: Base, architecture: str, settings: Settings, on_line: Callable[[str], None]
+) -> ImageName:
+    """Find an image of `base`; make one where no image server can be reached.
+
+    Args:
+        base: The distribution's release.
+        architecture: As uname(1) names it.
+        settings: Of this site.
+        on_line: Takes lines of progress.
+
+    Raises:
+        LXDError: No image could be had.
+    """
+    served, made_here = candidates(base, architecture)
+    if _has_image(made_here.alias, settings.project_name):
+        return made_here
+    if settings.image_server and _is_served(served):
+        return served
+    on_line(f"No image server has {served.remote}:{served.alias}; making the image here")
+    make_image(base, architecture, settings, on_line)
+    return made_here
+
+
+def make_image(
+    base: Base, architecture: str, settings: Settings, on_line: Callable[[str], None]
+) -> None:
+    """Make a minimal image from the distribution's archive with mmdebstrap and import it.
+
+    Raises:
+        LXDError: mmdebstrap is missing or failed, or LXD turned the image down.
+    """
+    alias = candidates(base, architecture)[1].alias
+    settings.images_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.images_dir, prefix="image-") as scratch:
+        _bootstrap(base, architecture, settings, Path(scratch), on_line)
+        lxc(
+            *("image", "import", "metadata.tar.gz", "rootfs.tar", "--alias", alias),
+            project=settings.project_name,
+            timeout=LONG_SECONDS,
+            cwd=Path(scratch),
+        )
+
+
+def sources_list(base: Base, settings: Settings) -> str:
+    """Lines for apt (sources.list(5)) by which an instance reaches the archive of `base`."""
+    main = mirror_of(base, settings)
+    archive = base.archive
+    components = " ".join(archive.components)
+    lines = [f"deb {main} {suite} {components}" for suite in archive.suites]
+    if archive.security is not None:
+        # A mirror of Debian has the security archive beside it under this name.
+        security = (
+            f"{main.rstrip('/')}-security"
+            if main != archive.mirror and main.rstrip("/").endswith("/debian")
+            else archive.security.mirror
+        )
+        lines += [f"deb {security} {suite} {components}" for suite in archive.security.suites]
+    return "\n".join(lines)
+
+
+def mirror_of(base: Base, settings: Settings) -> str:
+    """URL of the mirror: the setting, else this machine's own, else the distribution's."""
+    own = {"debian": settings.debian_mirror, "ubuntu": settings.ubuntu_mirror}
+    chosen = own.get(base.distribution)
+    configured = configured_mirrors(ETC_APT, base.distribution)
+    return chosen or (configured[0] if configured else base.archive.mirror)
+
+
+def _bootstrap(
+    base: Base,
+    architecture: str,
+    settings: Settings,
+    scratch: Path,
+    on_line: Callable[[str], None],
+) -> None:
+    environment = {
+        "ARCHITECTURE": architecture,
+        "DEBIAN_ARCHITECTURE": DEBIAN_ARCHITECTURES.get(architecture, architecture),
+        "DISTRIBUTION": base.distribution,
+        "CODENAME": base.codename,
+        "DESCRIPTION": f"{base.name} for slurm-factory",
+        "KEYRING": base.archive.keyring,
+        "SOURCES_LIST": sources_list(base, settings),
+    }
+    arguments = [f"{key}={value}" for key, value in environment.items()]
+    script = resources.script("make-image.sh")
+    process = subprocess.Popen(
+        ["env", *arguments, "bash", "-c", script, "make-image.sh"],
+        cwd=scratch,
+        **PIPED,
+    )
+    returncode, tail = follow(process, on_line)
+    if returncode != 0:
+        raise LXDError(
+            f"The image of {base.name} could not be made.",
+            details=telling_line(tail, "mmdebstrap failed."),
+            resolution=(
+                "Run `slurm-factory setup`, which installs mmdebstrap and the archive's keys; or"
+                f" set SLURM_FACTORY_{base.distribution.upper()}_MIRROR to a mirror that this"
+                " machine can reach."
+            ),
+        )
+
+
+def _has_image(alias: str, project: str) -> bool:
+    images = lxc_json("image", "list", project=project)
+    return any(alias == name["name"] for image in images for name in image["aliases"])
+
+
+def _is_served(image: ImageName) -> bool:
+    try:
+        lxc(
+            *("image", "info", f"{image.remote}:{image.alias}"),
+            project="default",
+            timeout=SERVER_SECONDS,
+        )
+    except LXDError:
+        return False
+    return True

@@ -1,0 +1,296 @@
+"""Launching build instances through craft-providers, and surviving its faults."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import filelock
+from craft_providers import ProviderError, lxd
+from craft_providers.errors import BaseCompatibilityError
+from craft_providers.executor import get_instance_name
+from craft_providers.lxd.project import create_with_default_profile
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+
+from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE
+from slurm_factory.exceptions import LXDError, SlurmFactoryError
+from slurm_factory.instances import ATTEMPTS, TRANSIENT, Instance, uninterrupted
+from slurm_factory.instances.base import (
+    FactoryBase,
+    Surroundings,
+    compatibility_tag,
+    record_path,
+)
+from slurm_factory.instances.host import HostExecutor
+from slurm_factory.instances.images import (
+    ImageName,
+    candidates,
+    ensure_image,
+    mirror_of,
+    sources_list,
+)
+from slurm_factory.instances.lxc import delete_instance, instance_names, lxc, project_exists
+
+if TYPE_CHECKING:
+    from slurm_factory.bases import Base
+    from slurm_factory.config import Settings
+
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
+LOCK_KEY = "user.slurm_factory.lock"
+"""Instance configuration: path (host) of the file that is locked while its build runs."""
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
+
+
+class _TransientError(ProviderError):
+    """lxc could not start a command, which it can the next time."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What to launch, and what to do with it in the end."""
+
+    base: Base
+    architecture: str
+    name: str
+    lock: Path
+    """File (host) that stays locked while the build runs."""
+    keep: bool = False
+
+
+def proxies(environ: dict[str, str]) -> dict[str, str]:
+    """Proxy variables of `environ`, in both spellings, since programs differ in what they read."""
+    found = {}
+    for name in PROXY_VARIABLES:
+        value = environ.get(name) or environ.get(name.upper())
+        if value:
+            found[name] = found[name.upper()] = value
+    return found
+
+
+@contextmanager
+def lxd_instance(
+    launch: Launch, settings: Settings, on_line: Callable[[str], None]
+) -> Iterator[Instance]:
+    """An instance copied from the cached base, gone afterwards.
+
+    After a failure it is kept, and the error tells how to enter it; after an interruption and
+    after success it is deleted unless `launch.keep` says otherwise.
+
+    Raises:
+        LXDError: No instance could be had.
+    """
+    try:
+        executor = _launch(launch, settings, on_line)
+        instance = _equip(launch, settings, executor)
+    except BaseException:
+        with uninterrupted():
+            _delete_quietly(launch.name, settings.project_name)
+        raise
+    try:
+        yield instance
+    except SlurmFactoryError as error:
+        kept = f"The instance is kept: {instance.enter_command}"
+        error.resolution = f"{error.resolution} {kept}".strip()
+        raise
+    except BaseException:
+        with uninterrupted():
+            _delete_quietly(launch.name, settings.project_name)
+        raise
+    if launch.keep:
+        on_line(f"The instance is kept: {instance.enter_command}")
+    else:
+        delete_instance(launch.name, settings.project_name)
+
+
+@contextmanager
+def this_machine(settings: Settings, work: Path) -> Iterator[Instance]:
+    """This machine as an instance; nothing outside `work` and the caches is written.
+
+    Args:
+        settings: Of this site.
+        work: Directory (host) of this build.
+    """
+    build_dir = work / "build"
+    build_dir.mkdir(parents=True, exist_ok=True)
+    environment = {
+        "PATH": os.defpath,
+        **ENVIRONMENT,
+        "HOME": str(work),
+        **proxies(dict(os.environ)),
+    }
+    environment["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    yield Instance(
+        name="this machine",
+        executor=HostExecutor(environment),
+        cache_on_host=settings.cache_dir,
+        cache=PurePosixPath(settings.cache_dir),
+        build_dir=PurePosixPath(build_dir),
+    )
+
+
+def base_instance_name(base: Base, image: ImageName) -> str:
+    """Name under which craft-providers keeps the base instance (lxd/launcher.py)."""
+    name = f"base-instance-{compatibility_tag(base)}-{image.remote}-{image.alias}"
+    return get_instance_name(name, lxd.LXDError)
+
+
+def _launch(launch: Launch, settings: Settings, on_line: Callable[[str], None]) -> lxd.LXDInstance:
+    """Copy the base, making it first where needed; one process at a time makes a base."""
+    settings.images_dir.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(settings.images_dir / f"{launch.base.slug}.lock"):
+        _ensure_project(settings.project_name)
+        image = _choose_image(launch, settings, on_line)
+        retrying = Retrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            retry=retry_if_exception_type((BaseCompatibilityError, _TransientError)),
+            before_sleep=lambda state: _start_over(launch, image, settings, on_line, state),
+            reraise=True,
+        )
+        try:
+            return retrying(_launch_once, launch, image, settings, on_line)
+        except (BaseCompatibilityError, _TransientError) as error:
+            raise _unusable(error) from error
+
+
+def _start_over(
+    launch: Launch,
+    image: ImageName,
+    settings: Settings,
+    on_line: Callable[[str], None],
+    state: RetryCallState,
+) -> None:
+    """Remove what a failed attempt left.
+
+    craft-providers marks a base whose setup failed as finished, and copies it for ever; it says so
+    only by finding every copy incompatible.
+    """
+    error = state.outcome.exception() if state.outcome else None
+    on_line(f"Launching again: {error}")
+    delete_instance(launch.name, settings.project_name)
+    if isinstance(error, BaseCompatibilityError):
+        delete_instance(base_instance_name(launch.base, image), settings.project_name)
+
+
+def _launch_once(
+    launch: Launch, image: ImageName, settings: Settings, on_line: Callable[[str], None]
+) -> lxd.LXDInstance:
+    def on_record(record: dict[str, Any]) -> None:
+        path = record_path(launch.base, settings.images_dir)
+        partial = path.with_suffix(".part")
+        partial.write_text(json.dumps(record, indent=1, sort_keys=True))
+        partial.replace(path)
+
+    base = FactoryBase(
+        launch.base,
+        _surroundings(launch.base, image, settings),
+        on_line=on_line,
+        on_record=on_record,
+    )
+    try:
+        return lxd.launch(
+            launch.name,
+            base_configuration=base,
+            image_name=image.alias,
+            image_remote=image.remote,
+            use_base_instance=True,
+            auto_clean=True,
+            project=settings.project_name,
+            map_user_uid=True,
+            uid=os.getuid(),
+            gid=os.getgid(),
+        )
+    except BaseCompatibilityError:
+        raise
+    except ProviderError as error:
+        if TRANSIENT in str(error):
+            raise _TransientError(error.brief, details=error.details) from error
+        raise _unusable(error) from error
+    finally:
+        if base.half_made is not None:
+            with uninterrupted():
+                half_made = getattr(base.half_made, "instance_name", launch.name)
+                _delete_quietly(half_made, settings.project_name)
+
+
+def _unusable(error: ProviderError) -> LXDError:
+    return LXDError(
+        f"No instance could be launched: {error.brief.strip()}",
+        details=" ".join((error.details or "").split()),
+        resolution=error.resolution or "Run `slurm-factory doctor`.",
+    )
+
+
+def _choose_image(launch: Launch, settings: Settings, on_line: Callable[[str], None]) -> ImageName:
+    """The image of a base instance that is there already needs no network to be asked for."""
+    present = instance_names(settings.project_name)
+    for image in candidates(launch.base, launch.architecture):
+        if base_instance_name(launch.base, image) in present:
+            return image
+    return ensure_image(launch.base, launch.architecture, settings, on_line)
+
+
+def _ensure_project(project: str) -> None:
+    if not project_exists(project):
+        create_with_default_profile(project=project, lxc=lxd.LXC())
+
+
+def _surroundings(base: Base, image: ImageName, settings: Settings) -> Surroundings:
+    given = proxies(dict(os.environ))
+    proxy = given.get("http_proxy") or given.get("https_proxy")
+    certificates = (
+        tuple(sorted(settings.ca_certificates.glob("*.crt")))
+        if settings.ca_certificates.is_dir()
+        else ()
+    )
+    mirror_is_set = settings.debian_mirror or settings.ubuntu_mirror
+    return Surroundings(
+        proxies=given,
+        certificates=certificates,
+        sources_list=sources_list(base, settings)
+        if image.remote == "local" or mirror_is_set
+        else "",
+        reach=urlsplit(proxy or mirror_of(base, settings)).hostname or "deb.debian.org",
+    )
+
+
+def _equip(launch: Launch, settings: Settings, executor: lxd.LXDInstance) -> Instance:
+    """Mount the cache and set the limits."""
+    limits = {
+        "limits.cpu": settings.cpu_limit,
+        "limits.memory": settings.memory_limit,
+        "limits.processes": settings.process_limit,
+        LOCK_KEY: launch.lock,
+    }
+    pairs = [f"{key}={value}" for key, value in limits.items() if value is not None]
+    lxc("config", "set", launch.name, *pairs, project=settings.project_name)
+    try:
+        executor.mount(host_source=settings.cache_dir, target=INSTANCE_CACHE)
+    except ProviderError as error:
+        raise LXDError(
+            f"{settings.cache_dir} could not be mounted in the instance.",
+            details=" ".join((error.details or error.brief).split()),
+            resolution="Run `slurm-factory setup`, which writes the id map that this needs.",
+        ) from error
+    executor.default_command_environment.update(ENVIRONMENT)
+    return Instance(
+        name=launch.name,
+        executor=executor,
+        cache_on_host=settings.cache_dir,
+        cache=INSTANCE_CACHE,
+        build_dir=INSTANCE_BUILD,
+        project=settings.project_name,
+    )
+
+
+def _delete_quietly(name: str, project: str) -> None:
+    """The error that led here matters more than one while cleaning up."""
+    try:
+        delete_instance(name, project)
+    except LXDError:
+        return

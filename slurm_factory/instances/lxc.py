@@ -1,0 +1,120 @@
+"""The `lxc` command: one door, with time limits and errors that a user can read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory.exceptions import LXDError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+SIMPLE_SECONDS = 60
+LONG_SECONDS = 600
+
+_REASONS = (
+    ("permission denied", "You may not talk to LXD.", "slurm-factory setup"),
+    ("connection refused", "The LXD daemon does not run.", "slurm-factory setup"),
+    ("no such file or directory", "The LXD daemon does not run.", "slurm-factory setup"),
+    ("no space left on device", "The storage pool is full.", "slurm-factory clean"),
+    ("quota exceeded", "The storage pool is full.", "slurm-factory clean"),
+    ("uid range not allowed", "This user's id may not be mapped.", "slurm-factory setup"),
+)
+
+
+def lxc(
+    *arguments: str,
+    project: str,
+    timeout: float = SIMPLE_SECONDS,
+    stdin: str | None = None,
+    cwd: Path | None = None,
+) -> str:
+    """Run `lxc --project PROJECT ARGUMENTS`.
+
+    Args:
+        arguments: Of the lxc command.
+        project: LXD project.
+        timeout: Seconds after which the call counts as hung.
+        stdin: Text for its standard input.
+        cwd: Directory (host) to run in.
+
+    Returns:
+        Its standard output.
+
+    Raises:
+        LXDError: It failed, did not end in time, or is not installed.
+    """
+    command = ["lxc", "--project", project, *arguments]
+    try:
+        done = subprocess.run(
+            command,
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            cwd=cwd,
+        )
+    except FileNotFoundError as error:
+        raise LXDError(
+            "LXD is not installed.",
+            details="There is no lxc command.",
+            resolution="Run `slurm-factory setup`.",
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise LXDError(
+            f"LXD did not answer within {timeout:.0f} s.",
+            details=f"Command: lxc {' '.join(arguments[:3])}",
+            resolution="Run `slurm-factory doctor`.",
+        ) from error
+    if done.returncode != 0:
+        raise explain(done.stderr, arguments)
+    return done.stdout
+
+
+def lxc_json(*arguments: str, project: str) -> Any:
+    """Like `lxc`, with `--format json`, parsed."""
+    return json.loads(lxc(*arguments, "--format", "json", project=project))
+
+
+def explain(stderr: str, arguments: Sequence[str]) -> LXDError:
+    """The error for what lxc wrote when it failed."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    said = lines[-1].removeprefix("Error: ") if lines else "lxc failed without a message."
+    for mark, reason, command in _REASONS:
+        if mark in stderr.lower():
+            return LXDError(reason, details=said, resolution=f"Run `{command}`.")
+    return LXDError(
+        f"lxc {' '.join(arguments[:2])} failed.",
+        details=said,
+        resolution="Run `slurm-factory doctor`.",
+    )
+
+
+def instance_names(project: str) -> tuple[str, ...]:
+    """Names of all instances in the project; none if there is no such project."""
+    if not project_exists(project):
+        return ()
+    return tuple(entry["name"] for entry in lxc_json("list", project=project))
+
+
+def project_exists(project: str) -> bool:
+    """Whether LXD has the project."""
+    projects = lxc_json("project", "list", project="default")
+    return any(entry["name"] == project for entry in projects)
+
+
+def delete_instance(name: str, project: str) -> None:
+    """Delete an instance, running or not; what is gone already is fine.
+
+    Deletion by force is the only way that surely ends every process in it.
+    """
+    try:
+        lxc("delete", "--force", name, project=project)
+    except LXDError:
+        if name in instance_names(project):
+            raise

@@ -1,0 +1,70 @@
+"""What builds want to know of this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory.exceptions import LXDError
+from slurm_factory.instances.base import base_packages, read_record
+from slurm_factory.instances.host import HostExecutor
+
+if TYPE_CHECKING:
+    from slurm_factory.bases import Base
+    from slurm_factory.config import Settings
+
+BYTES_PER_JOB = 512 << 20
+"""What one compiler may need at most; slurmctld's largest files take about 300 MiB."""
+UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+
+
+def choose_jobs(asked: int | None, settings: Settings) -> int:
+    """How many compilers run at once: what was asked for, else what CPUs and memory allow.
+
+    The limit counts and not what an instance sees, since /proc/meminfo in it is the machine's.
+    """
+    cpus = settings.cpu_limit or len(os.sched_getaffinity(0))
+    memory = size_in_bytes(settings.memory_limit) if settings.memory_limit else _available_memory()
+    return asked or max(1, min(cpus, memory // BYTES_PER_JOB))
+
+
+def size_in_bytes(size: str) -> int:
+    """`8GiB` as bytes; LXD's units."""
+    match = re.fullmatch(r"([0-9.]+)([A-Za-z]+)", size)
+    if match is None:
+        raise ValueError(size)
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def machine_record(base: Base) -> dict[str, Any]:
+    """What this machine contains, as `images/` records it of a base instance."""
+    return read_record(base, HostExecutor({"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}))
+
+
+def require_build_packages(base: Base) -> None:
+    """Check that everything a build needs is installed on this machine.
+
+    Raises:
+        LXDError: Packages are missing; names the command that installs them.
+    """
+    installed = {name.partition(":")[0] for name in machine_record(base)["packages"]}
+    missing = [name for name in base_packages(base) if name not in installed]
+    if missing:
+        raise LXDError(
+            "This machine lacks packages that the build needs.",
+            details=f"Missing: {' '.join(missing)}.",
+            resolution=f"Run `sudo apt-get install {' '.join(missing)}`.",
+        )
+
+
+def _available_memory() -> int:
+    done = subprocess.run(
+        ["awk", "/^MemAvailable:/ { print $2 }", "/proc/meminfo"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout) << 10

@@ -1,0 +1,184 @@
+"""Which mirrors of its distribution this machine is configured to use."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+Distribution = Literal["debian", "ubuntu"]
+
+DEBIAN_ARCHIVE: Final = "https://deb.debian.org/debian"
+
+_ONE_LINE = re.compile(
+    r"^deb\s+(?:\[(?P<options>[^\]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)(?P<components>[^#]*)"
+)
+_MIRROR_LIST = re.compile(r"^mirror\+file:(?://)?(?P<path>/.*)$")
+_PERSONAL_ARCHIVE = re.compile(r"^https?://(?:[^/@]*@)?(?:private-)?ppa\.")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One repository of apt's configuration."""
+
+    uris: tuple[str, ...]
+    suites: tuple[str, ...]
+    components: tuple[str, ...]
+    signed_by: str
+
+    def holds_archive_of(self, distribution: Distribution) -> bool:
+        """Whether this is the distribution's own archive or a full mirror of it.
+
+        Security archives and flat or personal repositories are not. A key that is not the
+        distribution's marks somebody else's repository.
+        """
+        if "main" not in self.components or not any(map(_is_release, self.suites)):
+            return False
+        if self.signed_by:
+            return f"{distribution}-archive-" in self.signed_by
+        return any(distribution in uri and not _PERSONAL_ARCHIVE.match(uri) for uri in self.uris)
+
+
+def configured_mirrors(etc_apt: Path, distribution: Distribution) -> tuple[str, ...]:
+    """Mirrors of a distribution that apt is configured to use, in apt's order.
+
+    Reads `sources.list`, `sources.list.d/*.list` (one-line style), `*.sources` (deb822 style) and
+    the files that `mirror+file:` names, as sources.list(5) and apt-transport-mirror(1) describe.
+    Disabled entries, `deb-src`, cdroms, security archives and third-party repositories are left
+    out. Lines that make no sense are passed over, as are files that cannot be read: apt itself
+    tells about them.
+
+    Args:
+        etc_apt: apt's configuration directory (host), normally `/etc/apt`.
+        distribution: Whose mirrors to return.
+
+    Returns:
+        Base URLs without a trailing slash (`https://host/debian`), without duplicates; empty
+        where this machine is of another distribution.
+    """
+    entries = (_with_mirror_lists_read(entry, etc_apt) for entry in _entries(etc_apt))
+    usable = (
+        _normalised(uri)
+        for entry in entries
+        if entry.holds_archive_of(distribution)
+        for uri in entry.uris
+    )
+    return tuple(dict.fromkeys(uri for uri in usable if uri))
+
+
+def debian_pool_urls(pool_path: str, mirrors: Iterable[str]) -> tuple[str, ...]:
+    """URLs under which a file of the Debian archive's pool can be had.
+
+    Args:
+        pool_path: Path below a mirror, such as `pool/main/s/slurm-wlm/….orig.tar.gz`.
+        mirrors: Base URLs of Debian mirrors, the preferred one first.
+
+    Returns:
+        One URL per mirror; the last one is deb.debian.org's, which carries every current release.
+    """
+    bases = dict.fromkeys(_without_scheme_twins([*mirrors, DEBIAN_ARCHIVE]))
+    return tuple(f"{base}/{pool_path.lstrip('/')}" for base in bases)
+
+
+def _without_scheme_twins(mirrors: Iterable[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for mirror in (mirror.rstrip("/") for mirror in mirrors):
+        place = mirror.removeprefix("https://").removeprefix("http://")
+        if place not in seen:
+            seen.add(place)
+            yield mirror
+
+
+def _entries(etc_apt: Path) -> Iterator[_Entry]:
+    parts = etc_apt / "sources.list.d"
+    for file in (etc_apt / "sources.list", *sorted(parts.glob("*.list"))):
+        yield from _one_line_entries(_text(file))
+    for file in sorted(parts.glob("*.sources")):
+        yield from _deb822_entries(_text(file))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _one_line_entries(text: str) -> Iterator[_Entry]:
+    for line in text.splitlines():
+        match = _ONE_LINE.match(line.strip())
+        if match:
+            yield _Entry(
+                uris=(match["uri"],),
+                suites=(match["suite"],),
+                components=tuple(match["components"].split()),
+                signed_by=_option(match["options"] or "", "signed-by"),
+            )
+
+
+def _option(options: str, name: str) -> str:
+    pairs = (option.partition("=") for option in options.split())
+    return next((value for key, _, value in pairs if key.lower() == name), "")
+
+
+def _deb822_entries(text: str) -> Iterator[_Entry]:
+    for stanza in re.split(r"\n(?:[ \t]*\n)+", text.replace("\r\n", "\n")):
+        fields = _fields(stanza)
+        enabled = fields.get("enabled", "yes").lower() not in {"no", "false", "0", "off"}
+        if enabled and "deb" in fields.get("types", "").split():
+            yield _Entry(
+                uris=tuple(fields.get("uris", "").split()),
+                suites=tuple(fields.get("suites", "").split()),
+                components=tuple(fields.get("components", "").split()),
+                signed_by=fields.get("signed-by", ""),
+            )
+
+
+def _fields(stanza: str) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    name = ""
+    for line in stanza.splitlines():
+        if line.startswith("#"):
+            continue
+        if line[:1] in {" ", "\t"} and name:
+            fields[name] += f" {line.strip()}"
+        elif ":" in line:
+            name, _, value = line.partition(":")
+            name = name.strip().lower()
+            fields[name] = value.strip()
+    return fields
+
+
+def _is_release(suite: str) -> bool:
+    """Whether a suite is a whole release (`bookworm`), not a pocket (`bookworm-security`,
+    `buster/updates`) and not a flat repository (`./`)."""
+    return suite.isalnum()
+
+
+def _with_mirror_lists_read(entry: _Entry, etc_apt: Path) -> _Entry:
+    uris = (uri for configured in entry.uris for uri in _expanded(configured, etc_apt))
+    return replace(entry, uris=tuple(uris))
+
+
+def _expanded(uri: str, etc_apt: Path) -> Iterator[str]:
+    match = _MIRROR_LIST.match(uri)
+    if not match:
+        yield uri
+        return
+    path = Path(match["path"])
+    if path.is_relative_to("/etc/apt"):
+        path = etc_apt / path.relative_to("/etc/apt")
+    for line in _text(path).splitlines():
+        words = line.split()
+        if words and not words[0].startswith("#"):
+            yield words[0]
+
+
+def _normalised(uri: str) -> str:
+    """The URL in the form that any client understands; empty where only apt does."""
+    if uri.startswith(("http://", "https://")):
+        return uri.rstrip("/")
+    scheme, _, path = uri.partition(":")
+    if scheme in {"file", "copy"} and path.startswith("/"):
+        return f"file:///{path.strip('/')}"
+    return ""

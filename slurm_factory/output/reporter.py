@@ -1,0 +1,227 @@
+"""The one object that is told what a build does, and passes it on to screen and log."""
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Self, TextIO
+
+from slurm_factory.exceptions import InterruptedBuildError, SlurmFactoryError
+from slurm_factory.output.buildlog import BuildLog
+from slurm_factory.output.displays import QuietDisplay, choose_mode, make_display
+from slurm_factory.output.lines import LineSplitter, clean, mask_credentials
+from slurm_factory.output.records import ErrorText, Outcome, Results, StepRecord
+from slurm_factory.output.results import print_results
+
+TAIL_LINES: Final = 10
+MEGABYTE: Final = 1_000_000
+
+
+class Reporter:
+    """Progress of one run of the program, on stderr and, once there is one, in the build log.
+
+    Steps follow and enclose each other in one thread; lines may come from any. Nothing here
+    raises because a screen or a log cannot be written. Credentials in URLs are masked everywhere.
+
+    Attributes:
+        steps: The steps that have ended, in the order in which they began.
+    """
+
+    def __init__(self, display: QuietDisplay) -> None:
+        self.steps: list[StepRecord] = []
+        self._display = display
+        self._log: BuildLog | None = None
+        self._log_failure_told = False
+        self._results = Results()
+        self._depth = 0
+        self._blamed: BaseException | None = None
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._lock = threading.RLock()
+
+    @property
+    def log_path(self) -> Path | None:
+        """`build.log` (host), if there is one."""
+        return self._log.path if self._log else None
+
+    def log_to(self, directory: Path) -> Path:
+        """Write the build log into a directory (host) from now on; returns the log's path.
+
+        Raises:
+            OutputError: The log cannot be made.
+        """
+        log = BuildLog(directory)
+        with self._lock:
+            if self._log:
+                self._log.close()
+            self._log = log
+        return log.path
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """A timed step: `with reporter.step("Configure"): …`. Steps may enclose steps."""
+        place, depth = self._begin(name)
+        began = time.monotonic()
+        outcome, blameless = Outcome.DONE, False
+        try:
+            yield
+        except BaseException as error:
+            outcome, blameless = _outcome(error), self._is_blameless(error)
+            raise
+        finally:
+            seconds = time.monotonic() - began
+            self._end(place, StepRecord(name, seconds, outcome, depth, blameless))
+
+    def line(self, text: str) -> None:
+        """A line of output of a running command: always in the log."""
+        shown = mask_credentials(clean(text))
+        with self._lock:
+            self._tail.append(shown)
+            self._write(shown)
+            self._display.line(shown)
+
+    def stream(self, pieces: Iterable[bytes | str]) -> None:
+        """All output of a running command, such as its stdout pipe, until it ends.
+
+        Args:
+            pieces: Bytes (UTF-8, or not) or text as they come, cut anywhere; lines need their end.
+        """
+        splitter = LineSplitter()
+        for piece in pieces:
+            for line in splitter.feed(piece):
+                self.line(line)
+            self._passing(splitter.unfinished())
+        for line in splitter.finish():
+            self.line(line)
+
+    def progress(self, received: int, total: int | None) -> None:
+        """Progress of a download in bytes: on a live screen only."""
+        of = f" of {total / MEGABYTE:.1f}" if total else ""
+        self._passing(f"{received / MEGABYTE:.1f}{of} MB")
+
+    def note(self, text: str) -> None:
+        """Tell the user something, in one line."""
+        masked = mask_credentials(text)
+        with self._lock:
+            self._write(masked)
+            self._display.note(masked)
+
+    def warning(self, text: str) -> None:
+        """Warn the user, in one line."""
+        masked = mask_credentials(text)
+        with self._lock:
+            self._write(f"Warning: {masked}", "warning", text=masked)
+            self._display.warning(masked)
+
+    def event(self, kind: str, **facts: object) -> None:
+        """Add an event of one's own to `events.jsonl`, such as the versions of what is used."""
+        with self._lock:
+            if self._log:
+                self._log.event(kind, **facts)
+
+    def error(self, error: SlurmFactoryError) -> None:
+        """Show why the program ends."""
+        text = ErrorText(
+            brief=mask_credentials(error.brief),
+            details=mask_credentials(error.details),
+            resolution=mask_credentials(error.resolution),
+            log=self.log_path,
+        )
+        with self._lock:
+            self._write(
+                f"Error: {error}",
+                "error",
+                brief=text.brief,
+                details=text.details,
+                resolution=text.resolution,
+                exit_code=error.exit_code,
+            )
+            self._display.error(text)
+
+    def results(self, results: Results, stream: TextIO | None = None) -> None:
+        """Print the final tables to `stream` (default: stdout)."""
+        self._results = results
+        print_results(self.steps, results, stream or sys.stdout)
+
+    def close(self) -> None:
+        """End the screen and the log; nothing may be reported afterwards."""
+        with self._lock:
+            self._display.close()
+            self._display.summary(self.steps, self._results)
+            if self._log:
+                self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _passing(self, text: str) -> None:
+        if text:
+            with self._lock:
+                self._display.passing(mask_credentials(clean(text)))
+
+    def _write(self, text: str, event: str = "", /, **facts: object) -> None:
+        if not self._log:
+            return
+        self._log.write(text)
+        if event:
+            self._log.event(event, **facts)
+        if self._log.broken and not self._log_failure_told:
+            self._log_failure_told = True
+            self._display.warning(f"{self._log.path} is not complete: {self._log.broken}")
+
+    def _begin(self, name: str) -> tuple[int, int]:
+        """Place in `steps` and depth of a step that begins."""
+        with self._lock:
+            place = len(self.steps), self._depth
+            self._depth += 1
+            self._tail.clear()
+            self._write(f"Step: {name}", "step-start", name=name, depth=place[1])
+            self._display.step_started(name, place[1])
+            return place
+
+    def _end(self, place: int, record: StepRecord) -> None:
+        with self._lock:
+            self.steps.insert(place, record)
+            self._depth = record.depth
+            facts = {"name": record.name, "depth": record.depth, "outcome": record.outcome}
+            text = f"Step {record.outcome} after {record.seconds:.3f} s: {record.name}"
+            self._write(text, "step-end", seconds=round(record.seconds, 3), **facts)
+            if record.outcome is Outcome.FAILED:
+                self._display.failed_output(tuple(self._tail))
+            self._display.step_ended(record)
+            self._tail.clear()
+
+    def _is_blameless(self, error: BaseException) -> bool:
+        """Whether an error that leaves a step has already left one inside it."""
+        known = self._blamed is not None and self._blamed in _chain(error)
+        self._blamed = error
+        return known
+
+
+def make_reporter(
+    *,
+    verbose: bool = False,
+    quiet: bool = False,
+    stream: TextIO | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Reporter:
+    """A reporter whose display suits the stream (default: stderr) and the environment."""
+    screen = stream or sys.stderr
+    mode = choose_mode(screen, environment, verbose=verbose, quiet=quiet)
+    return Reporter(make_display(mode, screen, environment))
+
+
+def _outcome(error: BaseException) -> Outcome:
+    interrupted = isinstance(error, KeyboardInterrupt | InterruptedBuildError)
+    return Outcome.INTERRUPTED if interrupted else Outcome.FAILED
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    below = error.__cause__ or error.__context__
+    return [error, *(_chain(below) if below else [])]

@@ -1,0 +1,58 @@
+"""A screen that may go away."""
+
+import io
+import os
+from contextlib import suppress
+from typing import TextIO, cast
+
+
+def safe(stream: TextIO) -> TextIO:
+    """`stream`, but writing to it never raises."""
+    return cast("TextIO", _SafeStream(stream))
+
+
+class _SafeStream(io.TextIOBase):
+    """A text stream that swallows what nobody reads any more.
+
+    A closed pipe, a terminal that has hung up or a full disk behind a redirection must not end a
+    build. After the first failure the file descriptor is pointed to the null device, or the
+    interpreter would report the same failure once more, by its exit status, when it ends.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._gone = False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding or "utf-8"
+
+    def isatty(self) -> bool:
+        return not self._gone and self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        printable = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        if not self._gone:
+            try:
+                self._stream.write(printable)
+            except (OSError, ValueError):
+                self._give_up()
+        return len(text)
+
+    def flush(self) -> None:
+        if not self._gone:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError):
+                self._give_up()
+
+    def _give_up(self) -> None:
+        self._gone = True
+        with suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)

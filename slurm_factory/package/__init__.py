@@ -1,0 +1,1 @@
+"""From a finished tree to published files: tarballs, licences, SBOM, manifest, publication."""

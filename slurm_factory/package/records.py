@@ -1,0 +1,163 @@
+"""What a package says about itself."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from slurm_factory.constants import JSON_VERSION, BuildType, Deps
+from slurm_factory.package.tarball import Artifact
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~-]*$")]
+"""Fit for a file name, a module name and a line of a script."""
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Record(BaseModel):
+    """Immutable, and without room for what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PackageIdentity(Record):
+    """What a package is, wherever it lies."""
+
+    stem: Name
+    """Common start of the artifact's file names."""
+    version: Name
+    """What was asked for: a series or a release."""
+    release: Name
+    spack_version: Name
+    """The release as Spack writes it, such as 25-05-8-1."""
+    build_type: BuildType
+    base: str
+    """Such as debian@12."""
+    deps: Deps
+    arch: Name
+    """As uname(1) names it."""
+    epoch: int
+    """Date of the Slurm release, in seconds since the epoch: the time of everything packed."""
+
+    @property
+    def software_tarball(self) -> str:
+        """File name of the tarball that holds `software/`."""
+        return f"{self.stem}-software.tar.gz"
+
+    @property
+    def module_tarball(self) -> str:
+        """File name of the tarball that holds the module files."""
+        return f"{self.stem}-module.tar.gz"
+
+    @property
+    def sbom(self) -> str:
+        """File name of the list of contents."""
+        return f"{self.stem}-sbom.cdx.json"
+
+    @property
+    def checksums(self) -> str:
+        """File name of the checksums for sha256sum(1)."""
+        return f"{self.stem}.sha256"
+
+    @property
+    def manifest(self) -> str:
+        """File name of the manifest."""
+        return f"{self.stem}-manifest.json"
+
+
+class Source(Record):
+    """The archive Slurm was built from."""
+
+    url: str
+    sha256: Sha256
+    tag: Name
+
+
+class BundledLibrary(Record):
+    """One shared library that lies in the package and is not Slurm's own."""
+
+    file: str
+    """Path within `software/`."""
+    soname: str
+    """As its distribution names it."""
+    sha256: Sha256
+    """Of the file in the package, after stripping and relocation."""
+    package: str
+    """Distribution package it comes from."""
+    package_version: str
+    package_arch: str
+    """As the package manager names it, such as amd64."""
+    source_package: str | None = None
+    """Source package, where its name is another: advisories go by it."""
+    package_type: Literal["deb", "rpm", "generic"] = "deb"
+    """Kind of package, as package URLs name it."""
+    needs: tuple[str, ...] = ()
+    """`file` of each bundled library that it needs."""
+
+
+class HostRequirement(Record):
+    """A library that stays outside: the host must have it where the feature is used."""
+
+    soname: str
+    reason: str
+
+
+class Step(Record):
+    """A step of the build and its duration in seconds."""
+
+    name: str
+    seconds: float
+
+
+class Limit(Record):
+    """Something that does not work as it would in an ordinary installation."""
+
+    limit: str
+    consequence: str
+
+
+class File(Record):
+    """A published file beside the manifest, its size in bytes."""
+
+    name: Name
+    size: int
+    sha256: Sha256
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Self:
+        """The record of a finished file."""
+        return cls(name=artifact.path.name, size=artifact.size, sha256=artifact.sha256)
+
+
+class Verification(Record):
+    """A live cluster that has run jobs from the package."""
+
+    base: str
+    prefixes: tuple[str, ...]
+    seconds: float
+    checks: tuple[str, ...]
+
+
+class Manifest(Record):
+    """What was built, from what, how, how long it took, and whether it was verified."""
+
+    manifest_version: Literal[1] = JSON_VERSION
+    identity: PackageIdentity
+    build_key: Sha256
+    created: AwareDatetime
+    slurm_factory: str
+    """Version of slurm-factory."""
+    source: Source
+    base_record: Sha256
+    """Digest of the record of what the base contained."""
+    features: tuple[str, ...]
+    configure: tuple[str, ...]
+    """Arguments of Slurm's configure."""
+    steps: tuple[Step, ...]
+    libraries: tuple[BundledLibrary, ...]
+    host_requirements: tuple[HostRequirement, ...]
+    glibc: str
+    """Highest glibc symbol version that any file needs, such as 2.36."""
+    distributions: tuple[str, ...]
+    """Distributions that have this glibc."""
+    limits: tuple[Limit, ...] = ()
+    verified: Literal[False] | Verification = False
+    files: tuple[File, ...] = Field(min_length=1)

@@ -1,0 +1,31 @@
+"""What to say when a result cannot be written."""
+
+import errno
+import shlex
+from pathlib import Path
+
+from slurm_factory.exceptions import OutputError
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file (host), with the directories it needs, and return its path.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise not_written(path, error) from error
+    return path
+
+
+def not_written(path: Path, error: OSError) -> OutputError:
+    """The error for a file or directory (host) that the operating system does not let us write."""
+    directory = shlex.quote(str(path.parent))
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        resolution = f"Free space there: df -h {directory}; slurm-factory clean --caches"
+    else:
+        resolution = f"Look at the permissions and limits there: ls -ld {directory}"
+    return OutputError(f"{path} could not be written.", details=str(error), resolution=resolution)

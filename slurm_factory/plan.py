@@ -1,0 +1,207 @@
+"""From what the user asked for to everything that is decided before a machine is touched. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
+
+from slurm_factory import __version__, resources
+from slurm_factory.bases import DEFAULT_BASE, Base, find_base
+from slurm_factory.constants import INSTANCE_PREFIX, SYSCONFDIR, BuildType, Deps
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.features import Selection, parse_variants, select
+from slurm_factory.releases import Release, find_release
+from slurm_factory.resources import patches_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_ARCHITECTURE = "x86_64"
+DEFAULT_DEPS = Deps.SPACK
+TEMPLATES = ("slurm.lua.j2", "slurm.tcl.j2")
+
+COMPILER_FLAGS = (
+    # What Slurm's configure chooses itself, less the debug information that stripping would
+    # take away again (auxdir/x_ac_debug.m4).
+    "-O1",
+    "-fno-strict-aliasing",
+    "-Wall",
+    # Daemons that run as root deserve what distributions give them. Not `-z now`: plugins have
+    # symbols that only the program which loads them can resolve.
+    "-fstack-protector-strong",
+    "-D_FORTIFY_SOURCE=2",
+)
+LINKER_FLAGS = ("-Wl,-z,relro", "-Wl,-z,lazy")
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What the user asked for."""
+
+    slurm_version: str
+    gpu: bool = False
+    minimal: bool = False
+    additional_variants: str = ""
+    deps: Deps = DEFAULT_DEPS
+    base: str = DEFAULT_BASE
+    destructive_mode: bool = False
+    jobs: int | None = None
+    force: bool = False
+    keep_instance: bool = False
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A patch to Slurm's source, as shipped in this package."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """Everything that is decided before a machine is touched."""
+
+    version: str
+    """The series or release that was asked for; it names the artifact."""
+    release: Release
+    base: Base
+    build_type: BuildType
+    deps: Deps
+    architecture: str
+    variants: Mapping[str, bool]
+    selection: Selection
+    patches: tuple[Patch, ...]
+    destructive: bool = False
+    jobs: int | None = field(default=None, compare=False)
+
+    @cached_property
+    def stem(self) -> str:
+        """Common start of the artifact's file names; says only what is not the default."""
+        parts = ["slurm", self.version]
+        parts += [self.build_type] * (self.build_type is not BuildType.STANDARD)
+        parts += [f"{'with' if on else 'without'}-{name}" for name, on in self.variants.items()]
+        parts += [self.base.slug] * (self.base.name != DEFAULT_BASE)
+        parts += [self.deps] * (self.deps is not DEFAULT_DEPS)
+        parts += [self.architecture] * (self.architecture != DEFAULT_ARCHITECTURE)
+        return "-".join(parts)
+
+    @property
+    def configure_arguments(self) -> tuple[str, ...]:
+        """Arguments of Slurm's configure."""
+        return (
+            f"--prefix={INSTANCE_PREFIX}",
+            f"--sysconfdir={SYSCONFDIR}",
+            "--disable-debug",
+            "--disable-static",
+            "--without-systemdsystemunitdir",
+            "--enable-pkgconfig",
+            *self.selection.configure_arguments,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as JSON: what `--dry-run` prints and what the build key hashes."""
+        return {
+            "factory": __version__,
+            "version": self.version,
+            "release": self.release.model_dump(),
+            "base": self.base.model_dump(mode="json"),
+            "build_type": self.build_type.value,
+            "deps": self.deps.value,
+            "architecture": self.architecture,
+            "destructive": self.destructive,
+            "variants": dict(self.variants),
+            "features": [feature.name for feature in self.selection.chosen],
+            "unavailable": dict(self.selection.unavailable),
+            "configure": list(self.configure_arguments),
+            "cflags": list(COMPILER_FLAGS),
+            "ldflags": list(LINKER_FLAGS),
+            "patches": [asdict(patch) for patch in self.patches],
+            "recipe": _recipe_digest(),
+        }
+
+    def build_key(self, base_record: Mapping[str, Any]) -> str:
+        """Hash of all that decides the bytes of the package.
+
+        Args:
+            base_record: What the base contains, as recorded when it was made.
+        """
+        document = {"plan": self.describe(), "base_record": dict(base_record)}
+        return _sha256(json.dumps(document, sort_keys=True).encode())
+
+
+def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -> BuildPlan:
+    """Decide everything that can be decided without a machine.
+
+    Args:
+        request: What the user asked for.
+        architecture: Of this machine, as uname(1) names it.
+        host: (ID, VERSION_ID) of this machine's distribution.
+
+    Raises:
+        ConfigurationError: The request contradicts itself or asks for what does not exist.
+    """
+    build_type = _build_type(request)
+    release = find_release(request.slurm_version)
+    base = find_base(request.base, host)
+    if request.destructive_mode and (base.distribution, base.version) != host:
+        raise ConfigurationError(
+            f"--destructive-mode builds on this machine, which is not {base.name}.",
+            details=f"This machine runs {'@'.join(host)}.",
+            resolution="Add --base same, or leave --destructive-mode out to build in LXD.",
+        )
+    variants = dict(sorted(parse_variants(request.additional_variants).items()))
+    return BuildPlan(
+        version=request.slurm_version,
+        release=release,
+        base=base,
+        build_type=build_type,
+        deps=request.deps,
+        architecture=architecture,
+        variants=variants,
+        selection=select(build_type, variants, release, base, request.deps),
+        patches=patches_for(release),
+        destructive=request.destructive_mode,
+        jobs=request.jobs,
+    )
+
+
+def patches_for(release: Release) -> tuple[Patch, ...]:
+    """The patches that apply to `release`, in order (patches/series.toml)."""
+    series = Version(release.series)
+    rows = tomllib.loads(patches_dir().joinpath("series.toml").read_text("utf-8"))["patch"]
+    return tuple(
+        Patch(row["file"], _sha256(patches_dir().joinpath(row["file"]).read_bytes()))
+        for row in rows
+        if Version(row["since"]) <= series <= Version(row.get("until", release.series))
+    )
+
+
+def _recipe_digest() -> str:
+    """Changes with the scripts and the policy, which decide about the package's bytes as well."""
+    scripts = sorted(resources.scripts())
+    texts = [*(resources.script(name) for name in scripts), *map(resources.template, TEMPLATES)]
+    texts.append(json.dumps(resources.load_json("policy.json"), sort_keys=True))
+    return _sha256("\0".join(texts).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _build_type(request: BuildRequest) -> BuildType:
+    if request.gpu and request.minimal:
+        raise ConfigurationError(
+            "--gpu and --minimal exclude each other.",
+            details="A minimal package contains munge and readline only.",
+            resolution="Leave one of them out.",
+        )
+    if request.gpu:
+        return BuildType.GPU
+    return BuildType.MINIMAL if request.minimal else BuildType.STANDARD

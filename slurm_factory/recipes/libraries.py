@@ -1,0 +1,88 @@
+"""The distribution's libraries of an instance, as `relocate` wants them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from slurm_factory.relocate import Directory, Library
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from slurm_factory.recipes import Workshop
+
+
+@dataclass(frozen=True)
+class Package:
+    """A distribution package, as advisories know it."""
+
+    name: str
+    version: str
+    architecture: str
+    source: str
+
+
+@dataclass
+class InstanceLibraries:
+    """Fetches libraries out of the instance into the build's work directory."""
+
+    workshop: Workshop
+    packages: dict[str, Package] = field(default_factory=dict)
+    """Packages that something was fetched from, by name."""
+    directories: int = field(default=0)
+
+    @property
+    def _out(self) -> Path:
+        return self.workshop.work / "libraries"
+
+    def fetch(self, sonames: Sequence[str]) -> dict[str, Library]:
+        """Copies of the libraries that the instance has, by soname."""
+        self.workshop.instance.run_script(
+            "fetch-libraries.sh",
+            {"SONAMES": "\n".join(sonames), "OUT": self.workshop.instance.inside(self._out)},
+            self.workshop.reporter.line,
+        )
+        rows = _rows(self._out / "libraries.tsv")
+        return {soname: self._library(soname, *rest) for soname, *rest in rows}
+
+    def fetch_directory(self, patterns: Sequence[str]) -> Directory | None:
+        """A copy of the first directory that matches one of the globs, if one does."""
+        self.directories += 1
+        out = self._out / f"directory-{self.directories}"
+        self.workshop.instance.run_script(
+            "fetch-directory.sh",
+            {"PATTERNS": "\n".join(patterns), "OUT": self.workshop.instance.inside(out)},
+            self.workshop.reporter.line,
+        )
+        if not (out / "directory.tsv").exists():
+            return None
+        [(origin, *about)] = _rows(out / "directory.tsv")
+        package = self._note(about)
+        return Directory(
+            path=out / "content",
+            origin=PurePosixPath(origin),
+            package=package.name,
+            version=package.version,
+            licences=(out / "copyright",),
+        )
+
+    def _library(self, soname: str, origin: str, *about: str) -> Library:
+        package = self._note(about)
+        return Library(
+            soname=soname,
+            path=self._out / "lib" / soname,
+            origin=PurePosixPath(origin),
+            package=package.name,
+            version=package.version,
+            licences=(self._out / "licences" / package.name,),
+        )
+
+    def _note(self, about: Sequence[str]) -> Package:
+        package = Package(*about)
+        return self.packages.setdefault(package.name, package)
+
+
+def _rows(path: Path) -> list[list[str]]:
+    return [line.split("\t") for line in path.read_text().splitlines()]

@@ -1,0 +1,207 @@
+"""The recipe `system`: Slurm compiled against the base distribution's own libraries."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from slurm_factory.constants import INSTANCE_PREFIX
+from slurm_factory.exceptions import BuildError
+from slurm_factory.plan import COMPILER_FLAGS, LINKER_FLAGS
+from slurm_factory.resources import patches_dir
+
+if TYPE_CHECKING:
+    from pathlib import Path, PurePosixPath
+
+    from slurm_factory.recipes import Workshop
+
+NVML_HEADER = "nvidia/nvml_dev/include/nvml.h"
+SOURCE_NAME = "/usr/src/slurm"
+"""What file names in messages and debug macros begin with, wherever the build took place."""
+
+
+def build(workshop: Workshop) -> Path:
+    """Compile and install Slurm.
+
+    Returns:
+        The installed and stripped tree (host), not yet relocated.
+
+    Raises:
+        BuildError: A step failed, or configure turned down what the feature table promises.
+    """
+    source = workshop.instance.build_dir / workshop.plan.release.tag
+    reporter = workshop.reporter
+    with reporter.step("Unpack and patch"):
+        _unpack(workshop, source)
+    with reporter.step("Configure"):
+        _configure(workshop, source)
+    with reporter.step("Compile"):
+        _make(workshop, source)
+    with reporter.step("Install and strip"):
+        return _install(workshop, source)
+
+
+def configure_environment(workshop: Workshop, source: PurePosixPath) -> dict[str, str]:
+    """Compiler, flags and ccache settings, the same for every step.
+
+    ccache's depend mode takes the dependencies that the build writes anyway, instead of running
+    the preprocessor a second time (ccache(1), "depend_mode").
+    """
+    instance = workshop.instance
+    flags = [*COMPILER_FLAGS, f"-ffile-prefix-map={source}={SOURCE_NAME}"]
+    return {
+        "CC": "ccache gcc",
+        "CFLAGS": " ".join(flags),
+        "LDFLAGS": " ".join(LINKER_FLAGS),
+        "CCACHE_DIR": str(instance.inside(workshop.settings.ccache_dir)),
+        "CCACHE_BASEDIR": str(source),
+        "CCACHE_NOHASHDIR": "1",
+        "CCACHE_COMPILERCHECK": "content",
+        "CCACHE_DEPEND": "1",
+        "CCACHE_MAXSIZE": workshop.settings.ccache_size.replace("B", ""),
+        "SOURCE_DATE_EPOCH": str(workshop.plan.release.epoch),
+    }
+
+
+def _unpack(workshop: Workshop, source: PurePosixPath) -> None:
+    patches = workshop.work / "patches"
+    patches.mkdir(exist_ok=True)
+    names = [patch.name for patch in workshop.plan.patches]
+    for name in names:
+        (patches / name).write_bytes((patches_dir() / name).read_bytes())
+    workshop.instance.run_script(
+        "unpack-slurm.sh",
+        {
+            "ARCHIVE": workshop.instance.inside(workshop.sources["slurm"]),
+            "SOURCE": source,
+            "PATCHES": workshop.instance.inside(patches),
+            "PATCH_NAMES": "\n".join(names),
+        },
+        workshop.reporter.line,
+    )
+
+
+def _configure(workshop: Workshop, source: PurePosixPath) -> None:
+    if "nvml" in workshop.sources:
+        _make_nvml_stub(workshop)
+    build = str(workshop.instance.build_dir)
+    arguments = [a.replace("{build}", build) for a in workshop.plan.configure_arguments]
+    said: list[str] = []
+    workshop.instance.run_script(
+        "configure-slurm.sh",
+        {**configure_environment(workshop, source), "SOURCE": source}
+        | {"CONFIGURE_ARGUMENTS": "\n".join(arguments)},
+        _both(workshop.reporter.line, said.append),
+    )
+    config_h: list[str] = []
+    workshop.instance.run(
+        ["cat", str(source / "config.h")], {}, config_h.append, what="Reading config.h"
+    )
+    require_defines(workshop.plan.selection.defines, config_h, said)
+
+
+def require_defines(
+    promised: Sequence[tuple[str, str]], config_h: Sequence[str], said: Sequence[str]
+) -> None:
+    """Fail where configure turned down what the feature table promises.
+
+    Args:
+        promised: (feature, macro) pairs.
+        config_h: Lines of config.h.
+        said: Lines that configure printed.
+
+    Raises:
+        BuildError: With configure's own reason.
+    """
+    defined = {m[1] for line in config_h if (m := re.match(r"#define (\w+)\b", line))}
+    missing = [(feature, macro) for feature, macro in promised if macro not in defined]
+    if not missing:
+        return
+    features = ", ".join(dict.fromkeys(feature for feature, _ in missing))
+    warnings = [line for line in said if "WARNING" in line]
+    words = {word for feature, macro in missing for word in (feature, macro.removeprefix("HAVE_"))}
+    about = [w for w in warnings if any(word.lower() in w.lower() for word in words)]
+    raise BuildError(
+        f"configure turned down what this package promises: {features}.",
+        details=" ".join(about or warnings) or f"config.h lacks {missing[0][1]}.",
+        resolution=f"Leave it out with --additional-variants ~{missing[0][0]}, or read config.log.",
+    )
+
+
+def _make_nvml_stub(workshop: Workshop) -> None:
+    header = workshop.work / "nvml.h"
+    with zipfile.ZipFile(workshop.sources["nvml"]) as wheel, wheel.open(NVML_HEADER) as member:
+        header.write_bytes(member.read())
+    workshop.instance.run_script(
+        "make-nvml-stub.sh",
+        {
+            "HEADER": workshop.instance.inside(header),
+            "PREFIX": workshop.instance.build_dir / "nvml",
+        },
+        workshop.reporter.line,
+    )
+
+
+def _make(workshop: Workshop, source: PurePosixPath) -> None:
+    workshop.instance.run_script(
+        "make-slurm.sh",
+        {
+            **configure_environment(workshop, source),
+            "SOURCE": source,
+            "JOBS": str(workshop.jobs),
+            "PREFIX": INSTANCE_PREFIX,
+            "WITH_PAM": _with_pam(workshop),
+        },
+        workshop.reporter.line,
+    )
+
+
+def _install(workshop: Workshop, source: PurePosixPath) -> Path:
+    stage = workshop.work / "stage"
+    workshop.instance.run_script(
+        "install-slurm.sh",
+        {
+            **configure_environment(workshop, source),
+            "SOURCE": source,
+            "STAGE": workshop.instance.inside(stage),
+            "PREFIX": INSTANCE_PREFIX,
+            "WITH_PAM": _with_pam(workshop),
+        },
+        workshop.reporter.line,
+    )
+    tree = workshop.work / "software"
+    (stage / INSTANCE_PREFIX.relative_to("/")).rename(tree)
+    shutil.rmtree(stage)
+    require_files(workshop.plan.selection.files, tree)
+    return tree
+
+
+def require_files(promised: Sequence[tuple[str, str]], tree: Path) -> None:
+    """Fail where the tree lacks a file that the feature table promises.
+
+    Raises:
+        BuildError: Names the feature and the file.
+    """
+    for feature, file in promised:
+        if not (tree / file).exists():
+            raise BuildError(
+                f"The build left out what this package promises: {feature}.",
+                details=f"{file} is not in the tree.",
+                resolution="Read the build log for the reason.",
+            )
+
+
+def _with_pam(workshop: Workshop) -> str:
+    chosen = any(feature.name == "pam" for feature in workshop.plan.selection.chosen)
+    return "yes" if chosen else "no"
+
+
+def _both(*takers: Callable[[str], None]) -> Callable[[str], None]:
+    def take(line: str) -> None:
+        for taker in takers:
+            taker(line)
+
+    return take

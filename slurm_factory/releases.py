@@ -1,0 +1,87 @@
+"""The catalogue of Slurm releases that can be built."""
+
+from __future__ import annotations
+
+import difflib
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING
+
+from packaging.version import Version
+from pydantic import BaseModel, ConfigDict
+
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.resources import load_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+UPSTREAM = "https://github.com/SchedMD/slurm/archive/refs/tags"
+
+
+class Release(BaseModel):
+    """One release of Slurm and the archive of its tag."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    release: str
+    series: str
+    spack_version: str
+    tag: str
+    date: str
+    sha256: str
+    size: int
+    debian_pool: str | None
+    """Path below a Debian mirror where the same bytes lie, if they do."""
+
+    @property
+    def epoch(self) -> int:
+        """The release date as POSIX seconds, which all files of a package carry."""
+        return int(datetime.fromisoformat(self.date).replace(tzinfo=UTC).timestamp())
+
+    @property
+    def archive(self) -> str:
+        """File name of the source archive."""
+        return f"{self.tag}.tar.gz"
+
+    @property
+    def url(self) -> str:
+        """Where upstream serves the archive."""
+        return f"{UPSTREAM}/{self.archive}"
+
+
+@cache
+def catalogue() -> tuple[Release, ...]:
+    """All releases, oldest first."""
+    releases = (Release.model_validate(entry) for entry in load_json("releases.json")["releases"])
+    return tuple(sorted(releases, key=lambda release: Version(release.release)))
+
+
+def series() -> tuple[str, ...]:
+    """All series, oldest first."""
+    return tuple(dict.fromkeys(release.series for release in catalogue()))
+
+
+def find_release(version: str) -> Release:
+    """The newest release of a series (`25.05`), or exactly one release (`25.05.1`).
+
+    Raises:
+        ConfigurationError: It is not in the catalogue; names the nearest that is.
+    """
+    matching = [r for r in catalogue() if version in (r.release, r.series)]
+    if matching:
+        return matching[-1]
+    names = [*series(), *(release.release for release in catalogue())]
+    raise ConfigurationError(
+        f"There is no Slurm release {version!r} in the catalogue.",
+        details=f"The nearest is {_nearest(version, names)}.",
+        resolution="`slurm-factory versions` lists the releases that can be built.",
+    )
+
+
+def _nearest(version: str, names: Sequence[str]) -> str:
+    """25.05.99 is nearer to the newest 25.05 than to 25.05.9-like strings."""
+    of_series = [name for name in names if version.startswith(f"{name}.")]
+    if of_series:
+        return find_release(of_series[0]).release
+    return (difflib.get_close_matches(version, names, n=1, cutoff=0.0) or names[-1:])[0]

@@ -1,0 +1,89 @@
+"""The files of a staged tree: walking them, and bringing them into the form that is shipped."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+BUILD_ONLY_SUFFIXES = frozenset({".a", ".la"})
+
+
+def entries(tree: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Everything below `tree` (host) with its own status, sorted; follows no symbolic links."""
+    for entry in sorted(os.scandir(tree), key=lambda entry: entry.name):
+        status = entry.stat(follow_symlinks=False)
+        yield Path(entry.path), status
+        if stat.S_ISDIR(status.st_mode):
+            yield from entries(Path(entry.path))
+
+
+def regular_files(tree: Path) -> Iterator[Path]:
+    """The regular files below `tree` (host), sorted; of several hard links the first."""
+    seen: set[tuple[int, int]] = set()
+    for path, status in entries(tree):
+        identity = (status.st_dev, status.st_ino)
+        if stat.S_ISREG(status.st_mode) and identity not in seen:
+            seen.add(identity)
+            yield path
+
+
+def symlinks(tree: Path) -> Iterator[Path]:
+    """The symbolic links below `tree` (host), sorted."""
+    return (path for path, status in entries(tree) if stat.S_ISLNK(status.st_mode))
+
+
+def lies_inside(tree: Path, path: Path) -> bool:
+    """Whether `path` (host), symbolic links resolved, is `tree` or below it."""
+    # Path.resolve raises on a loop of links, realpath does not.
+    return Path(os.path.realpath(path)).is_relative_to(tree.resolve())
+
+
+def normalise(tree: Path) -> None:
+    """Bring `tree` (host) into the form that is shipped.
+
+    Removes `.la` and `.a` files and directories left empty, sets modes to 0755 and 0644 (which also
+    takes setuid, setgid and write permission for others away), and makes pkg-config files find
+    the tree from where they lie.
+    """
+    _set_modes(tree)
+    _remove_build_only_files(tree)
+    _remove_empty_directories(tree)
+    for path in regular_files(tree):
+        if path.suffix == ".pc":
+            _relocate_pkgconfig(path, tree)
+
+
+def _set_modes(tree: Path) -> None:
+    tree.chmod(0o755)
+    for path, status in list(entries(tree)):
+        if stat.S_ISLNK(status.st_mode):
+            continue
+        runs = stat.S_ISDIR(status.st_mode) or status.st_mode & 0o111
+        path.chmod(0o755 if runs else 0o644)
+
+
+def _remove_build_only_files(tree: Path) -> None:
+    for path, status in list(entries(tree)):
+        if path.suffix in BUILD_ONLY_SUFFIXES and not stat.S_ISDIR(status.st_mode):
+            path.unlink()
+
+
+def _remove_empty_directories(tree: Path) -> None:
+    for parent, _, _ in os.walk(tree, topdown=False):
+        if Path(parent) != tree and not os.listdir(parent):  # noqa: PTH208 (iterdir builds paths)
+            Path(parent).rmdir()
+
+
+def _relocate_pkgconfig(path: Path, tree: Path) -> None:
+    """Derive the prefix from the place of the file itself (pkg-config(1), `pcfiledir`)."""
+    text = path.read_text("utf-8")
+    baked = next(
+        (line[7:].strip() for line in text.splitlines() if line.startswith("prefix=/")), None
+    )
+    if baked is None:
+        return
+    climb = "/".join([".."] * len(path.parent.relative_to(tree).parts))
+    relocated = text.replace(baked, "${prefix}").replace(
+        "prefix=${prefix}", f"prefix=${{pcfiledir}}/{climb}", 1
+    )
+    path.write_text(relocated, "utf-8")

@@ -1,0 +1,42 @@
+"""Data, templates and scripts of the package; the only place that knows where they lie."""
+
+import json
+import tomllib
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+_ROOT = files(__name__)
+
+
+def load_toml(name: str) -> dict[str, Any]:
+    """Content of the TOML data file `name`."""
+    return tomllib.loads(_ROOT.joinpath(name).read_text("utf-8"))
+
+
+def load_json(name: str) -> Any:
+    """Content of the JSON data file `name`."""
+    return json.loads(_ROOT.joinpath(name).read_text("utf-8"))
+
+
+def template(name: str) -> str:
+    """Text of the Jinja template `name`."""
+    return _ROOT.joinpath("templates", name).read_text("utf-8")
+
+
+def script(name: str) -> str:
+    """Text of the shell script `name`, which is meant to run in an instance."""
+    return _ROOT.joinpath("scripts", name).read_text("utf-8")
+
+
+def scripts() -> tuple[str, ...]:
+    """Names of the scripts of the recipes."""
+    names = (entry.name for entry in _ROOT.joinpath("scripts").iterdir())
+    return tuple(sorted(name for name in names if not name.startswith("host-")))
+
+
+def patches_dir() -> Traversable | Path:
+    """Directory of the source patches: in the wheel, or beside the package in a checkout."""
+    shipped = _ROOT.joinpath("patches")
+    return shipped if shipped.is_dir() else Path(__file__).parents[2] / "patches"

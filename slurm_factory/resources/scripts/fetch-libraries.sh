@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Copy shared libraries of the distribution, with what is known of their packages.
+# SONAMES: one a line. OUT: directory; OUT/libraries.tsv gets a line for each that was found:
+# soname, path, package, version, architecture, source package.
+set -euo pipefail
+
+mkdir -p "${OUT}/lib" "${OUT}/licences"
+: > "${OUT}/libraries.tsv"
+cache=$(ldconfig -p)
+
+# Packages know files by the path before or after /lib became a link to /usr/lib.
+package_of() {
+    dpkg-query -S "$1" 2> /dev/null || dpkg-query -S "${1#/usr}" 2> /dev/null || true
+}
+
+while read -r soname; do
+    path=$(awk -v name="${soname}" '$1 == name { print $NF; exit }' <<< "${cache}")
+    [[ -n ${path} ]] || continue
+    path=$(readlink -f "${path}")
+    cp "${path}" "${OUT}/lib/${soname}"
+    package=$(package_of "${path}" | head -n 1)
+    package=${package%%: *}
+    about=$(dpkg-query -W -f '${Version}\t${Architecture}\t${source:Package}' "${package}")
+    name=${package%%:*}
+    if [[ ! -e ${OUT}/licences/${name} ]]; then
+        cp -L "/usr/share/doc/${name}/copyright" "${OUT}/licences/${name}"
+    fi
+    printf '%s\t%s\t%s\t%s\n' "${soname}" "${path}" "${name}" "${about}" >> "${OUT}/libraries.tsv"
+done <<< "${SONAMES}"

@@ -1,0 +1,23 @@
+#!/bin/bash
+# Creates an LXD storage pool with the first driver that works here, copy-on-write ones first, and
+# puts the root disk of the default profile into it.
+# Usage: host-create-pool.sh SIZE DRIVER...
+set -euo pipefail
+
+size=$1
+shift
+
+for driver in "$@"; do
+    config=()
+    if [[ $driver != dir ]]; then
+        config=("size=$size")
+    fi
+    # A pool's directory that an earlier LXD left behind blocks its name.
+    for pool in default default1 default2; do
+        if lxc storage create "$pool" "$driver" "${config[@]}"; then
+            exec lxc profile device add default root disk path=/ pool="$pool"
+        fi
+    done
+    echo "no storage pool with driver $driver on this machine"
+done
+exit 1

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Install Slurm into a stage. SOURCE: compiled source. STAGE: DESTDIR. PREFIX: configured prefix.
+# WITH_PAM: yes for pam_slurm_adopt.
+set -euo pipefail
+
+cd "${SOURCE}"
+# libtool would link every plugin a second time, only to write a run path that relocation replaces.
+find src contribs -name '*.la' -exec sed -i 's/^relink_command=.*/relink_command=""/' {} +
+
+tree="${STAGE}${PREFIX}"
+make -s install-pkgincludeHEADERS DESTDIR="${STAGE}"
+for part in src doc/man contribs/pmi contribs/pmi2; do
+    if [[ -d ${part} ]]; then
+        make -s -C "${part}" install DESTDIR="${STAGE}"
+    fi
+done
+if [[ ${WITH_PAM} == yes ]]; then
+    make -s -C contribs/pam_slurm_adopt install DESTDIR="${STAGE}" PAM_DIR="${PREFIX}/lib/security"
+fi
+
+mkdir -p "${tree}/bin" "${tree}/sbin" "${tree}/share/licenses/slurm"
+cp "$(command -v munge)" "$(command -v unmunge)" "${tree}/bin/"
+cp "$(command -v munged)" "${tree}/sbin/"
+cp COPYING DISCLAIMER LICENSE.OpenSSL "${tree}/share/licenses/slurm/"
+mkdir -p "${tree}/share/licenses/munge"
+cp /usr/share/doc/munge/copyright "${tree}/share/licenses/munge/"
+
+# Only what the package promises; the rest is documentation in HTML and files of the build.
+find "${tree}" -mindepth 1 -maxdepth 1 \
+    ! -name bin ! -name sbin ! -name lib ! -name include ! -name share -exec rm -rf {} +
+find "${tree}/share" -mindepth 1 -maxdepth 1 ! -name man ! -name licenses -exec rm -rf {} +
+find "${tree}/lib" \( -name '*.la' -o -name '*.a' \) -delete
+
+# Before patchelf, never after: strip may move what patchelf has placed.
+find "${tree}" -type f -print0 | xargs -0 grep -lZa $'^\177ELF' | xargs -0 -r -P 4 -n 16 strip --strip-unneeded

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Unpack and patch Slurm's source.
+# ARCHIVE: the tag archive. SOURCE: directory to make. PATCHES: directory. PATCH_NAMES: in order.
+set -euo pipefail
+
+rm -rf "${SOURCE}"
+mkdir -p "${SOURCE}"
+tar -xzf "${ARCHIVE}" -C "${SOURCE}" --strip-components=1 --no-same-owner
+cd "${SOURCE}"
+while read -r name; do
+    [[ -n ${name} ]] || continue
+    echo "Applying ${name}"
+    # No fuzz: a patch that only nearly fits has not been tried with this release.
+    patch -p1 -F0 --batch --no-backup-if-mismatch < "${PATCHES}/${name}"
+done <<< "${PATCH_NAMES}"

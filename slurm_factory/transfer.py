@@ -1,0 +1,202 @@
+"""The bytes behind one URL, from an offset on, and in one word why they cannot be had."""
+
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+from urllib.parse import unquote, urlsplit
+
+import requests
+import urllib3
+from requests import exceptions
+from requests.adapters import HTTPAdapter
+
+from slurm_factory.constants import APPLICATION
+
+CONNECT_TIMEOUT: Final = 10.0
+CHUNK: Final = 1 << 16
+TRANSIENT_STATUS: Final = frozenset({408, 429})
+SYSTEM_CA_BUNDLES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+)
+
+
+class TransferError(Exception):
+    """A URL does not give the file, and would not at another try. `str()` is the reason, in a few
+    words that continue a sentence."""
+
+
+class UnreachableError(TransferError):
+    """The host cannot be asked; neither can it for another path."""
+
+
+class TransientError(TransferError):
+    """It may work the next time."""
+
+
+class NoSuchPartError(TransientError):
+    """The server does not continue from the offset that was asked for."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """An answer: the bytes from offset `start` of a file of `total` bytes (None: not told)."""
+
+    chunks: Iterator[bytes]
+    start: int
+    total: int | None
+
+
+def new_session() -> requests.Session:
+    """An HTTP session that uses the proxies of the environment (`https_proxy`, `no_proxy`) and
+    trusts the CA certificates of requests, of the system's store and of the environment
+    (`REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE`, `SSL_CERT_DIR`)."""
+    session = requests.Session()
+    session.headers["User-Agent"] = APPLICATION
+    session.mount("https://", _SystemTrust())
+    return session
+
+
+@contextmanager
+def opened(session: requests.Session, url: str, offset: int, timeout: float) -> Iterator[Body]:
+    """The content of a URL.
+
+    Args:
+        session: Made by `new_session`.
+        url: `https://`, `http://` or `file://` (a path on the host).
+        offset: Bytes that are there already. The answer may start at 0 all the same.
+        timeout: Seconds without a byte after which the transfer counts as broken off.
+
+    Raises:
+        TransferError: The content cannot be had; also raised while its chunks are read.
+    """
+    if urlsplit(url).scheme == "file":
+        with _local_file(Path(unquote(urlsplit(url).path))) as file:
+            yield Body(_read(file), 0, os.fstat(file.fileno()).st_size)
+        return
+    # Servers that label .tar.gz as compressed content must not have it unpacked on the way.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+    timeouts = (CONNECT_TIMEOUT, timeout)
+    try:
+        response = session.get(url, headers=headers, stream=True, timeout=timeouts)
+    except exceptions.RequestException as error:
+        raise _classified(error, timeout) from error
+    with response:
+        yield _body_of(response, offset)
+
+
+def _body_of(response: requests.Response, offset: int) -> Body:
+    status = response.status_code
+    if status in {206, 416} and not _continues(response, offset):
+        raise NoSuchPartError("the server has no such part of the file")
+    if status not in {200, 206}:
+        reason = f"HTTP {status} {response.reason}".rstrip()
+        transient = status >= requests.codes.server_error or status in TRANSIENT_STATUS
+        raise TransientError(reason) if transient else TransferError(reason)
+    start = offset if status == requests.codes.partial_content else 0
+    length = response.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdecimal() else None
+    return Body(_received(response), start, total)
+
+
+def _continues(response: requests.Response, offset: int) -> bool:
+    return response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+
+
+def _received(response: requests.Response) -> Iterator[bytes]:
+    try:
+        yield from response.raw.stream(CHUNK, decode_content=False)
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise TransientError("no more bytes came") from error
+    except urllib3.exceptions.HTTPError as error:
+        raise TransientError("the connection broke off") from error
+
+
+def _local_file(path: Path) -> BinaryIO:
+    with _local_errors():
+        return path.open("rb")
+
+
+def _read(file: BinaryIO) -> Iterator[bytes]:
+    with _local_errors():
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+_REASONS: Final[tuple[tuple[type[Exception], type[TransferError], str], ...]] = (
+    (
+        exceptions.SSLError,
+        UnreachableError,
+        "the server's certificate is not trusted: {root} (update-ca-certificates adds your own CA)",
+    ),
+    (exceptions.ProxyError, UnreachableError, "the proxy does not let us through: {root}"),
+    (
+        exceptions.ConnectTimeout,
+        UnreachableError,
+        f"no connection within {CONNECT_TIMEOUT:g} s",
+    ),
+    (exceptions.Timeout, TransientError, "no answer within {timeout:g} s"),
+    (exceptions.ConnectionError, TransientError, "the connection broke off"),
+    (exceptions.ChunkedEncodingError, TransientError, "the connection broke off"),
+)
+"""The first that fits counts: some of these are subclasses of later ones."""
+
+
+def _classified(error: exceptions.RequestException, timeout: float) -> TransferError:
+    if _never_connected(error):
+        return UnreachableError(f"no connection: {_root(error)}")
+    for kind, failure, reason in _REASONS:
+        if isinstance(error, kind):
+            return failure(reason.format(root=_root(error), timeout=timeout))
+    return TransferError(_lower_first(str(error)))
+
+
+def _never_connected(error: exceptions.RequestException) -> bool:
+    """requests tells a refused connection from a broken one only by what it wraps."""
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    return isinstance(reason, urllib3.exceptions.NewConnectionError)
+
+
+def _root(error: BaseException) -> str:
+    """The system's word for what lies under a chain of wrapped errors."""
+    below = error.__cause__ or error.__context__
+    if below:
+        return _root(below)
+    verify_message = getattr(error, "verify_message", None)
+    return _lower_first(verify_message or getattr(error, "strerror", None) or str(error))
+
+
+@contextmanager
+def _local_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TransferError(_lower_first(error.strerror or str(error))) from error
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+class _SystemTrust(HTTPAdapter):
+    """A site's own CA is normally in the system's store only, which requests does not ask."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=_system_trust())
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(proxy, **kwargs, ssl_context=_system_trust())
+
+
+@cache
+def _system_trust() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    for bundle in SYSTEM_CA_BUNDLES:
+        with suppress(OSError):
+            context.load_verify_locations(bundle)
+    return context

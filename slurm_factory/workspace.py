@@ -1,0 +1,126 @@
+"""The directories of one build: where it works, what it logs, and whether it still runs."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+
+from slurm_factory.exceptions import OutputError
+
+if TYPE_CHECKING:
+    from slurm_factory.config import Settings
+
+NEEDED_BYTES = 1 << 30
+"""A stage, a tree and two sets of tarballs, with room to spare."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One build's places on this machine (host paths)."""
+
+    build_id: str
+    settings: Settings
+
+    @property
+    def work(self) -> Path:
+        """What the build stages; deleted when it succeeded."""
+        return self.settings.work_dir / self.build_id
+
+    @property
+    def lock(self) -> Path:
+        """Locked while the build runs."""
+        return self.settings.work_dir / f"{self.build_id}.lock"
+
+    @property
+    def log(self) -> Path:
+        """Everything the build printed."""
+        return self.settings.logs_dir / self.build_id / "build.log"
+
+
+def new_build_id(version: str) -> str:
+    """A name that sorts by time and is fit for an instance, such as 20251122-171530-25-05-a1b2c3."""
+    now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return f"{now}-{version.replace('.', '-')}-{secrets.token_hex(3)}"
+
+
+@contextmanager
+def open_workspace(build_id: str, settings: Settings) -> Iterator[Workspace]:
+    """Make and lock the build's directories.
+
+    What is staged stays after a failure, because the instance that is kept works on it.
+
+    Raises:
+        OutputError: The cache directory cannot be written or is full.
+    """
+    workspace = Workspace(build_id, settings)
+    prepare_cache(settings)
+    workspace.work.mkdir(parents=True)
+    with filelock.FileLock(workspace.lock):
+        try:
+            yield workspace
+        except Exception:
+            raise
+        except BaseException:
+            _forget(workspace)
+            raise
+        _forget(workspace)
+
+
+def prepare_cache(settings: Settings) -> None:
+    """Make the cache directory and the directories in it, for this user alone.
+
+    Raises:
+        OutputError: It cannot be written or is full.
+    """
+    cache = settings.cache_dir
+    directories = (
+        *(settings.builds_dir, settings.source_cache_dir, settings.ccache_dir),
+        *(settings.images_dir, settings.logs_dir, settings.work_dir),
+    )
+    try:
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for directory in directories:
+            directory.mkdir(exist_ok=True)
+        free = shutil.disk_usage(cache).free
+    except OSError as error:
+        raise _unusable(cache, error.strerror or str(error)) from error
+    if not os.access(cache, os.W_OK | os.X_OK):
+        raise _unusable(cache, "Permission denied")
+    if free < NEEDED_BYTES:
+        raise _unusable(cache, f"Only {free >> 20} MiB are free; {NEEDED_BYTES >> 20} are needed")
+
+
+def is_running(lock: Path) -> bool:
+    """Whether the build that this lock file belongs to still runs.
+
+    A lock of somebody else, which cannot be looked at, counts as running.
+    """
+    if not lock.exists():
+        return False
+    try:
+        with filelock.FileLock(lock, blocking=False):
+            return False
+    except (filelock.Timeout, PermissionError):
+        return True
+
+
+def _forget(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.work, ignore_errors=True)
+    workspace.lock.unlink(missing_ok=True)
+
+
+def _unusable(cache: Path, reason: str) -> OutputError:
+    return OutputError(
+        f"The cache directory {cache} cannot be used.",
+        details=f"{reason}.",
+        resolution="Free space there, correct its permissions, or set SLURM_FACTORY_CACHE_DIR.",
+    )

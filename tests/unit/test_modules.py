@@ -1,0 +1,313 @@
+"""The module files under real Lmod and real Environment Modules."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from package_samples import IDENTITY
+from pydantic import ValidationError
+
+from slurm_factory import modules
+from slurm_factory.package.contents import write_identity
+from slurm_factory.package.records import PackageIdentity
+
+UNPACKED = Path(sys.prefix) / "share" / "module-systems"
+NEWER = IDENTITY.model_copy(
+    update={"version": "25.05", "release": "25.05.8", "spack_version": "25-05-8-1"}
+)
+BOOKKEEPING = ("LOADEDMODULES", "_LMFILES_", "_ModuleTable", "__", "BASH_FUNC_", "SHLVL", "_=")
+"""Starts of what the module systems keep for themselves, and bash."""
+
+
+@dataclass(frozen=True)
+class ModuleSystem:
+    init: Path
+    directory: str
+
+
+SYSTEMS = {
+    "lmod": ModuleSystem(Path("usr/share/lmod/lmod/init/bash"), "modules"),
+    "tcl": ModuleSystem(Path("usr/share/modules/init/bash"), "modulefiles"),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Shell:
+    """bash with one module system, in an environment of its own."""
+
+    def __init__(self, system: ModuleSystem, init: Path, opt: Path) -> None:
+        self.system = system
+        self.opt = opt
+        self._init = init
+
+    def unpack(self, directory: Path, *identities: PackageIdentity) -> Path:
+        """A module tarball's files, with the fixed places moved to where a test may write."""
+        for identity in identities or (IDENTITY,):
+            for path in modules.write_modules(identity, directory):
+                text = path.read_text()
+                for fixed in ("/opt/slurm/software", "/opt/software"):
+                    text = text.replace(f"{fixed}", f"{self.opt}{fixed.removeprefix('/opt')}")
+                path.write_text(text)
+        return directory
+
+    def run(self, at: Path, script: str, **environment: str | Path) -> Result:
+        use = shlex.quote(str(at / self.system.directory))
+        prelude = f". {shlex.quote(str(self._init))}; module use {use}"
+        done = subprocess.run(
+            ["bash", "--norc", "--noprofile", "-c", f"{prelude}\n{script}"],
+            env={"HOME": str(self.opt), "PATH": "/usr/bin:/bin"}
+            | {name: str(value) for name, value in environment.items()},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+
+def open_shell(name: str, directory: str, opt: Path) -> Shell:
+    init = SYSTEMS[name].init
+    for root in (UNPACKED, Path("/")):
+        if (root / init).exists():
+            return Shell(ModuleSystem(init, directory), root / init, opt)
+    reason = f"{name} is missing: tests/install-module-systems.sh {UNPACKED}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(params=SYSTEMS)
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
+    return open_shell(request.param, SYSTEMS[request.param].directory, tmp_path / "opt")
+
+
+def make_tree(tree: Path, identity: PackageIdentity | None = IDENTITY) -> Path:
+    for name in ("srun", "scontrol"):
+        program = tree / "bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/bin/sh\necho {name} of {shlex.quote(str(tree))}\n")
+        program.chmod(0o755)
+    (tree / "share" / "man").mkdir(parents=True)
+    if identity:
+        write_identity(tree, identity)
+    return tree
+
+
+def own(environment: str) -> list[str]:
+    """What `env` printed, without what the module systems keep there."""
+    return sorted(line for line in environment.splitlines() if not line.startswith(BOOKKEEPING))
+
+
+def variables(environment: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in own(environment) if "=" in line)
+
+
+@pytest.mark.parametrize("prefix", ["plain", "with a space"])
+def test_load_finds_srun_and_unload_takes_everything_back(
+    shell: Shell, tmp_path: Path, prefix: str
+) -> None:
+    at = shell.unpack(tmp_path / prefix)
+    tree = make_tree(at / "software")
+    result = shell.run(
+        at,
+        "env; echo %%; module load slurm && srun && env; echo %%; module unload slurm && env",
+        PATH="/usr/bin:/bin",
+        CPATH="/mine",
+        MANPATH="/a:/b",
+        SLURM_ROOT="/was/there/before",
+    )
+    before, loaded, after = result.stdout.split("%%\n")
+    assert loaded.startswith(f"srun of {tree}\n")
+    assert own(after) == own(before)
+    now = variables(loaded)
+    assert now["PATH"] == f"{tree}/bin:{tree}/sbin:/usr/bin:/bin"
+    assert now["CPATH"] == f"{tree}/include:/mine"
+    assert now["LIBRARY_PATH"] == f"{tree}/lib"
+    assert now["PKG_CONFIG_PATH"] == f"{tree}/lib/pkgconfig"
+    assert now["CMAKE_PREFIX_PATH"] == now["SLURM_ROOT"] == now["SLURM_PREFIX"] == str(tree)
+    assert (now["SLURM_VERSION"], now["SLURM_BUILD_TYPE"]) == ("24-11-5-1", "standard")
+    assert not now.keys() & {"SLURM_CONF", "SLURM_INSTALL_PREFIX", "LD_LIBRARY_PATH"}
+
+
+def test_places_are_searched_in_the_order_users_are_told(shell: Shell, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    at = shell.unpack(tmp_path / "unpacked")
+    places = (
+        given,
+        given / "software",
+        at / "software",
+        shell.opt / "slurm" / "software",
+        shell.opt / "software",
+    )
+    for place in reversed(places):
+        make_tree(place)
+    step = "module load slurm && srun; module unload slurm; rm {}/bin/scontrol\n"
+    script = "".join(step.format(shlex.quote(str(place))) for place in places)
+    result = shell.run(at, script, SLURM_INSTALL_PREFIX=f"{given}/")
+    assert result.stdout.splitlines() == [f"srun of {place}" for place in places], result.stderr
+
+
+@pytest.mark.parametrize(
+    ("found", "explanation"),
+    [
+        (NEWER, "holds Slurm 25.05.8"),
+        (None, "holds a Slurm of unknown version"),
+    ],
+)
+def test_tree_of_another_version_is_turned_down_by_name(
+    shell: Shell, tmp_path: Path, found: PackageIdentity | None, explanation: str
+) -> None:
+    at = shell.unpack(tmp_path)
+    tree = make_tree(at / "software", found)
+    result = shell.run(at, "env; echo %%; module load slurm; echo code=$?; env")
+    before, _, after = result.stdout.partition("%%\n")
+    assert after.startswith("code=1\n")
+    assert own(after.removeprefix("code=1\n")) == own(before)
+    message = " ".join(result.stderr.split())
+    assert f"this module is for Slurm 24.11.5, but {tree} {explanation}" in message
+    assert "set SLURM_INSTALL_PREFIX to the directory" in message
+
+
+def test_load_without_any_tree_says_where_it_looked_and_the_rest_still_works(
+    shell: Shell, tmp_path: Path
+) -> None:
+    at = shell.unpack(tmp_path)
+    make_tree(at / "relative")
+    result = shell.run(
+        at,
+        f"cd {at}; module load slurm; echo code=$?; for verb in avail whatis help show;"
+        " do module $verb slurm 2>&1 || echo $verb failed; done; module unload slurm; echo done=$?",
+        SLURM_INSTALL_PREFIX="relative",
+    )
+    message = " ".join(result.stderr.split())
+    assert f"no Slurm found in relative {at}/software {shell.opt}/slurm/software" in message
+    assert f"Unpack slurm-24.11-debian-12-system-software.tar.gz in {at}" in message
+    assert result.stdout.startswith("code=1\n")
+    assert result.stdout.endswith("done=0\n")
+    assert "failed" not in result.stdout
+    assert "slurm/24.11" in result.stdout
+    assert "The configuration is read from /etc/slurm." in result.stdout
+    assert "24.11.5" in result.stdout
+
+
+def test_prefix_that_path_cannot_hold_is_turned_down(shell: Shell, tmp_path: Path) -> None:
+    at = shell.unpack(tmp_path / "unpacked")
+    tree = make_tree(tmp_path / "a:b")
+    result = shell.run(at, "module load slurm; echo code=$?", SLURM_INSTALL_PREFIX=tree)
+    assert result.stdout == "code=1\n"
+    assert "a colon separates the entries of PATH" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    ["export SLURM_INSTALL_PREFIX=$OTHER", "mv $TREE $TREE.moved", "unset SLURM_ROOT"],
+)
+def test_unload_never_fails_whatever_happened_since_load(
+    shell: Shell, tmp_path: Path, meanwhile: str
+) -> None:
+    at = shell.unpack(tmp_path / "unpacked")
+    tree = make_tree(tmp_path / "first" / "software")
+    other = make_tree(tmp_path / "other" / "software")
+    result = shell.run(
+        at,
+        f"module load slurm; {meanwhile}; module unload slurm; echo code=$?; env",
+        SLURM_INSTALL_PREFIX=tree.parent,
+        TREE=tree,
+        OTHER=other,
+    )
+    assert result.stderr == ""
+    code, _, after = result.stdout.partition("\n")
+    assert code == "code=0"
+    now = variables(after)
+    assert now["PATH"] == "/usr/bin:/bin"
+    assert not now.keys() & {"SLURM_ROOT", "SLURM_VERSION", "CPATH", "LIBRARY_PATH", "MANPATH"}
+
+
+def test_loading_another_version_replaces_the_first(shell: Shell, tmp_path: Path) -> None:
+    at = shell.unpack(tmp_path / "unpacked", IDENTITY, NEWER)
+    old = make_tree(tmp_path / "old")
+    new = make_tree(tmp_path / "new", NEWER)
+    result = shell.run(
+        at,
+        f"env; echo %%; export SLURM_INSTALL_PREFIX={old}; module load slurm/24.11\n"
+        f"SLURM_INSTALL_PREFIX={new}; module swap slurm slurm/25.05; srun; env; echo %%\n"
+        "unset SLURM_INSTALL_PREFIX; module unload slurm; env",
+    )
+    before, swapped, after = result.stdout.split("%%\n")
+    assert swapped.startswith(f"srun of {new}\n"), result.stderr
+    assert variables(swapped)["PATH"] == f"{new}/bin:{new}/sbin:/usr/bin:/bin"
+    assert variables(swapped)["SLURM_VERSION"] == "25-05-8-1"
+    assert variables(swapped)["MANPATH"].rstrip(":") + ":" == f"{new}/share/man:"
+    assert variables(swapped)["MANPATH"].endswith(":")
+    assert own(after) == own(before)
+
+
+def test_two_workload_managers_are_never_loaded_together(shell: Shell, tmp_path: Path) -> None:
+    at = shell.unpack(tmp_path)
+    make_tree(at / "software")
+    for path, text in {
+        "modules/pbs/1.lua": 'family("workloadmanager") setenv("PBS_ROOT", "x")',
+        "modulefiles/pbs/1": "#%Module1.0\nfamily workloadmanager\nsetenv PBS_ROOT x",
+    }.items():
+        (at / path).parent.mkdir(parents=True)
+        (at / path).write_text(text)
+    result = shell.run(at, "module load pbs; module load slurm; echo ${PBS_ROOT+1}${SLURM_ROOT+1}")
+    assert result.stdout == "1\n"
+
+
+def test_lmod_that_reads_the_tcl_file_takes_everything_back_too(tmp_path: Path) -> None:
+    shell = open_shell("lmod", "modulefiles", tmp_path / "opt")
+    at = shell.unpack(tmp_path)
+    tree = make_tree(at / "software")
+    result = shell.run(at, "env; echo %%; module load slurm; srun; module unload slurm; env")
+    before, loaded = result.stdout.split("%%\n")
+    program, _, after = loaded.partition("\n")
+    assert program == f"srun of {tree}"
+    assert own(after) == own(before)
+
+
+def test_the_systems_manual_pages_stay_reachable(shell: Shell, tmp_path: Path) -> None:
+    if not shutil.which("manpath") and os.environ.get("CI") != "true":
+        pytest.skip("man-db is missing: apt-get install man-db")
+    at = shell.unpack(tmp_path)
+    tree = make_tree(at / "software")
+    result = shell.run(
+        at,
+        "manpath -q; module load slurm; manpath -q; module unload slurm; manpath -q",
+        MANPATH="",
+    )
+    before, loaded, after = result.stdout.splitlines()
+    assert "/usr/share/man" in before
+    pages = list(dict.fromkeys(filter(None, loaded.split(":"))))
+    assert pages == [f"{tree}/share/man", *before.split(":")]
+    assert after == before
+
+
+def test_text_is_quoted_for_the_language_it_lands_in(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = 'a]] "b" $HOME [exec touch {tmp}/oops] ${{HOME}} \\n }} #{release}'.replace(
+        "{tmp}", str(tmp_path)
+    )
+    monkeypatch.setattr(modules, "HELP", hostile)
+    at = shell.unpack(tmp_path)
+    result = shell.run(at, "module help slurm 2>&1")
+    assert hostile.format(release="24.11.5") in result.stdout
+    assert not (tmp_path / "oops").exists()
+
+
+@pytest.mark.parametrize("version", ["../24.11", "24.11 x", "$(id)", "[id]", "-1", ""])
+def test_version_that_is_no_plain_name_never_reaches_a_module(version: str) -> None:
+    with pytest.raises(ValidationError):
+        PackageIdentity(**IDENTITY.model_dump() | {"version": version})
