@@ -96,10 +96,9 @@ def _build_paths(workshop: Workshop) -> tuple[str, ...]:
 
 def _add_licences(tree: Path, relocation: Relocation) -> None:
     """One text for each package that something was carried along from."""
-    carried = [item.library for item in relocation.bundled]
-    placed = [item.directory for item in relocation.directories]
-    texts = {item.package: item.licences[0] for item in (*carried, *placed) if item.licences}
-    collect_licences(tree, (), texts)
+    texts = {item.library.package: item.library.licences for item in relocation.bundled}
+    texts |= {item.directory.package: item.directory.licences for item in relocation.directories}
+    collect_licences(tree, (), {package: licences[0] for package, licences in texts.items()})
 
 
 def _bundled(

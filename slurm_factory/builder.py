@@ -12,6 +12,7 @@ from slurm_factory.assembly import assemble
 from slurm_factory.exceptions import OutputError
 from slurm_factory.instances.base import load_record
 from slurm_factory.instances.launch import Launch, lxd_instance, this_machine
+from slurm_factory.instances.lxc import BUILD_PREFIX
 from slurm_factory.machine import choose_jobs, machine_record, require_build_packages
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.publish import problem_with, publish
@@ -65,7 +66,7 @@ def build(
         return finished
     build_id = new_build_id(plan.version)
     with _disk_errors(settings), open_workspace(build_id, settings) as workspace:
-        reporter.open_log(workspace.log.parent)
+        reporter.log_to(workspace.log.parent)
         sources = _prepare(plan, settings, reporter)
         with _instance(plan, settings, reporter, workspace, keep=keep_instance) as instance:
             workshop = Workshop(
@@ -130,7 +131,7 @@ def _instance(
                 require_build_packages(plan.base)
                 place = this_machine(settings, workspace.work)
             else:
-                name = f"build-{workspace.build_id}"
+                name = f"{BUILD_PREFIX}{workspace.build_id}"
                 launch = Launch(plan.base, plan.architecture, name, workspace.lock, keep=keep)
                 place = lxd_instance(launch, settings, reporter.line)
             instance = stack.enter_context(place)

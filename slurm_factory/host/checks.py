@@ -201,8 +201,8 @@ HOST_CHECKS: tuple[Callable[[HostFacts], Check], ...] = (
 
 def pool_space_check(space: Space) -> Check:
     """Room for instances and images; `space.name` is the storage pool."""
-    grow = f"lxc storage set {space.name} size=60GiB"
-    return _space_check("pool-space", space, POOL_NEEDS_GIB, POOL_LIKES_GIB, grow)
+    fix = "slurm-factory clean --full"
+    return _space_check("pool-space", space, POOL_NEEDS_GIB, POOL_LIKES_GIB, fix)
 
 
 def cache_space_check(space: Space) -> Check:

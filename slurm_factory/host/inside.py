@@ -33,7 +33,7 @@ def find_image(project: str) -> str | None:
 
     The smallest is taken: this is about the network, and copies take time.
     """
-    answer = run(["lxc", "query", f"/1.0/images?recursion=1&project={project}"])
+    answer = run(["lxc", "query", f"local:/1.0/images?recursion=1&project={project}"])
     images = json.loads(answer.output or "[]") if answer.ok else []
     usable = [
         image
@@ -96,9 +96,9 @@ def _try_by_hand(project: str, image: str) -> str:
 @contextmanager
 def _instance(project: str, image: str) -> Iterator[str]:
     name = f"{NAME_PREFIX}{os.getpid()}-{secrets.token_hex(3)}"
+    start = ["lxc", "launch", "--project", project, "--ephemeral"]
     try:
-        launch = ["lxc", "launch", "--project", project, "--ephemeral", image, name]
-        started = run(launch, seconds=START_SECONDS)
+        started = run([*start, f"local:{image}", f"local:{name}"], seconds=START_SECONDS)
         if not started.ok:
             raise LXDError(
                 "No instance can be started.",
@@ -114,7 +114,7 @@ def _delete(project: str, name: str) -> None:
     # A start that was cut short goes on inside LXD for a moment, and is "busy" or not there yet.
     absent = 0
     for _ in range(DELETE_ATTEMPTS):
-        outcome = _run_shielded(["lxc", "delete", "--project", project, "--force", name])
+        outcome = _run_shielded(["lxc", "delete", "--project", project, "--force", f"local:{name}"])
         absent = absent + 1 if "not found" in outcome.errors.lower() else 0
         if outcome.ok or absent > 1:
             return
@@ -143,7 +143,7 @@ def _run_shielded(argv: Sequence[str]) -> Outcome:
 def _probe(project: str, name: str, certificates: str, proxies: Mapping[str, str]) -> Outcome:
     variables = [part for key, value in proxies.items() for part in ("--env", f"{key}={value}")]
     command = ["bash", "-c", SCRIPT.read_text(), SCRIPT.name, str(ADDRESS_SECONDS)]
-    argv = ["lxc", "exec", "--project", project, "-T", *variables, name, "--", *command]
+    argv = ["lxc", "exec", "--project", project, "-T", *variables, f"local:{name}", "--", *command]
     for _ in range(EXEC_ATTEMPTS - 1):
         outcome = run(argv, seconds=PROBE_SECONDS, text=certificates)
         if NOT_YET not in outcome.errors:

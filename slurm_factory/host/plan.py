@@ -32,6 +32,9 @@ COPY_ON_WRITE_DRIVERS = ("btrfs", "zfs")
 
 Command = tuple[str, ...]
 
+LXC: Command = ("lxc", "--project", "default")
+"""A user may have switched to another project (lxc project switch), and to another remote."""
+
 WAIT: Command = ("lxd", "waitready", f"--timeout={WAIT_SECONDS}")
 
 
@@ -78,12 +81,16 @@ def packages_step(facts: HostFacts) -> SetupStep:
         missing = tuple(package for package in missing if package not in {"lxd", "lxd-client"})
     if not missing:
         return SetupStep("packages", needed=False, why="all installed")
-    install = ("apt-get", "install", "--yes", "--no-install-recommends", *missing)
+    wait_for_lock = f"DPkg::Lock::Timeout={WAIT_SECONDS}"
+    install = ("apt-get", "install", "--yes", "--no-install-recommends", "-o", wait_for_lock)
     return SetupStep(
         "packages",
         needed=True,
         why=f"not installed: {' '.join(missing)}",
-        commands=(("apt-get", "update"), ("env", "DEBIAN_FRONTEND=noninteractive", *install)),
+        commands=(
+            ("apt-get", "update"),
+            ("env", "DEBIAN_FRONTEND=noninteractive", *install, *missing),
+        ),
     )
 
 
@@ -120,8 +127,8 @@ def subid_step(facts: HostFacts) -> SetupStep:
     ]
     if not missing:
         return SetupStep("id-map", needed=False, why="the cache can be mapped to its owner")
-    script = str(SCRIPTS / "host-append-line.sh")
-    append: tuple[Command, ...] = tuple((script, line, str(path)) for path, line in missing)
+    script = _script("host-append-line.sh")
+    append: tuple[Command, ...] = tuple((*script, line, str(path)) for path, line in missing)
     reread = any(line.endswith(DEFAULT_ID_RANGE) for _, line in missing)
     restart = restart_commands(facts) if reread and facts.daemon is Daemon.ANSWERING else ()
     return SetupStep(
@@ -157,7 +164,7 @@ def inotify_step(facts: HostFacts) -> SetupStep:
             "inotify", needed=False, why=f"limit is {facts.inotify_instances}", required=False
         )
     limit = max(INOTIFY_INSTANCES, facts.inotify_instances)
-    script = str(SCRIPTS / "host-raise-sysctl.sh")
+    script = _script("host-raise-sysctl.sh")
     return SetupStep(
         "inotify",
         needed=True,
@@ -166,7 +173,7 @@ def inotify_step(facts: HostFacts) -> SetupStep:
             if enough
             else f"limit is {facts.inotify_instances}, enough for about 13 containers"
         ),
-        commands=((script, "fs.inotify.max_user_instances", str(limit), str(SYSCTL_FILE)),),
+        commands=((*script, "fs.inotify.max_user_instances", str(limit), str(SYSCTL_FILE)),),
         required=False,
     )
 
@@ -183,7 +190,7 @@ def daemon_step(facts: HostFacts) -> SetupStep:
     elif facts.systemd:
         commands = (("systemctl", "enable", "--now", "lxd.socket", "lxd.service"), WAIT)
     else:
-        commands = ((str(SCRIPTS / "host-start-lxd.sh"), str(WAIT_SECONDS)),)
+        commands = ((*_script("host-start-lxd.sh"), str(WAIT_SECONDS)),)
     return SetupStep("daemon", needed=True, why="does not run", commands=commands)
 
 
@@ -219,7 +226,8 @@ def proxy_step(facts: HostFacts) -> SetupStep:
         needed=True,
         why=f"LXD has no {' '.join(sorted(wanted))}, this environment has",
         commands=tuple(
-            ("lxc", "config", "set", f"core.{key}={value}") for key, value in wanted.items()
+            (*LXC, "config", "set", "local:", f"core.{key}={value}")
+            for key, value in wanted.items()
         ),
     )
 
@@ -235,7 +243,7 @@ def storage_step(facts: HostFacts) -> SetupStep:
         return SetupStep(
             "storage", needed=True, why="LXD has no storage pool", commands=(_create_pool(facts),)
         )
-    attach = ("lxc", "profile", "device", "add", "default", "root", "disk")
+    attach = (*LXC, "profile", "device", "add", "local:default", "root", "disk")
     return SetupStep(
         "storage",
         needed=True,
@@ -253,7 +261,7 @@ def network_step(facts: HostFacts) -> SetupStep:
     name = bridge or free_bridge_name(facts.interfaces)
     create = () if bridge else (_create_bridge(facts, name),)
     attach = (
-        *("lxc", "profile", "device", "add", "default", "eth0", "nic"),
+        *(*LXC, "profile", "device", "add", "local:default", "eth0", "nic"),
         *("name=eth0", f"network={name}"),
     )
     why = "the default profile has no network interface" if bridge else "LXD has no bridge"
@@ -324,7 +332,12 @@ def restart_commands(facts: HostFacts) -> tuple[Command, ...]:
         return (("snap", "restart", "lxd.daemon"), WAIT)
     if facts.systemd:
         return (("systemctl", "restart", "lxd.service"), WAIT)
-    return ((str(SCRIPTS / "host-start-lxd.sh"), str(WAIT_SECONDS), "replace"),)
+    return ((*_script("host-start-lxd.sh"), str(WAIT_SECONDS), "replace"),)
+
+
+def _script(name: str) -> Command:
+    # Not every installer of wheels keeps the executable bit.
+    return ("bash", str(SCRIPTS / name))
 
 
 def _best_pool(lxd: Lxd) -> str | None:
@@ -333,13 +346,13 @@ def _best_pool(lxd: Lxd) -> str | None:
 
 
 def _create_pool(facts: HostFacts) -> Command:
-    script = str(SCRIPTS / "host-create-pool.sh")
+    script = _script("host-create-pool.sh")
     supported = facts.lxd.drivers if facts.lxd else COPY_ON_WRITE_DRIVERS
     drivers = [driver for driver in COPY_ON_WRITE_DRIVERS if driver in supported]
     if not facts.loop_devices:
         drivers = []
     gib = min(max(facts.free_bytes // GIB // 2, SMALLEST_POOL_GIB), LARGEST_POOL_GIB)
-    return (script, f"{gib}GiB", *drivers, "dir")
+    return (*script, f"{gib}GiB", *drivers, "dir")
 
 
 def _create_bridge(facts: HostFacts, name: str) -> Command:
@@ -353,7 +366,7 @@ def _create_bridge(facts: HostFacts, name: str) -> Command:
     settings = [f"ipv4.address={bridge_address(subnet)}", "ipv4.nat=true", "ipv6.address=none"]
     if facts.uplink_mtu and facts.uplink_mtu < ETHERNET_MTU:
         settings.append(f"bridge.mtu={facts.uplink_mtu}")
-    return ("lxc", "network", "create", name, *settings)
+    return (*LXC, "network", "create", f"local:{name}", *settings)
 
 
 def _no_lxd(facts: HostFacts) -> LXDError:

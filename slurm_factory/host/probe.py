@@ -39,6 +39,7 @@ DEBIAN_SOCKET = Path("/var/lib/lxd/unix.socket")
 SNAP_SOCKET = Path("/var/snap/lxd/common/lxd/unix.socket")
 """Where craft-providers and lxc look, besides LXD_DIR."""
 
+SNAP_PROGRAMS = (Path("/snap/bin/lxc"), Path("/var/lib/snapd/snap/bin/lxc"))
 ELF_MAGIC = b"\x7fELF"
 
 LXC_SECONDS = 5
@@ -131,7 +132,7 @@ def probe_account() -> Account:
 def probe_flavour() -> Flavour | None:
     """Which LXD is installed. Ubuntu's package lxd-installer, a script that would install the snap
     when called, does not count."""
-    if Path("/snap/bin/lxc").exists() or Path("/var/lib/snapd/snap/bin/lxc").exists():
+    if any(program.exists() for program in SNAP_PROGRAMS):
         return Flavour.SNAP
     daemon = which("lxd")
     if daemon is None:
@@ -166,8 +167,8 @@ def probe_lxd(prefix: Sequence[str] = ()) -> tuple[Daemon, Lxd | None]:
     if daemon is not Daemon.ANSWERING:
         return daemon, None
     pools = _lxc_query("/1.0/storage-pools?recursion=1", prefix)
-    networks = _lxc_query("/1.0/networks?recursion=1", prefix)
-    profile = _lxc_query("/1.0/profiles/default", prefix)
+    networks = _lxc_query("/1.0/networks?recursion=1&project=default", prefix)
+    profile = _lxc_query("/1.0/profiles/default?project=default", prefix)
     if not (pools.ok and networks.ok and profile.ok):
         return Daemon.SILENT, None
     answers = [json.loads(o.output) for o in (outcome, pools, networks, profile)]
@@ -292,7 +293,7 @@ def _missing(packages: Sequence[str]) -> tuple[str, ...]:
 
 
 def _lxc_query(path: str, prefix: Sequence[str]) -> Outcome:
-    return run([*prefix, "lxc", "query", path], seconds=LXC_SECONDS + 2)
+    return run([*prefix, "lxc", "query", f"local:{path}"], seconds=LXC_SECONDS + 2)
 
 
 def _ip(*arguments: str) -> list[dict[str, Any]]:

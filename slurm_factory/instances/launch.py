@@ -35,15 +35,19 @@ from slurm_factory.instances.images import (
     mirror_of,
     sources_list,
 )
-from slurm_factory.instances.lxc import delete_instance, instance_names, lxc, project_exists
+from slurm_factory.instances.lxc import (
+    LOCK_KEY,
+    delete_instance,
+    instance_names,
+    lxc,
+    project_exists,
+)
 
 if TYPE_CHECKING:
     from slurm_factory.bases import Base
     from slurm_factory.config import Settings
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
-LOCK_KEY = "user.slurm_factory.lock"
-"""Instance configuration: path (host) of the file that is locked while its build runs."""
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
 
 

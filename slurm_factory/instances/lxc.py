@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+BUILD_PREFIX = "build-"
+"""Names of build instances begin so; the build id follows."""
+LOCK_KEY = "user.slurm_factory.lock"
+"""Instance configuration: path (host) of the file that is locked while its build runs."""
 SIMPLE_SECONDS = 60
 LONG_SECONDS = 600
 

@@ -92,8 +92,11 @@ def _configure(workshop: Workshop, source: PurePosixPath) -> None:
     said: list[str] = []
     workshop.instance.run_script(
         "configure-slurm.sh",
-        {**configure_environment(workshop, source), "SOURCE": source}
-        | {"CONFIGURE_ARGUMENTS": "\n".join(arguments)},
+        {
+            **configure_environment(workshop, source),
+            "SOURCE": source,
+            "CONFIGURE_ARGUMENTS": "\n".join(arguments),
+        },
         _both(workshop.reporter.line, said.append),
     )
     config_h: list[str] = []
@@ -168,6 +171,7 @@ def _install(workshop: Workshop, source: PurePosixPath) -> Path:
             "SOURCE": source,
             "STAGE": workshop.instance.inside(stage),
             "PREFIX": INSTANCE_PREFIX,
+            "JOBS": str(workshop.jobs),
             "WITH_PAM": _with_pam(workshop),
         },
         workshop.reporter.line,

@@ -6,7 +6,10 @@ set -euo pipefail
 line=$1
 file=$2
 
-mkdir -p "$(dirname "$file")"
-if ! grep -qxF -e "$line" "$file" 2>/dev/null; then
-    printf '%s\n' "$line" >>"$file"
+if grep -qxF -e "$line" "$file" 2>/dev/null; then
+    exit 0
 fi
+if [[ -s $file && -n $(tail -c 1 "$file") ]]; then
+    echo >>"$file"
+fi
+printf '%s\n' "$line" >>"$file"

@@ -14,8 +14,8 @@ for driver in "$@"; do
     fi
     # A pool's directory that an earlier LXD left behind blocks its name.
     for pool in default default1 default2; do
-        if lxc storage create "$pool" "$driver" "${config[@]}"; then
-            exec lxc profile device add default root disk path=/ pool="$pool"
+        if lxc storage create "local:$pool" "$driver" "${config[@]}"; then
+            exec lxc --project default profile device add local:default root disk path=/ pool="$pool"
         fi
     done
     echo "no storage pool with driver $driver on this machine"

@@ -30,8 +30,6 @@ from slurm_factory.host.probe import probe
 MEMINFO = Path("/proc/meminfo")
 KIB = 1024
 
-__all__ = ["Check", "Status", "doctor"]
-
 
 def doctor(settings: Settings) -> tuple[Check, ...]:
     """Look for everything that stops builds here; less than 15 s.
@@ -85,7 +83,7 @@ def _space_checks(facts: HostFacts, cache_dir: Path) -> tuple[Check, ...]:
     ]
     pool = facts.lxd.root_pool if facts.lxd else None
     if pool and facts.permitted:
-        answer = run(["lxc", "query", f"/1.0/storage-pools/{pool}/resources"])
+        answer = run(["lxc", "query", f"local:/1.0/storage-pools/{pool}/resources"])
         checks.append(pool_space_check(pool_free(pool, answer.output if answer.ok else "")))
     return tuple(checks)
 

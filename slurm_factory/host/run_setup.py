@@ -14,7 +14,7 @@ from typing import IO
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import DownloadError, LXDError
 from slurm_factory.host.commands import environment
-from slurm_factory.host.facts import LXD_GROUP, Account, HostFacts, Privilege
+from slurm_factory.host.facts import LXD_GROUP, Account, Firewall, HostFacts, Privilege
 from slurm_factory.host.plan import Command, SetupStep, plan_setup
 from slurm_factory.host.probe import probe
 
@@ -203,6 +203,6 @@ def _notes(facts: HostFacts) -> tuple[str, ...]:
         notes.append("The storage pool is a plain directory: each build starts some 20 s later.")
     if not facts.systemd and facts.lxd:
         notes.append("No systemd here: after a reboot, slurm-factory setup starts LXD again.")
-    if facts.forwarded:
+    if facts.forwarded and facts.firewall in {Firewall.DOCKER, Firewall.OTHER}:
         notes.append("Firewall rules by iptables end with a reboot: run slurm-factory setup again.")
     return tuple(notes)

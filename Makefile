@@ -1,0 +1,51 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: build test lint format docs help environment environment-for-tests
+
+UV_VERSION := 0.13.9
+UV := .tools/bin/uv
+BIN := .venv/bin
+SCRIPTS := .ci/run $(shell find benchmarks slurm_factory tests tools -name '*.sh' 2>/dev/null)
+
+# The system's certificates also hold the authority of a proxy that looks into TLS.
+export UV_SYSTEM_CERTS := 1
+
+build: environment ## Set up LXD, then build Slurm 24.11.5 for the release this machine runs
+	$(BIN)/slurm-factory setup
+	tools/with-lxd-group.sh $(BIN)/slurm-factory build \
+	    --slurm-version 24.11.5 --deps system --base same
+
+# Exit code 3: LXD cannot be used here. The container tests then say so themselves.
+test: environment-for-tests ## Run all tests, those in containers too
+	tests/install-test-tools.sh .venv/share/module-systems
+	$(BIN)/slurm-factory setup || [[ $$? == 3 ]]
+	tools/with-lxd-group.sh $(BIN)/pytest
+
+lint: environment-for-tests ## Check style, types, shell scripts and the workflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck $(SCRIPTS)
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/zizmor --offline --quiet .github
+
+format: environment-for-tests ## Format the Python code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: environment-for-tests ## Write docs/options.md anew from the code
+	$(BIN)/python docs/generate.py
+
+help: ## Show this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
+
+# Inexact: what `make test` has installed may stay.
+environment:
+	@tools/install-uv.sh .tools $(UV_VERSION)
+	@$(UV) sync --quiet --frozen --no-dev --inexact
+
+environment-for-tests:
+	@tools/install-uv.sh .tools $(UV_VERSION)
+	@$(UV) sync --quiet --frozen

@@ -1,0 +1,213 @@
+"""What builds leave behind, what of it may be removed, and removing it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory.exceptions import ConfigurationError, OutputError
+from slurm_factory.instances.lxc import (
+    BUILD_PREFIX,
+    LOCK_KEY,
+    delete_instance,
+    lxc,
+    lxc_json,
+    project_exists,
+)
+from slurm_factory.workspace import is_running
+
+if TYPE_CHECKING:
+    from slurm_factory.config import Settings
+
+LAUNCHING = timedelta(minutes=10)
+"""So long an instance without a lock counts as one that is being launched."""
+UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+@dataclass(frozen=True)
+class CleanRequest:
+    """What `clean` shall look at, beside build instances and what they staged."""
+
+    full: bool = False
+    builds: bool = False
+    caches: bool = False
+    older_than: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One thing that may go: an LXD object by name, or a path (host) with its size in bytes."""
+
+    kind: str
+    name: str
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class CleanPlan:
+    """What to remove, in the order in which it must go, and the instances of running builds."""
+
+    removals: tuple[Removal, ...]
+    running: tuple[str, ...]
+
+
+def parse_age(text: str) -> timedelta:
+    """`12h`, `30d` or `4w`.
+
+    Raises:
+        ConfigurationError: It is none of these.
+    """
+    match = re.fullmatch(r"([0-9]{1,5})([hdw])", text.strip())
+    if match is None:
+        raise ConfigurationError(
+            f"--older-than: {text!r} is not an age.",
+            details="An age is a number and h, d or w.",
+            resolution="Write --older-than 30d, for example.",
+        )
+    return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> CleanPlan:
+    """Decide what to remove; looks only.
+
+    Args:
+        request: What to look at.
+        settings: Of this site.
+        now: The time against which ages are measured.
+
+    Raises:
+        LXDError: LXD cannot be asked.
+    """
+    before = now - request.older_than if request.older_than else None
+    instances = _instances(settings)
+    running = tuple(entry["name"] for entry in instances if _runs(entry, settings, now))
+    idle = [e for e in instances if e["name"] not in running and _is_older(_created(e), before)]
+    builds = [entry for entry in idle if entry["name"].startswith(BUILD_PREFIX)]
+    removals = [Removal("instance", entry["name"]) for entry in builds]
+    removals += _work(settings, before)
+    if request.full and not running:
+        bases = [entry for entry in idle if entry not in builds]
+        removals += [Removal("base", entry["name"]) for entry in bases]
+        removals += _project(settings) if before is None else []
+    if request.builds:
+        removals += _paths("build", settings.builds_dir.glob("*/slurm-*"), before)
+        removals += _paths("log", settings.logs_dir.glob("*-*"), before)
+    if request.caches and not running:
+        removals += [r for directory in _caches(settings) for r in _cache(directory, before)]
+    return CleanPlan(tuple(removals), running)
+
+
+def remove(removal: Removal, settings: Settings) -> None:
+    """Remove one thing; what is gone already is fine.
+
+    Raises:
+        LXDError: LXD refused.
+        OutputError: A path could not be removed.
+    """
+    project = settings.project_name
+    if removal.kind in {"instance", "base"}:
+        delete_instance(removal.name, project)
+    elif removal.kind == "image":
+        lxc("image", "delete", removal.name, project=project)
+    elif removal.kind == "project":
+        lxc("project", "delete", removal.name, project="default")
+    else:
+        _remove_path(Path(removal.name))
+
+
+def _instances(settings: Settings) -> list[dict[str, Any]]:
+    if not project_exists(settings.project_name):
+        return []
+    return list(lxc_json("list", project=settings.project_name))
+
+
+def _created(entry: dict[str, Any]) -> datetime:
+    # Go writes nanoseconds, of which Python reads microseconds only.
+    text = re.sub(r"(\.\d{6})\d*", r"\1", entry["created_at"])
+    return datetime.fromisoformat(text)
+
+
+def _runs(entry: dict[str, Any], settings: Settings, now: datetime) -> bool:
+    """Whether the instance is of a build that runs, or of one that is just being launched."""
+    name = entry["name"]
+    if not name.startswith(BUILD_PREFIX):
+        return False
+    marked = entry["config"].get(LOCK_KEY)
+    lock = Path(marked or settings.work_dir / f"{name.removeprefix(BUILD_PREFIX)}.lock")
+    launching = not marked and not lock.exists() and now - _created(entry) < LAUNCHING
+    return launching or is_running(lock)
+
+
+def _is_older(time: datetime, before: datetime | None) -> bool:
+    return before is None or time < before
+
+
+def _work(settings: Settings, before: datetime | None) -> list[Removal]:
+    """What builds staged that do not run any more."""
+    directories = (path for path in settings.work_dir.glob("*") if path.is_dir())
+    idle = (path for path in directories if not is_running(Path(f"{path}.lock")))
+    return _paths("stage", idle, before)
+
+
+def _project(settings: Settings) -> list[Removal]:
+    """Images, the project itself, and the records of what base instances contained."""
+    records = _paths("record", settings.images_dir.glob("*.json"), None)
+    if not project_exists(settings.project_name):
+        return records
+    images = lxc_json("image", "list", project=settings.project_name)
+    return [
+        *(Removal("image", image["fingerprint"][:12], image["size"]) for image in images),
+        Removal("project", settings.project_name),
+        *records,
+    ]
+
+
+def _caches(settings: Settings) -> tuple[Path, ...]:
+    return (
+        settings.ccache_dir,
+        settings.source_cache_dir,
+        settings.buildcache_dir,
+        settings.cache_dir / "binary_index",
+    )
+
+
+def _cache(directory: Path, before: datetime | None) -> list[Removal]:
+    if before is None:
+        return _paths("cache", [directory] if directory.exists() else [], None)
+    return _paths("cache", (path for path in directory.rglob("*") if path.is_file()), before)
+
+
+def _paths(kind: str, paths: Iterable[Path], before: datetime | None) -> list[Removal]:
+    return [
+        Removal(kind, str(path), _size(path))
+        for path in sorted(paths)
+        if _is_older(datetime.fromtimestamp(path.lstat().st_mtime, UTC), before)
+    ]
+
+
+def _size(path: Path) -> int:
+    if not path.is_dir() or path.is_symlink():
+        return path.lstat().st_size
+    return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
+
+
+def _remove_path(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        Path(f"{path}.lock").unlink(missing_ok=True)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(
+            f"{path} could not be removed.",
+            details=f"{error.strerror or error}.",
+            resolution="Correct its permissions and run the command again.",
+        ) from error

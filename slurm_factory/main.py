@@ -1,0 +1,373 @@
+"""The command line: arguments become requests, errors become exit codes."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from slurm_factory import __version__, releases
+from slurm_factory.bases import DEFAULT_BASE, host_release
+from slurm_factory.config import Settings, load_settings
+from slurm_factory.constants import JSON_VERSION, Deps
+from slurm_factory.exceptions import ConfigurationError, InterruptedBuildError, SlurmFactoryError
+from slurm_factory.output import FileRecord, Reporter, Results, make_reporter, mask_credentials
+from slurm_factory.plan import BuildPlan, BuildRequest, make_plan
+
+if TYPE_CHECKING:
+    from slurm_factory.builder import Outcome
+    from slurm_factory.clean import Removal
+
+app = typer.Typer(
+    name="slurm-factory",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+class _Globals:
+    """Options that stand before the command."""
+
+    project_name: str | None = None
+    verbose = False
+    quiet = False
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    *,
+    project_name: Annotated[
+        str | None, typer.Option(help="LXD project that holds all instances and images.")
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what the commands of a build print.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Turn a Slurm release into a package that works at any path on any cluster."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    _Globals.project_name, _Globals.verbose, _Globals.quiet = project_name, verbose, quiet
+
+
+@app.command()
+def build(
+    *,
+    slurm_version: Annotated[
+        str, typer.Option(help="A series (25.05: its newest release) or a release (25.05.8).")
+    ],
+    gpu: Annotated[bool, typer.Option("--gpu", help="Add detection of GPUs.")] = False,
+    minimal: Annotated[bool, typer.Option("--minimal", help="Munge and readline only.")] = False,
+    additional_variants: Annotated[
+        str, typer.Option(help='Features to add or leave out, such as "+hdf5 ~restd".')
+    ] = "",
+    deps: Annotated[
+        str | None,
+        typer.Option(help="Where libraries come from. system: from the base.", metavar="system"),
+    ] = None,
+    base: Annotated[
+        str, typer.Option(help="Distribution to build on; same: the one that runs here.")
+    ] = DEFAULT_BASE,
+    destructive_mode: Annotated[
+        bool, typer.Option("--destructive-mode", help="Build on this machine, not in LXD.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Compilers at once; default: by CPUs and memory.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Build even if up to date.")] = False,
+    keep_instance: Annotated[
+        bool, typer.Option("--keep-instance", help="Keep the build instance whatever happens.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a package."""
+    with _session(as_json=as_json) as (reporter, settings):
+        request = BuildRequest(
+            slurm_version=slurm_version,
+            gpu=gpu,
+            minimal=minimal,
+            additional_variants=additional_variants,
+            deps=_parse_deps(deps),
+            base=base,
+            destructive_mode=destructive_mode,
+            jobs=jobs,
+        )
+        plan = make_plan(request, platform.machine(), host_release())
+        if dry_run:
+            _print_plan(plan, as_json=as_json)
+            return
+        from slurm_factory import builder  # noqa: PLC0415  # slow to import
+
+        outcome = builder.build(plan, settings, reporter, force=force, keep_instance=keep_instance)
+        _print_outcome(outcome, reporter, as_json=as_json)
+
+
+@app.command()
+def clean(
+    *,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also base instances, images and the LXD project.")
+    ] = False,
+    builds: Annotated[bool, typer.Option("--builds", help="Also finished builds and logs.")] = False,
+    caches: Annotated[
+        bool, typer.Option("--caches", help="Also compiler and source caches.")
+    ] = False,
+    older_than: Annotated[
+        str | None, typer.Option(help="Only what is older, such as 12h, 30d or 4w.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what builds leave; never an instance whose build runs."""
+    with _session(as_json=as_json) as (reporter, settings):
+        from slurm_factory import clean as cleaning  # noqa: PLC0415  # slow to import
+
+        age = cleaning.parse_age(older_than) if older_than else None
+        request = cleaning.CleanRequest(full=full, builds=builds, caches=caches, older_than=age)
+        plan = cleaning.plan_clean(request, settings, datetime.now(UTC))
+        for name in plan.running:
+            reporter.note(f"{name} is kept: its build runs.")
+        if not as_json:
+            _print_removals(plan.removals)
+        if plan.removals and not dry_run:
+            _confirm(len(plan.removals), yes=yes)
+            for removal in plan.removals:
+                cleaning.remove(removal, settings)
+        if as_json:
+            _print_json({"dry_run": dry_run, **asdict(plan)})
+
+
+@app.command()
+def setup(
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Only tell what is missing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Install and initialise LXD on this machine; does nothing where all is well."""
+    with _session(as_json=as_json) as (reporter, settings):
+        from slurm_factory import host  # noqa: PLC0415  # slow to import
+
+        result = host.setup(settings, reporter.note, check=check)
+        if as_json:
+            _print_json(asdict(result))
+        else:
+            for step in result.steps:
+                state = ("missing" if check else "done") if step.needed else "ok"
+                typer.echo(f"{state:8} {step.name}: {step.why}")
+            for note in result.notes:
+                reporter.note(note)
+        if not result.ready:
+            raise typer.Exit(3)
+
+
+@app.command()
+def doctor(*, as_json: JsonOption = False) -> None:
+    """Tell what would stop a build here, and the command that mends it."""
+    with _session(as_json=as_json) as (_, settings):
+        from slurm_factory import host  # noqa: PLC0415  # slow to import
+
+        checks = host.doctor(settings)
+        if as_json:
+            _print_json({"checks": [asdict(check) for check in checks]})
+        else:
+            for check in checks:
+                typer.echo(f"{check.status:8} {check.name}: {check.message}")
+                if check.fix_command:
+                    typer.echo(f"{'':8} fix: {check.fix_command}")
+        if any(check.status == host.Status.FAILED for check in checks):
+            raise typer.Exit(3)
+
+
+@app.command("list")
+def list_builds(*, as_json: JsonOption = False) -> None:
+    """List finished builds."""
+    with _session(as_json=as_json) as (_, settings):
+        from slurm_factory.package.publish import find_artifacts  # noqa: PLC0415  # slow
+
+        artifacts = find_artifacts(settings.builds_dir)
+        if as_json:
+            _print_json(
+                {
+                    "builds": [
+                        {
+                            "manifest_path": artifact.path,
+                            "problem": artifact.problem,
+                            "identity": artifact.manifest
+                            and artifact.manifest.identity.model_dump(mode="json"),
+                        }
+                        for artifact in artifacts
+                    ]
+                }
+            )
+            return
+        table = Table("Build", "Release", "Size", "glibc", "Built", "State", box=box.SIMPLE_HEAD)
+        for artifact in artifacts:
+            manifest = artifact.manifest
+            table.add_row(
+                str(artifact.path).removesuffix("-manifest.json"),
+                manifest.identity.release if manifest else "",
+                decimal(manifest.files[0].size) if manifest else "",
+                manifest.glibc if manifest else "",
+                f"{manifest.created:%Y-%m-%d %H:%M}" if manifest else "",
+                artifact.problem or "complete",
+            )
+        _print_table(table, empty="There are no finished builds.")
+
+
+@app.command()
+def versions(*, as_json: JsonOption = False) -> None:
+    """List the releases that can be built."""
+    with _session(as_json=as_json):
+        catalogue = releases.catalogue()
+        if as_json:
+            _print_json({"releases": [release.model_dump() for release in catalogue]})
+            return
+        table = Table("Series", "Newest", "Date", "Releases", box=box.SIMPLE_HEAD)
+        for series in releases.series():
+            members = [release for release in catalogue if release.series == series]
+            names = " ".join(release.release for release in members)
+            table.add_row(series, members[-1].release, members[-1].date, names)
+        _print_table(table)
+
+
+def run() -> None:
+    """Entry point of the program."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    app()
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _session(*, as_json: bool) -> Iterator[tuple[Reporter, Settings]]:
+    """A reporter and the settings; the one place where errors become exit codes."""
+    with make_reporter(verbose=_Globals.verbose, quiet=_Globals.quiet) as reporter:
+        try:
+            yield reporter, load_settings(project_name=_Globals.project_name)
+        except KeyboardInterrupt:
+            error: SlurmFactoryError = InterruptedBuildError("Interrupted.")
+        except SlurmFactoryError as caught:
+            error = caught
+        else:
+            return
+        reporter.error(error)
+        if as_json:
+            _print_json({"error": _describe(error)})
+        raise typer.Exit(error.exit_code)
+
+
+def _describe(error: SlurmFactoryError) -> dict[str, Any]:
+    return {
+        "exit_code": error.exit_code,
+        "brief": mask_credentials(error.brief),
+        "details": mask_credentials(error.details),
+        "resolution": mask_credentials(error.resolution),
+    }
+
+
+def _parse_deps(text: str | None) -> Deps:
+    """The Spack recipe is the default and does not exist yet: tell the command that works."""
+    if text == Deps.SYSTEM:
+        return Deps.SYSTEM
+    if text in {None, Deps.SPACK}:
+        arguments = [a for a in sys.argv[1:] if a not in {"--deps", "--deps=spack", "spack"}]
+        command = shlex.join(["slurm-factory", *arguments, "--deps", "system"])
+        raise ConfigurationError(f"The Spack recipe cannot be used yet; run: {command}")
+    raise ConfigurationError(
+        f"--deps: there is no recipe {text!r}.", resolution="Write --deps system."
+    )
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    typer.echo(json.dumps({"version": JSON_VERSION, **document}, indent=2, default=str))
+
+
+def _print_table(table: Table, empty: str = "") -> None:
+    if table.row_count or not empty:
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+    else:
+        typer.echo(empty)
+
+
+def _print_plan(plan: BuildPlan, *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"plan": {"stem": plan.stem, **plan.describe()}})
+        return
+    typer.echo(f"{plan.stem}: Slurm {plan.release.release} on {plan.base.name}")
+    table = Table("Feature", "What", box=box.SIMPLE_HEAD)
+    for feature in plan.selection.chosen:
+        table.add_row(feature.name, feature.summary)
+    for name, reason in plan.selection.unavailable.items():
+        table.add_row(f"no {name}", reason)
+    _print_table(table)
+    typer.echo(f"patches: {' '.join(patch.name for patch in plan.patches)}")
+    typer.echo(f"configure {shlex.join(plan.configure_arguments)}")
+
+
+def _print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> None:
+    directory, manifest = outcome.manifest_path.parent, outcome.manifest
+    if as_json:
+        _print_json(
+            {
+                "up_to_date": outcome.up_to_date,
+                "manifest_path": outcome.manifest_path,
+                "manifest": manifest.model_dump(mode="json"),
+                "log": outcome.log,
+            }
+        )
+        return
+    if outcome.up_to_date:
+        typer.echo(f"{manifest.identity.stem} is up to date; --force builds it again.")
+    files = tuple(FileRecord(directory / f.name, f.size, f.sha256) for f in manifest.files)
+    reporter.results(Results(files, manifest.glibc, manifest.distributions))
+    software = shlex.quote(str(directory / manifest.identity.software_tarball))
+    modules = shlex.quote(str(directory / manifest.identity.module_tarball))
+    typer.echo("To use it, here or wherever the two tarballs are copied to:\n")
+    typer.echo(f"  mkdir -p /opt/slurm && tar -xzf {software} -C /opt/slurm")
+    typer.echo(f"  tar -xzf {modules} -C /opt/slurm")
+    typer.echo(f"  module use /opt/slurm/modules && module load slurm/{manifest.identity.version}")
+
+
+def _print_removals(removals: tuple[Removal, ...]) -> None:
+    table = Table("What", "Name", "Size", box=box.SIMPLE_HEAD)
+    for removal in removals:
+        size = "" if removal.size is None else decimal(removal.size)
+        table.add_row(removal.kind, removal.name, size)
+    _print_table(table, empty="There is nothing to remove.")
+
+
+def _confirm(count: int, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigurationError(
+            "clean asks before it removes anything, and there is no terminal to ask on.",
+            resolution="Add --yes, or --dry-run to look only.",
+        )
+    if not typer.confirm(f"Remove {count} of these?", err=True):
+        raise typer.Exit

@@ -1,0 +1,18 @@
+#!/bin/bash
+# Installs what the tests need beside Python. Without root and sudo it says what is missing, and
+# the tests that need it are skipped.
+#
+# usage: install-test-tools.sh DIRECTORY-FOR-MODULE-SYSTEMS
+set -euo pipefail
+
+here=$(dirname "$0")
+modules=$1
+
+"$here/../tools/apt-install.sh" binutils gcc libc6-dev man-db pkg-config \
+    lua5.3 lua-filesystem lua-json lua-posix lua-term tcl8.6 ||
+    echo "Tests that need these packages will be skipped." >&2
+
+if [[ ! -d $modules ]]; then
+    "$here/install-module-systems.sh" "$modules" ||
+        echo "Tests under Lmod and Environment Modules will be skipped." >&2
+fi

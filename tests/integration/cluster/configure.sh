@@ -1,0 +1,99 @@
+# Write the configuration of a cluster of one node to /etc/slurm, and the accounts it needs.
+# usage: configure.sh TREE PLUGIN    (PLUGIN: how slurmdbd logs in to MariaDB, such as ed25519)
+# shellcheck shell=bash
+tree=$1 plugin=$2
+node=$(hostname)
+
+# Names that a series does not know make its daemons refuse to start.
+case $(release_of "${tree}") in
+    23.*) cgroups=cgroup/v1 ;;
+    *) cgroups=disabled ;;
+esac
+
+install -d -m 0755 /etc/slurm /var/log/slurm
+install -d -m 0700 -o munge -g munge /etc/munge /var/lib/munge /var/log/munge
+install -d -m 0755 -o munge -g munge /run/munge
+install -d -m 0755 -o slurm -g slurm /var/spool/slurmctld /var/log/slurm /run/slurm
+install -d -m 0755 -o slurmrest -g slurmrest /run/slurmrestd
+install -d -m 0755 /var/spool/slurmd
+
+if [[ ! -s /etc/munge/munge.key ]]; then
+    (umask 077; head -c 1024 /dev/urandom > /etc/munge/munge.key)
+    chown munge:munge /etc/munge/munge.key
+fi
+if [[ ! -s /var/spool/slurmctld/jwt.key ]]; then
+    (umask 077; head -c 32 /dev/urandom > /var/spool/slurmctld/jwt.key)
+    chown slurm:slurm /var/spool/slurmctld/jwt.key
+fi
+
+cat > /etc/slurm/slurm.conf << CONF
+ClusterName=live
+SlurmctldHost=${node}(127.0.0.1)
+SlurmUser=slurm
+AuthType=auth/munge
+CredType=cred/munge
+AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key=/var/spool/slurmctld/jwt.key
+StateSaveLocation=/var/spool/slurmctld
+SlurmctldPidFile=/run/slurm/slurmctld.pid
+SlurmctldLogFile=/var/log/slurm/slurmctld.log
+SlurmdSpoolDir=/var/spool/slurmd
+SlurmdPidFile=/run/slurmd.pid
+SlurmdLogFile=/var/log/slurm/slurmd.log
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/affinity
+JobAcctGatherType=jobacct_gather/linux
+JobSubmitPlugins=lua
+SelectType=select/cons_tres
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+MpiDefault=none
+MailProg=/bin/true
+ReturnToService=2
+NodeName=${node} NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=256 State=UNKNOWN
+PartitionName=all Nodes=ALL Default=YES State=UP
+CONF
+
+cat > /etc/slurm/cgroup.conf << CONF
+CgroupPlugin=${cgroups}
+CONF
+
+cat > /etc/slurm/job_submit.lua << 'LUA'
+function slurm_job_submit(job, partitions, uid)
+   job.comment = "seen by " .. _VERSION
+   return slurm.SUCCESS
+end
+function slurm_job_modify(job, record, partitions, uid)
+   return slurm.SUCCESS
+end
+return slurm.SUCCESS
+LUA
+
+cat > /etc/slurm/slurmdbd.conf << CONF
+DbdHost=${node}
+DbdAddr=127.0.0.1
+SlurmUser=slurm
+AuthType=auth/munge
+AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key=/var/spool/slurmctld/jwt.key
+LogFile=/var/log/slurm/slurmdbd.log
+PidFile=/run/slurm/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StorageLoc=slurm_acct
+StorageUser=slurm
+StoragePass=secret
+CONF
+chown slurm:slurm /etc/slurm/slurmdbd.conf
+chmod 0600 /etc/slurm/slurmdbd.conf
+
+systemctl start mariadb
+if [[ ${plugin} == ed25519 ]]; then
+    mariadb -e "INSTALL PLUGIN IF NOT EXISTS ed25519 SONAME 'auth_ed25519'"
+fi
+mariadb << SQL
+CREATE DATABASE IF NOT EXISTS slurm_acct;
+CREATE OR REPLACE USER slurm@localhost IDENTIFIED VIA ${plugin} USING PASSWORD('secret');
+GRANT ALL ON slurm_acct.* TO slurm@localhost;
+SQL

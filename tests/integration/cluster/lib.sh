@@ -1,0 +1,47 @@
+# Shared by the scripts beside it; each is sent to the instance with this text before it.
+# shellcheck shell=bash
+set -euo pipefail
+cd /tmp
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+# Waits until a command succeeds. wait_for SECONDS WHAT COMMAND…
+wait_for() {
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" > /dev/null 2>&1; do
+        ((SECONDS < deadline)) || fail "timed out waiting for ${what}"
+        sleep 0.1
+    done
+}
+
+# Runs a command as a user, with nothing in its environment. as USER COMMAND…
+as() {
+    local user=$1
+    shift
+    setpriv --reuid="${user}" --regid="${user}" --init-groups env -i "$@"
+}
+
+# The release in a tree, such as 24.11.5.
+release_of() {
+    sed -n 's/.*"release": *"\([^"]*\)".*/\1/p' "$1/share/slurm-factory.json"
+}
+
+# Newest REST version of a tree, such as v0.0.42.
+rest_version_of() {
+    find "$1/lib/slurm" -name 'data_parser_v*.so' -printf '%f\n' | sort | tail -1 |
+        sed 's/^data_parser_//; s/\.so$//; s/_/./g'
+}
+
+# Waits until sacct shows a job as COMPLETED. accounted TREE JOB
+accounted() {
+    local tree=$1 job=$2
+    completed() {
+        as alice "${tree}/bin/sacct" -nX -j "${job}" -o State%20 | grep -qw COMPLETED
+    }
+    wait_for 40 "job ${job} to be COMPLETED in sacct" completed
+    as alice "${tree}/bin/sacct" -nX -j "${job}" -o JobID,JobName%20,State,ExitCode,NodeList
+}

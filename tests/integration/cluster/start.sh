@@ -1,0 +1,23 @@
+# Start every daemon of the package, each with an empty environment.
+# usage: start.sh TREE
+# shellcheck shell=bash
+tree=$1
+rest=/run/slurmrestd/socket
+
+# A daemon that inherited the pipe of the caller would keep it open for ever; logs.sh shows this.
+exec > /var/log/slurm/start.log 2>&1 < /dev/null
+
+as munge "${tree}/sbin/munged"
+wait_for 10 munged as alice "${tree}/bin/munge" -n
+as slurm "${tree}/sbin/slurmdbd"
+wait_for 60 slurmdbd as slurm "${tree}/bin/sacctmgr" -n ping
+if [[ -z $(as slurm "${tree}/bin/sacctmgr" -n show cluster live) ]]; then
+    as slurm "${tree}/bin/sacctmgr" -i add cluster live
+fi
+as slurm "${tree}/sbin/slurmctld"
+wait_for 30 slurmctld as alice "${tree}/bin/scontrol" show config
+env -i "${tree}/sbin/slurmd"
+as slurmrest SLURM_JWT=daemon "${tree}/sbin/slurmrestd" "unix:${rest}" 127.0.0.1:6820 &
+node_is_idle() { as alice "${tree}/bin/sinfo" -h -o %t | grep -qx 'idle'; }
+wait_for 30 "the node to be idle" node_is_idle
+wait_for 30 slurmrestd test -S "${rest}"

@@ -1,0 +1,135 @@
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm_factory.config import Settings
+from slurm_factory.host import Status, doctor, setup, why_lxd_cannot_run
+from slurm_factory.host.inside import NAME_PREFIX, find_image, look_from_inside
+
+REASON = why_lxd_cannot_run()
+IMAGE_SCRIPT = """
+mmdebstrap --quiet --variant=minbase \
+    --include=systemd,systemd-sysv,systemd-resolved,dbus,iproute2,ca-certificates,netbase,udev \
+    bookworm "$1/rootfs.tar.gz"
+cat >"$1/metadata.yaml" <<END
+architecture: $(uname -m)
+creation_date: 1700000000
+properties: {os: debian, release: bookworm}
+END
+tar -C "$1" -czf "$1/metadata.tar.gz" metadata.yaml
+"""
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(REASON is not None, reason=f"LXD cannot run here: {REASON}"),
+]
+
+
+def lxc(*arguments: str) -> str:
+    done = subprocess.run(["lxc", *arguments], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def state() -> list[Any]:
+    paths = ("storage-pools", "networks", "profiles")
+    found = [json.loads(lxc("query", f"local:/1.0/{path}?recursion=1")) for path in paths]
+    return [
+        {key: value for key, value in thing.items() if key != "used_by"}
+        for things in found
+        for thing in things
+    ]
+
+
+def instances(project: str) -> list[str]:
+    return lxc("list", "--project", project, "--format", "csv", "--columns", "n").split()
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[str]:
+    name = f"test-host-{secrets.token_hex(3)}"
+    lxc("project", "create", name, "--config", "features.profiles=false")
+    yield name
+    for image in json.loads(lxc("query", f"local:/1.0/images?recursion=1&project={name}")):
+        lxc("image", "delete", "--project", name, image["fingerprint"])
+    lxc("project", "delete", name)
+
+
+@pytest.fixture
+def settings(project: str, tmp_path: Path) -> Settings:
+    return Settings(project_name=project, cache_dir=tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def image(project: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    directory = tmp_path_factory.mktemp("image")
+    subprocess.run(["bash", "-euc", IMAGE_SCRIPT, "bash", str(directory)], check=True)
+    files = (str(directory / name) for name in ("metadata.tar.gz", "rootfs.tar.gz"))
+    lxc("image", "import", "--project", project, *files, "local:")
+    found = find_image(project)
+    assert found is not None
+    return found
+
+
+def test_setup_on_a_ready_machine_needs_nothing_and_changes_nothing(settings: Settings) -> None:
+    before = state()
+    for check in (True, False):
+        result = setup(settings, pytest.fail, check=check)
+        assert result.ready
+        assert [step.name for step in result.steps if step.needed] == []
+    assert state() == before
+    assert not settings.cache_dir.exists()
+
+
+def test_doctor_without_an_image_says_so_and_finds_nothing_wrong(settings: Settings) -> None:
+    checks = doctor(settings)
+    assert [check for check in checks if check.status is Status.FAILED] == []
+    skipped = {check.message for check in checks if check.status is Status.SKIPPED}
+    assert "no image yet: made by the first build" in skipped
+
+
+@pytest.mark.usefixtures("image")
+def test_doctor_asks_an_instance_and_leaves_none_behind(settings: Settings, project: str) -> None:
+    start = time.monotonic()
+    checks = doctor(settings)
+    assert time.monotonic() - start < 15
+    assert [check for check in checks if check.status is Status.FAILED] == []
+    archive = next(check for check in checks if check.name == "instance-archive")
+    assert archive.status is Status.OK
+    assert instances(project) == []
+
+
+def test_archive_that_an_instance_cannot_reach_is_seen(project: str, image: str) -> None:
+    seen = look_from_inside(project, image, "", {"http_proxy": "http://127.0.0.1:1"})
+    assert seen["address"]
+    assert seen["archive"] != "ok"
+    assert instances(project) == []
+
+
+def test_ctrl_c_leaves_no_instance_behind(project: str, image: str) -> None:
+    program = f"from slurm_factory.host.inside import *; look_from_inside({project!r}, {image!r}"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{program}, '', {{}})"],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        _wait_for_instance(project)
+        # As a terminal does: to lxc, which runs in the same group, too.
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(30)
+    assert process.returncode != 0
+    assert instances(project) == []
+
+
+def _wait_for_instance(project: str) -> None:
+    deadline = time.monotonic() + 20
+    while not any(name.startswith(NAME_PREFIX) for name in instances(project)):
+        assert time.monotonic() < deadline

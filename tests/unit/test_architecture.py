@@ -1,0 +1,141 @@
+"""The rules of the house that no linter knows (docs/architecture.md)."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "slurm_factory"
+
+LAYERS = (
+    ("__main__",),
+    ("main",),
+    ("builder", "clean"),
+    ("assembly",),
+    ("recipes",),
+    ("machine", "modules", "upstream"),
+    ("host", "instances", "package", "relocate", "sources"),
+    ("mirrors", "transfer", "workspace"),
+    ("output", "plan"),
+    ("features",),
+    ("bases", "config", "releases"),
+    ("resources",),
+    ("constants", "exceptions"),
+)
+"""Rooms from top to bottom. A room imports itself and what lies in lower layers."""
+
+ONLY_IN = {
+    "craft_providers": {"instances"},
+    "rich": {"main", "output"},
+    "typer": {"main"},
+}
+HEAVY = ("craft_providers", "cyclonedx", "elftools", "pylxd", "requests")
+"""Libraries that would make `slurm-factory --help` slow."""
+
+LONGEST_FUNCTION = 60
+MOST_PARAMETERS = 7
+OLD_NAMES = ("main", "builder", "config", "constants", "exceptions")
+"""Modules that the documentation of the predecessor names."""
+
+LEVELS = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+SOURCES = {path: ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def modules_imported_by(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """(line, dotted name); for `from a import b` it is a.b, since b may be a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def place(path: Path, line: int) -> str:
+    return f"{path.relative_to(PACKAGE.parent)}:{line}"
+
+
+def test_every_room_has_its_layer() -> None:
+    assert {room_of(path) for path in SOURCES} - set(LEVELS) <= {"__init__"}
+
+
+def test_no_room_imports_upwards_or_sideways() -> None:
+    wrong = [
+        f"{place(path, line)}: {room} imports {name}"
+        for path, tree in SOURCES.items()
+        for line, name in modules_imported_by(tree)
+        if name.startswith("slurm_factory.")
+        and (room := room_of(path)) != (other := name.split(".")[1])
+        and LEVELS.get(other, len(LAYERS)) <= LEVELS.get(room, -1)
+    ]
+    assert wrong == []
+
+
+def test_each_framework_stays_in_its_room() -> None:
+    wrong = [
+        f"{place(path, line)}: {name} belongs in {sorted(ONLY_IN[name.split('.')[0]])}"
+        for path, tree in SOURCES.items()
+        for line, name in modules_imported_by(tree)
+        if room_of(path) not in ONLY_IN.get(name.split(".")[0], {room_of(path)})
+    ]
+    assert wrong == []
+
+
+def test_no_function_is_too_long_to_be_read_at_once() -> None:
+    wrong = [
+        f"{place(path, function.lineno)}: {function.name} has {length} lines"
+        for path, tree in SOURCES.items()
+        for function in functions(tree)
+        if (length := (function.end_lineno or 0) - function.lineno + 1) > LONGEST_FUNCTION
+    ]
+    assert wrong == []
+
+
+def test_no_function_outside_the_command_line_takes_too_many_parameters() -> None:
+    wrong = [
+        f"{place(path, function.lineno)}: {function.name} takes {count} parameters"
+        for path, tree in SOURCES.items()
+        if room_of(path) != "main"
+        for function in functions(tree)
+        if (count := len(function.args.args) + len(function.args.kwonlyargs)) > MOST_PARAMETERS
+    ]
+    assert wrong == []
+
+
+def test_no_handler_swallows_errors_it_does_not_know() -> None:
+    wrong = [
+        place(path, node.lineno)
+        for path, tree in SOURCES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler)
+        and (
+            node.type is None
+            or (isinstance(node.type, ast.Name) and node.type.id in {"BaseException", "Exception"})
+        )
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", OLD_NAMES)
+def test_module_that_users_documentation_names_can_be_imported(name: str) -> None:
+    assert importlib.import_module(f"slurm_factory.{name}")
+
+
+def test_help_does_not_wait_for_libraries_that_only_a_build_needs() -> None:
+    code = "import sys, slurm_factory.main; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(HEAVY) & set(done.stdout.split()) == set()

@@ -1,0 +1,160 @@
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from host_samples import FRESH, READY
+
+from slurm_factory.config import Settings
+from slurm_factory.exceptions import DownloadError, LXDError
+from slurm_factory.host import run_setup
+from slurm_factory.host.facts import HostFacts, Privilege
+from slurm_factory.host.plan import SCRIPTS, Command, SetupStep
+from slurm_factory.host.possible import CAP_SYS_ADMIN, has_capability
+from slurm_factory.host.run_setup import SetupResult, elevated, setup
+
+ROOTED = replace(READY, privilege=Privilege.ROOT)
+
+
+class Machine:
+    """Steps that run real, harmless programs; a step is done once its file exists."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.directory = directory
+        self.facts: HostFacts = ROOTED
+        self.steps: list[tuple[Path, SetupStep]] = []
+        self.settings = Settings(cache_dir=directory / "cache")
+        self.reported: list[str] = []
+        monkeypatch.setattr(run_setup, "probe", lambda: self.facts)
+        monkeypatch.setattr(run_setup, "plan_setup", self.plan)
+
+    def plan(self, facts: HostFacts) -> tuple[SetupStep, ...]:
+        return tuple(replace(step, needed=not mark.exists()) for mark, step in self.steps)
+
+    def add(self, name: str, *command: str, required: bool = True) -> Path:
+        mark = self.directory / name
+        commands: tuple[Command, ...] = (command or ("touch", str(mark)),)
+        step = SetupStep(name, needed=True, why="missing", commands=commands, required=required)
+        self.steps.append((mark, step))
+        return mark
+
+    def run(self, *, check: bool = False) -> SetupResult:
+        return setup(self.settings, self.reported.append, check=check)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_steps_are_taken_in_order_and_none_twice(machine: Machine) -> None:
+    first, second = machine.add("first"), machine.add("second")
+    result = machine.run()
+    assert first.exists()
+    assert second.exists()
+    assert machine.reported == ["first: missing", "second: missing"]
+    assert result.ready
+    assert [step.needed for step in result.steps] == [True, True]
+    again = machine.run()
+    assert [step.needed for step in again.steps] == [False, False]
+    assert len(machine.reported) == 2
+
+
+def test_check_changes_nothing_and_tells_what_is_missing(machine: Machine) -> None:
+    mark = machine.add("first")
+    result = machine.run(check=True)
+    assert not mark.exists()
+    assert not result.ready
+    assert not machine.settings.cache_dir.exists()
+
+
+def test_output_of_commands_goes_to_the_log_and_not_to_the_screen(
+    machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mark = machine.directory / "noisy"
+    machine.add("noisy", "sh", "-c", f"echo thousand lines; touch {mark}")
+    result = machine.run()
+    assert result.log is not None
+    assert "thousand lines" in result.log.read_text()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_failed_step_stops_setup_with_its_own_last_error(machine: Machine) -> None:
+    machine.add("broken", "sh", "-c", "echo Error: no loop device; echo bye; exit 3")
+    after = machine.add("after")
+    with pytest.raises(LXDError) as error:
+        machine.run()
+    assert error.value.details == "Error: no loop device"
+    assert "setup.log" in error.value.resolution
+    assert not after.exists()
+
+
+def test_apt_without_network_is_a_download_error(machine: Machine) -> None:
+    machine.add("packages", "sh", "-c", "echo E: Failed to fetch http://deb; exit 100")
+    with pytest.raises(DownloadError):
+        machine.run()
+
+
+def test_missing_program_is_no_traceback(machine: Machine) -> None:
+    machine.add("lxd", "no-such-program-here")
+    with pytest.raises(LXDError):
+        machine.run()
+
+
+def test_step_without_effect_does_not_run_for_ever(machine: Machine) -> None:
+    machine.add("useless", "true")
+    with pytest.raises(LXDError, match="still needed"):
+        machine.run()
+
+
+def test_step_that_is_not_required_may_fail(machine: Machine) -> None:
+    machine.add("inotify", "false", required=False)
+    after = machine.add("after")
+    assert machine.run().ready
+    assert after.exists()
+
+
+def test_user_who_cannot_become_root_is_told_before_anything_runs(machine: Machine) -> None:
+    mark = machine.add("first")
+    machine.facts = replace(FRESH, privilege=Privilege.NONE)
+    with pytest.raises(LXDError, match="may not become root"):
+        machine.run()
+    assert not mark.exists()
+
+
+def test_user_without_privilege_may_run_setup_where_nothing_is_to_do(machine: Machine) -> None:
+    machine.facts = replace(READY, privilege=Privilege.NONE)
+    assert machine.run().ready
+
+
+def test_new_group_member_is_told_how_to_go_on_in_this_shell(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    machine.facts = replace(READY, account=replace(READY.account, in_session=False))
+    result = machine.run()
+    assert result.login_needed
+    assert "sg lxd -c" in result.notes[0]
+
+
+def test_sudo_is_used_only_by_those_who_are_not_root() -> None:
+    assert elevated(("true",), as_root=False)[0] == "sudo"
+    assert "sudo" not in elevated(("true",), as_root=True)
+
+
+def test_line_is_appended_once_and_to_a_file_without_final_newline_too(tmp_path: Path) -> None:
+    file = tmp_path / "subuid"
+    file.write_text("alice:100000:65536")
+    script = str(SCRIPTS / "host-append-line.sh")
+    for _ in range(2):
+        subprocess.run(["bash", script, "root:1000:1", str(file)], check=True)
+    assert file.read_text() == "alice:100000:65536\nroot:1000:1\n"
+
+
+def test_capability_is_read_from_the_right_set() -> None:
+    status = "CapEff:\t0000000000000000\nCapBnd:\t000001fffeffffff\n"
+    assert not has_capability(status, CAP_SYS_ADMIN, effective=True)
+    assert has_capability(status, CAP_SYS_ADMIN, effective=False)
+    docker = "CapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\n"
+    assert not has_capability(docker, CAP_SYS_ADMIN, effective=False)

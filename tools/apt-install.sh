@@ -1,0 +1,24 @@
+#!/bin/bash
+# Installs those of the Debian packages that are missing, as root or through sudo(8).
+#
+# usage: apt-install.sh PACKAGE...
+set -euo pipefail
+
+missing=()
+for package; do
+    state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || state=unknown
+    [[ $state == installed ]] || missing+=("$package")
+done
+((${#missing[@]})) || exit 0
+
+as_root=()
+if ((EUID != 0)); then
+    as_root=(sudo)
+fi
+if ! command -v apt-get >/dev/null || ! command -v "${as_root[0]:-true}" >/dev/null; then
+    echo "Missing, and not to be installed without apt-get and root or sudo: ${missing[*]}" >&2
+    exit 1
+fi
+apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3)
+"${apt[@]}" update
+"${apt[@]}" install --yes --no-install-recommends "${missing[@]}"
