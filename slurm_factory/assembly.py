@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -143,9 +142,7 @@ def _pack(
     modules = workshop.work / "modules"
     write_modules(identity, modules)
     licence = (tree / LICENCES / "slurm" / "LICENSE.OpenSSL").read_text(errors="replace")
-    software = pack(
-        tree, staging / identity.software_tarball, top="software", mtime=identity.epoch
-    )
+    software = pack(tree, staging / identity.software_tarball, top="software", mtime=identity.epoch)
     module = pack(modules, staging / identity.module_tarball, top="", mtime=identity.epoch)
     sbom = describe(write_sbom(identity, _source(workshop), licence, bundled, staging))
     packed = (software, module, sbom)

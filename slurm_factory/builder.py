@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slurm_factory.assembly import assemble
 from slurm_factory.exceptions import OutputError
-from slurm_factory.instances.base import load_record
+from slurm_factory.freshness import Outcome, base_record
 from slurm_factory.instances.launch import Launch, lxd_instance, this_machine
 from slurm_factory.instances.lxc import BUILD_PREFIX
-from slurm_factory.machine import choose_jobs, machine_record, require_build_packages
+from slurm_factory.machine import choose_jobs, require_build_packages
 from slurm_factory.package.manifest import load_manifest
-from slurm_factory.package.publish import problem_with, publish
-from slurm_factory.package.records import Manifest
+from slurm_factory.package.publish import publish
 from slurm_factory.recipes import Workshop, system
 from slurm_factory.sources import fetch
 from slurm_factory.upstream import sources_for
@@ -29,41 +27,21 @@ if TYPE_CHECKING:
     from slurm_factory.plan import BuildPlan
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a build left behind.
-
-    Attributes:
-        manifest_path: Of the artifact (host); the files it lists lie beside it.
-        manifest: Its content.
-        up_to_date: True if nothing had to be built.
-        log: The build log (host), if something was built.
-    """
-
-    manifest_path: Path
-    manifest: Manifest
-    up_to_date: bool
-    log: Path | None = None
-
-
 def build(
-    plan: BuildPlan, settings: Settings, reporter: Reporter, *, force: bool, keep_instance: bool
+    plan: BuildPlan, settings: Settings, reporter: Reporter, *, keep_instance: bool
 ) -> Outcome:
-    """Build a package, unless a finished one has the same build key.
+    """Build a package.
 
     Args:
         plan: What to build.
         settings: Of this site.
         reporter: Shows and logs what happens.
-        force: Build even if a finished package is up to date.
         keep_instance: Keep the build instance whatever happens.
 
     Raises:
         SlurmFactoryError: The subclass tells what failed.
     """
     prepare_cache(settings)
-    if not force and (finished := find_up_to_date(plan, settings)):
-        return finished
     build_id = new_build_id(plan.version)
     with _disk_errors(settings), open_workspace(build_id, settings) as workspace:
         reporter.log_to(workspace.log.parent)
@@ -79,31 +57,10 @@ def build(
                 jobs=choose_jobs(plan.jobs, settings),
             )
             tree = system.build(workshop)
-            manifest = assemble(workshop, tree, _base_record(plan, settings))
+            manifest = assemble(workshop, tree, base_record(plan, settings))
         with reporter.step("Publish"):
             published = publish(manifest, settings.builds_dir / plan.version)
     return Outcome(published, load_manifest(published), up_to_date=False, log=workspace.log)
-
-
-def find_up_to_date(plan: BuildPlan, settings: Settings) -> Outcome | None:
-    """The finished artifact that this plan would make again, if there is one."""
-    record = _base_record(plan, settings)
-    path = settings.builds_dir / plan.version / f"{plan.stem}-manifest.json"
-    if not record or not path.exists():
-        return None
-    try:
-        manifest = load_manifest(path)
-    except OutputError:
-        return None
-    if manifest.build_key != plan.build_key(record) or problem_with(manifest, path.parent):
-        return None
-    return Outcome(path, manifest, up_to_date=True)
-
-
-def _base_record(plan: BuildPlan, settings: Settings) -> Mapping[str, Any]:
-    if plan.destructive:
-        return machine_record(plan.base)
-    return load_record(plan.base, settings.images_dir) or {}
 
 
 def _prepare(plan: BuildPlan, settings: Settings, reporter: Reporter) -> dict[str, Path]:

@@ -7,8 +7,9 @@ import re
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from slurm_factory.base_record import base_packages
 from slurm_factory.exceptions import LXDError
-from slurm_factory.instances.base import base_packages, read_record
+from slurm_factory.instances.base import read_record
 from slurm_factory.instances.host import HostExecutor
 
 if TYPE_CHECKING:

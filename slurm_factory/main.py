@@ -24,11 +24,11 @@ from slurm_factory.bases import DEFAULT_BASE, host_release
 from slurm_factory.config import Settings, load_settings
 from slurm_factory.constants import JSON_VERSION, Deps
 from slurm_factory.exceptions import ConfigurationError, InterruptedBuildError, SlurmFactoryError
+from slurm_factory.freshness import Outcome, find_up_to_date
 from slurm_factory.output import FileRecord, Reporter, Results, make_reporter, mask_credentials
 from slurm_factory.plan import BuildPlan, BuildRequest, make_plan
 
 if TYPE_CHECKING:
-    from slurm_factory.builder import Outcome
     from slurm_factory.clean import Removal
 
 app = typer.Typer(
@@ -60,9 +60,7 @@ def main(
         bool, typer.Option("--verbose", "-v", help="Show what the commands of a build print.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.")
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Turn a Slurm release into a package that works at any path on any cluster."""
     if version:
@@ -118,9 +116,11 @@ def build(
         if dry_run:
             _print_plan(plan, as_json=as_json)
             return
-        from slurm_factory import builder  # noqa: PLC0415  # slow to import
+        outcome = None if force else find_up_to_date(plan, settings)
+        if outcome is None:
+            from slurm_factory import builder  # noqa: PLC0415  # slow to import
 
-        outcome = builder.build(plan, settings, reporter, force=force, keep_instance=keep_instance)
+            outcome = builder.build(plan, settings, reporter, keep_instance=keep_instance)
         _print_outcome(outcome, reporter, as_json=as_json)
 
 
@@ -130,7 +130,9 @@ def clean(
     full: Annotated[
         bool, typer.Option("--full", help="Also base instances, images and the LXD project.")
     ] = False,
-    builds: Annotated[bool, typer.Option("--builds", help="Also finished builds and logs.")] = False,
+    builds: Annotated[
+        bool, typer.Option("--builds", help="Also finished builds and logs.")
+    ] = False,
     caches: Annotated[
         bool, typer.Option("--caches", help="Also compiler and source caches.")
     ] = False,

@@ -47,7 +47,7 @@ class Workspace:
 
 
 def new_build_id(version: str) -> str:
-    """A name that sorts by time and is fit for an instance, such as 20251122-171530-25-05-a1b2c3."""
+    """A name that sorts by time and fits an instance, such as 20251122-171530-25-05-a1b2c3."""
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     return f"{now}-{version.replace('.', '-')}-{secrets.token_hex(3)}"
 

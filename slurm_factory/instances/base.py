@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,36 +16,19 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from typing_extensions import override
 
 from slurm_factory import resources
-from slurm_factory.bases import PackageManager
-from slurm_factory.features import packages_for
+from slurm_factory.base_record import SETUP_SCRIPT, base_packages, setup_digest
 from slurm_factory.instances.streams import PIPED, follow, telling_line
 
 if TYPE_CHECKING:
     from slurm_factory.bases import Base
 
-# Compilers and tools of every build; what features need is in the feature table.
-TOOLS: dict[PackageManager, tuple[str, ...]] = {
-    PackageManager.APT: (
-        *("binutils", "bison", "build-essential", "bzip2", "ca-certificates", "ccache", "flex"),
-        *("libssl-dev", "patch", "perl", "pkg-config", "python3-minimal", "xz-utils"),
-        "zlib1g-dev",
-    )
-}
-SETUP_SCRIPT = "setup-base.sh"
 CA_DIRECTORY = PurePosixPath("/usr/local/share/ca-certificates")
 READY_SECONDS = 60
 
 
-def base_packages(base: Base) -> tuple[str, ...]:
-    """Every package that `base` gets."""
-    return tuple(sorted({*TOOLS[base.package_manager], *packages_for(base)}))
-
-
 def compatibility_tag(base: Base) -> str:
     """Changes whenever what our setup installs does, which invalidates cached base instances."""
-    content = [resources.script(SETUP_SCRIPT), *base_packages(base)]
-    digest = hashlib.sha256("\n".join(content).encode()).hexdigest()[:12]
-    return f"slurm-factory-{BuilddBase.compatibility_tag}.{digest}"
+    return f"slurm-factory-{BuilddBase.compatibility_tag}.{setup_digest(base)}"
 
 
 @dataclass(frozen=True)
@@ -183,18 +164,4 @@ def read_record(base: Base, executor: Executor) -> dict[str, Any]:
     command = ["dpkg-query", "-W", "-f", "${Package}:${Architecture} ${Version}\n"]
     done = executor.execute_run(command, capture_output=True, check=True, text=True, timeout=60)
     packages = dict(line.split(" ", 1) for line in done.stdout.splitlines())
-    return {"base": base.name, "tag": compatibility_tag(base), "packages": packages}
-
-
-def record_path(base: Base, images_dir: Path) -> Path:
-    """Where the record of the current base is kept (host)."""
-    return images_dir / f"{base.slug}-{compatibility_tag(base).rsplit('.', 1)[-1]}.json"
-
-
-def load_record(base: Base, images_dir: Path) -> dict[str, Any] | None:
-    """The record of the current base; None if it was not made yet, or is damaged."""
-    try:
-        record = json.loads(record_path(base, images_dir).read_text())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and record.get("base") == base.name else None
+    return {"base": base.name, "setup": setup_digest(base), "packages": packages}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,6 @@ from typing_extensions import override
 
 if TYPE_CHECKING:
     import io
-    import pathlib
 
 
 class HostExecutor(Executor):
@@ -70,9 +70,10 @@ class HostExecutor(Executor):
         group: str = "root",
         user: str = "root",
     ) -> None:
-        with open(os.open(destination, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
-            shutil.copyfileobj(content, file)
-        os.chmod(destination, int(file_mode, 8))
+        path = pathlib.Path(destination)
+        path.touch(mode=0o600)
+        path.write_bytes(content.read())
+        path.chmod(int(file_mode, 8))
 
     @override
     def delete(self) -> None:

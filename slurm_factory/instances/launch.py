@@ -18,15 +18,11 @@ from craft_providers.executor import get_instance_name
 from craft_providers.lxd.project import create_with_default_profile
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
+from slurm_factory.base_record import record_path
 from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE
 from slurm_factory.exceptions import LXDError, SlurmFactoryError
 from slurm_factory.instances import ATTEMPTS, TRANSIENT, Instance, uninterrupted
-from slurm_factory.instances.base import (
-    FactoryBase,
-    Surroundings,
-    compatibility_tag,
-    record_path,
-)
+from slurm_factory.instances.base import FactoryBase, Surroundings, compatibility_tag
 from slurm_factory.instances.host import HostExecutor
 from slurm_factory.instances.images import (
     ImageName,

@@ -1,0 +1,184 @@
+"""Measure a build against the same commands run by hand, and write docs/performance.md.
+
+Run it on a machine that does nothing else: `uv run python benchmarks/build.py [ROUNDS]`.
+The base instance must be ready (any earlier build on the same base makes it). Figures are ratios
+within one run, since absolute times depend on the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slurm_factory import resources
+from slurm_factory.bases import find_base, host_release
+from slurm_factory.config import Settings, load_settings
+from slurm_factory.constants import Deps
+from slurm_factory.instances import Instance
+from slurm_factory.instances.launch import Launch, lxd_instance
+from slurm_factory.plan import COMPILER_FLAGS, LINKER_FLAGS, BuildPlan, BuildRequest, make_plan
+from slurm_factory.sources import cached
+from slurm_factory.upstream import sources_for
+
+VERSION = "24.11.5"
+REPORT = Path(__file__).parents[1] / "docs" / "performance.md"
+BUILD = [
+    *(sys.executable, "-m", "slurm_factory", "build", "--slurm-version", VERSION),
+    *("--deps", "system", "--base", "same", "--json"),
+]
+COMPILING = ("Configure", "Compile")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Seconds of one build by the tool."""
+
+    total: float
+    steps: dict[str, float]
+
+    @property
+    def compiling(self) -> float:
+        """Configure and make."""
+        return sum(self.steps[name] for name in COMPILING)
+
+    @property
+    def else_(self) -> float:
+        """All that the tool adds, from the start of the process to its end."""
+        return self.total - self.compiling
+
+
+def main(rounds: int) -> None:
+    """Alternate builds by the tool and by hand, then rebuild with a full ccache."""
+    settings = load_settings()
+    plan = make_plan(
+        BuildRequest(VERSION, deps=Deps.SYSTEM, base="same"), platform.machine(), host_release()
+    )
+    cold, by_hand = [], []
+    for _ in range(rounds):
+        shutil.rmtree(settings.ccache_dir, ignore_errors=True)
+        cold.append(by_tool(force=True))
+        by_hand.append(commands_by_hand(plan, settings))
+        print(f"tool {cold[-1].compiling:.1f} + {cold[-1].else_:.1f}, by hand {by_hand[-1]:.1f}")
+    warm = [by_tool(force=True) for _ in range(rounds)]
+    unforced = [by_tool(force=False).total for _ in range(rounds)]
+    REPORT.write_text(report(cold, by_hand, warm, unforced))
+    print(REPORT.read_text())
+
+
+def by_tool(*, force: bool) -> Sample:
+    """One build through the command line."""
+    command = [*BUILD, *(["--force"] if force else [])]
+    began = time.monotonic()
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    total = time.monotonic() - began
+    document: dict[str, Any] = json.loads(done.stdout)
+    steps = {step["name"]: step["seconds"] for step in document["manifest"]["steps"]}
+    return Sample(total, steps)
+
+
+def commands_by_hand(plan: BuildPlan, settings: Settings) -> float:
+    """Seconds of configure and make in a copy of the same instance, without ccache."""
+    with tempfile.TemporaryDirectory(dir=settings.work_dir) as scratch:
+        launch = Launch(
+            base=find_base("same", host_release()),
+            architecture=platform.machine(),
+            name="benchmark-by-hand",
+            lock=Path(scratch) / "lock",
+        )
+        with lxd_instance(launch, settings, print) as instance:
+            source = _unpack(instance, plan, settings, Path(scratch))
+            variables = {"CFLAGS": " ".join(COMPILER_FLAGS), "LDFLAGS": " ".join(LINKER_FLAGS)}
+            exports = [f"{name}={value}" for name, value in variables.items()]
+            configure = ["./configure", *plan.configure_arguments, *exports]
+            jobs = str(len(os.sched_getaffinity(0)))
+            make = resources.script("make-slurm.sh")
+            environment = {"SOURCE": source, "JOBS": jobs, "PREFIX": "/opt/slurm/software"}
+            given = [f"{name}={value}" for name, value in environment.items()]
+            began = time.monotonic()
+            _exec(settings, "--cwd", source, "--", *configure)
+            _exec(settings, "--", "env", *given, "WITH_PAM=yes", "bash", "-c", make)
+            return time.monotonic() - began
+
+
+def _unpack(instance: Instance, plan: BuildPlan, settings: Settings, scratch: Path) -> str:
+    archive = cached(sources_for(plan, settings)["slurm"], settings.source_cache_dir)
+    if archive is None:
+        raise SystemExit("Build once before the benchmark: the source is not in the cache.")
+    source = instance.build_dir / plan.release.tag
+    patches = scratch / "patches"
+    patches.mkdir()
+    for patch in plan.patches:
+        content = resources.patches_dir().joinpath(patch.name).read_bytes()
+        (patches / patch.name).write_bytes(content)
+    environment = {
+        "ARCHIVE": instance.inside(archive),
+        "SOURCE": source,
+        "PATCHES": instance.inside(patches),
+        "PATCH_NAMES": "\n".join(patch.name for patch in plan.patches),
+    }
+    instance.run_script("unpack-slurm.sh", environment, lambda _: None)
+    return str(source)
+
+
+def _exec(settings: Settings, *arguments: str) -> None:
+    command = ["lxc", "--project", settings.project_name, "exec", "benchmark-by-hand", *arguments]
+    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+
+
+def report(
+    cold: list[Sample], by_hand: list[float], warm: list[Sample], unforced: list[float]
+) -> str:
+    """The page docs/performance.md."""
+    median = statistics.median
+    compiling = median(sample.compiling for sample in cold)
+    hand = median(by_hand)
+    cold_total = median(sample.total for sample in cold)
+    warm_total = median(sample.total for sample in warm)
+    rows = [
+        ("configure and make, by the tool, ccache empty", f"{compiling:.1f} s"),
+        ("the same commands by hand in a copy of the same instance, no ccache", f"{hand:.1f} s"),
+        ("ratio (aim: at most 1.10)", f"{compiling / hand:.2f}"),
+        ("all else the tool adds (aim: at most 25 s)", f"{median(s.else_ for s in cold):.1f} s"),
+        ("whole build, ccache empty", f"{cold_total:.1f} s"),
+        ("whole build again with --force, ccache full", f"{warm_total:.1f} s"),
+        ("ratio (aim: at most 0.5)", f"{warm_total / cold_total:.2f}"),
+        ("build that is up to date (aim: under 1 s)", f"{median(unforced):.2f} s"),
+    ]
+    names = list(cold[0].steps)
+    lines = [
+        "# Performance",
+        "",
+        f"Slurm {VERSION}, standard, `--deps system --base same`, base instance ready;"
+        f" {len(os.sched_getaffinity(0))} CPUs, {'@'.join(host_release())};"
+        f" medians of {len(cold)} alternating rounds.",
+        "Times depend on the machine: read the ratios.",
+        "`uv run python benchmarks/build.py` measures again and writes this page.",
+        "",
+        "| What | Median |",
+        "| --- | ---: |",
+        *(f"| {name} | {value} |" for name, value in rows),
+        "",
+        "| Step | ccache empty | ccache full |",
+        "| --- | ---: | ---: |",
+        *(
+            f"| {name} | {median(s.steps[name] for s in cold):.1f} s"
+            f" | {median(s.steps[name] for s in warm):.1f} s |"
+            for name in names
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)

@@ -1,0 +1,53 @@
+"""What a base instance gets, and the record of what it then contained.
+
+Light to import: whether a finished build is up to date is asked before anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory import resources
+from slurm_factory.bases import PackageManager
+from slurm_factory.features import packages_for
+
+if TYPE_CHECKING:
+    from slurm_factory.bases import Base
+
+# Compilers and tools of every build; what features need is in the feature table.
+TOOLS: dict[PackageManager, tuple[str, ...]] = {
+    PackageManager.APT: (
+        *("binutils", "bison", "build-essential", "bzip2", "ca-certificates", "ccache", "flex"),
+        *("libssl-dev", "patch", "perl", "pkg-config", "python3-minimal", "xz-utils"),
+        "zlib1g-dev",
+    )
+}
+SETUP_SCRIPT = "setup-base.sh"
+
+
+def base_packages(base: Base) -> tuple[str, ...]:
+    """Every package that `base` gets."""
+    return tuple(sorted({*TOOLS[base.package_manager], *packages_for(base)}))
+
+
+def setup_digest(base: Base) -> str:
+    """Changes whenever what the setup of `base` installs does."""
+    content = [resources.script(SETUP_SCRIPT), *base_packages(base)]
+    return hashlib.sha256("\n".join(content).encode()).hexdigest()[:12]
+
+
+def record_path(base: Base, images_dir: Path) -> Path:
+    """Where the record of the current base is kept (host)."""
+    return images_dir / f"{base.slug}-{setup_digest(base)}.json"
+
+
+def load_record(base: Base, images_dir: Path) -> dict[str, Any] | None:
+    """The record of the current base; None if it was not made yet, or is damaged."""
+    try:
+        record = json.loads(record_path(base, images_dir).read_text())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("base") == base.name else None

@@ -1,0 +1,33 @@
+"""Try finished packages on a live cluster, by hand: run_series.py MANIFEST…"""
+
+import sys
+import time
+from pathlib import Path
+
+from clean_instance import ScriptError
+from live_cluster import try_package
+
+from slurm_factory.config import load_settings
+from slurm_factory.package.manifest import load_manifest
+
+
+def main() -> int:
+    """Print what each package did, with sizes and seconds; 1 if one failed."""
+    settings = load_settings()
+    failed = 0
+    for path in map(Path, sys.argv[1:]):
+        manifest = load_manifest(path)
+        megabytes = sum(file.size for file in manifest.files) / 1e6
+        print(f"{manifest.identity.stem} ({manifest.identity.release}): {megabytes:.1f} MB")
+        began = time.monotonic()
+        try:
+            try_package(settings, path, print)
+        except ScriptError as error:
+            failed += 1
+            print(f"  FAILED: {error}")
+        print(f"  all: {time.monotonic() - began:.1f} s", flush=True)
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,43 @@
+"""Show, by hand, that a package of an unpatched Slurm fails: unpatched.py [RELEASE]
+
+Exit status 0: it failed, as it should.
+"""
+
+import platform
+import shutil
+import sys
+from dataclasses import replace
+
+from clean_instance import ScriptError
+from live_cluster import try_package
+
+from slurm_factory.bases import host_release
+from slurm_factory.builder import build
+from slurm_factory.config import load_settings
+from slurm_factory.constants import Deps
+from slurm_factory.output import make_reporter
+from slurm_factory.plan import BuildRequest, make_plan
+
+
+def main() -> int:
+    """Build without patches, beside the real package, and run the checks."""
+    release = sys.argv[1] if len(sys.argv) > 1 else "24.11.5"
+    settings = load_settings()
+    request = BuildRequest(release, deps=Deps.SYSTEM, base="debian@12")
+    patched = make_plan(request, platform.machine(), host_release())
+    plan = replace(patched, version=f"{release}-unpatched", patches=())
+    with make_reporter() as reporter:
+        outcome = build(plan, settings, reporter, force=False, keep_instance=False)
+    try:
+        try_package(settings, outcome.manifest_path, print)
+    except ScriptError as error:
+        print(f"The unpatched package fails, as it should:\n{error}")
+        return 0
+    finally:
+        shutil.rmtree(outcome.manifest_path.parent)
+    print("The unpatched package works: the patches, or these checks, do nothing.")
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
