@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from slurm_factory import resources
@@ -120,7 +120,7 @@ def _unpack(instance: Instance, plan: BuildPlan, settings: Settings, scratch: Pa
     for patch in plan.patches:
         content = resources.patches_dir().joinpath(patch.name).read_bytes()
         (patches / patch.name).write_bytes(content)
-    environment = {
+    environment: dict[str, str | PurePath] = {
         "ARCHIVE": instance.inside(archive),
         "SOURCE": source,
         "PATCHES": instance.inside(patches),
@@ -158,9 +158,11 @@ def report(
     lines = [
         "# Performance",
         "",
-        f"Slurm {VERSION}, standard, `--deps system --base same`, base instance ready;"
-        f" {len(os.sched_getaffinity(0))} CPUs, {'@'.join(host_release())};"
-        f" medians of {len(cold)} alternating rounds.",
+        (
+            f"Slurm {VERSION}, standard, `--deps system --base same`, base instance ready;"
+            f" {len(os.sched_getaffinity(0))} CPUs, {'@'.join(host_release())};"
+            f" medians of {len(cold)} alternating rounds."
+        ),
         "Times depend on the machine: read the ratios.",
         "`uv run python benchmarks/build.py` measures again and writes this page.",
         "",

@@ -65,7 +65,7 @@ def command_section(name: str, text: str, command: Any, context: Any) -> str:
 def variable(name: str, field: FieldInfo) -> str:
     """Names of the environment variables of a setting."""
     alias = field.validation_alias
-    choices = alias.choices[1:] if isinstance(alias, AliasChoices) else ()
+    choices = alias.choices if isinstance(alias, AliasChoices) else ()
     return ", ".join(f"`{choice}`" for choice in choices or [ENVIRONMENT_PREFIX + name.upper()])
 
 

@@ -51,3 +51,11 @@ def load_record(base: Base, images_dir: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and record.get("base") == base.name else None
+
+
+def write_record(record: dict[str, Any], base: Base, images_dir: Path) -> None:
+    """Keep the record of the current base, whole or not at all."""
+    path = record_path(base, images_dir)
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(record, indent=1, sort_keys=True))
+    partial.replace(path)

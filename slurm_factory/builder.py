@@ -11,7 +11,7 @@ from slurm_factory.assembly import assemble
 from slurm_factory.exceptions import OutputError
 from slurm_factory.freshness import Outcome, base_record
 from slurm_factory.instances.launch import Launch, lxd_instance, this_machine
-from slurm_factory.instances.lxc import BUILD_PREFIX
+from slurm_factory.instances.lxc import BUILD_PREFIX, project_exists
 from slurm_factory.machine import choose_jobs, require_build_packages
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.publish import publish
@@ -45,6 +45,9 @@ def build(
     build_id = new_build_id(plan.version)
     with _disk_errors(settings), open_workspace(build_id, settings) as workspace:
         reporter.log_to(workspace.log.parent)
+        if not plan.destructive:
+            # Before anything is downloaded for nothing.
+            project_exists(settings.project_name)
         sources = _prepare(plan, settings, reporter)
         with _instance(plan, settings, reporter, workspace, keep=keep_instance) as instance:
             workshop = Workshop(
@@ -58,6 +61,8 @@ def build(
             )
             tree = system.build(workshop)
             manifest = assemble(workshop, tree, base_record(plan, settings))
+            if keep_instance and instance.enter_command:
+                reporter.note(f"The instance is kept: {instance.enter_command}")
         with reporter.step("Publish"):
             published = publish(manifest, settings.builds_dir / plan.version)
     return Outcome(published, load_manifest(published), up_to_date=False, log=workspace.log)

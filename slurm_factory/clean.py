@@ -24,8 +24,9 @@ from slurm_factory.workspace import is_running
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
 
+DOCTOR_PREFIX = "doctor-"
 LAUNCHING = timedelta(minutes=10)
-"""So long an instance without a lock counts as one that is being launched."""
+"""So long an instance without a lock counts as one that is being launched, or looked from."""
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -87,7 +88,7 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
     instances = _instances(settings)
     running = tuple(entry["name"] for entry in instances if _runs(entry, settings, now))
     idle = [e for e in instances if e["name"] not in running and _is_older(_created(e), before)]
-    builds = [entry for entry in idle if entry["name"].startswith(BUILD_PREFIX)]
+    builds = [entry for entry in idle if entry["name"].startswith((BUILD_PREFIX, DOCTOR_PREFIX))]
     removals = [Removal("instance", entry["name"]) for entry in builds]
     removals += _work(settings, before)
     if request.full and not running:
@@ -135,6 +136,8 @@ def _created(entry: dict[str, Any]) -> datetime:
 def _runs(entry: dict[str, Any], settings: Settings, now: datetime) -> bool:
     """Whether the instance is of a build that runs, or of one that is just being launched."""
     name = entry["name"]
+    if name.startswith(DOCTOR_PREFIX):
+        return now - _created(entry) < LAUNCHING
     if not name.startswith(BUILD_PREFIX):
         return False
     marked = entry["config"].get(LOCK_KEY)

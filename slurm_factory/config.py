@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import platformdirs
-from pydantic import AliasChoices, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -28,6 +38,19 @@ ProjectName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{0
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^(https?|file)://[^\s'\"`$;|&<>\\]+$")]
 
 
+def _words(value: object) -> object:
+    """A list as people write it into an environment variable, or as JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [word for word in re.split(r"[\s,]+", value) if word]
+
+
+# NoDecode: pydantic-settings would read lists from the environment as JSON only.
+HttpUrls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_words)]
+
+
 def settings_file() -> Path:
     """Path (host) of the settings file at the platform's config path; it need not exist."""
     return platformdirs.user_config_path(APPLICATION) / "config.toml"
@@ -37,14 +60,17 @@ class Settings(BaseSettings):
     """Everything that belongs to this machine or site rather than to one build."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        validate_by_name=True,
     )
 
     project_name: ProjectName = Field(
         default="slurm-factory",
-        validation_alias=AliasChoices(
-            "project_name", f"{ENVIRONMENT_PREFIX}PROJECT_NAME", "IF_PROJECT_NAME"
-        ),
+        # Not the bare name: as an alias it would be read from the environment as well.
+        validation_alias=AliasChoices(f"{ENVIRONMENT_PREFIX}PROJECT_NAME", "IF_PROJECT_NAME"),
         description="LXD project that holds all instances and images.",
     )
     cache_dir: Path = Field(
@@ -61,11 +87,11 @@ class Settings(BaseSettings):
         default=10_000, ge=100, description="Processes an instance may have at once."
     )
     ccache_size: Size = Field(default="5GB", description="Size limit of the compiler cache.")
-    source_mirrors: tuple[HttpUrl, ...] = Field(
+    source_mirrors: HttpUrls = Field(
         default=(),
         description=(
             "URLs tried before the upstream ones, each a directory that holds source archives by"
-            " their file name."
+            " their file name; in the environment separated by spaces or commas."
         ),
     )
     debian_mirror: HttpUrl | None = Field(
@@ -84,13 +110,19 @@ class Settings(BaseSettings):
         description="Directory of further CA certificates (*.crt) that instances shall trust.",
     )
     download_timeout: float = Field(
-        default=30.0, gt=0, description="Seconds without a byte after which a download is retried."
+        default=30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds without a byte after which a download is retried.",
     )
 
     @field_validator("cache_dir", "ca_certificates")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        try:
+            return value.expanduser().absolute()
+        except RuntimeError as error:
+            raise ValueError(f"{value}: whose home that is cannot be told") from error
 
     @classmethod
     def settings_customise_sources(
@@ -170,11 +202,11 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _explain(error: ValidationError) -> ConfigurationError:
     first = error.errors()[0]
-    key = str(first["loc"][0])
+    key = str(first["loc"][0]).removeprefix(ENVIRONMENT_PREFIX).lower()
     if first["type"] != "extra_forbidden":
         return ConfigurationError(
             f"The setting {key} is not valid: {first.get('input')!r}.",
-            details=first["msg"],
+            details=f"{first['msg']} ({Settings.model_fields[key].description})",
             resolution=f"Correct {ENVIRONMENT_PREFIX}{key.upper()} or {settings_file()}.",
         )
     near = difflib.get_close_matches(key, Settings.model_fields, n=1)

@@ -248,7 +248,7 @@ def _explained(
         resolution=(
             f"Get the file with the SHA-256 checksum {source.sha256} and put it into the cache:"
             f" install -D -m 644 FILE '{path}' - or name a directory that has it:"
-            """ export SLURM_FACTORY_SOURCE_MIRRORS='["https://HOST/DIRECTORY"]'"""
+            " export SLURM_FACTORY_SOURCE_MIRRORS=https://HOST/DIRECTORY"
         ),
     )
 

@@ -20,5 +20,6 @@ if ! command -v apt-get >/dev/null || ! command -v "${as_root[0]:-true}" >/dev/n
     exit 1
 fi
 apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3)
+echo "Installing ${missing[*]}" >&2
 "${apt[@]}" update
-"${apt[@]}" install --yes --no-install-recommends "${missing[@]}"
+"${apt[@]}" install --yes --no-install-recommends "${missing[@]}" > /dev/null

@@ -57,7 +57,6 @@ class FactoryBase(BuilddBase):
         surroundings: Surroundings,
         *,
         on_line: Callable[[str], None],
-        on_record: Callable[[dict[str, Any]], None],
     ) -> None:
         # The alias only has to be some member: compatibility is checked by `_base`.
         super().__init__(
@@ -70,7 +69,6 @@ class FactoryBase(BuilddBase):
         self._base = base
         self._surroundings = surroundings
         self._on_line = on_line
-        self._on_record = on_record
         self.half_made: Executor | None = None
         """The base instance, while its setup has begun and not ended."""
 
@@ -130,7 +128,6 @@ class FactoryBase(BuilddBase):
 
     @override
     def _pre_finish(self, executor: Executor) -> None:
-        self._on_record(read_record(self._base, executor))
         self.half_made = None
 
     @override

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import filelock
@@ -18,11 +17,16 @@ from craft_providers.executor import get_instance_name
 from craft_providers.lxd.project import create_with_default_profile
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from slurm_factory.base_record import record_path
+from slurm_factory.base_record import write_record
 from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE
 from slurm_factory.exceptions import LXDError, SlurmFactoryError
 from slurm_factory.instances import ATTEMPTS, TRANSIENT, Instance, uninterrupted
-from slurm_factory.instances.base import FactoryBase, Surroundings, compatibility_tag
+from slurm_factory.instances.base import (
+    FactoryBase,
+    Surroundings,
+    compatibility_tag,
+    read_record,
+)
 from slurm_factory.instances.host import HostExecutor
 from slurm_factory.instances.images import (
     ImageName,
@@ -102,9 +106,7 @@ def lxd_instance(
         with uninterrupted():
             _delete_quietly(launch.name, settings.project_name)
         raise
-    if launch.keep:
-        on_line(f"The instance is kept: {instance.enter_command}")
-    else:
+    if not launch.keep:
         delete_instance(launch.name, settings.project_name)
 
 
@@ -153,9 +155,12 @@ def _launch(launch: Launch, settings: Settings, on_line: Callable[[str], None]) 
             reraise=True,
         )
         try:
-            return retrying(_launch_once, launch, image, settings, on_line)
+            executor = retrying(_launch_once, launch, image, settings, on_line)
         except (BaseCompatibilityError, _TransientError) as error:
             raise _unusable(error) from error
+        # Of the copy, each time: another user, or another cache directory, may have made the base.
+        write_record(read_record(launch.base, executor), launch.base, settings.images_dir)
+        return executor
 
 
 def _start_over(
@@ -180,18 +185,8 @@ def _start_over(
 def _launch_once(
     launch: Launch, image: ImageName, settings: Settings, on_line: Callable[[str], None]
 ) -> lxd.LXDInstance:
-    def on_record(record: dict[str, Any]) -> None:
-        path = record_path(launch.base, settings.images_dir)
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(record, indent=1, sort_keys=True))
-        partial.replace(path)
-
-    base = FactoryBase(
-        launch.base,
-        _surroundings(launch.base, image, settings),
-        on_line=on_line,
-        on_record=on_record,
-    )
+    surroundings = _surroundings(launch.base, image, settings)
+    base = FactoryBase(launch.base, surroundings, on_line=on_line)
     try:
         return lxd.launch(
             launch.name,

@@ -142,10 +142,11 @@ def _opened(subject: Subject) -> tuple[OpenedLibrary, ...]:
 
 def _limits(subject: Subject, bundled: Sequence[BundledLibrary]) -> tuple[Limit, ...]:
     sonames = [library.soname for library in bundled]
+    names = [*sonames, *map(str, subject.facts)]
     known = [
         Limit(limit.id, limit.text)
         for limit in subject.policy.known_limits
-        if any(matches(soname, limit.applies_to) for soname in sonames)
+        if any(matches(name, limit.applies_to) for name in names)
     ]
     absent = [
         Limit(f"no-{rule.id}", rule.consequence)

@@ -73,7 +73,10 @@ class PluginDirectory(_Record):
 
 
 class KnownLimit(_Record):
-    """Something about a bundled library that relocation cannot mend."""
+    """Something that relocation cannot mend.
+
+    `applies_to` are shell patterns of sonames of bundled libraries and of files of the tree.
+    """
 
     id: str
     applies_to: tuple[str, ...]

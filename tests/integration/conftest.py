@@ -18,8 +18,6 @@ from slurm_factory.host import why_lxd_cannot_run
 from slurm_factory.instances.lxc import lxc
 from slurm_factory.plan import BuildRequest, make_plan
 
-BuildPackage = Callable[..., Path]
-
 
 @pytest.fixture(scope="session")
 def lxd() -> Settings:
@@ -35,7 +33,7 @@ def lxd() -> Settings:
 
 
 @pytest.fixture(scope="session")
-def build_package(lxd: Settings) -> BuildPackage:
+def build_package(lxd: Settings) -> Callable[..., Path]:
     """Builds a package as a user does, and returns its manifest (host); up to date is fine."""
 
     @cache

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clean_instance import ScriptError
@@ -11,23 +12,23 @@ from slurm_factory.config import load_settings
 from slurm_factory.package.manifest import load_manifest
 
 
-def main() -> int:
-    """Print what each package did, with sizes and seconds; 1 if one failed."""
+def main(manifests: Sequence[Path], on_line: Callable[[str], None]) -> int:
+    """Tell what each package did, with sizes and seconds; 1 if one failed."""
     settings = load_settings()
     failed = 0
-    for path in map(Path, sys.argv[1:]):
+    for path in manifests:
         manifest = load_manifest(path)
         megabytes = sum(file.size for file in manifest.files) / 1e6
-        print(f"{manifest.identity.stem} ({manifest.identity.release}): {megabytes:.1f} MB")
+        on_line(f"{manifest.identity.stem} ({manifest.identity.release}): {megabytes:.1f} MB")
         began = time.monotonic()
         try:
-            try_package(settings, path, print)
+            try_package(settings, path, on_line)
         except ScriptError as error:
             failed += 1
-            print(f"  FAILED: {error}")
-        print(f"  all: {time.monotonic() - began:.1f} s", flush=True)
+            on_line(f"  FAILED: {error}")
+        on_line(f"  all: {time.monotonic() - began:.1f} s")
     return min(failed, 1)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main([Path(name) for name in sys.argv[1:]], print))

@@ -3,12 +3,11 @@
 That the same fails without the patches is shown by hand: `unpatched.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from clean_instance import CleanInstance
-from conftest import BuildPackage
 from live_cluster import LOGIN_PLUGIN, PLACES, LiveCluster, Mapped
 
 from slurm_factory.relocate.policy import load_policy
@@ -20,7 +19,7 @@ DAEMONS = {"munged", "slurmdbd", "slurmctld", "slurmd", "slurmrestd", "slurmstep
 
 
 @pytest.fixture(scope="module")
-def package(build_package: BuildPackage) -> Path:
+def package(build_package: Callable[[str], Path]) -> Path:
     return build_package("24.11.5")
 
 
@@ -29,7 +28,7 @@ def unpacked(clean_instance: CleanInstance, package: Path) -> LiveCluster:
     return LiveCluster(clean_instance, package, FIRST)
 
 
-@pytest.fixture(scope="module", params=PLACES.values(), ids=PLACES.keys())
+@pytest.fixture(scope="module", params=list(PLACES.values()), ids=list(PLACES))
 def cluster(request: pytest.FixtureRequest, unpacked: LiveCluster) -> Iterator[LiveCluster]:
     unpacked.move_to(request.param)
     unpacked.start()

@@ -6,6 +6,7 @@ Exit status 0: it failed, as it should.
 import platform
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 from clean_instance import ScriptError
@@ -19,25 +20,24 @@ from slurm_factory.output import make_reporter
 from slurm_factory.plan import BuildRequest, make_plan
 
 
-def main() -> int:
+def main(release: str, on_line: Callable[[str], None]) -> int:
     """Build without patches, beside the real package, and run the checks."""
-    release = sys.argv[1] if len(sys.argv) > 1 else "24.11.5"
     settings = load_settings()
     request = BuildRequest(release, deps=Deps.SYSTEM, base="debian@12")
     patched = make_plan(request, platform.machine(), host_release())
     plan = replace(patched, version=f"{release}-unpatched", patches=())
     with make_reporter() as reporter:
-        outcome = build(plan, settings, reporter, force=False, keep_instance=False)
+        outcome = build(plan, settings, reporter, keep_instance=False)
     try:
-        try_package(settings, outcome.manifest_path, print)
+        try_package(settings, outcome.manifest_path, on_line)
     except ScriptError as error:
-        print(f"The unpatched package fails, as it should:\n{error}")
+        on_line(f"The unpatched package fails, as it should:\n{error}")
         return 0
     finally:
         shutil.rmtree(outcome.manifest_path.parent)
-    print("The unpatched package works: the patches, or these checks, do nothing.")
+    on_line("The unpatched package works: the patches, or these checks, do nothing.")
     return 1
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main([*sys.argv[1:], "24.11.5"][0], print))

@@ -26,7 +26,7 @@ directories_of() {
 {
     directories_of src | grep -vx src/plugins
     directories_of src/plugins
-    printf '%s\n' doc/man contribs/pmi contribs/pmi2
+    printf '%s\n' doc/man etc contribs/pmi contribs/pmi2
 } | while read -r directory; do
     [[ ! -d ${directory} ]] || echo "${directory}"
 done | xargs -P "${JOBS}" -I '{}' make -s -C '{}' install DESTDIR="${STAGE}"

@@ -36,12 +36,10 @@ rest_version_of() {
         sed 's/^data_parser_//; s/\.so$//; s/_/./g'
 }
 
+is_completed() { as alice "$1/bin/sacct" -nX -j "$2" -o State%20 | grep -qw COMPLETED; }
+
 # Waits until sacct shows a job as COMPLETED. accounted TREE JOB
 accounted() {
-    local tree=$1 job=$2
-    completed() {
-        as alice "${tree}/bin/sacct" -nX -j "${job}" -o State%20 | grep -qw COMPLETED
-    }
-    wait_for 40 "job ${job} to be COMPLETED in sacct" completed
-    as alice "${tree}/bin/sacct" -nX -j "${job}" -o JobID,JobName%20,State,ExitCode,NodeList
+    wait_for 40 "job $2 to be COMPLETED in sacct" is_completed "$1" "$2"
+    as alice "$1/bin/sacct" -nX -j "$2" -o JobID,JobName%20,State,ExitCode,NodeList
 }

@@ -4,10 +4,10 @@
 # Prints "mapped<tab>PROGRAM<tab>FILE" and "needed<tab>BY<tab>FILE".
 # shellcheck shell=bash
 tree=$1
-as alice "${tree}/bin/srun" --quiet --mpi=pmix /bin/sleep 60 2> /dev/null &
-for process in slurmstepd sleep; do
-    wait_for 20 "${process}" pgrep -x "${process}"
-done
+rm -f /tmp/hold
+mkfifo -m 0644 /tmp/hold
+as alice timeout 60 "${tree}/bin/srun" --mpi=pmix /bin/cat /tmp/hold &
+wait_for 20 "the task" pgrep -x cat
 
 for program in munged slurmdbd slurmctld slurmd slurmstepd slurmrestd; do
     pids=$(pgrep -x "${program}") || fail "${program} does not run"
@@ -16,7 +16,7 @@ for program in munged slurmdbd slurmctld slurmd slurmstepd slurmrestd; do
         sed -n 's#^[^ ]* [^ ]*x[^ ]* [^ ]* [^ ]* [^ ]* *\(/.*\)$#\1#p' "/proc/${pid}/maps"
     done | sort -u | sed "s#^#mapped\t${program}\t#"
 done > /tmp/mapped
-pkill -x sleep
+echo > /tmp/hold
 wait
 
 cat /tmp/mapped

@@ -1,0 +1,208 @@
+"""Settings: where they come from, in which order, and what is said about wrong ones."""
+
+from pathlib import Path
+
+import pytest
+
+from slurm_factory.config import Settings, load_settings, settings_file
+from slurm_factory.exceptions import ConfigurationError
+
+FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
+    "project_name": ("lab", "lab"),
+    "cache_dir": ("/scratch/factory", Path("/scratch/factory")),
+    "cpu_limit": ("6", 6),
+    "memory_limit": ("8GiB", "8GiB"),
+    "process_limit": ("500", 500),
+    "ccache_size": ("2.5GB", "2.5GB"),
+    "source_mirrors": ("https://a.example/x", ("https://a.example/x",)),
+    "debian_mirror": ("http://deb.example/debian", "http://deb.example/debian"),
+    "ubuntu_mirror": ("http://ubu.example/ubuntu", "http://ubu.example/ubuntu"),
+    "image_server": ("false", False),
+    "ca_certificates": ("/etc/ca", Path("/etc/ca")),
+    "download_timeout": ("2.5", 2.5),
+}
+
+
+def write_settings(text: str) -> Path:
+    path = settings_file()
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return path
+
+
+def refused(**overrides: object) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(**overrides)
+    assert len(str(caught.value).splitlines()) == 3
+    return caught.value
+
+
+def test_these_tests_know_every_setting() -> None:
+    assert FROM_ENVIRONMENT.keys() == Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", FROM_ENVIRONMENT)
+def test_every_setting_is_read_from_the_environment(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, value = FROM_ENVIRONMENT[name]
+    assert getattr(load_settings(), name) != value
+    monkeypatch.setenv(f"SLURM_FACTORY_{name.upper()}", text)
+    assert getattr(load_settings(), name) == value
+
+
+@pytest.mark.parametrize("name", FROM_ENVIRONMENT)
+def test_every_setting_is_read_from_the_file(name: str) -> None:
+    text, value = FROM_ENVIRONMENT[name]
+    literal = text if name in {"cpu_limit", "image_server", "download_timeout"} else f'"{text}"'
+    write_settings(f"{name} = {literal}\n")
+    assert getattr(load_settings(), name) == value
+
+
+def test_command_line_beats_environment_and_environment_beats_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_settings('project_name = "file"\ncpu_limit = 3\n')
+    assert load_settings().project_name == "file"
+    monkeypatch.setenv("SLURM_FACTORY_PROJECT_NAME", "environment")
+    assert load_settings(project_name=None).project_name == "environment"
+    assert load_settings(project_name="line").project_name == "line"
+    assert load_settings().cpu_limit == 3
+
+
+def test_the_older_name_of_the_project_is_still_read_and_yields_to_the_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("IF_PROJECT_NAME", "old")
+    assert load_settings().project_name == "old"
+    monkeypatch.setenv("SLURM_FACTORY_PROJECT_NAME", "new")
+    assert load_settings().project_name == "new"
+
+
+def test_variables_without_the_prefix_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(name.upper(), "7")
+    assert load_settings() == Settings.model_construct(
+        cache_dir=Path.home() / ".slurm-factory",
+        **{
+            name: field.default
+            for name, field in Settings.model_fields.items()
+            if name != "cache_dir"
+        },
+    )
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_FACTORY_CPU_LIMIT", "")
+    monkeypatch.setenv("SLURM_FACTORY_SOURCE_MIRRORS", "")
+    assert load_settings().cpu_limit is None
+    assert load_settings().source_mirrors == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://a.example/x file:///mnt/y",
+        "https://a.example/x,file:///mnt/y",
+        " https://a.example/x ,\n file:///mnt/y, ",
+        '["https://a.example/x", "file:///mnt/y"]',
+    ],
+)
+def test_several_mirrors_may_stand_in_one_variable(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_FACTORY_SOURCE_MIRRORS", text)
+    assert load_settings().source_mirrors == ("https://a.example/x", "file:///mnt/y")
+
+
+def test_mirrors_may_be_a_list_in_the_file() -> None:
+    write_settings('source_mirrors = ["https://a.example/x", "file:///mnt/y"]\n')
+    assert load_settings().source_mirrors == ("https://a.example/x", "file:///mnt/y")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("SOURCE_MIRRORS", "ftp://a.example"),
+        ("SOURCE_MIRRORS", "https://a.example/$(id)"),
+        ("SOURCE_MIRRORS", '["https://a.example"'),
+        ("DEBIAN_MIRROR", "http://a.example/' main"),
+        ("MEMORY_LIMIT", "8G"),
+        ("MEMORY_LIMIT", "0GiB"),
+        ("CCACHE_SIZE", "5GB; id"),
+        ("CPU_LIMIT", "0"),
+        ("CPU_LIMIT", "many"),
+        ("PROCESS_LIMIT", "99"),
+        ("IMAGE_SERVER", "perhaps"),
+        ("DOWNLOAD_TIMEOUT", "nan"),
+        ("DOWNLOAD_TIMEOUT", "inf"),
+        ("DOWNLOAD_TIMEOUT", "0"),
+        ("CACHE_DIR", "~nobody-of-this-name/x"),
+        ("PROJECT_NAME", "a b"),
+        ("PROJECT_NAME", "../default"),
+    ],
+)
+def test_a_wrong_value_is_refused_and_its_variable_named(
+    name: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"SLURM_FACTORY_{name}", text)
+    error = refused()
+    assert name.lower() in error.brief
+    assert text.split()[0].strip('"[]') in error.brief or "MIRRORS" in name
+    assert f" SLURM_FACTORY_{name} " in error.resolution
+
+
+def test_an_unknown_key_of_the_file_is_refused_and_the_nearest_named() -> None:
+    path = write_settings('cpulimit = 3\nproject_name = "x"\n')
+    error = refused()
+    assert (str(path) in error.brief, "cpulimit" in error.brief) == (True, True)
+    assert error.details == "Did you mean cpu_limit?"
+
+
+@pytest.mark.parametrize("text", ["cpu_limit = = 3\n", "cpu_limit\n", '[cache\ndir = "x"\n'])
+def test_malformed_toml_is_refused_with_its_line(text: str) -> None:
+    path = write_settings(text)
+    error = refused()
+    assert str(path) in error.brief
+    assert "line 1" in error.details or "line 2" in error.details
+
+
+def test_a_settings_file_that_is_not_text_is_refused() -> None:
+    write_settings("").write_bytes(b"\xff\xfe\x00")
+    assert "TOML" in refused().brief
+
+
+def test_a_settings_file_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **_named: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    write_settings("")
+    monkeypatch.setattr("pydantic_settings.TomlConfigSettingsSource.__init__", denied)
+    assert "Permission denied" in refused().details
+
+
+def test_a_value_of_the_wrong_type_in_the_file_is_refused() -> None:
+    path = write_settings('cpu_limit = "many"\n')
+    assert str(path) in refused().resolution
+
+
+def test_the_settings_file_lies_where_xdg_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert settings_file() == Path.home() / ".config/slurm-factory/config.toml"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert settings_file() == tmp_path / "slurm-factory/config.toml"
+
+
+def test_a_tilde_in_the_cache_directory_means_the_home() -> None:
+    assert load_settings(cache_dir="~/cache").builds_dir == Path.home() / "cache/builds"
+
+
+def test_every_directory_has_a_place_of_its_own_in_the_cache() -> None:
+    settings = load_settings(cache_dir="/c")
+    directories = [
+        *(settings.builds_dir, settings.source_cache_dir, settings.buildcache_dir),
+        *(settings.ccache_dir, settings.images_dir, settings.logs_dir, settings.work_dir),
+    ]
+    assert {directory.parent for directory in directories} == {Path("/c")}
+    assert len(set(directories)) == len(directories)

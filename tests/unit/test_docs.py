@@ -1,0 +1,85 @@
+"""What README and docs say about the program is so."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from slurm_factory.config import ENVIRONMENT_PREFIX, Settings
+from slurm_factory.main import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "patches" / "README.md")
+COMMAND = re.compile(r"(?:^(?: {4}|.*run: )|`)(?:\S*/)?slurm-factory( [^`\n]+)", re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
+TESTS_ONLY = {"SLURM_FACTORY_TESTS_REQUIRE_LXD"}
+
+
+def commands() -> list[str]:
+    found = {match[1].strip() for page in PAGES for match in COMMAND.finditer(page.read_text())}
+    return sorted(found)
+
+
+def anchors(page: Path) -> set[str]:
+    """How GitHub names the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 _-]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("command", commands())
+def test_documented_command_is_understood_by_the_program(command: str) -> None:
+    result = CliRunner().invoke(app, [*shlex.split(command), "--help"])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "--deps system" in c])
+def test_documented_build_can_be_planned(command: str) -> None:
+    words = [word for word in shlex.split(command) if word != "--destructive-mode"]
+    arguments = [*("ubuntu@24.04" if word == "same" else word for word in words), "--dry-run"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+
+
+def test_commands_are_found_in_the_documentation() -> None:
+    assert {command.split()[0] for command in commands()} >= {"build", "clean", "doctor", "setup"}
+
+
+def test_options_page_is_what_the_code_says() -> None:
+    generator = ROOT / "docs" / "generate.py"
+    done = subprocess.run(
+        [sys.executable, generator, "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_link_leads_somewhere(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text()):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        assert not anchor or anchor[1:] in anchors(file), f"{target}{anchor}"
+
+
+def test_named_setting_exists() -> None:
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields} | TESTS_ONLY
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(rf"{ENVIRONMENT_PREFIX}[A-Z_]+[A-Z]", page.read_text())
+    }
+    assert named <= known
+
+
+def test_make_has_the_targets_that_the_documentation_names() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"(?:^ {4}|`)make ([a-z]+)", page.read_text(), re.MULTILINE)
+    }
+    assert named >= {"build", "test"}
+    assert named <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
