@@ -51,7 +51,10 @@ class Removal:
 
 @dataclass(frozen=True)
 class CleanPlan:
-    """What to remove, in the order in which it must go, and the instances of running builds."""
+    """What to remove, in the order in which it must go, and what is kept because it is at work.
+
+    A running build is named as its instance, whether it has one yet, or at all, or not.
+    """
 
     removals: tuple[Removal, ...]
     running: tuple[str, ...]
@@ -86,7 +89,9 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
     """
     before = now - request.older_than if request.older_than else None
     instances = _instances(settings)
-    running = tuple(entry["name"] for entry in instances if _runs(entry, settings, now))
+    building = [f"{BUILD_PREFIX}{build_id}" for build_id in _running_builds(settings)]
+    at_work = [entry["name"] for entry in instances if _runs(entry, settings, now)]
+    running = tuple(dict.fromkeys([*at_work, *building]))
     idle = [e for e in instances if e["name"] not in running and _is_older(_created(e), before)]
     builds = [entry for entry in idle if entry["name"].startswith((BUILD_PREFIX, DOCTOR_PREFIX))]
     removals = [Removal("instance", entry["name"]) for entry in builds]
@@ -97,7 +102,9 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
         removals += _project(settings) if before is None else []
     if request.builds:
         removals += _paths("build", settings.builds_dir.glob("*/slurm-*"), before)
-        removals += _paths("log", settings.logs_dir.glob("*-*"), before)
+        logs = settings.logs_dir.glob("*-*")
+        finished = (log for log in logs if f"{BUILD_PREFIX}{log.name}" not in building)
+        removals += _paths("log", finished, before)
     if request.caches and not running:
         removals += [r for directory in _caches(settings) for r in _cache(directory, before)]
     return CleanPlan(tuple(removals), running)
@@ -121,8 +128,13 @@ def remove(removal: Removal, settings: Settings) -> None:
         _remove_path(Path(removal.name))
 
 
+def _has_project(settings: Settings) -> bool:
+    """A machine without lxc, which only builds on itself, has nothing in LXD to remove."""
+    return shutil.which("lxc") is not None and project_exists(settings.project_name)
+
+
 def _instances(settings: Settings) -> list[dict[str, Any]]:
-    if not project_exists(settings.project_name):
+    if not _has_project(settings):
         return []
     return list(lxc_json("list", project=settings.project_name))
 
@@ -146,6 +158,11 @@ def _runs(entry: dict[str, Any], settings: Settings, now: datetime) -> bool:
     return launching or is_running(lock)
 
 
+def _running_builds(settings: Settings) -> list[str]:
+    """Ids of the builds that run, on this machine itself or in an instance."""
+    return [lock.stem for lock in sorted(settings.work_dir.glob("*.lock")) if is_running(lock)]
+
+
 def _is_older(time: datetime, before: datetime | None) -> bool:
     return before is None or time < before
 
@@ -160,7 +177,7 @@ def _work(settings: Settings, before: datetime | None) -> list[Removal]:
 def _project(settings: Settings) -> list[Removal]:
     """Images, the project itself, and the records of what base instances contained."""
     records = _paths("record", settings.images_dir.glob("*.json"), None)
-    if not project_exists(settings.project_name):
+    if not _has_project(settings):
         return records
     images = lxc_json("image", "list", project=settings.project_name)
     return [

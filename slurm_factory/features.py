@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
@@ -119,7 +120,7 @@ def parse_variants(text: str) -> dict[str, bool]:
         match = VARIANT_PATTERN.fullmatch(word)
         if match is None:
             raise ConfigurationError(
-                f"--additional-variants: {word!r} is not a variant.",
+                f"--additional-variants: {reprlib.repr(word)} is not a variant.",
                 details="A variant is + or ~ and a name, such as +hdf5 or ~restd.",
                 resolution='Separate several by spaces and quote the whole: "+hdf5 ~restd".',
             )
@@ -161,6 +162,12 @@ def select(
     return Selection(tuple(chosen), tuple(left_out), unavailable)
 
 
+def without_defaults(variants: Mapping[str, bool], build_type: BuildType) -> dict[str, bool]:
+    """Only the variants that change something about the build type."""
+    contained = {feature.variant for feature in table() if build_type in feature.types}
+    return {name: on for name, on in variants.items() if on != (name in contained)}
+
+
 def packages_for(base: Base) -> tuple[str, ...]:
     """Packages that the features need of `base`: a base serves all build types and variants."""
     features = (f for f in table() if not any(base.name in cell.bases for cell in f.empty))
@@ -173,7 +180,7 @@ def _refuse_unknown(variants: Iterable[str]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             raise ConfigurationError(
-                f"--additional-variants: there is no variant {name!r}.",
+                f"--additional-variants: there is no variant {reprlib.repr(name)}.",
                 details=f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}.",
                 resolution="docs/options.md lists all variants.",
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory.base_record import base_packages
@@ -62,10 +62,6 @@ def require_build_packages(base: Base) -> None:
 
 
 def _available_memory() -> int:
-    done = subprocess.run(
-        ["awk", "/^MemAvailable:/ { print $2 }", "/proc/meminfo"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return int(done.stdout) << 10
+    lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    [available] = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return int(available) << 10

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -257,11 +259,18 @@ def versions(*, as_json: JsonOption = False) -> None:
 
 def run() -> None:
     """Entry point of the program."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    # What is written here is nobody else's to change, whatever the login shell allows.
+    os.umask(os.umask(0o022) | 0o022)
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     app()
 
 
 def _interrupt(*_: object) -> NoReturn:
+    """Once is enough: another Ctrl-C would stop the cleaning up and leave an instance behind."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -271,7 +280,7 @@ def _session(*, as_json: bool) -> Iterator[tuple[Reporter, Settings]]:
     with make_reporter(verbose=_Globals.verbose, quiet=_Globals.quiet) as reporter:
         try:
             yield reporter, load_settings(project_name=_Globals.project_name)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, typer.Abort):
             error: SlurmFactoryError = InterruptedBuildError("Interrupted.")
         except SlurmFactoryError as caught:
             error = caught
@@ -297,12 +306,20 @@ def _parse_deps(text: str | None) -> Deps:
     if text == Deps.SYSTEM:
         return Deps.SYSTEM
     if text in {None, Deps.SPACK}:
-        arguments = [a for a in sys.argv[1:] if a not in {"--deps", "--deps=spack", "spack"}]
-        command = shlex.join(["slurm-factory", *arguments, "--deps", "system"])
+        command = shlex.join(["slurm-factory", *_without_deps(sys.argv[1:]), "--deps", "system"])
         raise ConfigurationError(f"The Spack recipe cannot be used yet; run: {command}")
     raise ConfigurationError(
         f"--deps: there is no recipe {text!r}.", resolution="Write --deps system."
     )
+
+
+def _without_deps(arguments: Iterable[str]) -> Iterator[str]:
+    left = iter(arguments)
+    for argument in left:
+        if argument == "--deps":
+            next(left, None)
+        elif not argument.startswith("--deps="):
+            yield argument
 
 
 def _print_json(document: dict[str, Any]) -> None:

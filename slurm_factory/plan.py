@@ -15,12 +15,12 @@ from slurm_factory import __version__, resources
 from slurm_factory.bases import DEFAULT_BASE, Base, find_base
 from slurm_factory.constants import INSTANCE_PREFIX, SYSCONFDIR, BuildType, Deps
 from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.features import Selection, parse_variants, select
+from slurm_factory.features import Selection, parse_variants, select, without_defaults
 from slurm_factory.releases import Release, find_release
 from slurm_factory.resources import patches_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 DEFAULT_ARCHITECTURE = "x86_64"
 DEFAULT_DEPS = Deps.SPACK
@@ -123,6 +123,7 @@ class BuildPlan:
             "cflags": list(COMPILER_FLAGS),
             "ldflags": list(LINKER_FLAGS),
             "patches": [asdict(patch) for patch in self.patches],
+            "sources": _checksums(self.selection.sources),
             "recipe": _recipe_digest(),
         }
 
@@ -164,7 +165,7 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
         build_type=build_type,
         deps=request.deps,
         architecture=architecture,
-        variants=variants,
+        variants=without_defaults(variants, build_type),
         selection=select(build_type, variants, release, base, request.deps),
         patches=patches_for(release),
         destructive=request.destructive_mode,
@@ -181,6 +182,11 @@ def patches_for(release: Release) -> tuple[Patch, ...]:
         for row in rows
         if Version(row["since"]) <= series <= Version(row.get("until", release.series))
     )
+
+
+def _checksums(sources: Sequence[str]) -> dict[str, str]:
+    rows = resources.load_toml("sources.toml")["source"]
+    return {row["name"]: row["sha256"] for row in rows if row["name"] in sources}
 
 
 def _recipe_digest() -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING
 
 from packaging.version import Version
 from pydantic import BaseModel, ConfigDict
@@ -13,10 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.resources import load_json
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 UPSTREAM = "https://github.com/SchedMD/slurm/archive/refs/tags"
+SERIES_PATTERN = re.compile(r"[0-9]{2}\.[0-9]{2}(?![0-9])", re.ASCII)
 
 
 class Release(BaseModel):
@@ -71,17 +70,25 @@ def find_release(version: str) -> Release:
     matching = [r for r in catalogue() if version in (r.release, r.series)]
     if matching:
         return matching[-1]
-    names = [*series(), *(release.release for release in catalogue())]
     raise ConfigurationError(
-        f"There is no Slurm release {version!r} in the catalogue.",
-        details=f"The nearest is {_nearest(version, names)}.",
+        f"There is no Slurm release {reprlib.repr(version)} in the catalogue.",
+        details=f"The nearest is {_nearest(version)}.",
         resolution="`slurm-factory versions` lists the releases that can be built.",
     )
 
 
-def _nearest(version: str, names: Sequence[str]) -> str:
-    """25.05.99 is nearer to the newest 25.05 than to 25.05.9-like strings."""
-    of_series = [name for name in names if version.startswith(f"{name}.")]
-    if of_series:
-        return find_release(of_series[0]).release
-    return (difflib.get_close_matches(version, names, n=1, cutoff=0.0) or names[-1:])[0]
+def _nearest(version: str) -> str:
+    """Series are compared by their date, 25.06 with 25.05; a series stands for its newest."""
+    match = SERIES_PATTERN.match(version)
+    if match is None:
+        names = [*series(), *(release.release for release in catalogue())]
+        near = difflib.get_close_matches(version, names, n=1)
+        return near[0] if near else series()[-1]
+    asked = _months(match[0])
+    near_series = min(series(), key=lambda name: (abs(_months(name) - asked), -_months(name)))
+    return find_release(near_series).release if near_series == match[0] else near_series
+
+
+def _months(series_name: str) -> int:
+    year, month = series_name.split(".")
+    return 12 * int(year) + int(month)

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,11 +63,12 @@ def open_workspace(build_id: str, settings: Settings) -> Iterator[Workspace]:
     """
     workspace = Workspace(build_id, settings)
     prepare_cache(settings)
-    workspace.work.mkdir(parents=True)
     with filelock.FileLock(workspace.lock):
+        workspace.work.mkdir()
         try:
             yield workspace
         except Exception:
+            _forget_if_empty(workspace)
             raise
         except BaseException:
             _forget(workspace)
@@ -116,6 +117,13 @@ def is_running(lock: Path) -> bool:
 def _forget(workspace: Workspace) -> None:
     shutil.rmtree(workspace.work, ignore_errors=True)
     workspace.lock.unlink(missing_ok=True)
+
+
+def _forget_if_empty(workspace: Workspace) -> None:
+    """Nothing is staged before there is an instance, and no instance is kept then."""
+    with suppress(OSError):
+        workspace.work.rmdir()
+        workspace.lock.unlink()
 
 
 def _unusable(cache: Path, reason: str) -> OutputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from slurm_factory import resources
-from slurm_factory.exceptions import BuildError
+from slurm_factory.exceptions import BuildError, OutputError, SlurmFactoryError
 from slurm_factory.instances.streams import PIPED, follow, telling_line
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ TRANSIENT = "Failed to retrieve PID of executing child process"
 ATTEMPTS = 3
 KILLED = 137
 """128 + SIGKILL: nothing else is said when the memory limit ends a process."""
+COMPILER_KILLED = "Killed signal terminated program"
+"""What gcc says when that happens to a process of its own."""
+DISK_FULL = "No space left on device"
+NEARLY_FULL_BYTES = 64 << 20
+"""A file system with less counts as the full one, since what did not fit may be gone again."""
 
 
 class CommandError(BuildError):
@@ -35,12 +41,16 @@ class CommandError(BuildError):
         self.returncode = returncode
         self.tail = tuple(tail)
         last = telling_line(tail, "It printed nothing.")
-        killed = returncode == KILLED
+        killed = returncode == KILLED or _says(tail, COMPILER_KILLED)
         super().__init__(
             f"{what} failed (exit status {returncode}).",
             details="It was killed, most likely for want of memory." if killed else last,
             resolution="Raise SLURM_FACTORY_MEMORY_LIMIT or lower --jobs." if killed else "",
         )
+
+
+def _says(tail: Sequence[str], text: str) -> bool:
+    return any(text in line for line in tail)
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,7 @@ class Instance:
 
         Raises:
             CommandError: It failed.
+            OutputError: It failed because the cache directory is full.
         """
         command = ["bash", "-c", resources.script(name), name]
         self.run(command, {k: str(v) for k, v in environment.items()}, on_line, what=name)
@@ -105,6 +116,7 @@ class Instance:
 
         Raises:
             CommandError: It failed; named `what`.
+            OutputError: It failed because the cache directory is full.
         """
         for attempt in range(1, ATTEMPTS + 1):
             process = self.executor.execute_popen(list(command), env=dict(environment), **PIPED)
@@ -112,7 +124,17 @@ class Instance:
             if returncode == 0:
                 return
             if not any(TRANSIENT in line for line in tail) or attempt == ATTEMPTS:
-                raise CommandError(what, returncode, tail)
+                raise self._failure(what, returncode, tail)
+
+    def _failure(self, what: str, returncode: int, tail: Sequence[str]) -> SlurmFactoryError:
+        full = _says(tail, DISK_FULL)
+        if full and shutil.disk_usage(self.cache_on_host).free < NEARLY_FULL_BYTES:
+            return OutputError(
+                f"{what} failed: the cache directory {self.cache_on_host} is full.",
+                details=telling_line(tail, DISK_FULL),
+                resolution="Run `slurm-factory clean` or free space there, then build again.",
+            )
+        return CommandError(what, returncode, tail)
 
 
 @contextmanager

@@ -69,8 +69,8 @@ class FactoryBase(BuilddBase):
         self._base = base
         self._surroundings = surroundings
         self._on_line = on_line
-        self.half_made: Executor | None = None
-        """The base instance, while its setup has begun and not ended."""
+        self.begun = False
+        """Whether a base instance was begun to be made, rather than copied."""
 
     @override
     def _ensure_os_compatible(self, executor: Executor) -> None:
@@ -81,7 +81,7 @@ class FactoryBase(BuilddBase):
 
     @override
     def _pre_setup_os(self, executor: Executor) -> None:
-        self.half_made = executor
+        self.begun = True
         self._on_line(f"Preparing the base instance {getattr(executor, 'instance_name', '')}")
 
     @override
@@ -125,10 +125,6 @@ class FactoryBase(BuilddBase):
                 brief="The packages of the base instance could not be installed.",
                 details=telling_line(tail, "The package manager said nothing."),
             )
-
-    @override
-    def _pre_finish(self, executor: Executor) -> None:
-        self.half_made = None
 
     @override
     def _pre_setup_snapd(self, executor: Executor) -> None: ...

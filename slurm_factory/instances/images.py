@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from slurm_factory.config import Settings
 
 SERVER_SECONDS = 15
+MMDEBSTRAP_SECONDS = 15
 ETC_APT = Path("/etc/apt")
 DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -130,7 +131,8 @@ def _bootstrap(
         cwd=scratch,
         **PIPED,
     )
-    returncode, tail = follow(process, on_line)
+    # Killed at once it would leave its mounts and its directory behind.
+    returncode, tail = follow(process, on_line, grace=MMDEBSTRAP_SECONDS)
     if returncode != 0:
         raise LXDError(
             f"The image of {base.name} could not be made.",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from slurm_factory.base_record import write_record
 from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE
-from slurm_factory.exceptions import LXDError, SlurmFactoryError
+from slurm_factory.exceptions import InterruptedBuildError, LXDError, SlurmFactoryError
 from slurm_factory.instances import ATTEMPTS, TRANSIENT, Instance, uninterrupted
 from slurm_factory.instances.base import (
     FactoryBase,
@@ -41,6 +42,7 @@ from slurm_factory.instances.lxc import (
     instance_names,
     lxc,
     project_exists,
+    wait_for_operations,
 )
 
 if TYPE_CHECKING:
@@ -99,12 +101,15 @@ def lxd_instance(
     try:
         yield instance
     except SlurmFactoryError as error:
-        kept = f"The instance is kept: {instance.enter_command}"
-        error.resolution = f"{error.resolution} {kept}".strip()
+        error.resolution = f"{error.resolution} {_kept(instance)}".strip()
+        raise
+    except KeyboardInterrupt as error:
+        _break_off(launch, settings)
+        if launch.keep:
+            raise InterruptedBuildError("Interrupted.", resolution=_kept(instance)) from error
         raise
     except BaseException:
-        with uninterrupted():
-            _delete_quietly(launch.name, settings.project_name)
+        _break_off(launch, settings)
         raise
     if not launch.keep:
         delete_instance(launch.name, settings.project_name)
@@ -155,12 +160,9 @@ def _launch(launch: Launch, settings: Settings, on_line: Callable[[str], None]) 
             reraise=True,
         )
         try:
-            executor = retrying(_launch_once, launch, image, settings, on_line)
+            return retrying(_launch_once, launch, image, settings, on_line)
         except (BaseCompatibilityError, _TransientError) as error:
             raise _unusable(error) from error
-        # Of the copy, each time: another user, or another cache directory, may have made the base.
-        write_record(read_record(launch.base, executor), launch.base, settings.images_dir)
-        return executor
 
 
 def _start_over(
@@ -187,8 +189,8 @@ def _launch_once(
 ) -> lxd.LXDInstance:
     surroundings = _surroundings(launch.base, image, settings)
     base = FactoryBase(launch.base, surroundings, on_line=on_line)
-    try:
-        return lxd.launch(
+    with _no_unfinished_base(launch, image, settings, base), _provider_errors():
+        executor = lxd.launch(
             launch.name,
             base_configuration=base,
             image_name=image.alias,
@@ -200,17 +202,43 @@ def _launch_once(
             uid=os.getuid(),
             gid=os.getgid(),
         )
+        # Of the copy, each time: another user, or another cache directory, may have made the base.
+        write_record(read_record(launch.base, executor), launch.base, settings.images_dir)
+    return executor
+
+
+@contextmanager
+def _no_unfinished_base(
+    launch: Launch, image: ImageName, settings: Settings, base: FactoryBase
+) -> Iterator[None]:
+    """Delete a base instance that this launch has begun to make when it ends in an error.
+
+    craft-providers would mark it as finished and copy it for ever.
+    """
+    name, project = base_instance_name(launch.base, image), settings.project_name
+    was_there = name in instance_names(project)
+    try:
+        yield
+    except BaseException:
+        if base.begun or not was_there:
+            with uninterrupted():
+                _delete_quietly(name, project)
+        raise
+
+
+@contextmanager
+def _provider_errors() -> Iterator[None]:
+    """Errors of craft-providers and of what it runs, as errors that a user can read."""
+    try:
+        yield
     except BaseCompatibilityError:
         raise
     except ProviderError as error:
         if TRANSIENT in str(error):
             raise _TransientError(error.brief, details=error.details) from error
         raise _unusable(error) from error
-    finally:
-        if base.half_made is not None:
-            with uninterrupted():
-                half_made = getattr(base.half_made, "instance_name", launch.name)
-                _delete_quietly(half_made, settings.project_name)
+    except subprocess.SubprocessError as error:
+        raise _TransientError("A command in the instance failed.", details=str(error)) from error
 
 
 def _unusable(error: ProviderError) -> LXDError:
@@ -232,7 +260,8 @@ def _choose_image(launch: Launch, settings: Settings, on_line: Callable[[str], N
 
 def _ensure_project(project: str) -> None:
     if not project_exists(project):
-        create_with_default_profile(project=project, lxc=lxd.LXC())
+        with _provider_errors():
+            create_with_default_profile(project=project, lxc=lxd.LXC())
 
 
 def _surroundings(base: Base, image: ImageName, settings: Settings) -> Surroundings:
@@ -283,9 +312,23 @@ def _equip(launch: Launch, settings: Settings, executor: lxd.LXDInstance) -> Ins
     )
 
 
+def _kept(instance: Instance) -> str:
+    return f"The instance is kept: {instance.enter_command}"
+
+
+def _break_off(launch: Launch, settings: Settings) -> None:
+    """End everything in the instance, which only its deletion or restart surely does."""
+    with uninterrupted():
+        if not launch.keep:
+            _delete_quietly(launch.name, settings.project_name)
+            return
+        with suppress(LXDError):
+            lxc("restart", "--force", launch.name, project=settings.project_name)
+
+
 def _delete_quietly(name: str, project: str) -> None:
     """The error that led here matters more than one while cleaning up."""
-    try:
+    with suppress(LXDError):
+        wait_for_operations(name, project)
+    with suppress(LXDError):
         delete_instance(name, project)
-    except LXDError:
-        return

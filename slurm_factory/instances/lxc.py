@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from slurm_factory.exceptions import LXDError
 
@@ -17,6 +20,7 @@ BUILD_PREFIX = "build-"
 LOCK_KEY = "user.slurm_factory.lock"
 """Instance configuration: path (host) of the file that is locked while its build runs."""
 SIMPLE_SECONDS = 60
+POLL_SECONDS = 0.1
 LONG_SECONDS = 600
 
 _REASONS = (
@@ -110,6 +114,37 @@ def project_exists(project: str) -> bool:
     """Whether LXD has the project."""
     projects = lxc_json("project", "list", project="default")
     return any(entry["name"] == project for entry in projects)
+
+
+def wait_for_operations(name: str, project: str, timeout: float = SIMPLE_SECONDS) -> None:
+    """Wait until LXD has done what it was asked to do with an instance.
+
+    When an lxc is killed, LXD carries on with what it asked for: a copy appears after all.
+
+    Args:
+        name: Of the instance, which need not exist yet.
+        project: LXD project.
+        timeout: Seconds after which to wait no longer.
+
+    Raises:
+        LXDError: LXD cannot be asked.
+    """
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline and _is_busy(name, project):
+        time.sleep(POLL_SECONDS)
+
+
+def _is_busy(name: str, project: str) -> bool:
+    """Whether a task, such as a copy, concerns the instance (LXD's API, GET /1.0/operations)."""
+    query = f"/1.0/operations?recursion=1&project={project}"
+    operations = json.loads(lxc("query", query, project=project)).get("running") or []
+    return any(
+        PurePosixPath(urlsplit(url).path).name == name
+        for operation in operations
+        if operation["class"] == "task"
+        for urls in (operation["resources"] or {}).values()
+        for url in urls
+    )
 
 
 def delete_instance(name: str, project: str) -> None:

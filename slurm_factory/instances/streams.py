@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 TAIL_LINES = 200
@@ -27,26 +28,28 @@ PIPED: dict[str, Any] = {
 
 
 def follow(
-    process: subprocess.Popen[Any], on_line: Callable[[str], None]
+    process: subprocess.Popen[Any], on_line: Callable[[str], None], *, grace: float = 0.0
 ) -> tuple[int, Sequence[str]]:
     """Pass on every line until the process ends.
 
     Args:
         process: Started with `PIPED`.
         on_line: Takes each line, without its end.
+        grace: Seconds to clean up in that the process is given when this is broken off.
 
     Returns:
         Its exit status and its last lines.
     """
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    try:
-        with process:
+    with process:
+        try:
             for line in process.stdout or ():
                 tail.append(str(line).rstrip("\n"))
                 on_line(tail[-1])
-    except BaseException:
-        _kill_session(process)
-        raise
+        except BaseException:
+            # Before the end of `with`, which waits for the process.
+            _end_session(process, grace)
+            raise
     return process.returncode, tail
 
 
@@ -57,9 +60,11 @@ def telling_line(tail: Sequence[str], default: str) -> str:
     return (errors or lines or [default])[-1]
 
 
-def _kill_session(process: subprocess.Popen[Any]) -> None:
-    try:
+def _end_session(process: subprocess.Popen[Any], grace: float) -> None:
+    with suppress(ProcessLookupError):
+        if grace:
+            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
     process.wait()

@@ -130,7 +130,7 @@ def require_defines(
     raise BuildError(
         f"configure turned down what this package promises: {features}.",
         details=" ".join(about or warnings) or f"config.h lacks {missing[0][1]}.",
-        resolution=f"Leave it out with --additional-variants ~{missing[0][0]}, or read config.log.",
+        resolution=f'Leave it out with --additional-variants "~{missing[0][0]}".',
     )
 
 

@@ -1,10 +1,13 @@
 """The files of a staged tree: walking them, and bringing them into the form that is shipped."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+BAKED_PREFIX = re.compile(r"^prefix=(?P<prefix>/.*)$|^libdir=(?P<parent>/.*)/lib\w*$", re.MULTILINE)
+"""Slurm's slurm.pc names no prefix, only what lies below it."""
 BUILD_ONLY_SUFFIXES = frozenset({".a", ".la"})
 
 
@@ -77,13 +80,10 @@ def _remove_empty_directories(tree: Path) -> None:
 def _relocate_pkgconfig(path: Path, tree: Path) -> None:
     """Derive the prefix from the place of the file itself (pkg-config(1), `pcfiledir`)."""
     text = path.read_text("utf-8")
-    baked = next(
-        (line[7:].strip() for line in text.splitlines() if line.startswith("prefix=/")), None
-    )
-    if baked is None:
+    match = BAKED_PREFIX.search(text)
+    if match is None:
         return
+    baked = match["prefix"] or match["parent"]
     climb = "/".join([".."] * len(path.parent.relative_to(tree).parts))
-    relocated = text.replace(baked, "${prefix}").replace(
-        "prefix=${prefix}", f"prefix=${{pcfiledir}}/{climb}", 1
-    )
-    path.write_text(relocated, "utf-8")
+    others = re.sub(r"^prefix=.*\n", "", text, flags=re.MULTILINE).replace(baked, "${prefix}")
+    path.write_text(f"prefix=${{pcfiledir}}/{climb}\n{others}", "utf-8")

@@ -86,3 +86,15 @@ def test_pkg_config_file_that_is_relocatable_already_stays(tmp_path: Path) -> No
     (tmp_path / "x.pc").write_text(relocatable, "utf-8")
     normalise(tmp_path)
     assert (tmp_path / "x.pc").read_text("utf-8") == relocatable
+
+
+def test_pkgconfig_file_without_a_prefix_line_such_as_slurms_loses_its_baked_paths(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "lib" / "pkgconfig" / "slurm.pc"
+    file.parent.mkdir(parents=True)
+    file.write_text("libdir=/opt/slurm/software/lib\nincludedir=/opt/slurm/software/include\n")
+    normalise(tmp_path)
+    assert file.read_text() == (
+        "prefix=${pcfiledir}/../..\nlibdir=${prefix}/lib\nincludedir=${prefix}/include\n"
+    )

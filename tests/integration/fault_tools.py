@@ -1,0 +1,268 @@
+"""The command line as a user meets it: in a process, on a terminal, with a project of its own."""
+
+import json
+import os
+import platform
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from craft_providers.lxd import LXC
+from craft_providers.lxd.project import create_with_default_profile
+
+from slurm_factory.bases import find_base, host_release
+from slurm_factory.config import Settings
+from slurm_factory.instances.images import candidates
+from slurm_factory.instances.launch import base_instance_name
+from slurm_factory.instances.lxc import (
+    LONG_SECONDS,
+    delete_instance,
+    instance_names,
+    lxc,
+    lxc_json,
+)
+
+RELEASE = "24.11.5"
+BASE = find_base("debian@12", host_release())
+PLAN = ("--slurm-version", RELEASE, "--deps", "system", "--base", BASE.name)
+MINIMAL = ("build", *PLAN, "--minimal")
+SOURCE = Path("_source-cache", "archive")
+PROGRAM = (sys.executable, "-m", "slurm_factory")
+NOBODY = 65534
+READ_ALL = "+dac_read_search"
+"""So that another user can run the Python that belongs to the one who runs the tests."""
+CTRL_C = b"\x03"
+BUILD_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Site:
+    """A cache directory, an LXD project, and what else the environment says."""
+
+    cache: Path
+    project: str = "slurm-factory"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = PROGRAM
+
+    def having(self, **environment: str) -> Self:
+        """The same place with further environment variables."""
+        return replace(self, environment={**self.environment, **environment})
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of the command."""
+        return {
+            **os.environ,
+            "SLURM_FACTORY_CACHE_DIR": str(self.cache),
+            "SLURM_FACTORY_PROJECT_NAME": self.project,
+            "TERM": "dumb",
+            **self.environment,
+        }
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end."""
+        return subprocess.run(
+            [*self.program, *arguments],
+            env=self.variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_SECONDS,
+            check=False,
+        )
+
+    def build(self, *arguments: str) -> dict[str, Any]:
+        """Run a build that must succeed; returns the document that `--json` prints."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    def instances(self) -> list[str]:
+        """Build instances of the project."""
+        return [name for name in instance_names(self.project) if name.startswith("build-")]
+
+    def bases(self) -> list[str]:
+        """Base instances of the project."""
+        return [name for name in instance_names(self.project) if name.startswith("base-")]
+
+    def staged(self) -> list[str]:
+        """What builds in progress keep in the cache directory."""
+        return [path.name for path in (self.cache / "work").glob("*")]
+
+    def published(self) -> list[str]:
+        """Every file below builds/."""
+        return sorted(path.name for path in (self.cache / "builds").glob("*/*"))
+
+
+class Terminal:
+    """The command in a session of its own, on a terminal."""
+
+    def __init__(self, site: Site, *arguments: str) -> None:
+        self._master, slave = os.openpty()
+        self.text = ""
+        # setsid(1) makes the terminal the controlling one, so that it sends what Ctrl-C sends.
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", *site.program, *arguments],
+            env=site.variables,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+        )
+        os.close(slave)
+        os.set_blocking(self._master, False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+    def wait_for(self, text: str, seconds: float = BUILD_SECONDS) -> None:
+        """Wait until the screen has shown `text`."""
+        deadline = time.monotonic() + seconds
+        while text not in self.text:
+            self._read()
+            assert self.process.poll() is None, self.text
+            assert time.monotonic() < deadline, self.text
+
+    def press_ctrl_c(self) -> None:
+        """What the key does: SIGINT for every process of the foreground group."""
+        os.write(self._master, CTRL_C)
+
+    def finish(self, seconds: float = 90) -> int:
+        """Wait for the end; returns the exit status."""
+        deadline = time.monotonic() + seconds
+        while self.process.poll() is None:
+            self._read()
+            assert time.monotonic() < deadline, self.text
+        self._read()
+        return self.process.returncode
+
+    def _read(self) -> None:
+        time.sleep(0.02)
+        # The other end is closed when the process has ended.
+        with suppress(BlockingIOError, OSError):
+            self.text += os.read(self._master, 1 << 16).decode(errors="replace")
+
+
+def assert_one_message(
+    done: subprocess.CompletedProcess[str], exit_code: int, *phrases: str
+) -> None:
+    """One line what failed, then why and what to do; never a traceback."""
+    assert done.returncode == exit_code, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1, done.stderr
+    message = done.stderr[done.stderr.index("Error: ") :]
+    explained = [line for line in message.splitlines()[1:] if line.startswith("  ")]
+    assert len(explained) >= 2, done.stderr
+    for phrase in phrases:
+        assert re.search(phrase, message), done.stderr
+
+
+def make_cache(directory: Path, settings: Settings) -> Path:
+    """A cache directory that has the source and nothing else."""
+    source = settings.source_cache_dir / SOURCE
+    shutil.copytree(source, directory / "spack-sourcecache" / SOURCE)
+    directory.chmod(0o700)
+    return directory
+
+
+def source_in(cache: Path) -> Path:
+    """The archive of Slurm in a cache directory."""
+    return next((cache / "spack-sourcecache" / SOURCE).glob("*/*.tar.gz"))
+
+
+@contextmanager
+def own_project(settings: Settings, *, with_base: bool = True) -> Iterator[str]:
+    """An LXD project, with a copy of the base instance that the site has."""
+    name = f"test-{secrets.token_hex(4)}"
+    create_with_default_profile(project=name, lxc=LXC())
+    try:
+        if with_base:
+            base = _present_base(settings)
+            lxc(
+                *("copy", base, base, "--target-project", name),
+                project=settings.project_name,
+                timeout=LONG_SECONDS,
+            )
+        yield name
+    finally:
+        remove_project(name)
+
+
+def remove_project(name: str) -> None:
+    """Delete a project and all that is in it."""
+    for instance in instance_names(name):
+        delete_instance(instance, name)
+    for image in lxc_json("image", "list", project=name):
+        lxc("image", "delete", image["fingerprint"], project=name)
+    lxc("project", "delete", name, project="default")
+
+
+def copy_image(settings: Settings, project: str, scratch: Path) -> None:
+    """Give a project the image that was made here, if one was."""
+    made_here = candidates(BASE, platform.machine())[1].alias
+    aliases = lxc_json("image", "alias", "list", project=settings.project_name)
+    if made_here not in {entry["name"] for entry in aliases}:
+        return
+    exported = ("image", "export", made_here, str(scratch / "image"))
+    lxc(*exported, project=settings.project_name, timeout=LONG_SECONDS)
+    files = sorted(str(path) for path in scratch.iterdir())
+    lxc("image", "import", *files, "--alias", made_here, project=project, timeout=LONG_SECONDS)
+
+
+def as_root(*command: str) -> None:
+    """Run a command as root, by sudo where need be."""
+    prefix = () if os.geteuid() == 0 else ("sudo", "-n")
+    subprocess.run([*prefix, *command], check=True, capture_output=True, text=True)
+
+
+def as_stranger(site: Site) -> Site:
+    """The same command, run by a user who may not talk to LXD."""
+    prefix = () if os.geteuid() == 0 else ("sudo", "-n", "--preserve-env")
+    become = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    capabilities = (f"--inh-caps={READ_ALL}", f"--ambient-caps={READ_ALL}")
+    return replace(site, program=(*prefix, *become, *capabilities, *site.program))
+
+
+@contextmanager
+def small_file_system(directory: Path, mebibytes: int) -> Iterator[Path]:
+    """A file system of this size, mounted at `directory`."""
+    directory.mkdir()
+    options = f"size={mebibytes}m,mode=0700,uid={os.getuid()},gid={os.getgid()}"
+    as_root("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory))
+    try:
+        yield directory
+    finally:
+        as_root("umount", "--lazy", str(directory))
+
+
+def fill(directory: Path) -> None:
+    """Leave no byte free."""
+    with (directory / "filling").open("wb") as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 20))
+            file.flush()
+
+
+def _present_base(settings: Settings) -> str:
+    names = {base_instance_name(BASE, image) for image in candidates(BASE, platform.machine())}
+    present = names & set(instance_names(settings.project_name))
+    if not present:
+        pytest.fail(f"No build has made the base instance of {BASE.name}.")
+    return present.pop()
+
+

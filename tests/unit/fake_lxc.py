@@ -1,0 +1,130 @@
+"""A stand-in for the `lxc` command, with answers of a real LXD 5.0.2, that notes every call."""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import Any
+
+import pytest
+
+PROJECT = "slurm-factory"
+SCRIPT = r"""#!/bin/sh
+here=${0%/*}
+printf '%s\n' "$*" >> "$here/calls"
+while IFS='|' read -r call code message; do
+    case "$*" in
+    *"$call"*) printf '%s\n' "$message" >&2; exit "$code" ;;
+    esac
+done < "$here/failures"
+case "$*" in
+*" --format json")
+    shift 2
+    words="$*"
+    cat "$here/$(printf '%s' "${words% --format json}" | tr ' ' -).json"
+    ;;
+"--project "*" delete --force "*)
+    shift 4
+    sed -i "/\"name\": \"$1\"/d" "$here/list.json"
+    ;;
+esac
+"""
+HOLDER = """
+import sys, filelock
+with filelock.FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+class FakeLxc:
+    """Answers from files; `calls` are the arguments of every call after the project."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        program = directory / "lxc"
+        program.write_text(SCRIPT)
+        program.chmod(0o755)
+        (directory / "failures").touch()
+        self.projects("default", PROJECT)
+        self.instances([])
+        self.images([])
+
+    def projects(self, *names: str) -> None:
+        self._answer("project-list", [{"config": {}, "name": n, "used_by": []} for n in names])
+
+    def instances(self, entries: Sequence[dict[str, Any]]) -> None:
+        # One a line, so that the script can take one away.
+        lines = ",\n".join(json.dumps(entry) for entry in entries)
+        (self.directory / "list.json").write_text(f"[{lines}\n]".replace("[,", "["))
+
+    def images(self, entries: Sequence[dict[str, Any]]) -> None:
+        self._answer("image-list", entries)
+
+    def fail(self, part: str, message: str, code: int = 1) -> None:
+        """Fail every call that contains `part`."""
+        with (self.directory / "failures").open("a") as file:
+            file.write(f"{part}|{code}|{message}\n")
+
+    @property
+    def calls(self) -> list[str]:
+        path = self.directory / "calls"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [shlex.join(shlex.split(line)[2:]) for line in lines]
+
+    @property
+    def changes(self) -> list[str]:
+        """The calls that do more than look."""
+        return [call for call in self.calls if not call.endswith("--format json")]
+
+    def _answer(self, name: str, document: Any) -> None:
+        (self.directory / f"{name}.json").write_text(json.dumps(document))
+
+
+def install_fake_lxc(directory: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLxc:
+    """Put a fake `lxc` first into PATH."""
+    directory.mkdir()
+    monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
+    return FakeLxc(directory)
+
+
+def instance(name: str, created: datetime, lock: Path | None = None) -> dict[str, Any]:
+    """An entry of `lxc list`; LXD writes nanoseconds."""
+    config = {"raw.idmap": "uid 0 0\ngid 0 0", "user.craft_providers.status": "FINISHED"}
+    if lock:
+        config["user.slurm_factory.lock"] = str(lock)
+    return {
+        "name": name,
+        "status": "Running",
+        "type": "container",
+        "config": config,
+        "created_at": created.strftime("%Y-%m-%dT%H:%M:%S.%f644Z"),
+        "last_used_at": "2026-11-22T17:17:38.281687144Z",
+        "project": PROJECT,
+    }
+
+
+def image(alias: str) -> dict[str, Any]:
+    """An entry of `lxc image list`."""
+    return {
+        "aliases": [{"name": alias, "description": ""}],
+        "fingerprint": "1eaa7465f6b17289646f7f6713782f24c1fcd32393adb966b5609965dd548d21",
+        "size": 233510627,
+        "type": "container",
+    }
+
+
+@contextmanager
+def locked_elsewhere(lock: Path) -> Iterator[Popen[str]]:
+    """Hold a lock in another process."""
+    command = [sys.executable, "-c", HOLDER, str(lock)]
+    with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()

@@ -1,0 +1,282 @@
+"""What `clean` removes, in which order, and what it never touches."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fake_lxc import FakeLxc, image, install_fake_lxc, instance, locked_elsewhere
+from plan_samples import sample_settings
+
+from slurm_factory.clean import CleanPlan, CleanRequest, Removal, parse_age, plan_clean, remove
+from slurm_factory.config import Settings
+from slurm_factory.exceptions import ConfigurationError, LXDError, OutputError
+from slurm_factory.workspace import prepare_cache
+
+NOW = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=40)
+BASE = "base-instance-slurm-factory-buildd-base--0511c06af737fb1f92bf"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    settings = sample_settings(tmp_path / "cache")
+    prepare_cache(settings)
+    return settings
+
+
+@pytest.fixture
+def lxc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLxc:
+    return install_fake_lxc(tmp_path / "bin", monkeypatch)
+
+
+@pytest.fixture
+def running(settings: Settings, lxc: FakeLxc) -> Iterator[str]:
+    """A build that runs in another process, its instance, and the base beside it."""
+    lock = settings.work_dir / "live.lock"
+    make_old(settings.work_dir / "live/stage/file")
+    lxc.instances([instance("build-live", LONG_AGO, lock), instance(BASE, LONG_AGO)])
+    with locked_elsewhere(lock):
+        yield "build-live"
+
+
+def make_old(file: Path, when: datetime = LONG_AGO, content: str = "x") -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(content)
+    for path in (file, file.parent):
+        os.utime(path, (when.timestamp(), when.timestamp()))
+
+
+def planned(settings: Settings, **request: object) -> CleanPlan:
+    return plan_clean(CleanRequest(**request), settings, NOW)  # type: ignore[arg-type]
+
+
+def names(plan: CleanPlan, kind: str) -> list[str]:
+    return [Path(removal.name).name for removal in plan.removals if removal.kind == kind]
+
+
+@pytest.mark.parametrize(
+    ("text", "age"),
+    [("12h", timedelta(hours=12)), ("30d", timedelta(days=30)), (" 4w ", timedelta(weeks=4))],
+)
+def test_ages_are_read_in_hours_days_and_weeks(text: str, age: timedelta) -> None:
+    assert parse_age(text) == age
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1.5d", "1y", "30d30d", "999999d", "٣d"])
+def test_what_is_no_age_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_age(text)
+    assert repr(text) in caught.value.brief
+
+
+def test_the_greatest_age_can_be_subtracted_from_now() -> None:
+    assert NOW - parse_age("99999w")
+
+
+def test_a_machine_on_which_nothing_was_built_has_nothing_to_remove(
+    tmp_path: Path, lxc: FakeLxc
+) -> None:
+    lxc.projects("default")
+    fresh = sample_settings(tmp_path / "none")
+    plan = planned(fresh, full=True, builds=True, caches=True)
+    assert plan == CleanPlan((), ())
+    assert not fresh.cache_dir.exists()
+
+
+def test_a_machine_without_lxd_can_still_clean_its_directories(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    make_old(settings.ccache_dir / "a")
+    plan = planned(settings, full=True, caches=True)
+    assert names(plan, "cache") == ["ccache", "spack-sourcecache"]
+
+
+def test_lxd_that_does_not_answer_is_an_error_and_nothing_is_removed_blindly(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    lxc.fail("project list", "Error: Get http://unix.socket/1.0: permission denied")
+    with pytest.raises(LXDError, match="may not talk to LXD"):
+        planned(settings)
+
+
+def test_instances_of_ended_builds_go_and_bases_stay(settings: Settings, lxc: FakeLxc) -> None:
+    lxc.instances([instance("build-dead", LONG_AGO), instance(BASE, LONG_AGO)])
+    plan = planned(settings)
+    assert plan == CleanPlan((Removal("instance", "build-dead"),), ())
+
+
+def test_instances_of_strangers_in_the_project_stay(settings: Settings, lxc: FakeLxc) -> None:
+    lxc.instances([instance("somebody-elses", LONG_AGO)])
+    assert planned(settings).removals == ()
+
+
+def test_an_instance_whose_build_runs_is_never_removed(
+    settings: Settings, lxc: FakeLxc, running: str
+) -> None:
+    everything = {"full": True, "builds": True, "caches": True}
+    for request in ({}, everything, {"older_than": timedelta(hours=1)}):
+        plan = planned(settings, **request)
+        assert plan.running == (running,)
+        assert not names(plan, "instance")
+        assert not names(plan, "stage")
+    assert lxc.changes == []
+
+
+def test_an_instance_is_removed_once_its_build_has_died(
+    settings: Settings, lxc: FakeLxc, running: str
+) -> None:
+    (settings.work_dir / "dead.lock").touch()
+    dead = instance("build-dead", LONG_AGO, settings.work_dir / "dead.lock")
+    live = instance(running, LONG_AGO, settings.work_dir / "live.lock")
+    lxc.instances([dead, live])
+    plan = planned(settings)
+    assert names(plan, "instance") == ["build-dead"]
+    assert plan.running == (running,)
+
+
+def test_full_and_caches_wait_for_a_running_build(settings: Settings, running: str) -> None:
+    plan = planned(settings, full=True, caches=True)
+    assert plan.running == (running,)
+    kinds = {removal.kind for removal in plan.removals}
+    assert not kinds & {"base", "image", "project", "record", "cache"}
+
+
+def test_caches_and_logs_of_a_build_on_this_very_machine_stay_while_it_runs(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    make_old(settings.work_dir / "1-a/file")
+    make_old(settings.logs_dir / "1-a/build.log")
+    make_old(settings.logs_dir / "0-b/build.log")
+    with locked_elsewhere(settings.work_dir / "1-a.lock"):
+        plan = planned(settings, caches=True, builds=True)
+        assert plan.running == ("build-1-a",)
+        assert not names(plan, "cache")
+        assert not names(plan, "stage")
+        assert names(plan, "log") == ["0-b"]
+    assert names(planned(settings, builds=True), "log") == ["0-b", "1-a"]
+
+
+def test_an_instance_that_is_being_launched_has_no_lock_yet_and_stays(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    lxc.instances([instance("build-new", NOW - timedelta(minutes=1))])
+    assert planned(settings) == CleanPlan((), ("build-new",))
+
+
+def test_a_launch_that_never_got_its_lock_is_removed_in_the_end(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    lxc.instances([instance("build-new", NOW - timedelta(minutes=11))])
+    assert names(planned(settings), "instance") == ["build-new"]
+
+
+def test_what_a_failed_build_staged_goes_with_its_size(settings: Settings, lxc: FakeLxc) -> None:
+    make_old(settings.work_dir / "dead/stage/file", content="12345")
+    plan = planned(settings)
+    assert plan.removals == (Removal("stage", str(settings.work_dir / "dead"), 5),)
+
+
+def test_older_than_keeps_what_is_younger(settings: Settings, lxc: FakeLxc) -> None:
+    yesterday = NOW - timedelta(days=1)
+    lxc.instances([instance("build-old", LONG_AGO), instance("build-young", yesterday)])
+    for name, when in (("old", LONG_AGO), ("young", yesterday)):
+        make_old(settings.work_dir / name / "file", when)
+        make_old(settings.logs_dir / f"1-{name}/build.log", when)
+        make_old(settings.builds_dir / f"25.05/slurm-25.05-{name}.tar.gz", when)
+        make_old(settings.ccache_dir / name / "object", when)
+    plan = planned(settings, builds=True, caches=True, older_than=timedelta(days=30))
+    assert names(plan, "instance") == ["build-old"]
+    assert names(plan, "stage") == ["old"]
+    assert names(plan, "log") == ["1-old"]
+    assert names(plan, "build") == ["slurm-25.05-old.tar.gz"]
+    assert [r.name for r in plan.removals if r.kind == "cache"] == [
+        str(settings.ccache_dir / "old/object")
+    ]
+
+
+def test_finished_builds_and_logs_go_only_when_asked_for(settings: Settings, lxc: FakeLxc) -> None:
+    make_old(settings.builds_dir / "25.05/slurm-25.05-software.tar.gz")
+    make_old(settings.logs_dir / "1-a/build.log")
+    assert planned(settings, full=True, caches=True).removals[-1].kind == "cache"
+    plan = planned(settings, builds=True)
+    assert [removal.kind for removal in plan.removals] == ["build", "log"]
+
+
+def test_all_four_caches_go_only_when_asked_for(settings: Settings, lxc: FakeLxc) -> None:
+    settings.buildcache_dir.mkdir()
+    (settings.cache_dir / "binary_index").mkdir()
+    assert names(planned(settings, full=True, builds=True), "cache") == []
+    assert names(planned(settings, caches=True), "cache") == [
+        *("ccache", "spack-sourcecache", "spack-buildcache", "binary_index")
+    ]
+
+
+def test_the_project_goes_after_everything_that_lies_in_it(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    lxc.instances([instance(BASE, LONG_AGO), instance("build-dead", LONG_AGO)])
+    lxc.images([image("slurm-factory-debian-12-x86_64")])
+    make_old(settings.images_dir / "debian-12-2e4ef10cc2b0.json")
+    plan = planned(settings, full=True)
+    assert [removal.kind for removal in plan.removals] == [
+        *("instance", "base", "image", "project", "record")
+    ]
+    for removal in plan.removals:
+        remove(removal, settings)
+    assert lxc.changes == [
+        "delete --force build-dead",
+        f"delete --force {BASE}",
+        "image delete 1eaa7465f6b1",
+        "project delete slurm-factory",
+    ]
+    assert list(settings.images_dir.iterdir()) == []
+
+
+def test_full_with_an_age_keeps_the_project(settings: Settings, lxc: FakeLxc) -> None:
+    lxc.instances([instance(BASE, LONG_AGO)])
+    lxc.images([image("x")])
+    plan = planned(settings, full=True, older_than=timedelta(days=30))
+    assert plan.removals == (Removal("base", BASE),)
+
+
+def test_an_instance_that_is_gone_already_is_no_error(settings: Settings, lxc: FakeLxc) -> None:
+    lxc.fail("delete --force", "Error: Instance not found")
+    remove(Removal("instance", "build-dead"), settings)
+    lxc.instances([instance("build-dead", LONG_AGO)])
+    with pytest.raises(LXDError, match="delete --force"):
+        remove(Removal("instance", "build-dead"), settings)
+
+
+def test_a_path_that_is_gone_already_is_no_error(settings: Settings) -> None:
+    remove(Removal("stage", str(settings.work_dir / "gone")), settings)
+
+
+def test_what_a_link_points_to_stays(settings: Settings, tmp_path: Path) -> None:
+    make_old(tmp_path / "elsewhere/file")
+    (settings.work_dir / "link").symlink_to(tmp_path / "elsewhere")
+    remove(Removal("stage", str(settings.work_dir / "link")), settings)
+    assert (tmp_path / "elsewhere/file").exists()
+    assert not (settings.work_dir / "link").is_symlink()
+
+
+def test_the_lock_goes_with_what_it_locked(settings: Settings) -> None:
+    make_old(settings.work_dir / "dead/file")
+    (settings.work_dir / "dead.lock").touch()
+    remove(Removal("stage", str(settings.work_dir / "dead")), settings)
+    assert list(settings.work_dir.iterdir()) == []
+
+
+def test_a_path_that_cannot_be_removed_is_an_output_error(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    make_old(settings.work_dir / "dead/file")
+    monkeypatch.setattr("shutil.rmtree", denied)
+    with pytest.raises(OutputError) as caught:
+        remove(Removal("stage", str(settings.work_dir / "dead")), settings)
+    assert caught.value.details == "Permission denied."

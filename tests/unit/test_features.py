@@ -1,0 +1,240 @@
+"""The feature table and the variants by which a user changes what it says."""
+
+from itertools import product
+
+import pytest
+
+from slurm_factory.bases import Base, bases, find_base
+from slurm_factory.constants import BuildType, Deps
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.features import (
+    Empty,
+    packages_for,
+    parse_variants,
+    select,
+    table,
+    without_defaults,
+)
+from slurm_factory.releases import Release, find_release, series
+from slurm_factory.resources import load_toml
+
+DEBIAN = find_base("debian@12", ("debian", "12"))
+RELEASE = find_release("24.11.5")
+SPACK_VARIANTS = {
+    *("cgroup", "gtk", "hdf5", "hwloc", "mariadb", "nvml", "pam", "pmix"),
+    *("readline", "restd", "rsmi"),
+}
+"""Variants of Spack's Slurm recipe that have a row here (packages/slurm/package.py)."""
+
+
+def refusal(text: str, recipe: Deps = Deps.SYSTEM) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        select(BuildType.STANDARD, parse_variants(text), RELEASE, DEBIAN, recipe)
+    return caught.value
+
+
+def chosen(build_type: BuildType, text: str = "", recipe: Deps = Deps.SYSTEM) -> set[str]:
+    selection = select(build_type, parse_variants(text), RELEASE, DEBIAN, recipe)
+    return {feature.name for feature in selection.chosen}
+
+
+@pytest.mark.parametrize("build_type", BuildType)
+@pytest.mark.parametrize("name", series())
+def test_every_series_type_base_and_recipe_can_be_selected(
+    name: str, build_type: BuildType
+) -> None:
+    wanted = {feature.name for feature in table() if build_type in feature.types}
+    for base, recipe in product(bases(), Deps):
+        selection = select(build_type, {}, find_release(name), base, recipe)
+        names = {feature.name for feature in selection.chosen}
+        assert {"munge", "readline"} <= names
+        assert wanted == names | selection.unavailable.keys()
+        assert len(selection.chosen) + len(selection.left_out) == len(table())
+
+
+def test_minimal_holds_munge_and_readline_only() -> None:
+    assert chosen(BuildType.MINIMAL) == {"munge", "readline"}
+
+
+def test_standard_holds_what_the_contract_promises() -> None:
+    promised = {"hwloc", "numa", "pmix", "restd", "cgroup", "pam", "mariadb", "lua", "curl"}
+    assert chosen(BuildType.STANDARD) == promised | {"munge", "readline", "lz4", "x11"}
+
+
+def test_gpu_is_standard_and_three_kinds_of_detection() -> None:
+    more = chosen(BuildType.GPU) - chosen(BuildType.STANDARD)
+    assert more == {"nvml", "rsmi", "oneapi"}
+
+
+def test_openmpi_is_promised_by_the_spack_recipe_and_explained_for_the_other() -> None:
+    assert "openmpi" in chosen(BuildType.STANDARD, recipe=Deps.SPACK)
+    selection = select(BuildType.STANDARD, {}, RELEASE, DEBIAN, Deps.SYSTEM)
+    assert "openmpi" in selection.unavailable
+
+
+def test_no_two_rows_share_a_name_or_a_variant() -> None:
+    names = [feature.name for feature in table()]
+    variants = [feature.variant for feature in table() if feature.variant]
+    assert len(set(names)) == len(names)
+    assert len(set(variants)) == len(variants)
+
+
+def test_variants_are_named_as_in_the_recipe_of_spack() -> None:
+    assert SPACK_VARIANTS <= {feature.variant for feature in table()}
+
+
+def test_what_can_be_switched_off_has_an_argument_that_does_it() -> None:
+    for feature in table():
+        if feature.variant:
+            assert feature.off, feature.name
+
+
+def test_what_configure_is_told_to_do_is_checked_afterwards() -> None:
+    for feature in table():
+        if feature.on or feature.types:
+            assert feature.defines or feature.files or feature.empty, feature.name
+
+
+def test_what_configure_may_turn_down_can_be_left_out_under_its_own_name() -> None:
+    for feature in table():
+        if feature.defines:
+            assert feature.variant == feature.name
+
+
+def test_on_and_off_never_speak_about_different_options() -> None:
+    def option(argument: str) -> str:
+        bare = argument.split("=")[0].lstrip("-")
+        for prefix in ("with-", "without-", "enable-", "disable-"):
+            bare = bare.removeprefix(prefix)
+        return bare
+
+    for feature in table():
+        if feature.on and feature.off:
+            assert {option(a) for a in feature.off} == {option(a) for a in feature.on}
+
+
+def test_no_argument_can_break_out_of_its_line() -> None:
+    for feature in table():
+        for argument in (*feature.on, *feature.off):
+            assert not set(argument) & set(" \n'\"`$;|&<>"), argument
+
+
+def test_an_empty_cell_promises_nothing() -> None:
+    for name, build_type, base, recipe in product(series(), BuildType, bases(), Deps):
+        selection = select(build_type, {}, find_release(name), base, recipe)
+        promising = {feature for feature, _ in (*selection.defines, *selection.files)}
+        assert not promising & selection.unavailable.keys()
+
+
+def test_every_source_that_a_feature_needs_is_known() -> None:
+    known = {row["name"] for row in load_toml("sources.toml")["source"]}
+    assert {source for feature in table() for source in feature.sources} <= known
+
+
+@pytest.mark.parametrize("base", bases(), ids=lambda base: base.slug)
+def test_a_base_has_packages_for_every_type_since_it_serves_them_all(base: Base) -> None:
+    assert {"libmunge-dev", "libpmix-dev", "libhdf5-dev", "libze-dev"} <= {*packages_for(base)}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("+hdf5", {"hdf5": True}),
+        ("+hdf5 ~restd", {"hdf5": True, "restd": False}),
+        ("+hdf5~restd", {"hdf5": True, "restd": False}),
+        ("~restd+hdf5", {"hdf5": True, "restd": False}),
+        ("-restd +hdf5", {"hdf5": True, "restd": False}),
+        ("  +hdf5 \t\n ~restd\n", {"hdf5": True, "restd": False}),
+        ("+multiple_slurmd", {"multiple_slurmd": True}),
+        ("+hdf5 +hdf5", {"hdf5": True}),
+    ],
+)
+def test_variants_are_read_as_spack_reads_them(text: str, expected: dict[str, bool]) -> None:
+    assert parse_variants(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("hdf5", "+", "~", "++hdf5", "+~hdf5", "+HDF5", "+hdf5=yes", "+hdf5,~restd", "--", "-"),
+        *("--force", "-- +hdf5", "+hdf5;id", "+hdf5&&id", "+hdf5|id", "$(id)", "+$(id)", "`id`"),
+        *("+hdf5>x", "+h*", "'+hdf5'", '"+hdf5"', "+hdf5\\", "+hdf5\x00", "+hdf5\x1b[31m"),
+        *("+ħdf5", "+hdf٥", "＋hdf5", "../+hdf5", "+../../etc", "+hdf5\n;id", "%h{x}"),
+    ],
+)
+def test_hostile_variants_are_refused_in_three_plain_lines(text: str) -> None:
+    error = refusal(text)
+    lines = str(error).splitlines()
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("text", ["+" + "x" * 100_000, "$" * 100_000, "+hdf5" * 20_000 + "~hdf5"])
+def test_a_very_long_variant_does_not_fill_the_screen(text: str) -> None:
+    assert len(str(refusal(text))) < 500
+
+
+@pytest.mark.parametrize("text", ["+hdf5 ~hdf5", "~hdf5+hdf5", "+hdf5 -hdf5"])
+def test_a_contradiction_is_refused_and_not_decided_by_the_last_word(text: str) -> None:
+    assert "both switched on and off" in refusal(text).brief
+
+
+@pytest.mark.parametrize(
+    ("text", "near"), [("+hdf", "hdf5"), ("~rest", "restd"), ("+mysql_mariadb", "mariadb")]
+)
+def test_an_unknown_variant_is_refused_with_the_nearest_one(text: str, near: str) -> None:
+    assert refusal(text).details == f"Did you mean {near}?"
+
+
+def test_an_unknown_variant_like_no_other_is_refused_with_the_list() -> None:
+    assert "hdf5" in refusal("+zzzz").details
+
+
+def test_a_variant_of_an_empty_cell_is_refused_with_the_reason_of_the_table() -> None:
+    error = refusal("+gtk")
+    assert "--deps system" in error.brief
+    assert error.details.startswith("GTK loads its modules")
+    assert "gtk" in chosen(BuildType.STANDARD, "+gtk", Deps.SPACK)
+
+
+def test_leaving_out_what_cannot_be_had_anyway_is_no_error() -> None:
+    assert "gtk" not in chosen(BuildType.STANDARD, "~gtk")
+
+
+def test_a_feature_left_out_is_switched_off_for_configure_and_promises_nothing() -> None:
+    selection = select(BuildType.STANDARD, {"lua": False}, RELEASE, DEBIAN, Deps.SYSTEM)
+    assert "--without-lua" in selection.configure_arguments
+    assert "--with-lua" not in selection.configure_arguments
+    assert "HAVE_LUA" not in {macro for _, macro in selection.defines}
+
+
+def test_an_opt_in_is_switched_on_for_configure_and_promises_its_files() -> None:
+    selection = select(BuildType.MINIMAL, {"hdf5": True}, RELEASE, DEBIAN, Deps.SYSTEM)
+    assert "--with-hdf5=yes" in selection.configure_arguments
+    assert ("hdf5", "bin/sh5util") in selection.files
+
+
+def test_a_variant_that_changes_nothing_is_not_part_of_the_plan() -> None:
+    given = {"restd": True, "hdf5": False, "lua": False, "gtk": True}
+    assert without_defaults(given, BuildType.STANDARD) == {"lua": False, "gtk": True}
+    assert without_defaults(given, BuildType.MINIMAL) == {"restd": True, "gtk": True}
+
+
+@pytest.mark.parametrize(
+    ("cell", "applies"),
+    [
+        (Empty(reason="x"), True),
+        (Empty(reason="x", recipe=Deps.SPACK), False),
+        (Empty(reason="x", bases=("debian@12",)), True),
+        (Empty(reason="x", bases=("debian@13",)), False),
+        (Empty(reason="x", before="24.11"), False),
+        (Empty(reason="x", before="25.05"), True),
+        (Empty(reason="x", before="25.05", recipe=Deps.SPACK), False),
+    ],
+)
+def test_an_empty_cell_is_only_that_of_its_recipe_base_and_older_series(
+    cell: Empty, applies: bool
+) -> None:
+    release: Release = RELEASE
+    assert cell.applies(release, DEBIAN, Deps.SYSTEM) is applies

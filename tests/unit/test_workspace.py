@@ -1,0 +1,164 @@
+"""The directories of a build: locked while it runs, kept or forgotten afterwards."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_lxc import locked_elsewhere
+from plan_samples import sample_settings
+
+from slurm_factory.exceptions import BuildError, OutputError
+from slurm_factory.workspace import (
+    NEEDED_BYTES,
+    is_running,
+    new_build_id,
+    open_workspace,
+    prepare_cache,
+)
+
+
+def test_build_ids_sort_by_time_fit_an_instance_and_never_meet() -> None:
+    ids = {new_build_id("25.05.8") for _ in range(200)}
+    assert len(ids) == 200
+    assert all(re.fullmatch(r"\d{8}-\d{6}-25-05-8-[0-9a-f]{6}", build_id) for build_id in ids)
+    assert all(len(f"build-{build_id}") < 63 for build_id in ids)
+
+
+def test_a_build_is_seen_running_by_another_process_and_no_longer_when_it_was_killed(
+    tmp_path: Path,
+) -> None:
+    lock = tmp_path / "x.lock"
+    with locked_elsewhere(lock) as process:
+        assert is_running(lock)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not is_running(lock)
+
+
+def test_our_own_open_workspace_is_seen_running_by_another_process(tmp_path: Path) -> None:
+    look = (
+        "import sys; from pathlib import Path; from slurm_factory.workspace import is_running;"
+        " print(is_running(Path(sys.argv[1])))"
+    )
+    with open_workspace("id", sample_settings(tmp_path)) as workspace:
+        command = [sys.executable, "-c", look, str(workspace.lock)]
+        assert subprocess.run(command, capture_output=True, text=True).stdout == "True\n"
+
+
+def test_looking_at_a_lock_does_not_leave_one_behind(tmp_path: Path) -> None:
+    lock = tmp_path / "x.lock"
+    assert not is_running(lock)
+    assert not lock.exists()
+    lock.touch()
+    assert not is_running(lock)
+    assert not is_running(lock)
+
+
+def test_a_lock_that_may_not_be_looked_at_counts_as_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    lock = tmp_path / "x.lock"
+    lock.touch()
+    monkeypatch.setattr("filelock.FileLock.acquire", denied)
+    assert is_running(lock)
+
+
+def test_the_work_directory_is_never_there_without_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    make = Path.mkdir
+
+    def watched(path: Path, *args: int, **kwargs: bool) -> None:
+        make(path, *args, **kwargs)
+        if path.name == "id":
+            seen.append(is_running(Path(f"{path}.lock")))
+
+    monkeypatch.setattr(Path, "mkdir", watched)
+    with open_workspace("id", sample_settings(tmp_path)):
+        pass
+    assert seen == [True]
+
+
+def test_nothing_of_the_work_is_left_after_success(tmp_path: Path) -> None:
+    settings = sample_settings(tmp_path)
+    with open_workspace("id", settings) as workspace:
+        (workspace.work / "stage").mkdir()
+        (workspace.work / "stage/file").touch()
+    assert list(settings.work_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_nothing_of_the_work_is_left_after_an_interruption(
+    tmp_path: Path, stop: type[BaseException]
+) -> None:
+    settings = sample_settings(tmp_path)
+    with pytest.raises(stop), open_workspace("id", settings) as workspace:
+        (workspace.work / "file").touch()
+        raise stop
+    assert list(settings.work_dir.iterdir()) == []
+
+
+def test_the_work_is_kept_after_a_failure_and_its_build_no_longer_runs(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BuildError),
+        open_workspace("id", sample_settings(tmp_path)) as workspace,
+    ):
+        (workspace.work / "file").touch()
+        raise BuildError("make failed.")
+    assert (workspace.work / "file").exists()
+    assert not is_running(workspace.lock)
+
+
+def test_the_cache_is_for_this_user_alone_and_nothing_in_it_for_the_world(tmp_path: Path) -> None:
+    settings = sample_settings(tmp_path / "deep/cache")
+    prepare_cache(settings)
+    assert settings.cache_dir.stat().st_mode & 0o777 == 0o700
+    assert not [p for p in settings.cache_dir.rglob("*") if p.stat().st_mode & 0o022]
+    prepare_cache(settings)
+
+
+@pytest.mark.parametrize("part", ["", "work", "builds"])
+def test_a_file_in_place_of_a_cache_directory_is_an_output_error(tmp_path: Path, part: str) -> None:
+    cache = tmp_path / "cache"
+    (cache / part).parent.mkdir(exist_ok=True)
+    (cache / part).write_text("not a directory")
+    with pytest.raises(OutputError) as caught:
+        prepare_cache(sample_settings(cache))
+    assert str(cache) in caught.value.brief
+    assert "File exists" in caught.value.details
+
+
+def test_a_cache_below_a_file_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be used"):
+        prepare_cache(sample_settings(tmp_path / "file/cache"))
+
+
+def test_a_cache_that_may_not_be_written_is_an_output_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(OutputError) as caught:
+        prepare_cache(sample_settings(tmp_path))
+    assert caught.value.details == "Permission denied."
+    assert "SLURM_FACTORY_CACHE_DIR" in caught.value.resolution
+
+
+def test_a_full_disk_is_an_output_error_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=NEEDED_BYTES - 1))
+    with pytest.raises(OutputError) as caught, open_workspace("id", sample_settings(tmp_path)):
+        pass
+    assert caught.value.exit_code == 7
+    assert "1023 MiB" in caught.value.details
