@@ -32,8 +32,8 @@ from slurm_factory.instances.lxc import (
 )
 
 RELEASE = "24.11.5"
-BASE = find_base("debian@12", host_release())
-PLAN = ("--slurm-version", RELEASE, "--deps", "system", "--base", BASE.name)
+BASE = find_base("same", host_release())
+PLAN = ("--slurm-version", RELEASE, "--deps", "system", "--base", "same")
 MINIMAL = ("build", *PLAN, "--minimal")
 SOURCE = Path("_source-cache", "archive")
 PROGRAM = (sys.executable, "-m", "slurm_factory")
@@ -42,6 +42,8 @@ READ_ALL = "+dac_read_search"
 """So that another user can run the Python that belongs to the one who runs the tests."""
 CTRL_C = b"\x03"
 BUILD_SECONDS = 600
+REPOSITORY = Path(__file__).parents[2]
+INSIDE = "/srv/cache"
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,48 @@ def own_project(settings: Settings, *, with_base: bool = True) -> Iterator[str]:
         remove_project(name)
 
 
+@contextmanager
+def machine_for_builds(site: Site, cache: Path) -> Iterator[Site]:
+    """A machine that has all that builds need, as an instance; what runs the command there.
+
+    Args:
+        site: Whose base instance is copied.
+        cache: Cache directory of builds there (host).
+    """
+    name = f"machine-{secrets.token_hex(4)}"
+    in_project = ("lxc", "--project", site.project)
+    settings = {"SLURM_FACTORY_CACHE_DIR": INSIDE, "TERM": "dumb"}
+    variables = [f"--env={key}={value}" for key, value in settings.items()]
+    inside = (*in_project, "exec", "-T", "--cwd", str(REPOSITORY), name, *variables, "--")
+    try:
+        lxc("copy", site.bases()[0], name, project=site.project, timeout=LONG_SECONDS)
+        id_map = f"uid {os.getuid()} 0\ngid {os.getgid()} 0"
+        lxc("config", "set", name, f"raw.idmap={id_map}", project=site.project)
+        # The Python that runs the tests, at its own path; the base has not all of it.
+        for path in {REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)} - {Path("/usr")}:
+            _mount(name, site.project, path, path, "readonly=true")
+        lxc("start", name, project=site.project)
+        _mount(name, site.project, cache, Path(INSIDE))
+        yield Site(cache, site.project, program=(*inside, *PROGRAM))
+    finally:
+        delete_instance(name, site.project)
+
+
+def run_there(machine: Site, script: str) -> str:
+    """Run a script of destructive/ on a machine; returns what it printed."""
+    text = (Path(__file__).parent / "destructive" / script).read_text()
+    command = [*machine.program[: -len(PROGRAM)], "bash", "-c", text, script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _mount(name: str, project: str, source: Path, target: Path, *options: str) -> None:
+    device = f"disk-{secrets.token_hex(4)}"
+    places = (f"source={source}", f"path={target}", *options)
+    lxc("config", "device", "add", name, device, "disk", *places, project=project)
+
+
 def remove_project(name: str) -> None:
     """Delete a project and all that is in it."""
     for instance in instance_names(name):
@@ -264,5 +308,3 @@ def _present_base(settings: Settings) -> str:
     if not present:
         pytest.fail(f"No build has made the base instance of {BASE.name}.")
     return present.pop()
-
-

@@ -4,6 +4,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from slurm_factory import features, plan, resources
 
@@ -11,9 +12,14 @@ COMPILES_NOT = "-Dslurm_xfree=%"
 """A macro that configure does not meet and nearly every file of Slurm does."""
 
 
+def replace(module: ModuleType, name: str, value: object) -> None:
+    """Give a module another value, before other modules take it from there."""
+    setattr(module, name, value)
+
+
 def compiler_flags() -> None:
     """A compiler that turns the source down."""
-    plan.COMPILER_FLAGS = (*plan.COMPILER_FLAGS, COMPILES_NOT)  # type: ignore[misc]
+    replace(plan, "COMPILER_FLAGS", (*plan.COMPILER_FLAGS, COMPILES_NOT))
 
 
 def patch() -> None:
@@ -23,16 +29,18 @@ def patch() -> None:
         lines = path.read_text().splitlines(keepends=True)
         other = [f" {line[1:].rstrip()} changed\n" if line[:1] == " " else line for line in lines]
         (changed / path.name).write_text("".join(other if path.suffix == ".patch" else lines))
-    plan.patches_dir = lambda: changed
-    resources.patches_dir = lambda: changed
+    for module in (plan, resources):
+        replace(module, "patches_dir", lambda: changed)
 
 
 def promise() -> None:
     """A promise that configure does not keep."""
-    readline = next(row for row in features.table() if row.name == "readline")
-    broken = readline.model_copy(update={"on": ("--without-readline",)})
-    features.table = lambda: tuple(broken if row is readline else row for row in rows)
-    rows = (readline,)
+    refused = {"on": ("--without-readline",)}
+    rows = [
+        row.model_copy(update=refused) if row.name == "readline" else row
+        for row in features.table()
+    ]
+    replace(features, "table", lambda: tuple(rows))
 
 
 FAULTS: dict[str, Callable[[], None]] = {

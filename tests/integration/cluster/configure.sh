@@ -31,7 +31,6 @@ ClusterName=live
 SlurmctldHost=${node}(127.0.0.1)
 SlurmUser=slurm
 AuthType=auth/munge
-CredType=cred/munge
 AuthAltTypes=auth/jwt
 AuthAltParameters=jwt_key=/var/spool/slurmctld/jwt.key
 StateSaveLocation=/var/spool/slurmctld

@@ -6,7 +6,7 @@
 tree=$1
 rm -f /tmp/hold
 mkfifo -m 0644 /tmp/hold
-as alice timeout 60 "${tree}/bin/srun" --mpi=pmix /bin/cat /tmp/hold &
+as alice timeout 60 "${tree}/bin/srun" --mpi=pmix /bin/cat /tmp/hold > /dev/null &
 wait_for 20 "the task" pgrep -x cat
 
 for program in munged slurmdbd slurmctld slurmd slurmstepd slurmrestd; do

@@ -10,7 +10,7 @@ exec > /var/log/slurm/start.log 2>&1 < /dev/null
 as munge "${tree}/sbin/munged"
 wait_for 10 munged as alice "${tree}/bin/munge" -n
 as slurm "${tree}/sbin/slurmdbd"
-wait_for 60 slurmdbd as slurm "${tree}/bin/sacctmgr" -n ping
+wait_for 60 slurmdbd as slurm "${tree}/bin/sacctmgr" -n show cluster
 if [[ -z $(as slurm "${tree}/bin/sacctmgr" -n show cluster live) ]]; then
     as slurm "${tree}/bin/sacctmgr" -i add cluster live
 fi

@@ -1,0 +1,187 @@
+"""One command makes a package: what it leaves, how big it is, and that it is the same each time."""
+
+import json
+import os
+import re
+import stat
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_tools import (
+    BASE,
+    MINIMAL,
+    PLAN,
+    RELEASE,
+    Site,
+    assert_one_message,
+    machine_for_builds,
+    make_cache,
+    own_project,
+    run_there,
+)
+
+from slurm_factory.base_record import load_record
+from slurm_factory.config import Settings
+
+pytestmark = pytest.mark.integration
+
+BuildPackage = Callable[..., Path]
+MEGABYTE = 1_000_000
+GPU_PLUGINS = {f"software/lib/slurm/gpu_{kind}.so" for kind in ("nvml", "rsmi", "oneapi")}
+GPU_LIBRARY = re.compile(r"/lib(nvidia-ml|cuda|rocm_smi|amd_smi|ze_loader|ze_intel)[^/]*\.so")
+
+
+@dataclass(frozen=True)
+class Build:
+    """What one run of the command left."""
+
+    document: dict[str, Any]
+    checksums: dict[str, str]
+
+    @property
+    def directory(self) -> Path:
+        """Where its files lie."""
+        return Path(self.document["manifest_path"]).parent
+
+    @property
+    def tarballs(self) -> dict[str, str]:
+        """Checksums of the tarballs, by name."""
+        return {n: digest for n, digest in self.checksums.items() if n.endswith(".tar.gz")}
+
+
+def build(site: Site, *arguments: str) -> Build:
+    """Run a build that must succeed."""
+    document = site.build(*arguments)
+    files = document["manifest"]["files"]
+    return Build(document, {file["name"]: file["sha256"] for file in files})
+
+
+@pytest.fixture(scope="module")
+def site(
+    lxd: Settings, build_package: BuildPackage, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A place of its own, with a base instance and an empty compiler cache."""
+    build_package(RELEASE, "same")
+    cache = make_cache(tmp_path_factory.mktemp("build"), lxd)
+    with own_project(lxd) as project:
+        yield Site(cache, project)
+
+
+@pytest.fixture(scope="module")
+def first(site: Site) -> Build:
+    """The minimal package, compiled with an empty compiler cache and a careless umask."""
+    old = os.umask(0)
+    try:
+        return build(site, *MINIMAL)
+    finally:
+        os.umask(old)
+
+
+@pytest.fixture(scope="module")
+def second(site: Site, first: Build) -> Build:
+    """The same once more, with a full compiler cache, other jobs, and its instance kept."""
+    return build(site, *MINIMAL, "--force", "--keep-instance", "--jobs", "1")
+
+
+def test_base_is_recorded_so_that_up_to_date_can_be_told(site: Site, first: Build) -> None:
+    record = load_record(BASE, site.cache / "images")
+    assert record is not None
+    assert record["packages"]
+
+
+def test_files_are_the_users_own_and_nobody_else_can_change_them(site: Site, first: Build) -> None:
+    assert stat.S_IMODE(site.cache.stat().st_mode) == 0o700
+    for path in site.cache.rglob("*"):
+        status = path.lstat()
+        assert (status.st_uid, status.st_gid) == (os.getuid(), os.getgid()), path
+        if not path.is_symlink():
+            assert not status.st_mode & 0o022, path
+
+
+def test_checksums_hold(first: Build) -> None:
+    [file] = [name for name in first.checksums if name.endswith(".sha256")]
+    command = ["sha256sum", "--check", "--strict", file]
+    subprocess.run(command, cwd=first.directory, check=True, capture_output=True)
+
+
+def test_successful_build_leaves_no_instance_and_nothing_staged(site: Site, first: Build) -> None:
+    assert site.staged() == []
+    assert site.instances() == []
+
+
+def test_unforced_build_of_the_same_plan_is_up_to_date(
+    site: Site, first: Build, record_property: Callable[[str, object], None]
+) -> None:
+    began = time.monotonic()
+    again = build(site, *MINIMAL)
+    record_property("seconds", time.monotonic() - began)
+    assert again.document["up_to_date"] is True
+    assert again.checksums == first.checksums
+    assert not site.instances()
+
+
+def test_list_shows_the_build_as_complete(site: Site, first: Build) -> None:
+    shown = json.loads(site.run("list", "--json").stdout)
+    assert [(b["manifest_path"], b["problem"]) for b in shown["builds"]] == [
+        (first.document["manifest_path"], "")
+    ]
+
+
+def test_second_build_with_a_full_compiler_cache_gives_the_same_bytes(
+    first: Build, second: Build
+) -> None:
+    assert second.document["up_to_date"] is False
+    assert second.tarballs == first.tarballs
+    assert len(second.tarballs) == 2
+
+
+def test_kept_instance_stays_until_clean_removes_it(site: Site, second: Build) -> None:
+    [kept] = site.instances()
+    dry = site.run("clean", "--dry-run")
+    assert kept in dry.stdout
+    assert site.instances() == [kept]
+    unasked = site.run("clean")
+    assert_one_message(unasked, 2, "no terminal to ask on", "--yes")
+    assert site.instances() == [kept]
+    assert site.run("clean", "--yes").returncode == 0
+    assert site.instances() == []
+    assert site.bases() != []
+    assert (second.directory / next(iter(second.tarballs))).exists()
+
+
+def test_gpu_build_has_the_plugins_and_no_library_of_a_vendor(
+    lxd: Settings, build_package: BuildPackage
+) -> None:
+    standard = build_package(RELEASE, "same")
+    # With the caches and the base of this site: it takes the same objects but for the plugins.
+    site = Site(lxd.cache_dir, lxd.project_name)
+    gpu = build(site, "build", *PLAN, "--gpu")
+    software = _software(gpu.directory / Path(gpu.document["manifest_path"]).name)
+    with tarfile.open(software) as archive:
+        names = set(archive.getnames())
+    assert names >= GPU_PLUGINS
+    assert [name for name in names if GPU_LIBRARY.search(name)] == []
+    size = _software(standard).stat().st_size
+    assert size <= 25 * MEGABYTE
+    assert software.stat().st_size <= size + MEGABYTE
+
+
+def test_destructive_mode_gives_the_same_bytes_and_leaves_the_machine_alone(
+    lxd: Settings, site: Site, first: Build, tmp_path: Path
+) -> None:
+    with machine_for_builds(site, make_cache(tmp_path, lxd)) as machine:
+        run_there(machine, "occupy.sh")
+        document = machine.build(*MINIMAL, "--destructive-mode")
+        assert run_there(machine, "changes.sh") == ""
+    built = {file["name"]: file["sha256"] for file in document["manifest"]["files"]}
+    assert {name: built[name] for name in first.tarballs} == first.tarballs
+
+
+def _software(manifest: Path) -> Path:
+    return manifest.with_name(manifest.name.replace("-manifest.json", "-software.tar.gz"))

@@ -1,0 +1,321 @@
+"""What goes wrong on real machines ends in one message, the right exit code, and no litter."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from fault_tools import (
+    MINIMAL,
+    NOBODY,
+    RELEASE,
+    Site,
+    Terminal,
+    as_root,
+    as_stranger,
+    assert_one_message,
+    copy_image,
+    fill,
+    make_cache,
+    own_project,
+    small_file_system,
+    source_in,
+)
+
+from slurm_factory.config import Settings
+from slurm_factory.instances.lxc import lxc
+
+pytestmark = pytest.mark.integration
+
+FAULTY = Path(__file__).parent / "faulty.py"
+STEPS = ("Launch", "Configure", "Compile", "Install and strip", "Relocate", "Pack")
+UNREACHABLE = "http://127.0.0.1:9"
+NEEDED_MEBIBYTES = 1100
+"""A little more than a build asks for at the start."""
+
+
+@pytest.fixture(scope="module")
+def site(
+    lxd: Settings, build_package: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A place of its own whose caches are warm."""
+    build_package(RELEASE, "same")
+    cache = make_cache(tmp_path_factory.mktemp("faults"), lxd)
+    with own_project(lxd) as project:
+        place = Site(cache, project)
+        place.build(*MINIMAL)
+        yield place
+
+
+@pytest.fixture
+def cache(lxd: Settings, tmp_path: Path) -> Path:
+    """A cache directory with nothing but the source."""
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    return make_cache(directory, lxd)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A directory and the URL under which it is served."""
+    directory = tmp_path / "mirror"
+    directory.mkdir()
+    handler = partial(_SilentHandler, directory=str(directory))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield directory, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class _SilentHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def offline(site: Site) -> Site:
+    """Nothing but this machine can be reached."""
+    proxies = dict.fromkeys(("http_proxy", "https_proxy"), UNREACHABLE)
+    upper = {name.upper(): value for name, value in proxies.items()}
+    return site.having(
+        **proxies, **upper, no_proxy="127.0.0.1", SLURM_FACTORY_DEBIAN_MIRROR=UNREACHABLE
+    )
+
+
+# Sources
+
+
+def test_damaged_source_without_any_network_is_told_and_not_built(
+    lxd: Settings, cache: Path
+) -> None:
+    source_in(cache).write_bytes(b"damaged")
+    done = offline(Site(cache, lxd.project_name)).run(*MINIMAL)
+    assert_one_message(done, 4, "Slurm 24.11.5", "SLURM_FACTORY_SOURCE_MIRRORS")
+    assert "damaged" in done.stderr
+    assert Site(cache, lxd.project_name).staged() == []
+
+
+@pytest.mark.parametrize("content", [b"another file", None], ids=["other bytes", "truncated"])
+def test_mirror_that_serves_another_file_is_told_and_leaves_the_cache_alone(
+    lxd: Settings, cache: Path, mirror: tuple[Path, str], content: bytes | None
+) -> None:
+    source = source_in(cache)
+    whole = source.read_bytes()
+    source.unlink()
+    directory, url = mirror
+    for name in ("slurm-24-11-5-1.tar.gz", "slurm-wlm_24.11.5.orig.tar.gz"):
+        (directory / name).write_bytes(content or whole[:-1000])
+    done = (
+        offline(Site(cache, lxd.project_name))
+        .having(SLURM_FACTORY_SOURCE_MIRRORS=url)
+        .run(*MINIMAL)
+    )
+    assert_one_message(done, 4, "Slurm 24.11.5")
+    assert not source.exists()
+
+
+# The cache directory
+
+
+def test_cache_directory_that_cannot_be_written_is_told(lxd: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = Site(tmp_path / "file" / "cache", lxd.project_name).run(*MINIMAL)
+    assert_one_message(done, 7, "cache directory", "SLURM_FACTORY_CACHE_DIR")
+
+
+def test_cache_directory_with_too_little_room_is_told_before_anything_is_done(
+    lxd: Settings, tmp_path: Path
+) -> None:
+    with small_file_system(tmp_path / "small", 64) as cache:
+        done = Site(cache, lxd.project_name).run(*MINIMAL)
+    assert_one_message(done, 7, "cache directory", r"6\d MiB are free")
+
+
+@pytest.mark.parametrize("step", ["Compile", "Relocate"])
+def test_cache_directory_that_fills_up_is_told_and_leaves_no_artifact(
+    lxd: Settings, site: Site, tmp_path: Path, step: str
+) -> None:
+    with small_file_system(tmp_path / "small", NEEDED_MEBIBYTES) as directory:
+        make_cache(directory, lxd)
+        shutil.copytree(site.cache / "ccache", directory / "ccache")
+        place = replace(site, cache=directory)
+        with Terminal(place, *MINIMAL) as terminal:
+            terminal.wait_for(f"{step} …")
+            fill(directory)
+            code = terminal.finish(300)
+        done = subprocess.CompletedProcess((), code, "", terminal.text.replace("\r", ""))
+        assert_one_message(done, 7, "could not be written|is full")
+        assert place.published() == []
+        assert place.run("clean", "--yes").returncode == 0
+        assert place.instances() == []
+        assert place.staged() == []
+
+
+# LXD
+
+
+def test_machine_without_lxd_is_told_how_to_get_it(cache: Path) -> None:
+    done = Site(cache).having(PATH="/nonexistent").run(*MINIMAL)
+    assert_one_message(done, 3, "LXD is not installed", "slurm-factory setup")
+
+
+def test_user_without_permission_for_lxd_is_told_how_to_get_it() -> None:
+    # Not in pytest's directory, which is closed to others.
+    with tempfile.TemporaryDirectory() as cache:
+        as_root("chown", str(NOBODY), cache)
+        done = as_stranger(Site(Path(cache)).having(HOME=cache)).run(*MINIMAL)
+        as_root("chown", "--recursive", str(os.getuid()), cache)
+    assert_one_message(done, 3, "may not talk to LXD", "slurm-factory setup")
+
+
+def test_lxd_that_does_not_run_is_told(cache: Path, tmp_path: Path) -> None:
+    done = Site(cache).having(LXD_DIR=str(tmp_path)).run(*MINIMAL)
+    assert_one_message(done, 3, "does not run", "slurm-factory setup")
+
+
+def test_lxd_that_refuses_connections_is_told(cache: Path, tmp_path: Path) -> None:
+    # What a daemon that was killed leaves behind.
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(tmp_path / "unix.socket"))
+    done = Site(cache).having(LXD_DIR=str(tmp_path)).run(*MINIMAL)
+    assert_one_message(done, 3, "does not run", "slurm-factory setup")
+
+
+@pytest.fixture(scope="module")
+def bare_site(
+    lxd: Settings, site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A project that has no base instance yet, and no network."""
+    with own_project(lxd, with_base=False) as project:
+        copy_image(lxd, project, tmp_path_factory.mktemp("image"))
+        lxc("profile", "device", "remove", "default", "eth0", project=project)
+        yield replace(site, project=project)
+
+
+def test_base_instance_without_network_is_told_and_not_kept(bare_site: Site) -> None:
+    done = bare_site.run(*MINIMAL, "--force")
+    assert_one_message(done, 3, "cannot be resolved inside the instance", "slurm-factory doctor")
+    assert bare_site.instances() == []
+    assert bare_site.bases() == []
+    assert bare_site.staged() == []
+
+
+def test_ctrl_c_while_the_base_is_made_leaves_none_that_later_builds_would_copy(
+    bare_site: Site,
+) -> None:
+    nic = ("eth0", "nic", "name=eth0", "network=lxdbr0")
+    lxc("profile", "device", "add", "default", *nic, project=bare_site.project)
+    with Terminal(bare_site, "--verbose", *MINIMAL, "--force") as terminal:
+        terminal.wait_for("Setting up")
+        terminal.press_ctrl_c()
+        assert terminal.finish() == 130
+    assert bare_site.instances() == []
+    assert bare_site.bases() == []
+
+
+# Builds that fail
+
+
+def test_patch_that_does_not_fit_names_itself_and_keeps_the_instance(site: Site) -> None:
+    done = _run_faulty(site, "patch")
+    assert_one_message(done, 1, "unpack-slurm.sh", "FAILED", "lxc --project .* exec build-")
+
+
+def test_compiler_error_reaches_the_user_with_the_way_into_the_instance(site: Site) -> None:
+    done = _run_faulty(site, "compiler-flags")
+    assert_one_message(done, 1, "make-slurm.sh", "error:", "lxc --project .* exec build-")
+
+
+def test_feature_that_configure_turns_down_fails_the_build(site: Site) -> None:
+    done = _run_faulty(site, "promise")
+    assert_one_message(done, 1, "turned down.*readline", "~readline")
+
+
+def test_build_that_wants_more_memory_than_its_limit_is_told_so(site: Site) -> None:
+    place = site.having(SLURM_FACTORY_MEMORY_LIMIT="100MiB", CCACHE_DISABLE="1")
+    done = place.run(*MINIMAL, "--force", "--jobs", "8")
+    assert_one_message(done, 1, "memory", "SLURM_FACTORY_MEMORY_LIMIT")
+    place.run("clean", "--yes")
+
+
+# Interruptions
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_ctrl_c_leaves_neither_instance_nor_artifact_and_keeps_the_caches(
+    site: Site, step: str
+) -> None:
+    before = site.published()
+    with Terminal(site, *MINIMAL, "--force") as terminal:
+        terminal.wait_for(f"{step} …")
+        terminal.press_ctrl_c()
+        assert terminal.finish() == 130
+    _assert_nothing_left(site, terminal, before)
+
+
+def test_second_ctrl_c_does_not_stop_the_cleaning_up(site: Site) -> None:
+    before = site.published()
+    with Terminal(site, *MINIMAL, "--force") as terminal:
+        terminal.wait_for("Configure …")
+        terminal.press_ctrl_c()
+        terminal.wait_for("Configure interrupted")
+        for _ in range(3):
+            terminal.press_ctrl_c()
+        assert terminal.finish() == 130
+    _assert_nothing_left(site, terminal, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_to_the_program_alone_ends_it_as_ctrl_c_does(
+    site: Site, number: signal.Signals
+) -> None:
+    before = site.published()
+    with Terminal(site, *MINIMAL, "--force") as terminal:
+        terminal.wait_for("Configure …")
+        terminal.process.send_signal(number)
+        assert terminal.finish() == 130
+    _assert_nothing_left(site, terminal, before)
+
+
+def test_clean_removes_what_a_killed_build_leaves_and_the_next_build_works(site: Site) -> None:
+    with Terminal(site, *MINIMAL, "--force") as terminal:
+        terminal.wait_for("Compile …")
+        terminal.process.kill()
+        terminal.process.wait()
+    left = site.instances()
+    assert len(left) == 1
+    shown = site.run("clean", "--dry-run")
+    assert left[0] in shown.stdout
+    assert site.instances() == left
+    assert site.run("clean", "--yes").returncode == 0
+    assert site.instances() == []
+    assert site.staged() == []
+    assert site.build(*MINIMAL, "--force")["up_to_date"] is False
+
+
+def _assert_nothing_left(site: Site, terminal: Terminal, published: list[str]) -> None:
+    assert "Traceback" not in terminal.text, terminal.text
+    assert "Interrupted." in terminal.text
+    assert site.instances() == []
+    assert site.staged() == []
+    assert site.published() == published
+    assert source_in(site.cache).exists()
+    assert len(site.bases()) == 1
+
+
+def _run_faulty(site: Site, fault: str) -> subprocess.CompletedProcess[str]:
+    place = replace(site, program=(sys.executable, str(FAULTY), fault))
+    done = place.run(*MINIMAL, "--force")
+    assert len(site.instances()) == 1
+    site.run("clean", "--yes")
+    assert site.instances() == []
+    return done

@@ -1,0 +1,258 @@
+"""Commands in an instance: their output, their failures, and their end when broken off."""
+
+import io
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+from executor_samples import ScriptedExecutor
+from plan_samples import sample_settings
+
+from slurm_factory.exceptions import BuildError
+from slurm_factory.instances import TRANSIENT, CommandError, Instance, uninterrupted
+from slurm_factory.instances.host import HostExecutor
+from slurm_factory.instances.launch import this_machine
+from slurm_factory.instances.streams import PIPED, TAIL_LINES, follow, telling_line
+
+FAMILY = """
+sleep 1000 &
+echo "$$ $!"
+wait
+"""
+PLAIN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+def start(script: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(["bash", "-c", script], **PIPED)
+
+
+def make_instance(executor: HostExecutor | ScriptedExecutor, cache: Path) -> Instance:
+    return Instance(
+        name="build-x",
+        executor=executor,
+        cache_on_host=cache,
+        cache=PurePosixPath("/opt/slurm-factory-cache"),
+        build_dir=PurePosixPath("/srv/build"),
+        project="slurm-factory",
+    )
+
+
+def run(executor: HostExecutor | ScriptedExecutor, on_line: Callable[[str], None]) -> None:
+    make_instance(executor, Path("/c")).run(["make"], {"A": "b"}, on_line, what="make-slurm.sh")
+
+
+def failure(*scripts: str) -> CommandError:
+    executor = ScriptedExecutor(*scripts)
+    with pytest.raises(CommandError) as caught:
+        run(executor, lambda _: None)
+    return caught.value
+
+
+def is_dead(pid: int) -> bool:
+    """Whether a process is gone, or is a zombie that its new parent has not reaped yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C works as in a shell; programs in the background are started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
+def test_the_whole_family_of_a_process_dies_when_it_is_broken_off(
+    stop: type[BaseException],
+) -> None:
+    family: list[int] = []
+
+    def on_line(line: str) -> None:
+        family.extend(map(int, line.split()))
+        raise stop
+
+    with pytest.raises(stop):
+        follow(start(FAMILY), on_line)
+    assert len(family) == 2
+    while not all(map(is_dead, family)):
+        os.sched_yield()
+
+
+@pytest.mark.timeout(20)
+def test_ctrl_c_while_a_process_is_silent_ends_it(interruptible: None) -> None:
+    process = start("echo begun; exec sleep 1000")
+
+    def on_line(_: str) -> None:
+        threading.Timer(0.01, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        follow(process, on_line)
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_process_is_out_of_reach_of_the_terminals_ctrl_c() -> None:
+    lines: list[str] = []
+    follow(start("ps -o sid= -p $$"), lines.append)
+    assert int(lines[0]) != os.getsid(0)
+
+
+def test_every_line_arrives_as_it_was_printed_also_from_stderr_and_without_an_end() -> None:
+    lines: list[str] = []
+    code, tail = follow(start("echo ' a '; echo; echo b >&2; printf c; exit 3"), lines.append)
+    assert (code, lines, list(tail)) == (3, [" a ", "", "b", "c"], [" a ", "", "b", "c"])
+
+
+def test_output_that_is_not_utf_8_neither_stops_a_build_nor_is_lost() -> None:
+    lines: list[str] = []
+    code, _ = follow(start(r"printf 'caf\xe9 \xff\xfe\nnext\n'"), lines.append)
+    assert code == 0
+    assert lines == ["caf� ��", "next"]
+
+
+def test_a_process_that_reads_gets_nothing_instead_of_waiting_for_ever() -> None:
+    assert follow(start("read -r answer"), lambda _: None)[0] == 1
+
+
+def test_only_the_last_lines_of_a_long_output_are_kept() -> None:
+    _, tail = follow(start("seq 1000"), lambda _: None)
+    assert list(tail) == [str(number) for number in range(1001 - TAIL_LINES, 1001)]
+
+
+@pytest.mark.parametrize(
+    ("tail", "telling"),
+    [
+        ([], "nothing"),
+        (["", "  "], "nothing"),
+        (["first", "last", ""], "last"),
+        (["  make[1]: *** Error 1 ", "make: leaving"], "make: leaving"),
+        (["slurm.c:3:1: error: no such thing", "1 error generated"], "slurm.c:3:1: error:"),
+        (["E: Unable to locate package x", "done"], "E: Unable to locate package x"),
+        (["Err:1 http://x bookworm InRelease", "Reading lists"], "Err:1 http://x"),
+        (["configure: error: no munge", "hint"], "configure: error: no munge"),
+        (["cc: fatal: No space left on device", "make: stop"], "cc: fatal: No space left"),
+        (["error: one", "error: two", "bye"], "error: two"),
+    ],
+)
+def test_the_line_that_tells_why_is_found(tail: list[str], telling: str) -> None:
+    assert telling_line(tail, "nothing").startswith(telling)
+
+
+def test_a_failed_command_is_a_build_error_with_its_status_and_reason() -> None:
+    error = failure("echo 'x.c:1: error: no'; echo bye; exit 2")
+    assert isinstance(error, BuildError)
+    assert error.brief == "make-slurm.sh failed (exit status 2)."
+    assert error.details == "x.c:1: error: no"
+    assert (error.returncode, error.tail) == (2, ("x.c:1: error: no", "bye"))
+
+
+def test_a_silent_failure_says_that_nothing_was_printed() -> None:
+    assert failure("exit 1").details == "It printed nothing."
+
+
+def test_a_process_killed_for_want_of_memory_is_explained() -> None:
+    error = failure("echo working; exit 137")
+    assert "memory" in error.details
+    assert "SLURM_FACTORY_MEMORY_LIMIT" in error.resolution
+    assert "--jobs" in error.resolution
+
+
+def test_lxcs_transient_failure_to_start_a_command_is_survived() -> None:
+    lines: list[str] = []
+    executor = ScriptedExecutor(*[f"echo 'Error: {TRANSIENT}'; exit 255"] * 2, "echo made")
+    run(executor, lines.append)
+    assert executor.commands == ["make"] * 3
+    assert executor.environments == [{"A": "b"}] * 3
+    assert lines[-1] == "made"
+
+
+def test_lxcs_transient_failure_is_not_retried_for_ever() -> None:
+    error = failure(*[f"echo 'Error: {TRANSIENT}'; exit 255"] * 3)
+    assert TRANSIENT in error.details
+
+
+def test_a_real_failure_is_not_run_again() -> None:
+    assert failure("echo once; exit 1").tail == ("once",)
+
+
+def test_paths_of_the_cache_are_translated_and_others_refused(tmp_path: Path) -> None:
+    instance = make_instance(HostExecutor({}), tmp_path)
+    assert str(instance.inside(tmp_path / "work/x")) == "/opt/slurm-factory-cache/work/x"
+    with pytest.raises(ValueError, match="subpath"):
+        instance.inside(Path("/etc"))
+
+
+def test_the_command_that_enters_a_kept_instance_names_project_and_instance() -> None:
+    instance = make_instance(HostExecutor({}), Path("/c"))
+    assert instance.enter_command == "lxc --project slurm-factory exec build-x -- bash -l"
+
+
+def test_a_script_gets_its_parameters_by_the_environment_only(tmp_path: Path) -> None:
+    with this_machine(sample_settings(tmp_path), tmp_path / "work") as instance:
+        archive = tmp_path / 'it\'s; $(touch pwned) "x".tar.gz'
+        source = tmp_path / "source"
+        (tmp_path / "slurm-1").mkdir()
+        (tmp_path / "slurm-1/file").write_text("old\n")
+        subprocess.run(["tar", "-czf", archive, "-C", tmp_path, "slurm-1"], check=True)
+        environment = {"ARCHIVE": archive, "SOURCE": source, "PATCHES": tmp_path}
+        instance.run_script("unpack-slurm.sh", {**environment, "PATCH_NAMES": ""}, print)
+    assert (source / "file").read_text() == "old\n"
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_this_machine_is_an_instance_that_cannot_be_entered_and_leaks_no_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CFLAGS", "-march=native")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/elsewhere")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    lines: list[str] = []
+    with this_machine(sample_settings(tmp_path), tmp_path / "work") as instance:
+        instance.run(["env"], {"JOBS": "2"}, lines.append, what="env")
+    found = dict(line.split("=", 1) for line in lines)
+    assert not {"CFLAGS", "LD_LIBRARY_PATH"} & found.keys()
+    assert found["https_proxy"] == found["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert (found["LC_ALL"], found["TZ"], found["JOBS"]) == ("C.UTF-8", "UTC", "2")
+    assert found["HOME"] == str(tmp_path / "work")
+    assert instance.enter_command is None
+    assert instance.inside(tmp_path / "x") == PurePosixPath(tmp_path / "x")
+
+
+def test_the_executor_of_this_machine_runs_pushes_and_pulls(tmp_path: Path) -> None:
+    executor = HostExecutor({**PLAIN, "A": "1", "B": "2"})
+    done = executor.execute_run(
+        ["bash", "-c", "pwd; echo $A ${B-unset}"],
+        cwd=tmp_path,
+        env={"A": "3", "B": None},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{tmp_path}\n3 unset\n"
+    with pytest.raises(subprocess.CalledProcessError):
+        executor.execute_run(["false"], check=True)
+    target = tmp_path / "pushed"
+    executor.push_file_io(destination=target, content=io.BytesIO(b"secret"), file_mode="0640")
+    executor.push_file(source=target, destination=tmp_path / "copy")
+    executor.pull_file(source=tmp_path / "copy", destination=tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"secret"
+    assert target.stat().st_mode & 0o777 == 0o640
+    executor.delete()
+    assert executor.exists()
+    assert executor.is_running()
+
+
+def test_a_second_ctrl_c_cannot_stop_the_cleaning_up(interruptible: None) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)

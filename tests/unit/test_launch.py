@@ -1,0 +1,525 @@
+"""Launching: the base instance, craft-providers' faults, and what is deleted when."""
+
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from craft_providers import Base as ProvidersBase
+from craft_providers import ProviderError, lxd
+from craft_providers.bases import BuilddBase
+from craft_providers.errors import BaseCompatibilityError, BaseConfigurationError
+from craft_providers.lxd.launcher import _formulate_base_instance_name
+from executor_samples import RecordingExecutor
+from fake_lxc import FakeLxc, image, install_fake_lxc, instance
+from plan_samples import sample_settings
+from test_clean import NOW
+
+from slurm_factory import base_record, resources
+from slurm_factory.base_record import load_record, record_path
+from slurm_factory.bases import bases, find_base
+from slurm_factory.config import Settings
+from slurm_factory.exceptions import BuildError, InterruptedBuildError, LXDError
+from slurm_factory.instances import TRANSIENT, Instance
+from slurm_factory.instances import base as base_module
+from slurm_factory.instances import images as images_module
+from slurm_factory.instances.base import FactoryBase, Surroundings, compatibility_tag
+from slurm_factory.instances.images import ImageName, ensure_image, sources_list
+from slurm_factory.instances.launch import Launch, base_instance_name, lxd_instance, proxies
+from slurm_factory.instances.lxc import explain, lxc
+
+DEBIAN = find_base("debian@12", ("debian", "12"))
+UBUNTU = find_base("ubuntu@24.04", ("debian", "12"))
+MADE_HERE = ImageName("local", "slurm-factory-debian-12-x86_64")
+BASE_NAME = base_instance_name(DEBIAN, MADE_HERE)
+NAME = "build-x"
+
+
+class FakeInstance(RecordingExecutor):
+    """What `lxd.launch` returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.default_command_environment: dict[str, str | None] = {}
+        self.mounts: list[tuple[Path, str]] = []
+
+    def mount(self, *, host_source: Path, target: Any) -> None:
+        self.mounts.append((host_source, str(target)))
+
+
+class FakeLauncher:
+    """`lxd.launch`, failing as it is told, one error a call."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        self.errors = list(errors)
+        self.calls: list[dict[str, Any]] = []
+        self.instance = FakeInstance()
+        self.on_call: Callable[[FactoryBase], None] = lambda _: None
+
+    def __call__(self, name: str, **arguments: Any) -> FakeInstance:
+        self.calls.append({"name": name, **arguments})
+        self.on_call(arguments["base_configuration"])
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.instance
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLxc:
+    """LXD with an image and a base that were made here."""
+    fake = install_fake_lxc(tmp_path / "bin", monkeypatch)
+    fake.images([image(MADE_HERE.alias)])
+    fake.instances([instance(BASE_NAME, NOW)])
+    monkeypatch.setattr(images_module, "ETC_APT", tmp_path / "none")
+    return fake
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return sample_settings(tmp_path / "cache")
+
+
+def launcher(monkeypatch: pytest.MonkeyPatch, *errors: BaseException) -> FakeLauncher:
+    made = FakeLauncher(*errors)
+    monkeypatch.setattr(lxd, "launch", made)
+    return made
+
+
+@contextmanager
+def launched(settings: Settings, *, keep: bool = False) -> Iterator[Instance]:
+    launch = Launch(DEBIAN, "x86_64", NAME, settings.work_dir / "x.lock", keep=keep)
+    with lxd_instance(launch, settings, lambda _: None) as place:
+        yield place
+
+
+def make_base(
+    surroundings: Surroundings | None = None, on_line: Callable[[str], None] = lambda _: None
+) -> FactoryBase:
+    return FactoryBase(DEBIAN, surroundings or Surroundings(), on_line=on_line)
+
+
+# --- the base -----------------------------------------------------------------------------------
+
+
+def test_setting_up_a_base_neither_installs_snaps_nor_contacts_anybody_but_the_archive() -> None:
+    executor = RecordingExecutor()
+    make_base(Surroundings(reach="deb.example")).setup(executor=executor)
+    assert not [c for c in executor.commands if "snap" in c or "ubuntu.com" in c]
+    assert [c for c in executor.commands if "getent" in c] == ["getent hosts deb.example"]
+    [environment] = [e for e in executor.environments if "PACKAGES" in e]
+    assert {"build-essential", "libmunge-dev"} <= {*str(environment["PACKAGES"]).split()}
+    assert "setup: true" in executor.files["/etc/craft-instance.conf"].decode()
+
+
+def test_warming_a_copy_up_neither_touches_snaps_nor_installs_anything() -> None:
+    executor = RecordingExecutor()
+    base = make_base()
+    base.setup(executor=executor)
+    executor.commands.clear()
+    base.warmup(executor=executor)
+    assert not [c for c in executor.commands if "snap" in c or "apt" in c]
+
+
+def test_every_hook_of_craft_providers_that_speaks_of_snaps_is_overridden_or_never_called() -> None:
+    never_called = {
+        *("_enable_snapd_service", "_disable_and_wait_for_snap_refresh", "_setup_snapd_proxy"),
+        *("_disable_snapd_cdn", "_install_snaps", "_network_connected"),
+        *("__init__", "_setup_packages", "_execute_run", "setup", "warmup", "_ensure_setup"),
+        *("wait_until_ready", "_pre_setup_snaps", "_post_setup_snaps"),
+    }
+    speaking = {
+        name
+        for kind in (BuilddBase, ProvidersBase)
+        for name, member in vars(kind).items()
+        if inspect.isfunction(member) and "snap" in inspect.getsource(member)
+    }
+    assert speaking - never_called <= {*vars(FactoryBase)}
+
+
+def test_certificates_and_the_list_of_sources_reach_the_instance_before_the_packages(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "proxy.crt").write_text("PEM")
+    executor = RecordingExecutor()
+    surroundings = Surroundings(certificates=(tmp_path / "proxy.crt",), sources_list="deb x y z")
+    make_base(surroundings).setup(executor=executor)
+    assert executor.files["/usr/local/share/ca-certificates/host-proxy.crt"] == b"PEM"
+    [environment] = [e for e in executor.environments if "PACKAGES" in e]
+    assert environment["SOURCES_LIST"] == "deb x y z"
+
+
+def test_packages_that_cannot_be_installed_fail_the_setup_with_apts_own_reason() -> None:
+    with pytest.raises(BaseConfigurationError) as caught:
+        make_base().setup(executor=RecordingExecutor(failing=["bash -c #!/usr/bin/env bash"]))
+    assert caught.value.details == "E: Unable to locate package x"
+
+
+def test_an_archive_that_cannot_be_resolved_fails_the_setup_and_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(base_module, "READY_SECONDS", 0)
+    base = make_base(Surroundings(reach="deb.example"))
+    with pytest.raises(BaseConfigurationError, match=r"deb\.example cannot be resolved"):
+        base.setup(executor=RecordingExecutor(failing=["getent"]))
+
+
+def test_an_image_of_another_distribution_is_incompatible() -> None:
+    base = FactoryBase(UBUNTU, Surroundings(), on_line=lambda _: None)
+    with pytest.raises(BaseCompatibilityError, match=r"expected ubuntu@24.04, found debian@12"):
+        base.setup(executor=RecordingExecutor())
+
+
+def test_the_compatibility_tag_changes_with_the_packages_and_with_the_script(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tag = compatibility_tag(DEBIAN)
+    assert BuilddBase.compatibility_tag in tag
+    assert compatibility_tag(DEBIAN) == tag
+    with monkeypatch.context() as patched:
+        patched.setattr(base_record, "packages_for", lambda _: ("another-dev",))
+        assert compatibility_tag(DEBIAN) != tag
+    original = resources.script
+    monkeypatch.setattr(resources, "script", lambda name: original(name) + "#")
+    assert compatibility_tag(DEBIAN) != tag
+
+
+def test_a_record_is_that_of_the_current_setup_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_record(DEBIAN, tmp_path) is None
+    record = base_module.read_record(DEBIAN, RecordingExecutor())
+    assert record["packages"]["zlib1g:amd64"] == "1:1.2.13.dfsg-1"
+    base_record.write_record(record, DEBIAN, tmp_path)
+    assert load_record(DEBIAN, tmp_path) == record
+    assert load_record(UBUNTU, tmp_path) is None
+    with monkeypatch.context() as patched:
+        patched.setattr(base_record, "packages_for", lambda _: ("another-dev",))
+        assert load_record(DEBIAN, tmp_path) is None
+    for damaged in ("", "{", "[]", '{"base": "debian@13"}', "\udcff"):
+        record_path(DEBIAN, tmp_path).write_bytes(damaged.encode("utf-8", "surrogateescape"))
+        assert load_record(DEBIAN, tmp_path) is None
+
+
+@pytest.mark.parametrize("base", bases(), ids=lambda base: base.slug)
+@pytest.mark.parametrize("remote", ["local", "ubuntu", "images"])
+def test_the_name_of_a_base_is_the_one_craft_providers_gives_it(base: Any, remote: str) -> None:
+    found = ImageName(remote, f"slurm-factory-{base.slug}-x86_64")
+    theirs = _formulate_base_instance_name(
+        image_name=found.alias,
+        image_remote=remote,
+        compatibility_tag=FactoryBase(
+            base, Surroundings(), on_line=lambda _: None
+        ).compatibility_tag,
+    )
+    assert base_instance_name(base, found) == lxd.LXDInstance(name=theirs).instance_name
+
+
+# --- the network --------------------------------------------------------------------------------
+
+
+def test_proxies_are_passed_on_in_both_spellings_and_nothing_else_is() -> None:
+    environ = {"HTTP_PROXY": "http://p:1", "https_proxy": "http://q:2", "NO_PROXY": "", "A": "b"}
+    assert proxies(environ) == {
+        "http_proxy": "http://p:1",
+        "HTTP_PROXY": "http://p:1",
+        "https_proxy": "http://q:2",
+        "HTTPS_PROXY": "http://q:2",
+    }
+
+
+def test_without_a_mirror_the_sources_are_the_distributions_own(
+    fake: FakeLxc, settings: Settings
+) -> None:
+    assert sources_list(DEBIAN, settings).splitlines() == [
+        "deb http://deb.debian.org/debian bookworm main",
+        "deb http://deb.debian.org/debian bookworm-updates main",
+        "deb http://security.debian.org/debian-security bookworm-security main",
+    ]
+
+
+def test_a_mirror_serves_the_archive_and_the_security_archive_beside_it(
+    fake: FakeLxc, tmp_path: Path
+) -> None:
+    settings = sample_settings(tmp_path, debian_mirror="http://mirror.example/debian/")
+    lines = sources_list(DEBIAN, settings).splitlines()
+    assert lines[0] == "deb http://mirror.example/debian/ bookworm main"
+    assert lines[2] == "deb http://mirror.example/debian-security bookworm-security main"
+    settings = sample_settings(tmp_path, debian_mirror="http://mirror.example/bookworm")
+    assert "security.debian.org" in sources_list(DEBIAN, settings)
+
+
+def test_the_mirror_of_this_machine_is_used_only_for_its_own_distribution(
+    fake: FakeLxc, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sources.list").write_text("deb http://near.example/debian bookworm main\n")
+    monkeypatch.setattr(images_module, "ETC_APT", tmp_path)
+    assert "near.example" in sources_list(DEBIAN, settings)
+    assert "near.example" not in sources_list(UBUNTU, settings)
+    assert "noble main universe" in sources_list(UBUNTU, settings)
+
+
+# --- launching ----------------------------------------------------------------------------------
+
+
+def test_an_instance_gets_the_cache_the_limits_the_lock_and_goes_after_success(
+    fake: FakeLxc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = launcher(monkeypatch)
+    settings = sample_settings(tmp_path / "cache", cpu_limit=2, memory_limit="4GiB")
+    with launched(settings) as place:
+        assert place.project == "slurm-factory"
+        assert fake.changes == [
+            f"config set {NAME} limits.cpu=2 limits.memory=4GiB limits.processes=10000"
+            f" user.slurm_factory.lock={settings.work_dir / 'x.lock'}"
+        ]
+    assert launch.instance.mounts == [(settings.cache_dir, "/opt/slurm-factory-cache")]
+    assert launch.instance.default_command_environment["LC_ALL"] == "C.UTF-8"
+    assert fake.changes[1:] == [f"delete --force {NAME}"]
+    [call] = launch.calls
+    assert call["map_user_uid"]
+    assert call["use_base_instance"]
+    assert (call["image_remote"], call["image_name"]) == ("local", MADE_HERE.alias)
+
+
+def test_what_the_base_contains_is_recorded_with_every_launch(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    with launched(settings):
+        pass
+    record = load_record(DEBIAN, settings.images_dir)
+    assert record is not None
+    assert record["packages"]["libc6:amd64"] == "2.36-9"
+
+
+def test_after_a_failed_build_the_instance_is_kept_and_the_error_tells_how_to_enter_it(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    with pytest.raises(BuildError) as caught, launched(settings):
+        raise BuildError("make failed.", resolution="Read the log.")
+    assert caught.value.resolution == (
+        f"Read the log. The instance is kept: lxc --project slurm-factory exec {NAME} -- bash -l"
+    )
+    assert not [call for call in fake.changes if call.startswith("delete")]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
+def test_an_interrupted_build_leaves_no_instance(
+    fake: FakeLxc,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: type[BaseException],
+) -> None:
+    launcher(monkeypatch)
+    with pytest.raises(stop), launched(settings):
+        raise stop
+    assert fake.changes[-1] == f"delete --force {NAME}"
+
+
+def test_keep_instance_keeps_it_after_success(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    with launched(settings, keep=True):
+        pass
+    assert not [call for call in fake.changes if call.startswith("delete")]
+
+
+def test_keep_instance_keeps_it_after_ctrl_c_with_nothing_running_in_it(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    with pytest.raises(InterruptedBuildError) as caught, launched(settings, keep=True):
+        raise KeyboardInterrupt
+    assert f"exec {NAME}" in caught.value.resolution
+    assert fake.changes[-1] == f"restart --force {NAME}"
+
+
+def test_a_poisoned_base_is_deleted_and_made_again(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = launcher(monkeypatch, BaseCompatibilityError("instance is marked as not setup"))
+    with launched(settings):
+        pass
+    assert len(launch.calls) == 2
+    assert fake.changes[:2] == [f"delete --force {NAME}", f"delete --force {BASE_NAME}"]
+
+
+def test_a_base_that_stays_poisoned_is_given_up_in_the_end(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [BaseCompatibilityError("instance is marked as not setup")] * 9
+    launch = launcher(monkeypatch, *errors)
+    with pytest.raises(LXDError, match="marked as not setup"), launched(settings):
+        pass
+    assert len(launch.calls) == 3
+
+
+def test_lxcs_transient_failure_while_launching_is_survived_with_the_base_intact(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = launcher(monkeypatch, ProviderError("exec failed", details=f"Error: {TRANSIENT}"))
+    with launched(settings):
+        pass
+    assert len(launch.calls) == 2
+    assert f"delete --force {BASE_NAME}" not in fake.calls
+
+
+@pytest.mark.parametrize("error", [ProviderError("apt failed"), KeyboardInterrupt()])
+def test_a_base_that_was_only_begun_is_deleted(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def begin(_: FactoryBase) -> None:
+        fake.instances([instance(BASE_NAME, NOW)])
+
+    fake.instances([])
+    launcher(monkeypatch, error).on_call = begin
+    with pytest.raises((LXDError, KeyboardInterrupt)), launched(settings):
+        pass
+    assert f"delete --force {BASE_NAME}" in fake.changes
+    assert fake.changes[-1] == f"delete --force {NAME}"
+
+
+@pytest.mark.parametrize("error", [ProviderError("copy failed"), KeyboardInterrupt()])
+def test_a_finished_base_survives_a_launch_that_fails(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    launcher(monkeypatch, error)
+    with pytest.raises((LXDError, KeyboardInterrupt)), launched(settings):
+        pass
+    assert fake.changes == [f"delete --force {NAME}"]
+
+
+def test_a_cache_that_cannot_be_mounted_is_explained_and_leaves_no_instance(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mount(**_: object) -> None:
+        raise lxd.LXDError("mount", details="newuidmap:\n uid range not allowed")
+
+    launch = launcher(monkeypatch)
+    monkeypatch.setattr(launch.instance, "mount", mount)
+    with pytest.raises(LXDError) as caught, launched(settings):
+        pass
+    assert caught.value.details == "newuidmap: uid range not allowed"
+    assert "slurm-factory setup" in caught.value.resolution
+    assert fake.changes[-1] == f"delete --force {NAME}"
+
+
+def test_cleaning_up_that_fails_does_not_hide_the_reason(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.fail("delete --force", "Error: Get http://unix.socket: connection refused")
+    fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
+    launcher(monkeypatch, ProviderError("no space"))
+    with pytest.raises(LXDError, match="no space"), launched(settings):
+        pass
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+def ensured(settings: Settings) -> ImageName:
+    return ensure_image(DEBIAN, "x86_64", settings, lambda _: None)
+
+
+def test_an_image_that_was_made_here_needs_no_image_server(
+    fake: FakeLxc, settings: Settings
+) -> None:
+    assert ensured(settings) == MADE_HERE
+    assert not [call for call in fake.calls if "image info" in call]
+
+
+def test_an_image_server_is_asked_before_an_image_is_made(
+    fake: FakeLxc, settings: Settings
+) -> None:
+    fake.images([])
+    assert ensured(settings) == ImageName("images", "debian/12")
+
+
+def test_an_image_is_made_here_where_no_server_can_be_reached(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(images_module, "_bootstrap", lambda base, *_: made.append(base.name))
+    fake.images([])
+    fake.fail("image info", "Error: Get https://images.example: dial tcp: i/o timeout")
+    assert ensured(settings) == MADE_HERE
+    assert made == ["debian@12"]
+    [imported] = fake.changes[-1:]
+    assert imported == f"image import metadata.tar.gz rootfs.tar --alias {MADE_HERE.alias}"
+    assert list(settings.images_dir.iterdir()) == []
+
+
+def test_a_setting_keeps_image_servers_from_being_asked(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images_module, "_bootstrap", lambda *_: None)
+    fake.images([])
+    ensured(settings.model_copy(update={"image_server": False}))
+    assert not [call for call in fake.calls if "image info" in call]
+
+
+def test_a_machine_without_mmdebstrap_is_told_how_to_get_it(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    only = tmp_path / "only"
+    only.mkdir()
+    for program in ("env", "bash"):
+        (only / program).symlink_to(f"/usr/bin/{program}")
+    fake.images([])
+    monkeypatch.setenv("PATH", f"{fake.directory}:{only}")
+    (only / "sh").symlink_to("/bin/sh")
+    for program in ("cat", "tr", "sed"):
+        (only / program).symlink_to(f"/usr/bin/{program}")
+    fake.fail("image info", "Error: i/o timeout")
+    with pytest.raises(LXDError) as caught:
+        ensured(settings)
+    assert caught.value.details == "mmdebstrap is not installed"
+    assert "slurm-factory setup" in caught.value.resolution
+
+
+# --- lxc ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "brief", "command"),
+    [
+        ("Error: Get http://unix.socket/1.0: permission denied", "You may not talk", "setup"),
+        ("dial unix /x: connect: connection refused", "daemon does not run", "setup"),
+        ("dial unix /x: connect: no such file or directory", "daemon does not run", "setup"),
+        ("Error: write: No space left on device", "storage pool is full", "clean"),
+        ("newuidmap: uid range not allowed", "may not be mapped", "setup"),
+        ("Error: Project not found", "lxc image list failed", "doctor"),
+        ("", "lxc image list failed", "doctor"),
+    ],
+)
+def test_what_lxc_says_becomes_a_reason_and_a_command(said: str, brief: str, command: str) -> None:
+    error = explain(said, ["image", "list"])
+    assert brief in error.brief
+    assert f"slurm-factory {command}" in error.resolution
+    assert error.details
+
+
+def test_a_machine_without_lxc_is_told_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LXDError, match="LXD is not installed") as caught:
+        lxc("list", project="p")
+    assert "slurm-factory setup" in caught.value.resolution
+
+
+def test_an_lxc_that_hangs_is_given_up(fake: FakeLxc) -> None:
+    (fake.directory / "lxc").write_text("#!/bin/sh\nexec sleep 100\n")
+    with pytest.raises(LXDError, match="did not answer"):
+        lxc("list", project="p", timeout=0.1)
+
+
+def test_an_answer_of_lxc_that_is_not_utf_8_is_no_traceback(fake: FakeLxc) -> None:
+    (fake.directory / "lxc").write_text("#!/bin/sh\nprintf 'caf\\351'\n")
+    assert lxc("list", project="p") == "caf�"
