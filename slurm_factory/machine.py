@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory.base_record import base_packages
 from slurm_factory.exceptions import LXDError
 from slurm_factory.instances.base import read_record
 from slurm_factory.instances.host import HostExecutor
+from slurm_factory.memory import available_memory
 
 if TYPE_CHECKING:
     from slurm_factory.bases import Base
@@ -28,7 +28,7 @@ def choose_jobs(asked: int | None, settings: Settings) -> int:
     The limit counts and not what an instance sees, since /proc/meminfo in it is the machine's.
     """
     cpus = settings.cpu_limit or len(os.sched_getaffinity(0))
-    memory = size_in_bytes(settings.memory_limit) if settings.memory_limit else _available_memory()
+    memory = size_in_bytes(settings.memory_limit) if settings.memory_limit else available_memory()
     return asked or max(1, min(cpus, memory // BYTES_PER_JOB))
 
 
@@ -59,9 +59,3 @@ def require_build_packages(base: Base) -> None:
             details=f"Missing: {' '.join(missing)}.",
             resolution=f"Run `sudo apt-get install {' '.join(missing)}`.",
         )
-
-
-def _available_memory() -> int:
-    lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-    [available] = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-    return int(available) << 10

@@ -21,6 +21,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from slurm_factory import __version__, releases
+from slurm_factory.base_record import base_packages
 from slurm_factory.bases import DEFAULT_BASE, host_release
 from slurm_factory.config import Settings, load_settings
 from slurm_factory.constants import JSON_VERSION, Deps
@@ -344,6 +345,7 @@ def _print_plan(plan: BuildPlan, *, as_json: bool) -> None:
     for name, reason in plan.selection.unavailable.items():
         table.add_row(f"no {name}", reason)
     _print_table(table)
+    typer.echo(f"packages of the base: {' '.join(base_packages(plan.base))}")
     typer.echo(f"patches: {' '.join(patch.name for patch in plan.patches)}")
     typer.echo(f"configure {shlex.join(plan.configure_arguments)}")
 

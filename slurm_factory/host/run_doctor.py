@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -26,9 +25,7 @@ from slurm_factory.host.commands import run
 from slurm_factory.host.facts import HostFacts
 from slurm_factory.host.inside import find_image, further_certificates, look_from_inside
 from slurm_factory.host.probe import probe
-
-MEMINFO = Path("/proc/meminfo")
-KIB = 1024
+from slurm_factory.memory import available_memory
 
 
 def doctor(settings: Settings) -> tuple[Check, ...]:
@@ -47,15 +44,9 @@ def doctor(settings: Settings) -> tuple[Check, ...]:
     return (
         *host_checks(facts),
         *_space_checks(facts, settings.cache_dir),
-        memory_check(available_memory(MEMINFO.read_text())),
+        memory_check(available_memory()),
         *_inside_checks(facts, settings),
     )
-
-
-def available_memory(meminfo: str) -> int:
-    """MemAvailable in bytes from the text of /proc/meminfo (proc(5))."""
-    found = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo, re.MULTILINE)
-    return int(found[1]) * KIB if found else 0
 
 
 def nearest_existing(path: Path) -> Path:

@@ -26,9 +26,13 @@ CA_DIRECTORY = PurePosixPath("/usr/local/share/ca-certificates")
 READY_SECONDS = 60
 
 
-def compatibility_tag(base: Base) -> str:
-    """Changes whenever what our setup installs does, which invalidates cached base instances."""
-    return f"slurm-factory-{BuilddBase.compatibility_tag}.{setup_digest(base)}"
+def compatibility_tag(base: Base, project: str) -> str:
+    """Changes whenever what our setup installs does, which invalidates cached base instances.
+
+    The LXD project is a part of it because instances of all projects share the bridge, and two
+    with one name cannot both be on it.
+    """
+    return f"slurm-factory-{project}-{BuilddBase.compatibility_tag}.{setup_digest(base)}"
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class FactoryBase(BuilddBase):
     def __init__(
         self,
         base: Base,
+        project: str,
         surroundings: Surroundings,
         *,
         on_line: Callable[[str], None],
@@ -61,7 +66,7 @@ class FactoryBase(BuilddBase):
         # The alias only has to be some member: compatibility is checked by `_base`.
         super().__init__(
             alias=BuilddBaseAlias.NOBLE,
-            compatibility_tag=compatibility_tag(base),
+            compatibility_tag=compatibility_tag(base, project),
             environment={**self.default_command_environment(), **surroundings.proxies},
             hostname="slurm-factory",
             use_default_packages=False,

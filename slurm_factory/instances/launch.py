@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -141,9 +143,9 @@ def this_machine(settings: Settings, work: Path) -> Iterator[Instance]:
     )
 
 
-def base_instance_name(base: Base, image: ImageName) -> str:
+def base_instance_name(base: Base, image: ImageName, project: str) -> str:
     """Name under which craft-providers keeps the base instance (lxd/launcher.py)."""
-    name = f"base-instance-{compatibility_tag(base)}-{image.remote}-{image.alias}"
+    name = f"base-instance-{compatibility_tag(base, project)}-{image.remote}-{image.alias}"
     return get_instance_name(name, lxd.LXDError)
 
 
@@ -181,14 +183,15 @@ def _start_over(
     on_line(f"Launching again: {error}")
     delete_instance(launch.name, settings.project_name)
     if isinstance(error, BaseCompatibilityError):
-        delete_instance(base_instance_name(launch.base, image), settings.project_name)
+        project = settings.project_name
+        delete_instance(base_instance_name(launch.base, image, project), project)
 
 
 def _launch_once(
     launch: Launch, image: ImageName, settings: Settings, on_line: Callable[[str], None]
 ) -> lxd.LXDInstance:
     surroundings = _surroundings(launch.base, image, settings)
-    base = FactoryBase(launch.base, surroundings, on_line=on_line)
+    base = FactoryBase(launch.base, settings.project_name, surroundings, on_line=on_line)
     with _no_unfinished_base(launch, image, settings, base), _provider_errors():
         executor = lxd.launch(
             launch.name,
@@ -200,7 +203,7 @@ def _launch_once(
             project=settings.project_name,
             map_user_uid=True,
             uid=os.getuid(),
-            gid=os.getgid(),
+            gid=_primary_group(),
         )
         # Of the copy, each time: another user, or another cache directory, may have made the base.
         write_record(read_record(launch.base, executor), launch.base, settings.images_dir)
@@ -215,7 +218,8 @@ def _no_unfinished_base(
 
     craft-providers would mark it as finished and copy it for ever.
     """
-    name, project = base_instance_name(launch.base, image), settings.project_name
+    project = settings.project_name
+    name = base_instance_name(launch.base, image, project)
     was_there = name in instance_names(project)
     try:
         yield
@@ -244,16 +248,23 @@ def _provider_errors() -> Iterator[None]:
 def _unusable(error: ProviderError) -> LXDError:
     return LXDError(
         f"No instance could be launched: {error.brief.strip()}",
-        details=" ".join((error.details or "").split()),
+        details=_last_words(error.details or ""),
         resolution=error.resolution or "Run `slurm-factory doctor`.",
     )
+
+
+def _last_words(details: str) -> str:
+    """What lxc wrote last, out of the command lines that craft-providers puts around it."""
+    written = re.findall(r"standard error output: b?['\"](.*)['\"]", details)
+    lines = (written[-1].replace("\\n", "\n") if written else details).strip().splitlines()
+    return lines[-1].removeprefix("Error: ") if lines else ""
 
 
 def _choose_image(launch: Launch, settings: Settings, on_line: Callable[[str], None]) -> ImageName:
     """The image of a base instance that is there already needs no network to be asked for."""
     present = instance_names(settings.project_name)
     for image in candidates(launch.base, launch.architecture):
-        if base_instance_name(launch.base, image) in present:
+        if base_instance_name(launch.base, image, settings.project_name) in present:
             return image
     return ensure_image(launch.base, launch.architecture, settings, on_line)
 
@@ -310,6 +321,14 @@ def _equip(launch: Launch, settings: Settings, executor: lxd.LXDInstance) -> Ins
         build_dir=INSTANCE_BUILD,
         project=settings.project_name,
     )
+
+
+def _primary_group() -> int:
+    """The user's own group, also under sg(1), which is how a new member of `lxd` gets through."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_gid
+    except KeyError:
+        return os.getgid()
 
 
 def _kept(instance: Instance) -> str:

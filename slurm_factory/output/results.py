@@ -6,7 +6,6 @@ from typing import TextIO
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.filesize import decimal
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -41,7 +40,7 @@ def result_table(steps: Sequence[StepRecord], results: Results, *, width: int) -
         parts += [Text(f" {results.files[0].path.parent}", overflow="fold")]
         parts += [_files_table(results.files, width)]
     if results.glibc:
-        parts.append(Padding(Text(_needs(results)), (0, 1)))
+        parts.append(Text(f" {_needs(results)}", overflow="fold"))
     return Group(*parts)
 
 

@@ -174,12 +174,22 @@ def assert_one_message(
         assert re.search(phrase, message), done.stderr
 
 
-def make_cache(directory: Path, settings: Settings) -> Path:
-    """A cache directory that has the source and nothing else."""
+def make_cache(directory: Path, settings: Settings, *, warm: bool = False) -> Path:
+    """A cache directory that has the source and, if `warm`, what was compiled before."""
     source = settings.source_cache_dir / SOURCE
     shutil.copytree(source, directory / "spack-sourcecache" / SOURCE)
+    if warm:
+        # ccache never changes a file, it replaces it.
+        shutil.copytree(settings.ccache_dir, directory / "ccache", copy_function=_link_or_copy)
     directory.chmod(0o700)
     return directory
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def source_in(cache: Path) -> Path:
@@ -194,12 +204,7 @@ def own_project(settings: Settings, *, with_base: bool = True) -> Iterator[str]:
     create_with_default_profile(project=name, lxc=LXC())
     try:
         if with_base:
-            base = _present_base(settings)
-            lxc(
-                *("copy", base, base, "--target-project", name),
-                project=settings.project_name,
-                timeout=LONG_SECONDS,
-            )
+            _copy_base(settings, name)
         yield name
     finally:
         remove_project(name)
@@ -302,9 +307,14 @@ def fill(directory: Path) -> None:
             file.flush()
 
 
-def _present_base(settings: Settings) -> str:
-    names = {base_instance_name(BASE, image) for image in candidates(BASE, platform.machine())}
-    present = names & set(instance_names(settings.project_name))
-    if not present:
-        pytest.fail(f"No build has made the base instance of {BASE.name}.")
-    return present.pop()
+def _copy_base(settings: Settings, project: str) -> None:
+    """Give a project the base instance that the site has."""
+    present = instance_names(settings.project_name)
+    for image in candidates(BASE, platform.machine()):
+        base = base_instance_name(BASE, image, settings.project_name)
+        if base in present:
+            copy = ("copy", base, base_instance_name(BASE, image, project))
+            whither = ("--target-project", project)
+            lxc(*copy, *whither, project=settings.project_name, timeout=LONG_SECONDS)
+            return
+    pytest.fail(f"No build has made the base instance of {BASE.name}.")

@@ -1,7 +1,6 @@
 """What goes wrong on real machines ends in one message, the right exit code, and no litter."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -50,7 +49,7 @@ def site(
 ) -> Iterator[Site]:
     """A place of its own whose caches are warm."""
     build_package(RELEASE, "same")
-    cache = make_cache(tmp_path_factory.mktemp("faults"), lxd)
+    cache = make_cache(tmp_path_factory.mktemp("faults"), lxd, warm=True)
     with own_project(lxd) as project:
         place = Site(cache, project)
         place.build(*MINIMAL)
@@ -145,8 +144,7 @@ def test_cache_directory_that_fills_up_is_told_and_leaves_no_artifact(
     lxd: Settings, site: Site, tmp_path: Path, step: str
 ) -> None:
     with small_file_system(tmp_path / "small", NEEDED_MEBIBYTES) as directory:
-        make_cache(directory, lxd)
-        shutil.copytree(site.cache / "ccache", directory / "ccache")
+        make_cache(directory, lxd, warm=True)
         place = replace(site, cache=directory)
         with Terminal(place, *MINIMAL) as terminal:
             terminal.wait_for(f"{step} …")

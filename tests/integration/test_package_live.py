@@ -31,9 +31,11 @@ def unpacked(clean_instance: CleanInstance, package: Path) -> LiveCluster:
 @pytest.fixture(scope="module", params=list(PLACES.values()), ids=list(PLACES))
 def cluster(request: pytest.FixtureRequest, unpacked: LiveCluster) -> Iterator[LiveCluster]:
     unpacked.move_to(request.param)
-    unpacked.start()
-    yield unpacked
-    unpacked.stop()
+    try:
+        unpacked.start()
+        yield unpacked
+    finally:
+        unpacked.stop()
 
 
 @pytest.fixture(scope="module")

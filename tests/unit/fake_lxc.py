@@ -23,14 +23,18 @@ while IFS='|' read -r call code message; do
     esac
 done < "$here/failures"
 case "$*" in
-*" --format json")
+"--project "*" project list --format json" | "--project "*" image list --format json")
     shift 2
     words="$*"
     cat "$here/$(printf '%s' "${words% --format json}" | tr ' ' -).json"
     ;;
+"--project "*" list --format json")
+    printf '['; paste -s -d , "$here/instances"; printf ']'
+    ;;
+*" query "*) cat "$here/operations.json" ;;
 "--project "*" delete --force "*)
     shift 4
-    sed -i "/\"name\": \"$1\"/d" "$here/list.json"
+    sed -i "/\"name\": \"$1\"/d" "$here/instances"
     ;;
 esac
 """
@@ -54,14 +58,15 @@ class FakeLxc:
         self.projects("default", PROJECT)
         self.instances([])
         self.images([])
+        self._answer("operations", {})
 
     def projects(self, *names: str) -> None:
         self._answer("project-list", [{"config": {}, "name": n, "used_by": []} for n in names])
 
     def instances(self, entries: Sequence[dict[str, Any]]) -> None:
         # One a line, so that the script can take one away.
-        lines = ",\n".join(json.dumps(entry) for entry in entries)
-        (self.directory / "list.json").write_text(f"[{lines}\n]".replace("[,", "["))
+        lines = [f"{json.dumps(entry)}\n" for entry in entries]
+        (self.directory / "instances").write_text("".join(lines))
 
     def images(self, entries: Sequence[dict[str, Any]]) -> None:
         self._answer("image-list", entries)
@@ -80,7 +85,9 @@ class FakeLxc:
     @property
     def changes(self) -> list[str]:
         """The calls that do more than look."""
-        return [call for call in self.calls if not call.endswith("--format json")]
+        looking = ("query ", "image info ")
+        calls = (call for call in self.calls if not call.endswith("--format json"))
+        return [call for call in calls if not call.startswith(looking)]
 
     def _answer(self, name: str, document: Any) -> None:
         (self.directory / f"{name}.json").write_text(json.dumps(document))

@@ -19,7 +19,7 @@ LAYERS = (
     ("recipes",),
     ("machine", "modules", "upstream"),
     ("host", "instances", "package", "relocate", "sources"),
-    ("mirrors", "transfer", "workspace"),
+    ("memory", "mirrors", "transfer", "workspace"),
     ("output", "plan"),
     ("base_record",),
     ("features",),

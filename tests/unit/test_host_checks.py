@@ -20,7 +20,8 @@ from slurm_factory.host.checks import (
 )
 from slurm_factory.host.facts import Daemon, Firewall, Flavour, Privilege
 from slurm_factory.host.inside import parse_report
-from slurm_factory.host.run_doctor import available_memory, nearest_existing, pool_free
+from slurm_factory.host.run_doctor import nearest_existing, pool_free
+from slurm_factory.memory import available_memory
 
 SEEN = """address=10.201.7.98/24
 mirror=http://deb.debian.org/debian

@@ -13,9 +13,10 @@ from craft_providers import Base as ProvidersBase
 from craft_providers import ProviderError, lxd
 from craft_providers.bases import BuilddBase
 from craft_providers.errors import BaseCompatibilityError, BaseConfigurationError
+from craft_providers.executor import get_instance_name
 from craft_providers.lxd.launcher import _formulate_base_instance_name
 from executor_samples import RecordingExecutor
-from fake_lxc import FakeLxc, image, install_fake_lxc, instance
+from fake_lxc import PROJECT, FakeLxc, image, install_fake_lxc, instance
 from plan_samples import sample_settings
 from test_clean import NOW
 
@@ -35,7 +36,7 @@ from slurm_factory.instances.lxc import explain, lxc
 DEBIAN = find_base("debian@12", ("debian", "12"))
 UBUNTU = find_base("ubuntu@24.04", ("debian", "12"))
 MADE_HERE = ImageName("local", "slurm-factory-debian-12-x86_64")
-BASE_NAME = base_instance_name(DEBIAN, MADE_HERE)
+BASE_NAME = base_instance_name(DEBIAN, MADE_HERE, PROJECT)
 NAME = "build-x"
 
 
@@ -99,7 +100,7 @@ def launched(settings: Settings, *, keep: bool = False) -> Iterator[Instance]:
 def make_base(
     surroundings: Surroundings | None = None, on_line: Callable[[str], None] = lambda _: None
 ) -> FactoryBase:
-    return FactoryBase(DEBIAN, surroundings or Surroundings(), on_line=on_line)
+    return FactoryBase(DEBIAN, PROJECT, surroundings or Surroundings(), on_line=on_line)
 
 
 # --- the base -----------------------------------------------------------------------------------
@@ -168,7 +169,7 @@ def test_an_archive_that_cannot_be_resolved_fails_the_setup_and_is_named(
 
 
 def test_an_image_of_another_distribution_is_incompatible() -> None:
-    base = FactoryBase(UBUNTU, Surroundings(), on_line=lambda _: None)
+    base = FactoryBase(UBUNTU, PROJECT, Surroundings(), on_line=lambda _: None)
     with pytest.raises(BaseCompatibilityError, match=r"expected ubuntu@24.04, found debian@12"):
         base.setup(executor=RecordingExecutor())
 
@@ -176,15 +177,15 @@ def test_an_image_of_another_distribution_is_incompatible() -> None:
 def test_the_compatibility_tag_changes_with_the_packages_and_with_the_script(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tag = compatibility_tag(DEBIAN)
+    tag = compatibility_tag(DEBIAN, PROJECT)
     assert BuilddBase.compatibility_tag in tag
-    assert compatibility_tag(DEBIAN) == tag
+    assert compatibility_tag(DEBIAN, PROJECT) == tag
     with monkeypatch.context() as patched:
         patched.setattr(base_record, "packages_for", lambda _: ("another-dev",))
-        assert compatibility_tag(DEBIAN) != tag
+        assert compatibility_tag(DEBIAN, PROJECT) != tag
     original = resources.script
     monkeypatch.setattr(resources, "script", lambda name: original(name) + "#")
-    assert compatibility_tag(DEBIAN) != tag
+    assert compatibility_tag(DEBIAN, PROJECT) != tag
 
 
 def test_a_record_is_that_of_the_current_setup_or_none(
@@ -208,14 +209,13 @@ def test_a_record_is_that_of_the_current_setup_or_none(
 @pytest.mark.parametrize("remote", ["local", "ubuntu", "images"])
 def test_the_name_of_a_base_is_the_one_craft_providers_gives_it(base: Any, remote: str) -> None:
     found = ImageName(remote, f"slurm-factory-{base.slug}-x86_64")
+    base_configuration = FactoryBase(base, PROJECT, Surroundings(), on_line=lambda _: None)
     theirs = _formulate_base_instance_name(
         image_name=found.alias,
         image_remote=remote,
-        compatibility_tag=FactoryBase(
-            base, Surroundings(), on_line=lambda _: None
-        ).compatibility_tag,
+        compatibility_tag=base_configuration.compatibility_tag,
     )
-    assert base_instance_name(base, found) == lxd.LXDInstance(name=theirs).instance_name
+    assert base_instance_name(base, found, PROJECT) == get_instance_name(theirs, lxd.LXDError)
 
 
 # --- the network --------------------------------------------------------------------------------
