@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
 from craft_providers.lxd import LXC
 from craft_providers.lxd.project import create_with_default_profile
 
@@ -308,13 +307,15 @@ def fill(directory: Path) -> None:
 
 
 def _copy_base(settings: Settings, project: str) -> None:
-    """Give a project the base instance that the site has."""
-    present = instance_names(settings.project_name)
-    for image in candidates(BASE, platform.machine()):
-        base = base_instance_name(BASE, image, settings.project_name)
-        if base in present:
-            copy = ("copy", base, base_instance_name(BASE, image, project))
-            whither = ("--target-project", project)
-            lxc(*copy, *whither, project=settings.project_name, timeout=LONG_SECONDS)
-            return
-    pytest.fail(f"No build has made the base instance of {BASE.name}.")
+    """Give a project the base instance that the site has, or gets now."""
+    images = candidates(BASE, platform.machine())
+    names = {base_instance_name(BASE, i, settings.project_name): i for i in images}
+    if not set(names) & set(instance_names(settings.project_name)):
+        Site(settings.cache_dir, settings.project_name).build(*MINIMAL, "--force")
+    [base] = set(names) & set(instance_names(settings.project_name))
+    lxc(
+        *("copy", base, base_instance_name(BASE, names[base], project)),
+        *("--target-project", project),
+        project=settings.project_name,
+        timeout=LONG_SECONDS,
+    )

@@ -41,13 +41,6 @@ cp COPYING DISCLAIMER LICENSE.OpenSSL "${tree}/share/licenses/slurm/"
 mkdir -p "${tree}/share/licenses/munge"
 cp /usr/share/doc/munge/copyright "${tree}/share/licenses/munge/"
 
-# slurm.pc names its directories in full; relocation looks for the prefix= line it lacks.
-for file in "${tree}"/lib/pkgconfig/*.pc; do
-    if [[ -f ${file} ]] && ! grep -q '^prefix=' "${file}"; then
-        sed -i "1i prefix=${PREFIX}" "${file}"
-    fi
-done
-
 # Only what the package promises; the rest is documentation in HTML and files of the build.
 find "${tree}" -mindepth 1 -maxdepth 1 \
     ! -name bin ! -name sbin ! -name lib ! -name include ! -name share -exec rm -rf {} +

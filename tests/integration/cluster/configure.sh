@@ -45,6 +45,7 @@ TaskPlugin=task/affinity
 JobAcctGatherType=jobacct_gather/linux
 JobSubmitPlugins=lua
 SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 MpiDefault=none

@@ -1,0 +1,240 @@
+"""A build as a whole: what is published, what is left, and when nothing has to be done."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_lxc import install_fake_lxc
+from package_samples import stage
+from plan_samples import sample_plan, sample_settings
+
+from slurm_factory import builder
+from slurm_factory.base_record import write_record
+from slurm_factory.builder import build
+from slurm_factory.config import Settings
+from slurm_factory.exceptions import BuildError, LXDError, OutputError
+from slurm_factory.freshness import Outcome, find_up_to_date
+from slurm_factory.output import Reporter, make_reporter
+from slurm_factory.package.manifest import load_manifest, write_manifest
+from slurm_factory.package.publish import publish
+from slurm_factory.plan import BuildPlan
+from slurm_factory.recipes import Workshop
+
+RECORD = {"base": "debian@12", "packages": {"libmunge-dev:amd64": "0.5.15-2"}}
+STEPS = ("fetch", "require_build_packages", "compile", "assemble", "publish")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    settings = sample_settings(tmp_path / "cache")
+    settings.images_dir.mkdir(parents=True)
+    write_record(RECORD, sample_plan().base, settings.images_dir)
+    return settings
+
+
+@pytest.fixture
+def reporter() -> Iterator[Reporter]:
+    with make_reporter(quiet=True) as reporter:
+        yield reporter
+
+
+def finish(settings: Settings, scratch: Path, key: str) -> Path:
+    """A finished artifact with a build key."""
+    staged = stage(scratch)
+    manifest = load_manifest(staged)
+    write_manifest(manifest.model_copy(update={"build_key": key}), scratch)
+    return publish(staged, settings.builds_dir / "24.11")
+
+
+class Steps:
+    """Steps of a destructive build, each of which may be told to fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.failing: dict[str, BaseException] = {}
+        self.done: list[str] = []
+        monkeypatch.setattr(builder, "fetch", self._step("fetch", lambda *_, **__: Path("/s")))
+        for name in ("require_build_packages", "base_record"):
+            monkeypatch.setattr(builder, name, self._step(name, lambda *_: {}))
+        monkeypatch.setattr(builder.system, "build", self._step("compile", self._compile))
+        monkeypatch.setattr(builder, "assemble", self._step("assemble", self._assemble))
+        monkeypatch.setattr(builder, "publish", self._step("publish", publish))
+
+    def _step(self, name: str, really: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any, **named: Any) -> Any:
+            self.done.append(name)
+            if name in self.failing:
+                raise self.failing[name]
+            return really(*arguments, **named)
+
+        return step
+
+    @staticmethod
+    def _compile(workshop: Workshop) -> Path:
+        (workshop.work / "software").mkdir()
+        return workshop.work / "software"
+
+    @staticmethod
+    def _assemble(workshop: Workshop, *_: object) -> Path:
+        return stage(workshop.work / "artifacts")
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    return Steps(monkeypatch)
+
+
+def run(settings: Settings, reporter: Reporter, plan: BuildPlan | None = None) -> Outcome:
+    plan = plan or sample_plan(destructive_mode=True)
+    return build(plan, settings, reporter, keep_instance=False)
+
+
+def tree_of(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+
+
+# --- up to date ---------------------------------------------------------------------------------
+
+
+def test_a_finished_build_with_the_same_key_is_found(settings: Settings, tmp_path: Path) -> None:
+    plan = sample_plan()
+    path = finish(settings, tmp_path / "staged", plan.build_key(RECORD))
+    found = find_up_to_date(plan, settings)
+    assert found is not None
+    assert (found.manifest_path, found.up_to_date) == (path, True)
+
+
+def test_a_machine_without_a_cache_has_nothing_up_to_date(tmp_path: Path) -> None:
+    assert find_up_to_date(sample_plan(), sample_settings(tmp_path / "none")) is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_another_plan_is_not_up_to_date(settings: Settings, tmp_path: Path) -> None:
+    finish(settings, tmp_path / "staged", sample_plan().build_key(RECORD))
+    assert find_up_to_date(sample_plan(additional_variants="+hdf5"), settings) is None
+    assert find_up_to_date(sample_plan(base="debian@13"), settings) is None
+
+
+def test_an_upgraded_base_is_not_up_to_date(settings: Settings, tmp_path: Path) -> None:
+    plan = sample_plan()
+    finish(settings, tmp_path / "staged", plan.build_key(RECORD))
+    write_record({**RECORD, "packages": {}}, plan.base, settings.images_dir)
+    assert find_up_to_date(plan, settings) is None
+
+
+def test_without_a_record_of_the_base_nothing_is_up_to_date(
+    settings: Settings, tmp_path: Path
+) -> None:
+    plan = sample_plan()
+    finish(settings, tmp_path / "staged", plan.build_key(RECORD))
+    shutil.rmtree(settings.images_dir)
+    assert find_up_to_date(plan, settings) is None
+
+
+@pytest.mark.parametrize("ending", ["software.tar.gz", "module.tar.gz"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_a_damaged_tarball_is_not_up_to_date(
+    settings: Settings, tmp_path: Path, ending: str, damage: str
+) -> None:
+    plan = sample_plan()
+    path = finish(settings, tmp_path / "staged", plan.build_key(RECORD))
+    tarball = path.with_name(f"{plan.stem}-{ending}")
+    content = tarball.read_bytes()
+    if damage == "gone":
+        tarball.unlink()
+    else:
+        tarball.write_bytes(content[:-1] if damage == "cut" else content[:-1] + b"\0")
+    assert find_up_to_date(plan, settings) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"manifest_version": 2}', "\x00"])
+def test_a_damaged_manifest_is_not_up_to_date(
+    settings: Settings, tmp_path: Path, text: str
+) -> None:
+    plan = sample_plan()
+    finish(settings, tmp_path / "staged", plan.build_key(RECORD)).write_text(text)
+    assert find_up_to_date(plan, settings) is None
+
+
+# --- building -----------------------------------------------------------------------------------
+
+
+def test_a_build_publishes_its_artifact_and_leaves_nothing_but_its_log(
+    settings: Settings, reporter: Reporter, steps: Steps
+) -> None:
+    outcome = run(settings, reporter)
+    published = settings.builds_dir / "24.11"
+    assert outcome.manifest_path == published / outcome.manifest.identity.manifest
+    assert {file.name for file in outcome.manifest.files} <= {*tree_of(published)}
+    assert list(settings.work_dir.iterdir()) == []
+    assert outcome.log is not None
+    assert outcome.log.is_file()
+    assert outcome.log.parent.parent == settings.logs_dir
+    assert [step.name for step in reporter.steps] == ["Fetch sources", "Launch", "Publish"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_ctrl_c_in_any_step_leaves_no_partial_artifact_and_no_work(
+    settings: Settings, reporter: Reporter, steps: Steps, step: str
+) -> None:
+    steps.failing[step] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, reporter)
+    assert steps.done[-1] == step
+    assert tree_of(settings.builds_dir) == []
+    assert tree_of(settings.work_dir) == []
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_full_disk_in_any_step_is_an_output_error_and_loses_no_older_artifact(
+    settings: Settings, reporter: Reporter, steps: Steps, step: str, tmp_path: Path
+) -> None:
+    finish(settings, tmp_path / "staged", "a" * 64)
+    before = tree_of(settings.builds_dir)
+    steps.failing[step] = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/c/file")
+    with pytest.raises(OutputError) as caught:
+        run(settings, reporter)
+    assert caught.value.exit_code == 7
+    assert caught.value.brief == "/c/file could not be written."
+    assert caught.value.details == "No space left on device."
+    assert tree_of(settings.builds_dir) == before
+
+
+def test_a_failed_build_keeps_what_it_staged_and_publishes_nothing(
+    settings: Settings, reporter: Reporter, steps: Steps
+) -> None:
+    steps.failing["assemble"] = BuildError("relocation failed.")
+    with pytest.raises(BuildError):
+        run(settings, reporter)
+    assert [p for p in tree_of(settings.work_dir) if p.endswith("/software")]
+    assert tree_of(settings.builds_dir) == []
+
+
+def test_a_machine_without_lxd_is_told_before_anything_is_downloaded(
+    settings: Settings,
+    reporter: Reporter,
+    steps: Steps,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LXDError, match="not installed"):
+        run(settings, reporter, sample_plan())
+    assert steps.done == []
+
+
+def test_lxd_without_permission_is_told_before_anything_is_downloaded(
+    settings: Settings,
+    reporter: Reporter,
+    steps: Steps,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = install_fake_lxc(tmp_path / "bin", monkeypatch)
+    fake.fail("project list", "Error: Get http://unix.socket/1.0: permission denied")
+    with pytest.raises(LXDError, match="may not talk"):
+        run(settings, reporter, sample_plan())
+    assert steps.done == []

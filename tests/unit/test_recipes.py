@@ -1,0 +1,275 @@
+"""The system recipe: promises kept, libraries fetched, the stub of NVML; on this machine."""
+
+import re
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from plan_samples import sample_plan, sample_settings
+
+from slurm_factory.exceptions import BuildError
+from slurm_factory.instances import CommandError
+from slurm_factory.instances.launch import this_machine
+from slurm_factory.output import make_reporter
+from slurm_factory.plan import Patch
+from slurm_factory.recipes import Workshop, system
+from slurm_factory.recipes.libraries import InstanceLibraries
+from slurm_factory.recipes.system import configure_environment, require_defines, require_files
+
+DPKG = pytest.mark.skipif(not shutil.which("dpkg-query"), reason="no dpkg on this machine")
+CONFIGURE_SAID = (
+    "checking for jwt.h... no",
+    "configure: WARNING: unable to locate jwt library",
+    "checking whether to build slurmrestd... no",
+    "configure: WARNING: unable to build man page html files without man2html",
+    "configure: WARNING: unable to locate libbpf and/or linux headers (bpf.h)",
+)
+CONFIG_H = ("/* #undef HAVE_JWT */", "#define HAVE_JSON 1", "#define HAVE_JSON_C_INC 1")
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    settings = sample_settings(tmp_path)
+    work = tmp_path / "work"
+    with this_machine(settings, work) as instance, make_reporter(quiet=True) as reporter:
+        plan = sample_plan(gpu=True)
+        yield Workshop(plan, settings, instance, reporter, work, sources={}, jobs=2)
+
+
+def turned_down(*promised: tuple[str, str]) -> BuildError:
+    with pytest.raises(BuildError) as caught:
+        require_defines(promised, CONFIG_H, CONFIGURE_SAID)
+    return caught.value
+
+
+# --- promises -----------------------------------------------------------------------------------
+
+
+def test_what_configure_turned_down_fails_the_build_with_its_own_reason() -> None:
+    error = turned_down(("restd", "HAVE_JSON"), ("restd", "HAVE_JWT"))
+    assert "restd" in error.brief
+    assert error.details == "configure: WARNING: unable to locate jwt library"
+    assert '--additional-variants "~restd"' in error.resolution
+
+
+def test_every_feature_that_was_turned_down_is_named_once() -> None:
+    error = turned_down(("restd", "HAVE_JWT"), ("restd", "HAVE_YAML"), ("cgroup", "HAVE_BPF"))
+    assert error.brief.endswith("restd, cgroup.")
+    assert "jwt library" in error.details
+    assert "libbpf" in error.details
+    assert "man2html" not in error.details
+
+
+def test_without_a_fitting_warning_all_are_shown_and_without_any_the_macro() -> None:
+    assert "man2html" in turned_down(("lz4", "HAVE_LZ4")).details
+    with pytest.raises(BuildError, match=r"config\.h lacks HAVE_LZ4"):
+        require_defines([("lz4", "HAVE_LZ4")], CONFIG_H, ["checking for lz4... no"])
+
+
+def test_a_macro_counts_only_when_it_is_defined_and_only_under_its_whole_name() -> None:
+    require_defines([("restd", "HAVE_JSON")], CONFIG_H, [])
+    turned_down(("restd", "HAVE_JSON_C"))
+    turned_down(("restd", "HAVE_JWT"))
+
+
+def test_a_file_that_the_package_promises_and_the_build_left_out_fails_it(tmp_path: Path) -> None:
+    (tmp_path / "sbin").mkdir()
+    (tmp_path / "sbin/slurmrestd").touch()
+    promised = [("restd", "sbin/slurmrestd"), ("lua", "lib/slurm/job_submit_lua.so")]
+    require_files(promised[:1], tmp_path)
+    with pytest.raises(BuildError, match="lua") as caught:
+        require_files(promised, tmp_path)
+    assert "lib/slurm/job_submit_lua.so" in caught.value.details
+
+
+# --- libraries ----------------------------------------------------------------------------------
+
+
+@DPKG
+def test_a_library_is_fetched_with_its_package_version_and_licence(workshop: Workshop) -> None:
+    libraries = InstanceLibraries(workshop)
+    found = libraries.fetch(["libz.so.1", "libno-such-thing.so.7"])
+    assert [*found] == ["libz.so.1"]
+    zlib = found["libz.so.1"]
+    with zlib.path.open("rb") as file:
+        dynamic = ELFFile(file).get_section_by_name(".dynamic")
+        assert isinstance(dynamic, DynamicSection)
+        assert "libz.so.1" in [getattr(tag, "soname", "") for tag in dynamic.iter_tags()]
+    assert not zlib.path.is_symlink()
+    assert zlib.origin.name.startswith("libz.so.1")
+    assert zlib.package == "zlib1g"
+    assert re.match(r"(\d+:)?1\.\d", zlib.version)
+    assert "zlib" in zlib.licences[0].read_text(errors="replace").lower()
+    package = libraries.packages["zlib1g"]
+    assert (package.source, package.version) == ("zlib", zlib.version)
+
+
+@DPKG
+def test_fetching_in_several_rounds_forgets_no_package(workshop: Workshop) -> None:
+    libraries = InstanceLibraries(workshop)
+    first = libraries.fetch(["libz.so.1"])["libz.so.1"]
+    second = libraries.fetch(["libc.so.6"])["libc.so.6"]
+    assert {*libraries.packages} == {"zlib1g", "libc6"}
+    assert first.path.exists()
+    assert second.path.exists()
+
+
+@DPKG
+def test_the_first_directory_that_is_there_is_fetched_with_its_package(
+    workshop: Workshop,
+) -> None:
+    libraries = InstanceLibraries(workshop)
+    patterns = ["/usr/lib/no-such-*/thing", "/usr/share/doc/zlib1g", "/usr/share/doc/libc6"]
+    found = libraries.fetch_directory(patterns)
+    assert found is not None
+    assert (str(found.origin), found.package) == (patterns[1], "zlib1g")
+    assert (found.path / "copyright").is_file()
+    assert found.licences[0].is_file()
+    assert libraries.fetch_directory(["/usr/lib/no-such-*/thing"]) is None
+
+
+# --- the stub of NVML ---------------------------------------------------------------------------
+
+HEADER = """\
+#define NVML_API_VERSION            12
+#define nvmlInit                                nvmlInit_v2
+typedef struct nvmlDevice_st* nvmlDevice_t;
+nvmlReturn_t DECLDIR nvmlInit_v2(void);
+nvmlReturn_t DECLDIR nvmlInitWithFlags(unsigned int flags);
+nvmlReturn_t  DECLDIR  nvmlShutdown (void);
+const DECLDIR char* nvmlErrorString(nvmlReturn_t result);
+nvmlReturn_t DECLDIR nvmlDeviceGetHandleByIndex_v2(unsigned int index,
+                                                   nvmlDevice_t *device);
+// nvmlReturn_t DECLDIR nvmlCommentedOut(void);
+"""
+
+
+def exported(library: Path) -> set[str]:
+    done = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True)
+    return {line.split()[-1] for line in done.stdout.splitlines()}
+
+
+def make_stub(workshop: Workshop, header: str) -> Path:
+    wheel = workshop.work / "nvml.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(system.NVML_HEADER, header)
+    workshop.sources["nvml"] = wheel
+    system._make_nvml_stub(workshop)
+    return Path(workshop.instance.build_dir / "nvml/lib/stubs/libnvidia-ml.so")
+
+
+def test_the_stub_has_every_function_that_the_header_declares(workshop: Workshop) -> None:
+    many = "".join(f"nvmlReturn_t DECLDIR nvmlMore{n}(int x);\n" for n in range(380))
+    stub = make_stub(workshop, HEADER.replace("nvmlShutdown (", "nvmlShutdown(") + many)
+    names = exported(stub)
+    assert len({name for name in names if name.startswith("nvmlMore")}) == 380
+    assert {"nvmlInit_v2", "nvmlShutdown", "nvmlDeviceGetHandleByIndex_v2"} <= names
+    assert "nvmlErrorString" in names
+    assert "nvmlCommentedOut" not in names
+    assert (Path(workshop.instance.build_dir) / "nvml/include/nvml.h").read_text()
+
+
+def test_a_program_can_be_linked_with_the_stub_as_configure_does(workshop: Workshop) -> None:
+    stub = make_stub(workshop, HEADER)
+    source = workshop.work / "conftest.c"
+    source.write_text("int nvmlInit_v2(void); int main(void) { return nvmlInit_v2(); }")
+    program = workshop.work / "conftest"
+    subprocess.run(["gcc", source, "-o", program, f"-L{stub.parent}", "-lnvidia-ml"], check=True)
+    with program.open("rb") as file:
+        dynamic = ELFFile(file).get_section_by_name(".dynamic")
+        assert isinstance(dynamic, DynamicSection)
+        needed = [getattr(tag, "needed", "") for tag in dynamic.iter_tags()]
+    assert "libnvidia-ml.so.1" in needed
+
+
+# --- steps --------------------------------------------------------------------------------------
+
+
+def test_no_path_of_this_build_reaches_the_object_files(workshop: Workshop) -> None:
+    source = workshop.instance.build_dir / "slurm-24-11-5-1"
+    environment = configure_environment(workshop, source)
+    assert f"-ffile-prefix-map={source}=/usr/src/slurm" in environment["CFLAGS"]
+    assert environment["SOURCE_DATE_EPOCH"] == str(workshop.plan.release.epoch)
+    assert environment["CCACHE_BASEDIR"] == str(source)
+
+
+def fake_source(workshop: Workshop, files: dict[str, str]) -> Path:
+    """A tag archive with a configure of our own, patched by nothing."""
+    top = workshop.work / "slurm-slurm-24-11-5-1"
+    for name, text in files.items():
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    archive = workshop.work / "slurm.tar.gz"
+    command = ["tar", "-czf", archive, "-C", workshop.work, top.name]
+    subprocess.run(command, check=True)
+    workshop.sources["slurm"] = archive
+    return archive
+
+
+CONFIGURE = """\
+#!/bin/sh
+printf '%s\\n' "$@" > arguments
+echo "configure: WARNING: unable to locate jwt library" >&2
+echo '#define HAVE_JSON 1' > config.h
+"""
+
+
+def test_configure_gets_its_arguments_unbroken_and_its_reason_reaches_the_user(
+    workshop: Workshop,
+) -> None:
+    source = workshop.instance.build_dir / "slurm"
+    configure = Path(source / "configure")
+    configure.parent.mkdir()
+    configure.write_text(CONFIGURE)
+    configure.chmod(0o755)
+    with pytest.raises(BuildError) as caught:
+        system._configure(workshop, source)
+    assert "configure: WARNING: unable to locate jwt library" in caught.value.details
+    arguments = (Path(source) / "arguments").read_text().splitlines()
+    wanted = [a.replace("{build}", str(source.parent)) for a in workshop.plan.configure_arguments]
+    assert arguments == wanted
+
+
+def unpack(workshop: Workshop, patch: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    patches = workshop.work / "own-patches"
+    patches.mkdir()
+    (patches / "own.patch").write_text(patch)
+    monkeypatch.setattr(system, "patches_dir", lambda: patches)
+    plan = replace(workshop.plan, patches=(Patch("own.patch", "0" * 64),))
+    fake_source(workshop, {"src/a.c": "".join(f"line {n}\n" for n in range(20))})
+    source = workshop.instance.build_dir / "slurm-24-11-5-1"
+    system._unpack(replace(workshop, plan=plan), source)
+    return Path(source)
+
+
+PATCH = """\
+--- a/src/a.c
++++ b/src/a.c
+@@ -{line},5 +{line},5 @@
+ line {a}
+ {context}
+-line 10
++line ten
+ line 11
+ line 12
+"""
+
+
+def test_a_patch_that_fits_is_applied(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = unpack(workshop, PATCH.format(line=9, a=8, context="line 9"), monkeypatch)
+    assert "line ten\n" in (source / "src/a.c").read_text()
+
+
+def test_a_patch_that_only_nearly_fits_fails_the_build(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CommandError, match=r"unpack-slurm\.sh failed"):
+        unpack(workshop, PATCH.format(line=9, a=7, context="line 9"), monkeypatch)
