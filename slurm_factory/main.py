@@ -41,6 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+PIPED_WIDTH = 1000
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -329,7 +330,9 @@ def _print_json(document: dict[str, Any]) -> None:
 
 def _print_table(table: Table, empty: str = "") -> None:
     if table.row_count or not empty:
-        Console(width=None if sys.stdout.isatty() else 200).print(table)
+        # Piped, a line is never folded; paths are no markup.
+        width = None if sys.stdout.isatty() else PIPED_WIDTH
+        Console(width=width, markup=False, emoji=False, highlight=False).print(table)
     else:
         typer.echo(empty)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from slurm_factory.exceptions import OutputError
+from slurm_factory.exceptions import OutputError, SlurmFactoryError
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
@@ -67,7 +67,7 @@ def open_workspace(build_id: str, settings: Settings) -> Iterator[Workspace]:
         workspace.work.mkdir()
         try:
             yield workspace
-        except Exception:
+        except SlurmFactoryError:
             _forget_if_empty(workspace)
             raise
         except BaseException:

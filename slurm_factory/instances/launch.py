@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from slurm_factory.bases import Base
     from slurm_factory.config import Settings
 
+IMAGE_GONE = "Image not found"
+"""craft-providers has deleted a base that was too old, and its image is not there any more."""
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
 
@@ -154,42 +156,39 @@ def _launch(launch: Launch, settings: Settings, on_line: Callable[[str], None]) 
     settings.images_dir.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(settings.images_dir / f"{launch.base.slug}.lock"):
         _ensure_project(settings.project_name)
-        image = _choose_image(launch, settings, on_line)
         retrying = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
             retry=retry_if_exception_type((BaseCompatibilityError, _TransientError)),
-            before_sleep=lambda state: _start_over(launch, image, settings, on_line, state),
+            before_sleep=lambda state: _start_over(launch, settings, on_line, state),
             reraise=True,
         )
         try:
-            return retrying(_launch_once, launch, image, settings, on_line)
+            return retrying(_launch_once, launch, settings, on_line)
         except (BaseCompatibilityError, _TransientError) as error:
             raise _unusable(error) from error
 
 
 def _start_over(
-    launch: Launch,
-    image: ImageName,
-    settings: Settings,
-    on_line: Callable[[str], None],
-    state: RetryCallState,
+    launch: Launch, settings: Settings, on_line: Callable[[str], None], state: RetryCallState
 ) -> None:
     """Remove what a failed attempt left.
 
     craft-providers marks a base whose setup failed as finished, and copies it for ever; it says so
     only by finding every copy incompatible.
     """
-    error = state.outcome.exception() if state.outcome else None
+    error, project = state.outcome.exception() if state.outcome else None, settings.project_name
     on_line(f"Launching again: {error}")
-    delete_instance(launch.name, settings.project_name)
+    delete_instance(launch.name, project)
     if isinstance(error, BaseCompatibilityError):
-        project = settings.project_name
-        delete_instance(base_instance_name(launch.base, image, project), project)
+        for name, _ in _present_bases(launch, project):
+            delete_instance(name, project)
 
 
 def _launch_once(
-    launch: Launch, image: ImageName, settings: Settings, on_line: Callable[[str], None]
+    launch: Launch, settings: Settings, on_line: Callable[[str], None]
 ) -> lxd.LXDInstance:
+    # Anew for each attempt: the image may have gone long ago, with only its base left.
+    image = _choose_image(launch, settings, on_line)
     surroundings = _surroundings(launch.base, image, settings)
     base = FactoryBase(launch.base, settings.project_name, surroundings, on_line=on_line)
     with _no_unfinished_base(launch, image, settings, base), _provider_errors():
@@ -238,7 +237,7 @@ def _provider_errors() -> Iterator[None]:
     except BaseCompatibilityError:
         raise
     except ProviderError as error:
-        if TRANSIENT in str(error):
+        if TRANSIENT in str(error) or IMAGE_GONE in str(error):
             raise _TransientError(error.brief, details=error.details) from error
         raise _unusable(error) from error
     except subprocess.SubprocessError as error:
@@ -262,11 +261,18 @@ def _last_words(details: str) -> str:
 
 def _choose_image(launch: Launch, settings: Settings, on_line: Callable[[str], None]) -> ImageName:
     """The image of a base instance that is there already needs no network to be asked for."""
-    present = instance_names(settings.project_name)
-    for image in candidates(launch.base, launch.architecture):
-        if base_instance_name(launch.base, image, settings.project_name) in present:
-            return image
+    present = _present_bases(launch, settings.project_name)
+    if present:
+        return present[0][1]
     return ensure_image(launch.base, launch.architecture, settings, on_line)
+
+
+def _present_bases(launch: Launch, project: str) -> list[tuple[str, ImageName]]:
+    """Names of the base instances that are there, with the images they are from."""
+    present = instance_names(project)
+    images = candidates(launch.base, launch.architecture)
+    named = [(base_instance_name(launch.base, image, project), image) for image in images]
+    return [(name, image) for name, image in named if name in present]
 
 
 def _ensure_project(project: str) -> None:

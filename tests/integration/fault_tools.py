@@ -20,6 +20,7 @@ from craft_providers.lxd.project import create_with_default_profile
 
 from slurm_factory.bases import find_base, host_release
 from slurm_factory.config import Settings
+from slurm_factory.instances.base import compatibility_tag
 from slurm_factory.instances.images import candidates
 from slurm_factory.instances.launch import base_instance_name
 from slurm_factory.instances.lxc import (
@@ -313,9 +314,11 @@ def _copy_base(settings: Settings, project: str) -> None:
     if not set(names) & set(instance_names(settings.project_name)):
         Site(settings.cache_dir, settings.project_name).build(*MINIMAL, "--force")
     [base] = set(names) & set(instance_names(settings.project_name))
-    lxc(
-        *("copy", base, base_instance_name(BASE, names[base], project)),
-        *("--target-project", project),
-        project=settings.project_name,
-        timeout=LONG_SECONDS,
-    )
+    copy = base_instance_name(BASE, names[base], project)
+    whither = ("--target-project", project)
+    lxc("copy", base, copy, *whither, project=settings.project_name, timeout=LONG_SECONDS)
+    # The project is a part of the tag by which a base is known to be compatible.
+    path = f"{copy}/etc/craft-instance.conf"
+    record = lxc("file", "pull", path, "-", project=project)
+    old, new = (compatibility_tag(BASE, name) for name in (settings.project_name, project))
+    lxc("file", "push", "-", path, project=project, stdin=record.replace(old, new))

@@ -22,7 +22,7 @@ from slurm_factory.output import Reporter, make_reporter
 from slurm_factory.package.manifest import load_manifest, write_manifest
 from slurm_factory.package.publish import publish
 from slurm_factory.plan import BuildPlan
-from slurm_factory.recipes import Workshop
+from slurm_factory.recipes import Workshop, system
 
 RECORD = {"base": "debian@12", "packages": {"libmunge-dev:amd64": "0.5.15-2"}}
 STEPS = ("fetch", "require_build_packages", "compile", "assemble", "publish")
@@ -59,7 +59,7 @@ class Steps:
         monkeypatch.setattr(builder, "fetch", self._step("fetch", lambda *_, **__: Path("/s")))
         for name in ("require_build_packages", "base_record"):
             monkeypatch.setattr(builder, name, self._step(name, lambda *_: {}))
-        monkeypatch.setattr(builder.system, "build", self._step("compile", self._compile))
+        monkeypatch.setattr(system, "build", self._step("compile", self._compile))
         monkeypatch.setattr(builder, "assemble", self._step("assemble", self._assemble))
         monkeypatch.setattr(builder, "publish", self._step("publish", publish))
 
@@ -146,7 +146,7 @@ def test_a_damaged_tarball_is_not_up_to_date(
     if damage == "gone":
         tarball.unlink()
     else:
-        tarball.write_bytes(content[:-1] if damage == "cut" else content[:-1] + b"\0")
+        tarball.write_bytes(content[:-1] if damage == "cut" else content[::-1])
     assert find_up_to_date(plan, settings) is None
 
 

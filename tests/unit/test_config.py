@@ -148,7 +148,7 @@ def test_a_wrong_value_is_refused_and_its_variable_named(
     monkeypatch.setenv(f"SLURM_FACTORY_{name}", text)
     error = refused()
     assert name.lower() in error.brief
-    assert text.split()[0].strip('"[]') in error.brief or "MIRRORS" in name
+    assert text.split(maxsplit=1)[0].strip('"[]') in error.brief or "MIRRORS" in name
     assert f" SLURM_FACTORY_{name} " in error.resolution
 
 

@@ -151,7 +151,8 @@ nvmlReturn_t DECLDIR nvmlDeviceGetHandleByIndex_v2(unsigned int index,
 
 
 def exported(library: Path) -> set[str]:
-    done = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True)
+    command = ["nm", "-D", "--defined-only", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return {line.split()[-1] for line in done.stdout.splitlines()}
 
 
@@ -208,7 +209,7 @@ def fake_source(workshop: Workshop, files: dict[str, str]) -> Path:
         path.write_text(text)
         path.chmod(0o755)
     archive = workshop.work / "slurm.tar.gz"
-    command = ["tar", "-czf", archive, "-C", workshop.work, top.name]
+    command = ["tar", "-czf", str(archive), "-C", str(workshop.work), top.name]
     subprocess.run(command, check=True)
     workshop.sources["slurm"] = archive
     return archive

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_lxc import locked_elsewhere
@@ -20,6 +21,11 @@ from slurm_factory.workspace import (
     open_workspace,
     prepare_cache,
 )
+
+
+def touch_and_raise(file: Path, error: BaseException) -> None:
+    file.touch()
+    raise error
 
 
 def test_build_ids_sort_by_time_fit_an_instance_and_never_meet() -> None:
@@ -47,7 +53,8 @@ def test_our_own_open_workspace_is_seen_running_by_another_process(tmp_path: Pat
     )
     with open_workspace("id", sample_settings(tmp_path)) as workspace:
         command = [sys.executable, "-c", look, str(workspace.lock)]
-        assert subprocess.run(command, capture_output=True, text=True).stdout == "True\n"
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 def test_looking_at_a_lock_does_not_leave_one_behind(tmp_path: Path) -> None:
@@ -77,8 +84,8 @@ def test_the_work_directory_is_never_there_without_the_lock(
     seen: list[bool] = []
     make = Path.mkdir
 
-    def watched(path: Path, *args: int, **kwargs: bool) -> None:
-        make(path, *args, **kwargs)
+    def watched(path: Path, *arguments: Any, **named: Any) -> None:
+        make(path, *arguments, **named)
         if path.name == "id":
             seen.append(is_running(Path(f"{path}.lock")))
 
@@ -102,18 +109,14 @@ def test_nothing_of_the_work_is_left_after_an_interruption(
 ) -> None:
     settings = sample_settings(tmp_path)
     with pytest.raises(stop), open_workspace("id", settings) as workspace:
-        (workspace.work / "file").touch()
-        raise stop
+        touch_and_raise(workspace.work / "file", stop())
     assert list(settings.work_dir.iterdir()) == []
 
 
 def test_the_work_is_kept_after_a_failure_and_its_build_no_longer_runs(tmp_path: Path) -> None:
-    with (
-        pytest.raises(BuildError),
-        open_workspace("id", sample_settings(tmp_path)) as workspace,
-    ):
-        (workspace.work / "file").touch()
-        raise BuildError("make failed.")
+    settings = sample_settings(tmp_path)
+    with pytest.raises(BuildError), open_workspace("id", settings) as workspace:
+        touch_and_raise(workspace.work / "file", BuildError("make failed."))
     assert (workspace.work / "file").exists()
     assert not is_running(workspace.lock)
 

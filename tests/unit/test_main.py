@@ -1,0 +1,415 @@
+"""The command line: exit codes, messages, and documents on stdout."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_lxc import PROJECT, FakeLxc, install_fake_lxc, instance, locked_elsewhere
+from package_samples import stage
+from typer.testing import CliRunner
+
+from slurm_factory import __version__, exceptions, host
+from slurm_factory import main as command_line
+from slurm_factory.constants import JSON_VERSION
+from slurm_factory.exceptions import SlurmFactoryError
+from slurm_factory.freshness import Outcome
+from slurm_factory.host import Check, Status
+from slurm_factory.main import app
+from slurm_factory.package.manifest import load_manifest
+from slurm_factory.package.publish import publish
+from slurm_factory.releases import catalogue
+
+COMMANDS = ("build", "clean", "setup", "doctor", "list", "versions")
+BUILD = ("build", "--slurm-version", "24.11", "--base", "debian@12", "--deps", "system")
+HEAVY = ("craft_providers", "pylxd", "requests", "cyclonedx", "elftools", "tenacity")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run of the program ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return dict(json.loads(self.out))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Runner":
+    monkeypatch.setenv("SLURM_FACTORY_CACHE_DIR", str(tmp_path / "cache"))
+    return Runner(monkeypatch)
+
+
+class Runner:
+    """Runs the program in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, *arguments: str) -> Result:
+        self._monkeypatch.setattr(sys, "argv", ["slurm-factory", *arguments])
+        result = CliRunner().invoke(app, arguments, catch_exceptions=True)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Result(result.exit_code, result.stdout, result.stderr)
+
+
+def error_classes() -> list[type[SlurmFactoryError]]:
+    members = vars(exceptions).values()
+    return [m for m in members if isinstance(m, type) and issubclass(m, SlurmFactoryError)]
+
+
+def published(builds: Path, scratch: Path) -> Path:
+    return publish(stage(scratch), builds / "24.11")
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", error_classes())
+def test_every_error_becomes_its_exit_code_and_three_lines(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, kind: type[SlurmFactoryError]
+) -> None:
+    def fail(*_: object) -> None:
+        raise kind("What.", details="Why.", resolution="Do.")
+
+    monkeypatch.setattr(command_line, "find_up_to_date", fail)
+    result = run(*BUILD)
+    assert result.code == kind.exit_code
+    assert [line.strip() for line in result.err.splitlines()] == ["Error: What.", "Why.", "Do."]
+    assert result.out == ""
+
+
+@pytest.mark.parametrize("kind", error_classes())
+def test_every_error_is_a_json_document_where_one_was_asked_for(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, kind: type[SlurmFactoryError]
+) -> None:
+    def fail(*_: object) -> None:
+        raise kind("No https://me:secret@host/x", details="Why.", resolution="Do.")
+
+    monkeypatch.setattr(command_line, "find_up_to_date", fail)
+    result = run(*BUILD, "--json")
+    assert result.code == kind.exit_code
+    assert result.document == {
+        "version": JSON_VERSION,
+        "error": {
+            "exit_code": kind.exit_code,
+            "brief": "No https://***@host/x",
+            "details": "Why.",
+            "resolution": "Do.",
+        },
+    }
+    assert "secret" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--slurm-version", "25.06"), "25.05"),
+        (("--slurm-version", "25.05", "--gpu", "--minimal"), "--gpu and --minimal"),
+        (("--slurm-version", "25.05", "--base", "debian@11"), "debian@1"),
+        (("--slurm-version", "25.05", "--additional-variants", "+hdf5; rm -rf /"), "+hdf5;"),
+        (("--slurm-version", "25.05", "--additional-variants", "$(id)"), "$(id)"),
+        (("--slurm-version", "25.05", "--deps", "conda"), "conda"),
+    ],
+)
+def test_bad_input_of_build_is_one_clear_message_and_exit_code_2(
+    run: Runner, arguments: tuple[str, ...], said: str
+) -> None:
+    result = run("build", "--deps", "system", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert said in result.err
+    assert len(result.err.splitlines()) <= 3
+
+
+def test_malformed_toml_is_one_clear_message_and_exit_code_2(run: Runner) -> None:
+    path = Path.home() / ".config/slurm-factory/config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text("cpu_limit = = 3")
+    for command in (("versions",), ("list", "--json"), ("doctor",), BUILD):
+        result = run(*command)
+        assert result.code == 2
+        assert str(path) in result.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("build",),
+        ("build", "--slurm-version"),
+        ("build", "--slurm-version", "25.05", "--jobs", "0"),
+        ("build", "--slurm-version", "25.05", "--jobs", "many"),
+        ("build", "--slurm-version", "25.05", "--no-such-option"),
+        ("no-such-command",),
+        ("--no-such-option",),
+        ("versions", "surplus"),
+        ("--project-name",),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_and_no_traceback(
+    run: Runner, arguments: tuple[str, ...]
+) -> None:
+    result = run(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert "Error: " in result.err
+    assert "Traceback" not in result.err
+
+
+def test_the_project_of_the_command_line_is_checked_as_any_setting(run: Runner) -> None:
+    result = run("--project-name", "a b", "list")
+    assert result.code == 2
+    assert "project_name" in result.err
+
+
+# --- the recipe that does not exist yet ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("build", "--slurm-version", "25.05"),
+        ("build", "--slurm-version", "25.05", "--deps", "spack", "--gpu"),
+        ("build", "--deps=spack", "--slurm-version", "25.05", "--base", "debian@12"),
+        ("build", "--slurm-version", "25.05", "--additional-variants", "+hdf5 ~restd"),
+        ("--project-name", "spack", "build", "--slurm-version", "25.05"),
+    ],
+)
+def test_without_deps_system_one_line_tells_the_same_command_with_it(
+    run: Runner, arguments: tuple[str, ...]
+) -> None:
+    result = run(*arguments)
+    assert (result.code, result.out) == (2, "")
+    [line] = result.err.splitlines()
+    program, *told = shlex.split(line.partition("run: ")[2])
+    assert program == "slurm-factory"
+    kept = [a for a in arguments if a not in {"--deps", "--deps=spack"}]
+    if "--deps" in arguments:
+        kept.remove("spack")
+    assert told == [*kept, "--deps", "system"]
+    assert run(*told, "--dry-run").code == 0
+
+
+# --- documents ----------------------------------------------------------------------------------
+
+
+def test_a_dry_run_prints_the_plan_and_touches_nothing(run: Runner, tmp_path: Path) -> None:
+    result = run(*BUILD, "--dry-run", "--gpu")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("slurm-24.11-gpu-debian-12-system: Slurm 24.11.")
+    assert "slurmrestd, with JSON" in result.out
+    assert "no openmpi" in result.out
+    assert "slurm-relocatable.patch" in result.out
+    assert "--with-nvml={build}/nvml" in shlex.split(result.out.splitlines()[-1])
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_dry_run_prints_the_plan_as_json(run: Runner) -> None:
+    document = run(*BUILD, "--dry-run", "--json").document
+    assert document["version"] == JSON_VERSION
+    assert document["plan"]["stem"] == "slurm-24.11-debian-12-system"
+    assert document["plan"]["release"]["series"] == "24.11"
+
+
+def test_versions_lists_every_release(run: Runner) -> None:
+    document = run("versions", "--json").document
+    assert document["version"] == JSON_VERSION
+    assert [r["release"] for r in document["releases"]] == [r.release for r in catalogue()]
+    text = run("versions").out
+    assert all(release.release in text for release in catalogue())
+
+
+def test_the_version_is_printed(run: Runner) -> None:
+    assert run("--version").out == f"{__version__}\n"
+
+
+def test_a_machine_without_builds_lists_none(run: Runner) -> None:
+    assert run("list").out == "There are no finished builds.\n"
+    assert run("list", "--json").document == {"version": JSON_VERSION, "builds": []}
+
+
+def test_finished_builds_are_listed_and_damaged_ones_told_apart(
+    run: Runner, tmp_path: Path
+) -> None:
+    path = published(tmp_path / "cache/builds", tmp_path / "staged")
+    damaged = path.with_name("slurm-24.11-gpu-manifest.json")
+    damaged.write_text("{")
+    result = run("list", "--json")
+    assert result.code == 0
+    broken, complete = sorted(result.document["builds"], key=lambda b: not b["problem"])
+    assert complete["identity"]["release"] == "24.11.5"
+    assert (broken["manifest_path"], broken["identity"]) == (str(damaged), None)
+    text = run("list").out
+    assert "complete" in text
+    assert "not a manifest" in text
+    assert "24.11.5" in text
+
+
+def test_names_with_brackets_and_colons_are_printed_as_they_are(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "[red]x:smile:"
+    monkeypatch.setenv("SLURM_FACTORY_CACHE_DIR", str(odd))
+    published(odd / "builds", tmp_path / "staged")
+    assert f"{odd}/builds/24.11/slurm-24.11-debian-12-system " in run("list").out
+
+
+def test_an_up_to_date_build_is_told_with_the_lines_that_put_it_to_use(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = published(tmp_path / "with space", tmp_path / "staged")
+    outcome = Outcome(path, load_manifest(path), up_to_date=True)
+    monkeypatch.setattr(command_line, "find_up_to_date", lambda *_: outcome)
+    text = run(*BUILD).out
+    assert "up to date; --force builds it again" in text
+    unpack = [shlex.split(line) for line in text.splitlines() if "tar -xzf" in line]
+    tarballs = [words[words.index("-xzf") + 1] for words in unpack]
+    assert [Path(tarball).is_file() for tarball in tarballs] == [True, True]
+    document = run(*BUILD, "--json").document
+    assert document["up_to_date"] is True
+    assert document["manifest_path"] == str(path)
+    assert document["manifest"]["identity"]["release"] == "24.11.5"
+
+
+# --- help ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_lists_only_options_that_work(run: Runner, command: str) -> None:
+    result = run(command, "--help")
+    assert (result.code, result.err) == (0, "")
+    options = set(re.findall(r"--[a-z][a-z-]+", result.out))
+    assert not options & {"--verify", "--offline", "--install-completion"}
+    assert "--json" in options
+    assert run(command, "-h").out == result.out
+
+
+def test_help_lists_only_commands_that_work(run: Runner) -> None:
+    text = run("--help").out
+    listed = re.findall(r"^  ([a-z]+) ", text.partition("Commands:")[2], re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)
+
+
+def test_the_program_starts_without_the_libraries_that_only_builds_need() -> None:
+    look = f"import sys, slurm_factory.main; print([m for m in {HEAVY} if m in sys.modules])"
+    command = [sys.executable, "-c", look]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+# --- clean --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lxc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLxc:
+    """LXD with an instance that a build left behind."""
+    fake = install_fake_lxc(tmp_path / "bin", monkeypatch)
+    fake.instances([instance("build-dead", datetime.now(UTC) - timedelta(days=2))])
+    return fake
+
+
+def test_clean_without_a_terminal_asks_for_yes_and_removes_nothing(
+    run: Runner, lxc: FakeLxc
+) -> None:
+    result = run("clean")
+    assert result.code == 2
+    assert "build-dead" in result.out
+    assert "--yes" in result.err
+    assert lxc.changes == []
+
+
+def test_clean_removes_what_it_shows(run: Runner, lxc: FakeLxc) -> None:
+    result = run("clean", "--yes")
+    assert (result.code, "build-dead" in result.out) == (0, True)
+    assert lxc.changes == ["delete --force build-dead"]
+    assert run("clean", "--yes").out == "There is nothing to remove.\n"
+
+
+def test_a_dry_run_of_clean_removes_nothing(run: Runner, lxc: FakeLxc) -> None:
+    document = run("clean", "--dry-run", "--json").document
+    assert document["dry_run"] is True
+    assert document["removals"] == [{"kind": "instance", "name": "build-dead", "size": None}]
+    assert lxc.changes == []
+
+
+def test_clean_tells_which_instance_it_keeps(run: Runner, lxc: FakeLxc, tmp_path: Path) -> None:
+    lock = tmp_path / "live.lock"
+    lxc.instances([instance("build-live", datetime.now(UTC), lock)])
+    with locked_elsewhere(lock):
+        result = run("clean", "--full", "--yes")
+    assert "build-live is kept" in result.err
+    assert lxc.changes == []
+
+
+def test_clean_works_in_the_project_that_was_named(run: Runner, lxc: FakeLxc) -> None:
+    lxc.projects("default", PROJECT, "lab")
+    run("--project-name", "lab", "clean", "--yes")
+    assert "--project lab delete --force build-dead" in (lxc.directory / "calls").read_text()
+
+
+def test_an_age_that_is_none_is_exit_code_2(run: Runner, lxc: FakeLxc) -> None:
+    result = run("clean", "--older-than", "soon")
+    assert result.code == 2
+    assert "--older-than 30d" in result.err
+
+
+# --- setup and doctor ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(Status.OK, 0), (Status.WARNING, 0), (Status.FAILED, 3)]
+)
+def test_doctor_ends_with_3_only_if_something_stops_builds(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, status: Status, code: int
+) -> None:
+    check = Check("network", status, "The bridge has no NAT.", "lxc network set x y")
+    monkeypatch.setattr(host, "doctor", lambda _: (check,))
+    result = run("doctor")
+    assert result.code == code
+    assert f"{status:8} network: The bridge has no NAT." in result.out
+    assert "fix: lxc network set x y" in result.out
+    [told] = run("doctor", "--json").document["checks"]
+    assert (told["status"], told["fix_command"]) == (status, "lxc network set x y")
+
+
+# --- interruption -------------------------------------------------------------------------------
+
+WAITING = """
+import sys, signal, threading
+from slurm_factory import main
+def wait(*_):
+    print("ready", flush=True)
+    while True:
+        signal.pause()
+main.find_up_to_date = wait
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main.run()
+"""
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_and_termination_end_with_130_and_one_line(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    environment = {**os.environ, "SLURM_FACTORY_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", WAITING, *BUILD]
+    with subprocess.Popen(
+        command, env=environment, stdout=-1, stderr=-1, text=True, process_group=0
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        _, err = process.communicate()
+    assert (process.returncode, err) == (130, "Error: Interrupted.\n")
