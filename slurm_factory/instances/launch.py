@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -163,9 +164,30 @@ def _launch(launch: Launch, settings: Settings, on_line: Callable[[str], None]) 
             reraise=True,
         )
         try:
-            return retrying(_launch_once, launch, settings, on_line)
+            with _terminal_out_of_reach():
+                return retrying(_launch_once, launch, settings, on_line)
         except (BaseCompatibilityError, _TransientError) as error:
             raise _unusable(error) from error
+
+
+@contextmanager
+def _terminal_out_of_reach() -> Iterator[None]:
+    """Standard input is the null device for a while.
+
+    Some commands of craft-providers inherit it: lxc would put a terminal into raw mode, in which
+    Ctrl-C goes to the instance, and there only makes a file seem missing.
+    """
+    if sys.stdin is None:
+        yield
+        return
+    saved = os.dup(0)
+    try:
+        with Path(os.devnull).open("rb") as null:
+            os.dup2(null.fileno(), 0)
+        yield
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
 
 
 def _start_over(
@@ -174,12 +196,13 @@ def _start_over(
     """Remove what a failed attempt left.
 
     craft-providers marks a base whose setup failed as finished, and copies it for ever; it says so
-    only by finding every copy incompatible.
+    only by finding every copy incompatible. Once may be chance: under load it takes a command that
+    could not be started for a missing file.
     """
     error, project = state.outcome.exception() if state.outcome else None, settings.project_name
     on_line(f"Launching again: {error}")
     delete_instance(launch.name, project)
-    if isinstance(error, BaseCompatibilityError):
+    if isinstance(error, BaseCompatibilityError) and state.attempt_number > 1:
         for name, _ in _present_bases(launch, project):
             delete_instance(name, project)
 

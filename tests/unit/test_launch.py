@@ -343,11 +343,22 @@ def test_keep_instance_keeps_it_after_ctrl_c_with_nothing_running_in_it(
 def test_a_poisoned_base_is_deleted_and_made_again(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launch = launcher(monkeypatch, BaseCompatibilityError("instance is marked as not setup"))
+    errors = [BaseCompatibilityError("instance is marked as not setup")] * 2
+    launch = launcher(monkeypatch, *errors)
+    with launched(settings):
+        pass
+    assert len(launch.calls) == 3
+    assert fake.changes[:3] == [f"delete --force {n}" for n in (NAME, NAME, BASE_NAME)]
+
+
+def test_a_copy_that_only_once_seems_incompatible_does_not_cost_the_base(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = launcher(monkeypatch, BaseCompatibilityError("instance config is empty"))
     with launched(settings):
         pass
     assert len(launch.calls) == 2
-    assert fake.changes[:2] == [f"delete --force {NAME}", f"delete --force {BASE_NAME}"]
+    assert f"delete --force {BASE_NAME}" not in fake.changes
 
 
 def test_a_base_that_stays_poisoned_is_given_up_in_the_end(

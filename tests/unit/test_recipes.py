@@ -239,6 +239,17 @@ def test_configure_gets_its_arguments_unbroken_and_its_reason_reaches_the_user(
     assert arguments == wanted
 
 
+def test_an_argument_of_configure_may_hold_spaces_and_wildcards(workshop: Workshop) -> None:
+    configure = workshop.work / "configure"
+    configure.write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')
+    configure.chmod(0o755)
+    environment = dict.fromkeys(("CC", "CFLAGS", "LDFLAGS"), "")
+    environment |= {"SOURCE": str(workshop.work), "CONFIGURE_ARGUMENTS": "--with-x=a b\n*"}
+    lines: list[str] = []
+    workshop.instance.run_script("configure-slurm.sh", environment, lines.append)
+    assert lines == ["<--with-x=a b><*>"]
+
+
 def unpack(workshop: Workshop, patch: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     patches = workshop.work / "own-patches"
     patches.mkdir()
