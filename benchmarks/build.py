@@ -2,7 +2,8 @@
 
 Run it on a machine that does nothing else: `uv run python benchmarks/build.py [ROUNDS]`.
 The base instance must be ready (any earlier build on the same base makes it). Figures are ratios
-within one run, since absolute times depend on the machine.
+within one run, since absolute times depend on the machine. The run has caches of its own: the
+user's stay as they are.
 """
 
 from __future__ import annotations
@@ -16,16 +17,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from filelock import FileLock
+
 from slurm_factory import resources
 from slurm_factory.bases import find_base, host_release
-from slurm_factory.config import Settings, load_settings
+from slurm_factory.config import ENVIRONMENT_PREFIX, Settings, load_settings
 from slurm_factory.constants import Deps
 from slurm_factory.instances import Instance
 from slurm_factory.instances.launch import Launch, lxd_instance
+from slurm_factory.instances.lxc import BUILD_PREFIX
+from slurm_factory.machine import choose_jobs
 from slurm_factory.plan import COMPILER_FLAGS, LINKER_FLAGS, BuildPlan, BuildRequest, make_plan
 from slurm_factory.sources import cached
 from slurm_factory.upstream import sources_for
@@ -37,6 +44,8 @@ BUILD = [
     *("--deps", "system", "--base", "same", "--json"),
 ]
 COMPILING = ("Configure", "Compile")
+BY_HAND = f"{BUILD_PREFIX}benchmark-{os.getpid()}"
+"""By this name `slurm-factory clean` removes what an interrupted run leaves."""
 
 
 @dataclass(frozen=True)
@@ -59,50 +68,62 @@ class Sample:
 
 def main(rounds: int) -> None:
     """Alternate builds by the tool and by hand, then rebuild with a full ccache."""
-    settings = load_settings()
     plan = make_plan(
         BuildRequest(VERSION, deps=Deps.SYSTEM, base="same"), platform.machine(), host_release()
     )
     cold, by_hand = [], []
-    for _ in range(rounds):
-        shutil.rmtree(settings.ccache_dir, ignore_errors=True)
-        cold.append(by_tool(force=True))
-        by_hand.append(commands_by_hand(plan, settings))
-        print(f"tool {cold[-1].compiling:.1f} + {cold[-1].else_:.1f}, by hand {by_hand[-1]:.1f}")
-    warm = [by_tool(force=True) for _ in range(rounds)]
-    unforced = [by_tool(force=False).total for _ in range(rounds)]
+    with private_cache(load_settings()) as settings:
+        jobs = choose_jobs(None, settings)
+        for _ in range(rounds):
+            shutil.rmtree(settings.ccache_dir, ignore_errors=True)
+            cold.append(by_tool(settings, jobs, force=True))
+            by_hand.append(commands_by_hand(plan, settings, jobs))
+            print(f"tool {cold[-1].compiling:.1f} + {cold[-1].else_:.1f}, hand {by_hand[-1]:.1f}")
+        warm = [by_tool(settings, jobs, force=True) for _ in range(rounds)]
+        unforced = [by_tool(settings, jobs, force=False).total for _ in range(rounds)]
     REPORT.write_text(report(cold, by_hand, warm, unforced))
     print(REPORT.read_text())
 
 
-def by_tool(*, force: bool) -> Sample:
+@contextmanager
+def private_cache(own: Settings) -> Iterator[Settings]:
+    """A cache directory with the user's sources in it, on the same file system."""
+    beside = own.cache_dir.parent
+    with tempfile.TemporaryDirectory(prefix=".slurm-factory-benchmark-", dir=beside) as scratch:
+        settings = load_settings(cache_dir=scratch)
+        if own.source_cache_dir.is_dir():
+            shutil.copytree(own.source_cache_dir, settings.source_cache_dir)
+        yield settings
+
+
+def by_tool(settings: Settings, jobs: int, *, force: bool) -> Sample:
     """One build through the command line."""
-    command = [*BUILD, *(["--force"] if force else [])]
+    command = [*BUILD, "--jobs", str(jobs), *(["--force"] if force else [])]
+    environment = {**os.environ, f"{ENVIRONMENT_PREFIX}CACHE_DIR": str(settings.cache_dir)}
     began = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
     total = time.monotonic() - began
     document: dict[str, Any] = json.loads(done.stdout)
     steps = {step["name"]: step["seconds"] for step in document["manifest"]["steps"]}
     return Sample(total, steps)
 
 
-def commands_by_hand(plan: BuildPlan, settings: Settings) -> float:
+def commands_by_hand(plan: BuildPlan, settings: Settings, jobs: int) -> float:
     """Seconds of configure and make in a copy of the same instance, without ccache."""
     with tempfile.TemporaryDirectory(dir=settings.work_dir) as scratch:
         launch = Launch(
             base=find_base("same", host_release()),
             architecture=platform.machine(),
-            name="benchmark-by-hand",
+            name=BY_HAND,
             lock=Path(scratch) / "lock",
         )
-        with lxd_instance(launch, settings, print) as instance:
+        with FileLock(launch.lock), lxd_instance(launch, settings, print) as instance:
             source = _unpack(instance, plan, settings, Path(scratch))
             variables = {"CFLAGS": " ".join(COMPILER_FLAGS), "LDFLAGS": " ".join(LINKER_FLAGS)}
             exports = [f"{name}={value}" for name, value in variables.items()]
             configure = ["./configure", *plan.configure_arguments, *exports]
-            jobs = str(len(os.sched_getaffinity(0)))
             make = resources.script("make-slurm.sh")
-            environment = {"SOURCE": source, "JOBS": jobs, "PREFIX": "/opt/slurm/software"}
+            environment = {"SOURCE": source, "JOBS": str(jobs), "PREFIX": "/opt/slurm/software"}
             given = [f"{name}={value}" for name, value in environment.items()]
             began = time.monotonic()
             _exec(settings, "--cwd", source, "--", *configure)
@@ -131,7 +152,7 @@ def _unpack(instance: Instance, plan: BuildPlan, settings: Settings, scratch: Pa
 
 
 def _exec(settings: Settings, *arguments: str) -> None:
-    command = ["lxc", "--project", settings.project_name, "exec", "benchmark-by-hand", *arguments]
+    command = ["lxc", "--project", settings.project_name, "exec", f"local:{BY_HAND}", *arguments]
     subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
 
 

@@ -25,9 +25,11 @@ Written from the code by `make docs`; a test fails when it is out of date.
 SETTINGS = """\
 The command line is stronger than the environment, and that is stronger than the file
 `~/.config/slurm-factory/config.toml` (`$XDG_CONFIG_HOME` counts). The file holds lines such as
-`memory_limit = "8GiB"`; an unknown key in it is an error. Lists in the environment are JSON:
-`SLURM_FACTORY_SOURCE_MIRRORS='["http://mirror.example/slurm"]'`. Proxies (`http_proxy`,
-`https_proxy`, `no_proxy`) are taken from the environment and reach the instances.
+`memory_limit = "8GiB"`; an unknown key in it is an error, an unknown variable `SLURM_FACTORY_…` is
+warned of. URLs in one variable are separated by blanks or commas, as in
+`SLURM_FACTORY_SOURCE_MIRRORS="http://mirror.example/slurm file:///srv/slurm"`; a JSON list is
+understood as well. Proxies (`http_proxy`, `https_proxy`, `no_proxy`) are taken from the environment
+and reach the instances.
 """
 FEATURES = """\
 A build type has the features marked with x. `--additional-variants "+hdf5 ~restd"` adds and leaves

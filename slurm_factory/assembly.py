@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 from slurm_factory import __version__
 from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE, INSTANCE_PREFIX
 from slurm_factory.modules import write_modules
-from slurm_factory.package.contents import LICENCES, collect_licences, write_identity
+from slurm_factory.package.contents import (
+    LICENCES,
+    collect_common_licences,
+    collect_licences,
+    write_identity,
+)
 from slurm_factory.package.distributions import distributions_with
 from slurm_factory.package.manifest import write_manifest
 from slurm_factory.package.publish import describe, write_checksums
 from slurm_factory.package.records import (
-    BundledLibrary,
+    BundledFile,
     File,
     HostRequirement,
     Limit,
@@ -29,7 +34,7 @@ from slurm_factory.package.sbom import write_sbom
 from slurm_factory.package.tarball import Artifact, pack
 from slurm_factory.recipes.libraries import InstanceLibraries
 from slurm_factory.relocate import AuditReport, Relocation, audit, load_policy, relocate
-from slurm_factory.relocate.elf import scan
+from slurm_factory.relocate.elf import ElfKind, scan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +66,7 @@ def assemble(workshop: Workshop, tree: Path, base_record: Mapping[str, Any]) -> 
     with reporter.step("Relocate"):
         relocation = relocate(tree, libraries, load_policy())
         _add_licences(tree, relocation)
+        collect_common_licences(tree, libraries.fetch_common_licences())
         write_identity(tree, identity)
     with reporter.step("Audit"):
         report = audit(tree, load_policy(), _build_paths(workshop))
@@ -102,33 +108,37 @@ def _add_licences(tree: Path, relocation: Relocation) -> None:
 
 def _bundled(
     tree: Path, relocation: Relocation, report: AuditReport, libraries: InstanceLibraries
-) -> tuple[BundledLibrary, ...]:
-    """Every library in the package that is not Slurm's own, with the package it is from."""
-    origin = {item.path: item.library.package for item in relocation.bundled}
+) -> tuple[BundledFile, ...]:
+    """Every ELF file in the package that is not Slurm's own, with the package it is from."""
+    names = {item.path: item.library.package for item in relocation.bundled}
+    packages = {
+        item.path: libraries.packages[
+            names.get(item.path) or _package_of_directory(item.path, relocation)
+        ]
+        for item in report.bundled
+    }
+    packages |= libraries.installed()
+    sonames = {item.path: item.soname for item in report.bundled}
     by_name = {item.path.name: str(item.path) for item in report.bundled}
     facts = scan(tree)
-    found = []
-    for item in report.bundled:
-        name = origin.get(item.path) or _package_of_directory(item.path, relocation)
-        package = libraries.packages[name]
-        content = (tree / item.path).read_bytes()
-        found.append(
-            BundledLibrary(
-                file=str(item.path),
-                soname=item.soname,
-                sha256=hashlib.sha256(content).hexdigest(),
-                package=package.name,
-                package_version=package.version,
-                package_arch=package.architecture,
-                source_package=package.source,
-                needs=tuple(by_name[n] for n in facts[item.path].needed if n in by_name),
-            )
+    return tuple(
+        BundledFile(
+            file=str(path),
+            soname=sonames.get(path) if facts[path].soname else None,
+            kind="program" if facts[path].kind is ElfKind.EXECUTABLE else "library",
+            sha256=hashlib.sha256((tree / path).read_bytes()).hexdigest(),
+            package=package.name,
+            package_version=package.version,
+            package_arch=package.architecture,
+            source_package=package.source,
+            needs=tuple(by_name[name] for name in facts[path].needed if name in by_name),
         )
-    return tuple(found)
+        for path, package in sorted(packages.items())
+    )
 
 
 def _package_of_directory(path: PurePosixPath, relocation: Relocation) -> str:
-    placed = (p for p in relocation.directories if path.is_relative_to(p.target))
+    placed = (item for item in relocation.directories if path.is_relative_to(item.target))
     return next(placed).directory.package
 
 
@@ -137,7 +147,7 @@ def _pack(
     workshop: Workshop,
     tree: Path,
     staging: Path,
-    bundled: tuple[BundledLibrary, ...],
+    bundled: tuple[BundledFile, ...],
 ) -> tuple[Artifact, ...]:
     modules = workshop.work / "modules"
     write_modules(identity, modules)
@@ -159,27 +169,39 @@ def _manifest(
     workshop: Workshop,
     base_record: Mapping[str, Any],
     report: AuditReport,
-    bundled: tuple[BundledLibrary, ...],
+    bundled: tuple[BundledFile, ...],
     files: tuple[Artifact, ...],
 ) -> Manifest:
     plan, glibc = workshop.plan, report.glibc or "2.0"
-    record = json.dumps(dict(base_record), sort_keys=True).encode()
     return Manifest(
         identity=identity,
         build_key=plan.build_key(base_record),
         created=datetime.now(UTC),
         slurm_factory=__version__,
         source=_source(workshop),
-        base_record=hashlib.sha256(record).hexdigest(),
+        plan=_json(plan.describe()),
+        base_record=_json(base_record),
         features=tuple(feature.name for feature in plan.selection.chosen),
         configure=plan.configure_arguments,
         steps=tuple(Step(name=s.name, seconds=s.seconds) for s in workshop.reporter.steps),
-        libraries=bundled,
+        bundled=bundled,
         host_requirements=tuple(
-            HostRequirement(soname=o.soname, reason=o.reason) for o in report.outside
+            HostRequirement(
+                soname=library.soname,
+                reason=library.reason,
+                required=bool(library.linked_by),
+                packages=library.packages,
+            )
+            for library in report.outside
         ),
         glibc=glibc,
         distributions=distributions_with(glibc),
         limits=tuple(Limit(limit=limit.id, consequence=limit.text) for limit in report.limits),
         files=tuple(File(name=f.path.name, size=f.size, sha256=f.sha256) for f in files),
     )
+
+
+def _json(document: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from a file: lists for tuples."""
+    content: dict[str, Any] = json.loads(json.dumps(dict(document)))
+    return content

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from slurm_factory.assembly import assemble
 from slurm_factory.exceptions import OutputError
-from slurm_factory.freshness import Outcome, base_record
+from slurm_factory.freshness import Outcome
 from slurm_factory.instances.launch import Launch, lxd_instance, this_machine
 from slurm_factory.instances.lxc import BUILD_PREFIX, project_exists
 from slurm_factory.machine import choose_jobs, require_build_packages
@@ -60,11 +60,11 @@ def build(
                 jobs=choose_jobs(plan.jobs, settings),
             )
             tree = system.build(workshop)
-            manifest = assemble(workshop, tree, base_record(plan, settings))
+            manifest = assemble(workshop, tree, instance.record)
             if keep_instance and instance.enter_command:
                 reporter.note(f"The instance is kept: {instance.enter_command}")
         with reporter.step("Publish"):
-            published = publish(manifest, settings.builds_dir / plan.version)
+            published = _publish(manifest, settings.builds_dir / plan.version)
     return Outcome(published, load_manifest(published), up_to_date=False, log=workspace.log)
 
 
@@ -77,10 +77,23 @@ def _prepare(plan: BuildPlan, settings: Settings, reporter: Reporter) -> dict[st
                 settings.source_cache_dir,
                 mirrors=settings.source_mirrors,
                 timeout=settings.download_timeout,
+                report=reporter.progress,
                 warn=reporter.warning,
             )
             for name, source in sources_for(plan, settings).items()
         }
+
+
+def _publish(manifest: Path, directory: Path) -> Path:
+    try:
+        return publish(manifest, directory)
+    except OutputError as error:
+        raise OutputError(
+            error.brief,
+            details=error.details,
+            resolution=f"{error.resolution} The finished files are in {manifest.parent}; they can"
+            f" be moved to {directory}, the manifest last.",
+        ) from error
 
 
 @contextmanager
@@ -91,7 +104,7 @@ def _instance(
         with reporter.step("Launch"):
             if plan.destructive:
                 require_build_packages(plan.base)
-                place = this_machine(settings, workspace.work)
+                place = this_machine(plan.base, settings, workspace.work)
             else:
                 name = f"{BUILD_PREFIX}{workspace.build_id}"
                 launch = Launch(plan.base, plan.architecture, name, workspace.lock, keep=keep)

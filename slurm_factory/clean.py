@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_factory.exceptions import ConfigurationError, OutputError
 from slurm_factory.instances.lxc import (
+    BASE_PREFIX,
     BUILD_PREFIX,
+    DOCTOR_PREFIX,
+    IMAGE_PREFIX,
+    LOCAL,
     LOCK_KEY,
     delete_instance,
     lxc,
@@ -24,7 +28,6 @@ from slurm_factory.workspace import is_running
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
 
-DOCTOR_PREFIX = "doctor-"
 LAUNCHING = timedelta(minutes=10)
 """So long an instance without a lock counts as one that is being launched, or looked from."""
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -97,9 +100,11 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
     removals = [Removal("instance", entry["name"]) for entry in builds]
     removals += _work(settings, before)
     if request.full and not running:
-        bases = [entry for entry in idle if entry not in builds]
-        removals += [Removal("base", entry["name"]) for entry in bases]
-        removals += _project(settings) if before is None else []
+        bases = [entry["name"] for entry in idle if entry["name"].startswith(BASE_PREFIX)]
+        removals += [Removal("base", name) for name in bases]
+        going = {removal.name for removal in removals}
+        stays = any(entry["name"] not in going for entry in instances)
+        removals += _project(settings, stays=stays) if before is None else []
     if request.builds:
         removals += _paths("build", settings.builds_dir.glob("*/slurm-*"), before)
         logs = settings.logs_dir.glob("*-*")
@@ -108,6 +113,12 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
     if request.caches and not running:
         removals += [r for directory in _caches(settings) for r in _cache(directory, before)]
     return CleanPlan(tuple(removals), running)
+
+
+def still_removable(plan: CleanPlan, request: CleanRequest, settings: Settings) -> CleanPlan:
+    """What of an earlier plan may be removed now."""
+    now = plan_clean(request, settings, datetime.now(UTC))
+    return CleanPlan(tuple(r for r in plan.removals if r in now.removals), now.running)
 
 
 def remove(removal: Removal, settings: Settings) -> None:
@@ -121,9 +132,9 @@ def remove(removal: Removal, settings: Settings) -> None:
     if removal.kind in {"instance", "base"}:
         delete_instance(removal.name, project)
     elif removal.kind == "image":
-        lxc("image", "delete", removal.name, project=project)
+        lxc("image", "delete", f"{LOCAL}{removal.name}", project=project)
     elif removal.kind == "project":
-        lxc("project", "delete", removal.name, project="default")
+        lxc("project", "delete", f"{LOCAL}{removal.name}", project="default")
     else:
         _remove_path(Path(removal.name))
 
@@ -136,7 +147,7 @@ def _has_project(settings: Settings) -> bool:
 def _instances(settings: Settings) -> list[dict[str, Any]]:
     if not _has_project(settings):
         return []
-    return list(lxc_json("list", project=settings.project_name))
+    return list(lxc_json("list", LOCAL, project=settings.project_name))
 
 
 def _created(entry: dict[str, Any]) -> datetime:
@@ -168,23 +179,32 @@ def _is_older(time: datetime, before: datetime | None) -> bool:
 
 
 def _work(settings: Settings, before: datetime | None) -> list[Removal]:
-    """What builds staged that do not run any more."""
-    directories = (path for path in settings.work_dir.glob("*") if path.is_dir())
-    idle = (path for path in directories if not is_running(Path(f"{path}.lock")))
-    return _paths("stage", idle, before)
+    """What builds staged that do not run any more, and what a killed one left of an image."""
+    directories = [path for path in settings.work_dir.glob("*") if path.is_dir()]
+    idle = [path for path in directories if not is_running(Path(f"{path}.lock"))]
+    making = any(map(is_running, settings.images_dir.glob("*.lock")))
+    images = [] if making else settings.images_dir.glob("image-*")
+    return _paths("stage", [*idle, *images], before)
 
 
-def _project(settings: Settings) -> list[Removal]:
-    """Images, the project itself, and the records of what base instances contained."""
+def _project(settings: Settings, *, stays: bool) -> list[Removal]:
+    """Our images, the records of base instances, and the project if nothing else is in it."""
+    project = settings.project_name
     records = _paths("record", settings.images_dir.glob("*.json"), None)
     if not _has_project(settings):
         return records
-    images = lxc_json("image", "list", project=settings.project_name)
-    return [
-        *(Removal("image", image["fingerprint"][:12], image["size"]) for image in images),
-        Removal("project", settings.project_name),
-        *records,
-    ]
+    images = lxc_json("image", "list", LOCAL, project=project)
+    ours = [image for image in images if _is_ours(image)]
+    removals = [Removal("image", image["fingerprint"][:12], image["size"]) for image in ours]
+    if not stays and len(ours) == len(images) and project != "default":
+        removals.append(Removal("project", project))
+    return [*removals, *records]
+
+
+def _is_ours(image: dict[str, Any]) -> bool:
+    """Made here, or fetched by a launch from an image server, which leaves no alias."""
+    names = [alias["name"] for alias in image["aliases"]]
+    return bool(image.get("cached")) or any(name.startswith(IMAGE_PREFIX) for name in names)
 
 
 def _caches(settings: Settings) -> tuple[Path, ...]:

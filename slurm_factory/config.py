@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
+import os
 import re
 import tomllib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import platformdirs
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BeforeValidator,
     Field,
-    StringConstraints,
     ValidationError,
     field_validator,
 )
@@ -30,12 +33,35 @@ from slurm_factory.constants import APPLICATION
 from slurm_factory.exceptions import ConfigurationError
 
 ENVIRONMENT_PREFIX = "SLURM_FACTORY_"
-SIZE_PATTERN = r"^[1-9][0-9]*(\.[0-9]+)?(kB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
-"""LXD's notation for sizes (doc/reference/instance_units.md)."""
+TESTS_PREFIX = f"{ENVIRONMENT_PREFIX}TESTS_"
+OLD_PROJECT_VARIABLE = "IF_PROJECT_NAME"
 
-Size = Annotated[str, StringConstraints(pattern=SIZE_PATTERN)]
-ProjectName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z][a-zA-Z0-9-]{0,62}$")]
-HttpUrl = Annotated[str, StringConstraints(pattern=r"^(https?|file)://[^\s'\"`$;|&<>\\]+$")]
+SIZE = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
+"""LXD's notation for sizes (doc/reference/instance_units.md)."""
+SHORT_SIZE = re.compile(r"([1-9][0-9]*(?:\.[0-9]+)?)\s*([kmgt])i?b?", re.IGNORECASE)
+PROJECT_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,62}")
+URL = re.compile(r"(https?|file)://[^\s'\"`$;|&<>\\]+")
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _matching(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if pattern.fullmatch(value) is None:
+            raise ValueError(expected)
+        return value
+
+    return check
+
+
+def _size(value: str) -> str:
+    short = SHORT_SIZE.fullmatch(value)
+    if SIZE.fullmatch(value) is None:
+        raise ValueError(
+            f"Write {short[1]}{short[2].upper()}iB."
+            if short
+            else "A size is a number and kB, MB, GB, TB, KiB, MiB, GiB or TiB, such as 8GiB."
+        )
+    return value
 
 
 def _words(value: object) -> object:
@@ -43,8 +69,30 @@ def _words(value: object) -> object:
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
-        return json.loads(value)
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                "It begins as a JSON list and is none: write the URLs with spaces between."
+            ) from error
     return [word for word in re.split(r"[\s,]+", value) if word]
+
+
+Size = Annotated[str, AfterValidator(_size)]
+ProjectName = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            PROJECT_NAME, "A project's name is a letter and up to 62 letters, digits and dashes."
+        )
+    ),
+]
+HttpUrl = Annotated[
+    str,
+    AfterValidator(
+        _matching(URL, "A URL begins with http://, https:// or file:// and has no special signs.")
+    ),
+]
 
 
 # NoDecode: pydantic-settings would read lists from the environment as JSON only.
@@ -70,7 +118,7 @@ class Settings(BaseSettings):
     project_name: ProjectName = Field(
         default="slurm-factory",
         # Not the bare name: as an alias it would be read from the environment as well.
-        validation_alias=AliasChoices(f"{ENVIRONMENT_PREFIX}PROJECT_NAME", "IF_PROJECT_NAME"),
+        validation_alias=AliasChoices(f"{ENVIRONMENT_PREFIX}PROJECT_NAME", OLD_PROJECT_VARIABLE),
         description="LXD project that holds all instances and images.",
     )
     cache_dir: Path = Field(
@@ -119,6 +167,10 @@ class Settings(BaseSettings):
     @field_validator("cache_dir", "ca_certificates")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
+        if CONTROL_CHARACTER.search(str(value)):
+            raise ValueError(
+                "A path with a line break or another control character cannot be used."
+            )
         try:
             return value.expanduser().absolute()
         except RuntimeError as error:
@@ -136,6 +188,8 @@ class Settings(BaseSettings):
         """Command line beats environment beats file."""
         del dotenv_settings, file_secret_settings
         file = TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
+        # Here, since the names of the variables would pass as keys.
+        _refuse_unknown_keys(file.toml_data)
         return init_settings, env_settings, file
 
     @property
@@ -183,9 +237,11 @@ def load_settings(**overrides: Any) -> Settings:
     """
     given = {key: value for key, value in overrides.items() if value is not None}
     try:
+        if settings_file().is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         return Settings(**given)
     except ValidationError as error:
-        raise _explain(error) from error
+        raise _explain(error, given) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"The settings file {settings_file()} is not valid TOML.",
@@ -195,23 +251,50 @@ def load_settings(**overrides: Any) -> Settings:
     except OSError as error:
         raise ConfigurationError(
             f"The settings file {settings_file()} cannot be read.",
-            details=str(error),
-            resolution="Correct its permissions, or move the file away.",
+            details=f"{error.strerror or error}.",
+            resolution="Correct its permissions, or move it away.",
         ) from error
 
 
-def _explain(error: ValidationError) -> ConfigurationError:
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that look like settings and are none: name → nearest variable, or empty."""
+    keys = {
+        name: name.upper().removeprefix(ENVIRONMENT_PREFIX).lower()
+        for name in sorted(environ)
+        if name.upper().startswith(ENVIRONMENT_PREFIX) and not name.startswith(TESTS_PREFIX)
+    }
+    return {
+        name: f"{ENVIRONMENT_PREFIX}{near.upper()}" if (near := _nearest(key)) else ""
+        for name, key in keys.items()
+        if key not in Settings.model_fields
+    }
+
+
+def _nearest(key: str) -> str:
+    return next(iter(difflib.get_close_matches(key, Settings.model_fields, n=1)), "")
+
+
+def _refuse_unknown_keys(file: Mapping[str, Any]) -> None:
+    for key in file:
+        if key not in Settings.model_fields:
+            near = _nearest(key.removeprefix(ENVIRONMENT_PREFIX).lower())
+            raise ConfigurationError(
+                f"There is no setting {key} (in {settings_file()}).",
+                details=f"Did you mean {near}?" if near else "It is not the name of any setting.",
+                resolution="Settings are listed in docs/options.md.",
+            )
+
+
+def _explain(error: ValidationError, given: Mapping[str, Any]) -> ConfigurationError:
     first = error.errors()[0]
     key = str(first["loc"][0]).removeprefix(ENVIRONMENT_PREFIX).lower()
-    if first["type"] != "extra_forbidden":
-        return ConfigurationError(
-            f"The setting {key} is not valid: {first.get('input')!r}.",
-            details=f"{first['msg']} ({Settings.model_fields[key].description})",
-            resolution=f"Correct {ENVIRONMENT_PREFIX}{key.upper()} or {settings_file()}.",
-        )
-    near = difflib.get_close_matches(key, Settings.model_fields, n=1)
+    message = first["msg"].removeprefix("Value error, ")
+    variable = f"{ENVIRONMENT_PREFIX}{key.upper()}"
+    option = f"--{key.replace('_', '-')}"
     return ConfigurationError(
-        f"There is no setting {key} (in {settings_file()}).",
-        details=f"Did you mean {near[0]}?" if near else "It is not the name of any setting.",
-        resolution="Settings are listed in docs/options.md.",
+        f"The setting {key} is not valid: {first.get('input')!r}.",
+        details=f"{message} ({Settings.model_fields[key].description})",
+        resolution=f"Correct {option}."
+        if key in given
+        else f"Correct {variable} or {settings_file()}.",
     )

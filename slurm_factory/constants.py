@@ -12,10 +12,8 @@ SYSCONFDIR: Final = PurePosixPath("/etc/slurm")
 
 # Paths inside an instance.
 INSTANCE_CACHE: Final = PurePosixPath("/opt/slurm-factory-cache")
-INSTANCE_PATCHES: Final = PurePosixPath("/srv/global-patches")
 INSTANCE_PREFIX: Final = PurePosixPath("/opt/slurm/software")
 INSTANCE_BUILD: Final = PurePosixPath("/srv/build")
-INSTANCE_OUTPUT: Final = PurePosixPath("/srv/build-output")
 
 
 class BuildType(StrEnum):

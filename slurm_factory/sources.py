@@ -93,7 +93,6 @@ def fetch(
     *,
     mirrors: Sequence[str] = (),
     timeout: float = 30.0,
-    offline: bool = False,
     report: Report | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Path:
@@ -109,7 +108,6 @@ def fetch(
         cache_dir: Root of the source cache (host), a Spack source mirror.
         mirrors: URLs of directories to ask first.
         timeout: Seconds without a byte after which a download is tried again.
-        offline: Ask `file://` URLs only.
         report: Told about progress.
         warn: Told, in one line, about a broken file in the cache or a URL that failed.
 
@@ -134,7 +132,7 @@ def fetch(
                 warn(f"{path} is damaged and is fetched again.")
                 path.unlink()
             download = _Download(source, partial.with_suffix(".part"), timeout, report or _ignore)
-            _first_good(_candidates(source, mirrors, offline=offline), download, path, warn)
+            _first_good(_candidates(source, mirrors), download, path, warn)
             path.parent.mkdir(parents=True, exist_ok=True)
             download.part.replace(path)
             return path
@@ -253,12 +251,11 @@ def _explained(
     )
 
 
-def _candidates(source: Source, mirrors: Sequence[str], *, offline: bool) -> list[str]:
+def _candidates(source: Source, mirrors: Sequence[str]) -> list[str]:
     names = dict.fromkeys(PurePosixPath(urlsplit(url).path).name for url in source.urls)
     below = (*names, str(source.stored_as))
     asked = [f"{mirror.rstrip('/')}/{path}" for mirror in mirrors for path in below]
-    urls = dict.fromkeys([*asked, *source.urls])
-    return [url for url in urls if not offline or urlsplit(url).scheme == "file"]
+    return [*dict.fromkeys([*asked, *source.urls])]
 
 
 def _has_checksum(path: Path, source: Source) -> bool:

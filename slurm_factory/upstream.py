@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_factory import resources
-from slurm_factory.mirrors import configured_mirrors, debian_pool_urls
+from slurm_factory.mirrors import ETC_APT, configured_mirrors, debian_pool_urls
 from slurm_factory.sources import Source
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from slurm_factory.plan import BuildPlan
     from slurm_factory.releases import Release
 
-ETC_APT = Path("/etc/apt")
 SLURM = "slurm"
 
 

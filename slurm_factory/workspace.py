@@ -76,6 +76,24 @@ def open_workspace(build_id: str, settings: Settings) -> Iterator[Workspace]:
         _forget(workspace)
 
 
+def make_cache_dir(settings: Settings) -> None:
+    """Make the cache directory, for this user alone.
+
+    Raises:
+        OutputError: It cannot be made, or is somebody else's.
+    """
+    cache = settings.cache_dir
+    try:
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        status = cache.stat()
+        if status.st_uid != os.getuid():
+            raise _unusable(cache, f"It belongs to the user with the id {status.st_uid}")
+        if status.st_mode & 0o077:
+            cache.chmod(0o700)
+    except OSError as error:
+        raise _unusable(cache, error.strerror or str(error)) from error
+
+
 def prepare_cache(settings: Settings) -> None:
     """Make the cache directory and the directories in it, for this user alone.
 
@@ -87,8 +105,8 @@ def prepare_cache(settings: Settings) -> None:
         *(settings.builds_dir, settings.source_cache_dir, settings.ccache_dir),
         *(settings.images_dir, settings.logs_dir, settings.work_dir),
     )
+    make_cache_dir(settings)
     try:
-        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         for directory in directories:
             directory.mkdir(exist_ok=True)
         free = shutil.disk_usage(cache).free
@@ -105,11 +123,12 @@ def is_running(lock: Path) -> bool:
 
     A lock of somebody else, which cannot be looked at, counts as running.
     """
-    if not lock.exists():
-        return False
     try:
+        lock.stat()
         with filelock.FileLock(lock, blocking=False):
             return False
+    except FileNotFoundError:
+        return False
     except (filelock.Timeout, PermissionError):
         return True
 

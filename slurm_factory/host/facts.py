@@ -125,7 +125,7 @@ class HostFacts:
         ip_forward: Whether the kernel forwards IPv4 at all.
         loop_devices: Whether loop devices can be had.
         free_bytes: Free space where LXD keeps its pools.
-        proxies: http_proxy, https_proxy and no_proxy of the environment.
+        proxies: http_proxy, https_proxy, ftp_proxy and no_proxy of the environment.
     """
 
     os: OsRelease

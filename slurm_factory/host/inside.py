@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from slurm_factory import resources
 from slurm_factory.exceptions import LXDError
 from slurm_factory.host.commands import TIMED_OUT, Outcome, environment, run
-from slurm_factory.host.probe import RESOURCES
 
-SCRIPT = RESOURCES / "scripts" / "host-probe-network.sh"
+SCRIPT = "host-probe-network.sh"
 NAME_PREFIX = "doctor-"
 START_SECONDS = 20.0
 ADDRESS_SECONDS = 8
@@ -142,7 +142,7 @@ def _run_shielded(argv: Sequence[str]) -> Outcome:
 
 def _probe(project: str, name: str, certificates: str, proxies: Mapping[str, str]) -> Outcome:
     variables = [part for key, value in proxies.items() for part in ("--env", f"{key}={value}")]
-    command = ["bash", "-c", SCRIPT.read_text(), SCRIPT.name, str(ADDRESS_SECONDS)]
+    command = ["bash", "-c", resources.script(SCRIPT), SCRIPT, str(ADDRESS_SECONDS)]
     argv = ["lxc", "exec", "--project", project, "-T", *variables, f"local:{name}", "--", *command]
     for _ in range(EXEC_ATTEMPTS - 1):
         outcome = run(argv, seconds=PROBE_SECONDS, text=certificates)

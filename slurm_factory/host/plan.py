@@ -6,12 +6,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from slurm_factory import resources
 from slurm_factory.exceptions import LXDError
 from slurm_factory.host.facts import LXD_GROUP, Daemon, Firewall, Flavour, HostFacts, Lxd
 from slurm_factory.host.networks import bridge_address, free_bridge_name, free_subnet
-from slurm_factory.host.probe import RESOURCES, SUBGID_FILE, SUBUID_FILE, SYSCTL_FILE
-
-SCRIPTS = RESOURCES / "scripts"
+from slurm_factory.host.probe import SUBGID_FILE, SUBUID_FILE, SYSCTL_FILE
 
 INOTIFY_INSTANCES = 1024
 """The kernel's 128 are shared by all containers of one id map: enough for about 13 of them."""
@@ -218,7 +217,11 @@ def proxy_step(facts: HostFacts) -> SetupStep:
         "https_proxy": "proxy_https",
         "no_proxy": "proxy_ignore_hosts",
     }
-    wanted = {keys[name]: value for name, value in facts.proxies.items() if keys[name] not in have}
+    wanted = {
+        key: facts.proxies[name]
+        for name, key in keys.items()
+        if name in facts.proxies and key not in have
+    }
     if not wanted or set(wanted) == {"proxy_ignore_hosts"}:
         return SetupStep("proxy", needed=False, why="none to set")
     return SetupStep(
@@ -337,7 +340,7 @@ def restart_commands(facts: HostFacts) -> tuple[Command, ...]:
 
 def _script(name: str) -> Command:
     # Not every installer of wheels keeps the executable bit.
-    return ("bash", str(SCRIPTS / name))
+    return ("bash", str(resources.host_script(name)))
 
 
 def _best_pool(lxd: Lxd) -> str | None:

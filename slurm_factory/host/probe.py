@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from slurm_factory import resources
 from slurm_factory.host.commands import TIMED_OUT, Outcome, run, which
 from slurm_factory.host.facts import (
     LXD_GROUP,
@@ -25,9 +26,7 @@ from slurm_factory.host.facts import (
     Privilege,
 )
 from slurm_factory.host.networks import taken_subnets
-
-RESOURCES = Path(__file__).parent.parent / "resources"
-PACKAGES_FILE = RESOURCES / "host-packages.json"
+from slurm_factory.proxies import proxies
 
 INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
@@ -81,7 +80,7 @@ def probe() -> HostFacts:
         ip_forward=_text(IP_FORWARD).strip() == "1",
         loop_devices=Path("/dev/loop-control").exists(),
         free_bytes=free_bytes(Path("/var/lib/lxd"), Path("/var/snap/lxd/common")),
-        proxies=_proxies(),
+        proxies=proxies(os.environ),
     )
 
 
@@ -273,7 +272,7 @@ def free_bytes(*places: Path) -> int:
 
 def wanted_packages(release: OsRelease) -> tuple[str, ...]:
     """Names of the packages that setup wants on a distribution (resources/host-packages.json)."""
-    table: dict[str, dict[str, str]] = json.loads(PACKAGES_FILE.read_text(encoding="utf-8"))
+    table: dict[str, dict[str, str]] = resources.load_json("host-packages.json")
     keys = (release.id, f"{release.id}@{release.version_id}")
     return tuple(package for key in keys for package in table.get(key, {}))
 
@@ -299,12 +298,6 @@ def _lxc_query(path: str, prefix: Sequence[str]) -> Outcome:
 def _ip(*arguments: str) -> list[dict[str, Any]]:
     outcome = run(["ip", "-json", *arguments])
     return json.loads(outcome.output) if outcome.ok and outcome.output.strip() else []
-
-
-def _proxies() -> dict[str, str]:
-    names = ("http_proxy", "https_proxy", "no_proxy")
-    values = {name: os.environ.get(name) or os.environ.get(name.upper()) for name in names}
-    return {name: value for name, value in values.items() if value}
 
 
 def _group_name(gid: int) -> str:

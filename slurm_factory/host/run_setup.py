@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import IO
 
 from slurm_factory.config import Settings
-from slurm_factory.exceptions import DownloadError, LXDError
+from slurm_factory.exceptions import DownloadError, LXDError, OutputError
 from slurm_factory.host.commands import environment
 from slurm_factory.host.facts import LXD_GROUP, Account, Firewall, HostFacts, Privilege
 from slurm_factory.host.plan import Command, SetupStep, plan_setup
 from slurm_factory.host.probe import probe
+from slurm_factory.output import mask_credentials
+from slurm_factory.workspace import make_cache_dir
 
 STEP_SECONDS = 1800
 NO_NETWORK = (
@@ -67,6 +69,7 @@ def setup(settings: Settings, report: Report, *, check: bool = False) -> SetupRe
     Raises:
         LXDError: This machine cannot be set up, this user may not, or a step failed.
         DownloadError: apt or snap could not reach its archive.
+        OutputError: The log cannot be written.
     """
     facts = probe()
     steps = plan_setup(facts)
@@ -74,11 +77,34 @@ def setup(settings: Settings, report: Report, *, check: bool = False) -> SetupRe
         return _result(facts, steps, plan_setup(facts), None)
     _ensure_privilege(facts)
     log = settings.logs_dir / "setup.log"
-    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with log.open("a", encoding="utf-8") as file:
+    with _open_log(log, settings, facts.account) as file:
         facts, taken = _take_needed(facts, file, log, report)
     after = plan_setup(facts)
     return _result(facts, tuple(taken.get(step.name, step) for step in after), after, log)
+
+
+def _open_log(log: Path, settings: Settings, account: Account) -> IO[str]:
+    """The log, readable for its owner alone: other programs' messages may hold passwords.
+
+    What root makes in the cache of the account that called sudo(8) is given to that account.
+    """
+    for_account = os.geteuid() == 0 and account.uid != 0
+    missing = [path for path in (log, *log.parents) if not path.exists()]
+    if not (for_account and settings.cache_dir.is_dir()):
+        make_cache_dir(settings)
+    try:
+        log.parent.mkdir(exist_ok=True)
+        log.touch(mode=0o600)
+        log.chmod(0o600)
+        for path in missing if for_account else ():
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+        return log.open("a", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"The log {log} cannot be written.",
+            details=f"{error.strerror or error}.",
+            resolution="Correct its owner and permissions, or set SLURM_FACTORY_CACHE_DIR.",
+        ) from error
 
 
 def _take_needed(
@@ -121,7 +147,7 @@ def elevated(command: Command, *, as_root: bool) -> Command:
 
 def _take(step: SetupStep, file: IO[str], log: Path, *, as_root: bool) -> None:
     for command in step.commands:
-        file.write(f"$ {shlex.join(command)}\n")
+        file.write(f"$ {mask_credentials(shlex.join(command))}\n")
         file.flush()
         start = file.tell()
         status = _run_logged(elevated(command, as_root=as_root), file)

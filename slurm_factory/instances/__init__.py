@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slurm_factory import resources
 from slurm_factory.exceptions import BuildError, OutputError, SlurmFactoryError
@@ -63,6 +61,7 @@ class Instance:
         cache_on_host: The cache directory (host).
         cache: The same directory as seen from inside (instance).
         build_dir: Directory for compiling (instance), on the fastest storage there is.
+        record: What the base contains.
         project: LXD project; None for this machine.
     """
 
@@ -71,6 +70,7 @@ class Instance:
     cache_on_host: Path
     cache: PurePosixPath
     build_dir: PurePosixPath
+    record: Mapping[str, Any] = field(default_factory=dict)
     project: str | None = None
 
     def inside(self, path: Path) -> PurePosixPath:
@@ -82,7 +82,7 @@ class Instance:
         """The command that opens a shell in it; None for this machine."""
         if self.project is None:
             return None
-        return f"lxc --project {self.project} exec {self.name} -- bash -l"
+        return f"lxc --project {self.project} exec local:{self.name} -- bash -l"
 
     def run_script(
         self,
@@ -135,16 +135,3 @@ class Instance:
                 resolution="Run `slurm-factory clean` or free space there, then build again.",
             )
         return CommandError(what, returncode, tail)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C and SIGTERM off, so that a second one cannot stop the cleaning up."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for number in saved:
-            signal.signal(number, signal.SIG_IGN)
-        yield
-    finally:
-        for number, handler in saved.items():
-            signal.signal(number, handler)

@@ -159,7 +159,14 @@ def _until_it_succeeds(executor: Executor, command: list[str]) -> None:
 
 def read_record(base: Base, executor: Executor) -> dict[str, Any]:
     """What only a base can tell: the versions of all packages in it."""
-    command = ["dpkg-query", "-W", "-f", "${Package}:${Architecture} ${Version}\n"]
+    command = [
+        "dpkg-query",
+        "-W",
+        "-f",
+        "${db:Status-Status} ${Package}:${Architecture} ${Version}\n",
+    ]
     done = executor.execute_run(command, capture_output=True, check=True, text=True, timeout=60)
-    packages = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    rows = (line.split(" ", 2) for line in done.stdout.splitlines())
+    # dpkg also lists what was removed and left its configuration behind.
+    packages = {name: version for status, name, version in rows if status == "installed"}
     return {"base": base.name, "setup": setup_digest(base), "packages": packages}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from slurm_factory import resources
 from slurm_factory.exceptions import LXDError
-from slurm_factory.instances.lxc import LONG_SECONDS, lxc, lxc_json
+from slurm_factory.instances.lxc import IMAGE_PREFIX, LOCAL, LONG_SECONDS, lxc, lxc_json
 from slurm_factory.instances.streams import PIPED, follow, telling_line
 from slurm_factory.mirrors import configured_mirrors
 
@@ -35,7 +35,7 @@ class ImageName:
 
 def candidates(base: Base, architecture: str) -> tuple[ImageName, ImageName]:
     """The image of LXD's own remote, and the one that is made here."""
-    made_here = ImageName("local", f"slurm-factory-{base.slug}-{architecture}")
+    made_here = ImageName("local", f"{IMAGE_PREFIX}{base.slug}-{architecture}")
     return ImageName(base.image.remote, base.image.alias), made_here
 
 
@@ -76,7 +76,7 @@ def make_image(
     with tempfile.TemporaryDirectory(dir=settings.images_dir, prefix="image-") as scratch:
         _bootstrap(base, architecture, settings, Path(scratch), on_line)
         lxc(
-            *("image", "import", "metadata.tar.gz", "rootfs.tar", "--alias", alias),
+            *("image", "import", "metadata.tar.gz", "rootfs.tar", LOCAL, "--alias", alias),
             project=settings.project_name,
             timeout=LONG_SECONDS,
             cwd=Path(scratch),
@@ -104,7 +104,12 @@ def mirror_of(base: Base, settings: Settings) -> str:
     """URL of the mirror: the setting, else this machine's own, else the distribution's."""
     own = {"debian": settings.debian_mirror, "ubuntu": settings.ubuntu_mirror}
     chosen = own.get(base.distribution)
-    configured = configured_mirrors(ETC_APT, base.distribution)
+    # One on this machine's disk is out of an instance's sight.
+    configured = [
+        url
+        for url in configured_mirrors(ETC_APT, base.distribution)
+        if url.startswith(("http://", "https://"))
+    ]
     return chosen or (configured[0] if configured else base.archive.mirror)
 
 
@@ -146,7 +151,7 @@ def _bootstrap(
 
 
 def _has_image(alias: str, project: str) -> bool:
-    images = lxc_json("image", "list", project=project)
+    images = lxc_json("image", "list", LOCAL, project=project)
     return any(alias == name["name"] for image in images for name in image["aliases"])
 
 

@@ -7,11 +7,11 @@ import pwd
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import filelock
@@ -23,8 +23,13 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from slurm_factory.base_record import write_record
 from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE
-from slurm_factory.exceptions import InterruptedBuildError, LXDError, SlurmFactoryError
-from slurm_factory.instances import ATTEMPTS, TRANSIENT, Instance, uninterrupted
+from slurm_factory.exceptions import (
+    ConfigurationError,
+    InterruptedBuildError,
+    LXDError,
+    SlurmFactoryError,
+)
+from slurm_factory.instances import ATTEMPTS, TRANSIENT, Instance
 from slurm_factory.instances.base import (
     FactoryBase,
     Surroundings,
@@ -40,6 +45,7 @@ from slurm_factory.instances.images import (
     sources_list,
 )
 from slurm_factory.instances.lxc import (
+    LOCAL,
     LOCK_KEY,
     delete_instance,
     instance_names,
@@ -47,6 +53,7 @@ from slurm_factory.instances.lxc import (
     project_exists,
     wait_for_operations,
 )
+from slurm_factory.interrupts import signals_held
 
 if TYPE_CHECKING:
     from slurm_factory.bases import Base
@@ -55,6 +62,7 @@ if TYPE_CHECKING:
 IMAGE_GONE = "Image not found"
 """craft-providers has deleted a base that was too old, and its image is not there any more."""
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
 
 
@@ -97,10 +105,9 @@ def lxd_instance(
         LXDError: No instance could be had.
     """
     try:
-        executor = _launch(launch, settings, on_line)
-        instance = _equip(launch, settings, executor)
+        instance = _equip(launch, settings, *_launch(launch, settings, on_line))
     except BaseException:
-        with uninterrupted():
+        with signals_held():
             _delete_quietly(launch.name, settings.project_name)
         raise
     try:
@@ -117,32 +124,31 @@ def lxd_instance(
         _break_off(launch, settings)
         raise
     if not launch.keep:
-        delete_instance(launch.name, settings.project_name)
+        with signals_held():
+            delete_instance(launch.name, settings.project_name)
 
 
 @contextmanager
-def this_machine(settings: Settings, work: Path) -> Iterator[Instance]:
+def this_machine(base: Base, settings: Settings, work: Path) -> Iterator[Instance]:
     """This machine as an instance; nothing outside `work` and the caches is written.
 
     Args:
+        base: The release that this machine runs.
         settings: Of this site.
         work: Directory (host) of this build.
     """
     build_dir = work / "build"
     build_dir.mkdir(parents=True, exist_ok=True)
-    environment = {
-        "PATH": os.defpath,
-        **ENVIRONMENT,
-        "HOME": str(work),
-        **proxies(dict(os.environ)),
-    }
-    environment["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    environment = {**ENVIRONMENT, "PATH": SYSTEM_PATH, "HOME": str(work)}
+    environment |= proxies(dict(os.environ))
+    executor = HostExecutor(environment)
     yield Instance(
         name="this machine",
-        executor=HostExecutor(environment),
+        executor=executor,
         cache_on_host=settings.cache_dir,
         cache=PurePosixPath(settings.cache_dir),
         build_dir=PurePosixPath(build_dir),
+        record=read_record(base, executor),
     )
 
 
@@ -152,9 +158,12 @@ def base_instance_name(base: Base, image: ImageName, project: str) -> str:
     return get_instance_name(name, lxd.LXDError)
 
 
-def _launch(launch: Launch, settings: Settings, on_line: Callable[[str], None]) -> lxd.LXDInstance:
+def _launch(
+    launch: Launch, settings: Settings, on_line: Callable[[str], None]
+) -> tuple[lxd.LXDInstance, Mapping[str, Any]]:
     """Copy the base, making it first where needed; one process at a time makes a base."""
     settings.images_dir.mkdir(parents=True, exist_ok=True)
+    on_line("Waiting for the base instance, which another build may be making")
     with filelock.FileLock(settings.images_dir / f"{launch.base.slug}.lock"):
         _ensure_project(settings.project_name)
         retrying = Retrying(
@@ -209,7 +218,7 @@ def _start_over(
 
 def _launch_once(
     launch: Launch, settings: Settings, on_line: Callable[[str], None]
-) -> lxd.LXDInstance:
+) -> tuple[lxd.LXDInstance, Mapping[str, Any]]:
     # Anew for each attempt: the image may have gone long ago, with only its base left.
     image = _choose_image(launch, settings, on_line)
     surroundings = _surroundings(launch.base, image, settings)
@@ -228,8 +237,9 @@ def _launch_once(
             gid=_primary_group(),
         )
         # Of the copy, each time: another user, or another cache directory, may have made the base.
-        write_record(read_record(launch.base, executor), launch.base, settings.images_dir)
-    return executor
+        record = read_record(launch.base, executor)
+        write_record(record, launch.base, settings.images_dir)
+        return executor, record
 
 
 @contextmanager
@@ -247,7 +257,7 @@ def _no_unfinished_base(
         yield
     except BaseException:
         if base.begun or not was_there:
-            with uninterrupted():
+            with signals_held():
                 _delete_quietly(name, project)
         raise
 
@@ -307,23 +317,35 @@ def _ensure_project(project: str) -> None:
 def _surroundings(base: Base, image: ImageName, settings: Settings) -> Surroundings:
     given = proxies(dict(os.environ))
     proxy = given.get("http_proxy") or given.get("https_proxy")
+    _refuse_loopback(proxy)
     certificates = (
-        tuple(sorted(settings.ca_certificates.glob("*.crt")))
+        tuple(sorted(settings.ca_certificates.rglob("*.crt")))
         if settings.ca_certificates.is_dir()
         else ()
     )
-    mirror_is_set = settings.debian_mirror or settings.ubuntu_mirror
+    set_mirrors = {"debian": settings.debian_mirror, "ubuntu": settings.ubuntu_mirror}
+    own_sources = image.remote == "local" or set_mirrors[base.distribution]
     return Surroundings(
         proxies=given,
         certificates=certificates,
-        sources_list=sources_list(base, settings)
-        if image.remote == "local" or mirror_is_set
-        else "",
+        sources_list=sources_list(base, settings) if own_sources else "",
         reach=urlsplit(proxy or mirror_of(base, settings)).hostname or "deb.debian.org",
     )
 
 
-def _equip(launch: Launch, settings: Settings, executor: lxd.LXDInstance) -> Instance:
+def _refuse_loopback(proxy: str | None) -> None:
+    host = urlsplit(proxy or "").hostname
+    if host and (host == "localhost" or host.startswith("127.") or host == "::1"):
+        raise ConfigurationError(
+            f"The proxy {host} cannot be reached from an instance.",
+            details="http_proxy or https_proxy names this machine's loopback address.",
+            resolution="Set it to an address of this machine that instances can reach.",
+        )
+
+
+def _equip(
+    launch: Launch, settings: Settings, executor: lxd.LXDInstance, record: Mapping[str, Any]
+) -> Instance:
     """Mount the cache and set the limits."""
     limits = {
         "limits.cpu": settings.cpu_limit,
@@ -332,7 +354,7 @@ def _equip(launch: Launch, settings: Settings, executor: lxd.LXDInstance) -> Ins
         LOCK_KEY: launch.lock,
     }
     pairs = [f"{key}={value}" for key, value in limits.items() if value is not None]
-    lxc("config", "set", launch.name, *pairs, project=settings.project_name)
+    lxc("config", "set", f"{LOCAL}{launch.name}", *pairs, project=settings.project_name)
     try:
         executor.mount(host_source=settings.cache_dir, target=INSTANCE_CACHE)
     except ProviderError as error:
@@ -348,6 +370,7 @@ def _equip(launch: Launch, settings: Settings, executor: lxd.LXDInstance) -> Ins
         cache_on_host=settings.cache_dir,
         cache=INSTANCE_CACHE,
         build_dir=INSTANCE_BUILD,
+        record=record,
         project=settings.project_name,
     )
 
@@ -366,12 +389,12 @@ def _kept(instance: Instance) -> str:
 
 def _break_off(launch: Launch, settings: Settings) -> None:
     """End everything in the instance, which only its deletion or restart surely does."""
-    with uninterrupted():
+    with signals_held():
         if not launch.keep:
             _delete_quietly(launch.name, settings.project_name)
             return
         with suppress(LXDError):
-            lxc("restart", "--force", launch.name, project=settings.project_name)
+            lxc("restart", "--force", f"{LOCAL}{launch.name}", project=settings.project_name)
 
 
 def _delete_quietly(name: str, project: str) -> None:

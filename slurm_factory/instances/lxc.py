@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+LOCAL = "local:"
+"""This machine's LXD, whatever remote the user has switched to (lxc remote switch)."""
 BUILD_PREFIX = "build-"
 """Names of build instances begin so; the build id follows."""
+BASE_PREFIX = "base-instance-slurm-factory-"
+"""Names of base instances begin so (craft-providers' lxd/launcher.py and our tag)."""
+DOCTOR_PREFIX = "doctor-"
+"""Names of the instances that doctor looks from begin so."""
+IMAGE_PREFIX = "slurm-factory-"
+"""Aliases of the images that are made here begin so."""
 LOCK_KEY = "user.slurm_factory.lock"
 """Instance configuration: path (host) of the file that is locked while its build runs."""
 SIMPLE_SECONDS = 60
@@ -66,6 +74,8 @@ def lxc(
             timeout=timeout,
             check=False,
             cwd=cwd,
+            # Ctrl-C reaches this program only, which may be about to clean up.
+            start_new_session=True,
         )
     except FileNotFoundError as error:
         raise LXDError(
@@ -107,12 +117,12 @@ def instance_names(project: str) -> tuple[str, ...]:
     """Names of all instances in the project; none if there is no such project."""
     if not project_exists(project):
         return ()
-    return tuple(entry["name"] for entry in lxc_json("list", project=project))
+    return tuple(entry["name"] for entry in lxc_json("list", LOCAL, project=project))
 
 
 def project_exists(project: str) -> bool:
     """Whether LXD has the project."""
-    projects = lxc_json("project", "list", project="default")
+    projects = lxc_json("project", "list", LOCAL, project="default")
     return any(entry["name"] == project for entry in projects)
 
 
@@ -136,7 +146,7 @@ def wait_for_operations(name: str, project: str, timeout: float = SIMPLE_SECONDS
 
 def _is_busy(name: str, project: str) -> bool:
     """Whether a task, such as a copy, concerns the instance (LXD's API, GET /1.0/operations)."""
-    query = f"/1.0/operations?recursion=1&project={project}"
+    query = f"{LOCAL}/1.0/operations?recursion=1&project={project}"
     operations = json.loads(lxc("query", query, project=project)).get("running") or []
     return any(
         PurePosixPath(urlsplit(url).path).name == name
@@ -153,7 +163,7 @@ def delete_instance(name: str, project: str) -> None:
     Deletion by force is the only way that surely ends every process in it.
     """
     try:
-        lxc("delete", "--force", name, project=project)
+        lxc("delete", "--force", f"{LOCAL}{name}", project=project)
     except LXDError:
         if name in instance_names(project):
             raise

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self, TextIO
@@ -13,7 +13,7 @@ from typing import Final, Self, TextIO
 from slurm_factory.exceptions import InterruptedBuildError, SlurmFactoryError
 from slurm_factory.output.buildlog import BuildLog
 from slurm_factory.output.displays import QuietDisplay, choose_mode, make_display
-from slurm_factory.output.lines import LineSplitter, clean, mask_credentials
+from slurm_factory.output.lines import clean, mask_credentials
 from slurm_factory.output.records import ErrorText, Outcome, Results, StepRecord
 from slurm_factory.output.results import print_results
 
@@ -83,24 +83,11 @@ class Reporter:
             self._write(shown)
             self._display.line(shown)
 
-    def stream(self, pieces: Iterable[bytes | str]) -> None:
-        """All output of a running command, such as its stdout pipe, until it ends.
-
-        Args:
-            pieces: Bytes (UTF-8, or not) or text as they come, cut anywhere; lines need their end.
-        """
-        splitter = LineSplitter()
-        for piece in pieces:
-            for line in splitter.feed(piece):
-                self.line(line)
-            self._passing(splitter.unfinished())
-        for line in splitter.finish():
-            self.line(line)
-
     def progress(self, received: int, total: int | None) -> None:
         """Progress of a download in bytes: on a live screen only."""
         of = f" of {total / MEGABYTE:.1f}" if total else ""
-        self._passing(f"{received / MEGABYTE:.1f}{of} MB")
+        with self._lock:
+            self._display.passing(f"{received / MEGABYTE:.1f}{of} MB")
 
     def note(self, text: str) -> None:
         """Tell the user something, in one line."""
@@ -115,12 +102,6 @@ class Reporter:
         with self._lock:
             self._write(f"Warning: {masked}", "warning", text=masked)
             self._display.warning(masked)
-
-    def event(self, kind: str, **facts: object) -> None:
-        """Add an event of one's own to `events.jsonl`, such as the versions of what is used."""
-        with self._lock:
-            if self._log:
-                self._log.event(kind, **facts)
 
     def error(self, error: SlurmFactoryError) -> None:
         """Show why the program ends."""
@@ -159,11 +140,6 @@ class Reporter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _passing(self, text: str) -> None:
-        if text:
-            with self._lock:
-                self._display.passing(mask_credentials(clean(text)))
 
     def _write(self, text: str, event: str = "", /, **facts: object) -> None:
         if not self._log:

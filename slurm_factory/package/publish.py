@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurm_factory.exceptions import OutputError
+from slurm_factory.interrupts import signals_held
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.records import File, Manifest
 from slurm_factory.package.tarball import Artifact
@@ -57,7 +58,8 @@ def publish(manifest: Path, directory: Path) -> Path:
     """Move a manifest and the files it lists, which lie beside it, into `directory`.
 
     The old manifest of the same name goes first and the new one comes last: at any moment, also
-    after a power failure, what has a manifest with matching checksums is whole.
+    after a power failure, what has a manifest with matching checksums is whole. Signals wait until
+    the last file is in its place.
 
     Args:
         manifest: Of the new artifact, in its staging directory (host).
@@ -74,7 +76,7 @@ def publish(manifest: Path, directory: Path) -> Path:
     try:
         _flush([manifest.parent / name for name in (*names, manifest.name)])
         directory.mkdir(parents=True, exist_ok=True)
-        with _locked(directory) as descriptor:
+        with _locked(directory) as descriptor, signals_held():
             _require_one_file_system(manifest.parent, directory)
             (directory / manifest.name).unlink(missing_ok=True)
             os.fsync(descriptor)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from slurm_factory.constants import JSON_VERSION, BuildType, Deps
 from slurm_factory.package.tarball import Artifact
@@ -71,13 +71,14 @@ class Source(Record):
     tag: Name
 
 
-class BundledLibrary(Record):
-    """One shared library that lies in the package and is not Slurm's own."""
+class BundledFile(Record):
+    """One library, plugin of a library or program in the package that is not Slurm's own."""
 
     file: str
     """Path within `software/`."""
-    soname: str
-    """As its distribution names it."""
+    soname: str | None = None
+    """Of a library, as its distribution names it; plugins and programs have none."""
+    kind: Literal["library", "program"] = "library"
     sha256: Sha256
     """Of the file in the package, after stripping and relocation."""
     package: str
@@ -94,10 +95,14 @@ class BundledLibrary(Record):
 
 
 class HostRequirement(Record):
-    """A library that stays outside: the host must have it where the feature is used."""
+    """A library that stays outside."""
 
     soname: str
     reason: str
+    required: bool
+    """Whether files of the package are linked with it. Others only open it where it is there."""
+    packages: dict[str, str]
+    """What provides it, by package manager."""
 
 
 class Step(Record):
@@ -146,13 +151,16 @@ class Manifest(Record):
     slurm_factory: str
     """Version of slurm-factory."""
     source: Source
-    base_record: Sha256
-    """Digest of the record of what the base contained."""
+    plan: dict[str, JsonValue]
+    """As `--dry-run` prints it: patches and further sources with checksums, variants, flags."""
+    base_record: dict[str, JsonValue]
+    """What the base contained: every package with its version, the compiler's among them."""
     features: tuple[str, ...]
     configure: tuple[str, ...]
     """Arguments of Slurm's configure."""
     steps: tuple[Step, ...]
-    libraries: tuple[BundledLibrary, ...]
+    bundled: tuple[BundledFile, ...]
+    """Every ELF file of the package that is not Slurm's own."""
     host_requirements: tuple[HostRequirement, ...]
     glibc: str
     """Highest glibc symbol version that any file needs, such as 2.36."""

@@ -21,7 +21,7 @@ from cyclonedx.model.license import DisjunctiveLicense
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from slurm_factory.package.records import BundledLibrary, PackageIdentity, Source
+from slurm_factory.package.records import BundledFile, PackageIdentity, Source
 from slurm_factory.package.writing import write_text
 
 SLURM_LICENCE = "GPL-2.0-or-later with OpenSSL exception"
@@ -32,7 +32,7 @@ def write_sbom(
     identity: PackageIdentity,
     source: Source,
     licence: str,
-    libraries: Sequence[BundledLibrary],
+    bundled: Sequence[BundledFile],
     directory: Path,
 ) -> Path:
     """Write a CycloneDX 1.6 document under its name into `directory` and return its path.
@@ -44,13 +44,13 @@ def write_sbom(
         identity: Of the package.
         source: Archive that Slurm was built from.
         licence: Text of Slurm's licence with its exception (upstream's LICENSE.OpenSSL).
-        libraries: Everything bundled. What one needs must be among them.
+        bundled: Everything bundled. What one needs must be among them.
         directory: Where to write (host).
 
     Raises:
         OutputError: It cannot be written.
     """
-    bom = _bom(identity, source, licence, libraries)
+    bom = _bom(identity, source, licence, bundled)
     bom.serial_number = uuid.UUID(int=0)
     content = hashlib.sha256(_json(bom).encode()).hexdigest()
     bom.serial_number = uuid.uuid5(uuid.NAMESPACE_OID, content)
@@ -65,10 +65,10 @@ def _bom(
     identity: PackageIdentity,
     source: Source,
     licence: str,
-    libraries: Sequence[BundledLibrary],
+    bundled: Sequence[BundledFile],
 ) -> Bom:
     slurm = _slurm(identity, source, licence)
-    components = {library.file: _component(library, identity.base) for library in libraries}
+    components = {item.file: _component(item, identity.base) for item in bundled}
     bom = Bom(
         metadata=BomMetaData(
             component=slurm, timestamp=datetime.fromtimestamp(identity.epoch, tz=UTC)
@@ -76,9 +76,9 @@ def _bom(
         components=components.values(),
     )
     bom.register_dependency(slurm, components.values())
-    for library in libraries:
+    for item in bundled:
         bom.register_dependency(
-            components[library.file], [components[needed] for needed in library.needs]
+            components[item.file], [components[needed] for needed in item.needs]
         )
     return bom
 
@@ -101,35 +101,38 @@ def _slurm(identity: PackageIdentity, source: Source, licence: str) -> Component
     )
 
 
-def _component(library: BundledLibrary, base: str) -> Component:
+def _component(item: BundledFile, base: str) -> Component:
+    about = {"file": item.file, "soname": item.soname}
+    kind = ComponentType.APPLICATION if item.kind == "program" else ComponentType.LIBRARY
     return Component(
-        type=ComponentType.LIBRARY,
-        name=library.package,
-        version=library.package_version,
-        bom_ref=library.file,
-        purl=_purl(library, base),
-        hashes=[_sha256(library.sha256)],
+        type=kind,
+        name=item.package,
+        version=item.package_version,
+        bom_ref=item.file,
+        purl=_purl(item, base),
+        hashes=[_sha256(item.sha256)],
         properties=[
-            Property(name="slurm-factory:file", value=library.file),
-            Property(name="slurm-factory:soname", value=library.soname),
+            Property(name=f"slurm-factory:{name}", value=value)
+            for name, value in about.items()
+            if value is not None
         ],
     )
 
 
-def _purl(library: BundledLibrary, base: str) -> PackageURL:
+def _purl(item: BundledFile, base: str) -> PackageURL:
     """The distribution package (github.com/package-url/purl-spec, types deb, rpm, generic)."""
     distribution, _, release = base.partition("@")
-    from_distribution = library.package_type != "generic"
-    qualifiers = {"arch": library.package_arch}
+    from_distribution = item.package_type != "generic"
+    qualifiers = {"arch": item.package_arch}
     if from_distribution:
         qualifiers["distro"] = f"{distribution}-{release}"
-    if library.source_package:
-        qualifiers["upstream"] = library.source_package
+    if item.source_package:
+        qualifiers["upstream"] = item.source_package
     return PackageURL(
-        library.package_type,
+        item.package_type,
         distribution if from_distribution else None,
-        library.package,
-        library.package_version,
+        item.package,
+        item.package_version,
         qualifiers,
     )
 

@@ -68,6 +68,24 @@ class InstanceLibraries:
             licences=(out / "copyright",),
         )
 
+    def fetch_common_licences(self) -> Path:
+        """The texts that copyright files of the instance name, in a directory on the host."""
+        out = self._out / "common-licences"
+        self.workshop.instance.run_script(
+            "fetch-licences.sh",
+            {"OUT": self.workshop.instance.inside(out)},
+            self.workshop.reporter.line,
+        )
+        return out
+
+    def installed(self) -> dict[PurePosixPath, Package]:
+        """The package of each program that the recipe took from the instance, by path in the tree.
+
+        What relocation has fetched is in `packages`.
+        """
+        rows = _rows(installed_list(self.workshop))
+        return {PurePosixPath(path): self._note(about) for path, *about in rows}
+
     def _library(self, soname: str, origin: str, *about: str) -> Library:
         package = self._note(about)
         return Library(
@@ -82,6 +100,14 @@ class InstanceLibraries:
     def _note(self, about: Sequence[str]) -> Package:
         package = Package(*about)
         return self.packages.setdefault(package.name, package)
+
+
+def installed_list(workshop: Workshop) -> Path:
+    """Where a recipe lists (host) the programs that it took from the instance.
+
+    A line each: path in the tree, package, version, architecture, source package.
+    """
+    return workshop.work / "installed.tsv"
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from slurm_factory.constants import INSTANCE_PREFIX
-from slurm_factory.exceptions import BuildError
+from slurm_factory.exceptions import BuildError, SlurmFactoryError
 from slurm_factory.plan import COMPILER_FLAGS, LINKER_FLAGS
+from slurm_factory.recipes.libraries import installed_list
 from slurm_factory.resources import patches_dir
 
 if TYPE_CHECKING:
@@ -36,9 +38,9 @@ def build(workshop: Workshop) -> Path:
     reporter = workshop.reporter
     with reporter.step("Unpack and patch"):
         _unpack(workshop, source)
-    with reporter.step("Configure"):
+    with reporter.step("Configure"), _evidence_kept(workshop, source):
         _configure(workshop, source)
-    with reporter.step("Compile"):
+    with reporter.step("Compile"), _evidence_kept(workshop, source):
         _make(workshop, source)
     with reporter.step("Install and strip"):
         return _install(workshop, source)
@@ -64,6 +66,23 @@ def configure_environment(workshop: Workshop, source: PurePosixPath) -> dict[str
         "CCACHE_MAXSIZE": workshop.settings.ccache_size.replace("B", ""),
         "SOURCE_DATE_EPOCH": str(workshop.plan.release.epoch),
     }
+
+
+@contextmanager
+def _evidence_kept(workshop: Workshop, source: PurePosixPath) -> Iterator[None]:
+    """After a failure, config.log and config.h lie beside the build log."""
+    try:
+        yield
+    except BuildError:
+        logs = workshop.settings.logs_dir / workshop.work.name
+        # The instance may be what failed; the user should read the first error.
+        with suppress(SlurmFactoryError, OSError):
+            workshop.instance.run_script(
+                "keep-evidence.sh",
+                {"SOURCE": source, "OUT": workshop.instance.inside(logs)},
+                workshop.reporter.line,
+            )
+        raise
 
 
 def _unpack(workshop: Workshop, source: PurePosixPath) -> None:
@@ -124,12 +143,13 @@ def require_defines(
     if not missing:
         return
     features = ", ".join(dict.fromkeys(feature for feature, _ in missing))
-    warnings = [line for line in said if "WARNING" in line]
+    # What was being checked may stand before it in the line.
+    warnings = [found[0] for line in said if (found := re.search(r"configure: WARNING: .*", line))]
     words = {word for feature, macro in missing for word in (feature, macro.removeprefix("HAVE_"))}
     about = [w for w in warnings if any(word.lower() in w.lower() for word in words)]
     raise BuildError(
         f"configure turned down what this package promises: {features}.",
-        details=" ".join(about or warnings) or f"config.h lacks {missing[0][1]}.",
+        details=" ".join(about) or f"config.h lacks {missing[0][1]}.",
         resolution=f'Leave it out with --additional-variants "~{missing[0][0]}".',
     )
 
@@ -173,6 +193,7 @@ def _install(workshop: Workshop, source: PurePosixPath) -> Path:
             "PREFIX": INSTANCE_PREFIX,
             "JOBS": str(workshop.jobs),
             "WITH_PAM": _with_pam(workshop),
+            "INSTALLED": workshop.instance.inside(installed_list(workshop)),
         },
         workshop.reporter.line,
     )

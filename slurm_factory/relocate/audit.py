@@ -111,7 +111,7 @@ def _bundled(subject: Subject) -> tuple[BundledLibrary, ...]:
             global_in_programs=path in loaded,
         )
         for path in subject.facts
-        if path.parent == PRIVATE
+        if PRIVATE in path.parents
     )
 
 

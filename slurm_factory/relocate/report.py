@@ -36,7 +36,9 @@ class OutsideLibrary:
 
 @dataclass(frozen=True, slots=True)
 class BundledLibrary:
-    """A library in `lib/private`; `soname` is the one it had before it was tagged.
+    """A library in `lib/private` or below; `soname` is the one it had before it was tagged.
+
+    Plugins that a library brings along often have no soname of their own: theirs is the file name.
 
     If it is `global_in_programs`, a program loads it at start-up, and modules of the machine which
     the program loads later bind to its symbols first, tag or not (ld.so(8), lookup scope).

@@ -112,9 +112,10 @@ class Terminal:
     def __init__(self, site: Site, *arguments: str) -> None:
         self._master, slave = os.openpty()
         self.text = ""
-        # setsid(1) makes the terminal the controlling one, so that it sends what Ctrl-C sends.
+        # setsid(1) makes the terminal the controlling one, so that it sends what Ctrl-C sends;
+        # env(1), because tests that run in the background themselves ignore it.
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *site.program, *arguments],
+            ["env", "--default-signal", "setsid", "--ctty", *site.program, *arguments],
             env=site.variables,
             stdin=slave,
             stdout=slave,

@@ -226,12 +226,12 @@ def test_ctrl_c_while_the_base_is_made_leaves_none_that_later_builds_would_copy(
 
 def test_patch_that_does_not_fit_names_itself_and_keeps_the_instance(site: Site) -> None:
     done = _run_faulty(site, "patch")
-    assert_one_message(done, 1, "unpack-slurm.sh", "FAILED", "lxc --project .* exec build-")
+    assert_one_message(done, 1, "unpack-slurm.sh", "FAILED", "lxc --project .* exec local:build-")
 
 
 def test_compiler_error_reaches_the_user_with_the_way_into_the_instance(site: Site) -> None:
     done = _run_faulty(site, "compiler-flags")
-    assert_one_message(done, 1, "make-slurm.sh", "error:", "lxc --project .* exec build-")
+    assert_one_message(done, 1, "make-slurm.sh", "error:", "lxc --project .* exec local:build-")
 
 
 def test_feature_that_configure_turns_down_fails_the_build(site: Site) -> None:
@@ -239,9 +239,10 @@ def test_feature_that_configure_turns_down_fails_the_build(site: Site) -> None:
     assert_one_message(done, 1, "turned down.*readline", "~readline")
 
 
-def test_build_that_wants_more_memory_than_its_limit_is_told_so(site: Site) -> None:
-    place = site.having(SLURM_FACTORY_MEMORY_LIMIT="100MiB", CCACHE_DISABLE="1")
-    done = place.run(*MINIMAL, "--force", "--jobs", "8")
+def test_build_that_wants_more_memory_than_its_limit_is_told_so(site: Site, cache: Path) -> None:
+    # With nothing in the compiler cache, so that there is something to compile.
+    place = replace(site, cache=cache).having(SLURM_FACTORY_MEMORY_LIMIT="100MiB")
+    done = place.run(*MINIMAL, "--jobs", "8")
     assert_one_message(done, 1, "memory", "SLURM_FACTORY_MEMORY_LIMIT")
     place.run("clean", "--yes")
 

@@ -13,7 +13,10 @@ OS_RELEASE = 'ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'
 ANSWERS = {
     ("cat", "/etc/os-release"): OS_RELEASE,
     ("systemctl", "is-system-running"): "running\n",
-    ("dpkg-query",): "libc6:amd64 2.36-9\nzlib1g:amd64 1:1.2.13.dfsg-1\n",
+    ("dpkg-query",): (
+        "installed libc6:amd64 2.36-9\ninstalled zlib1g:amd64 1:1.2.13.dfsg-1\n"
+        "config-files munge:amd64 0.5.15-2\n"
+    ),
 }
 
 

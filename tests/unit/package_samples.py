@@ -8,7 +8,7 @@ from slurm_factory.package.distributions import distributions_with
 from slurm_factory.package.manifest import write_manifest
 from slurm_factory.package.publish import describe, write_checksums
 from slurm_factory.package.records import (
-    BundledLibrary,
+    BundledFile,
     File,
     HostRequirement,
     Limit,
@@ -39,7 +39,7 @@ SOURCE = Source(
     tag="slurm-24-11-5-1",
 )
 
-ZLIB = BundledLibrary(
+ZLIB = BundledFile(
     file="lib/private/libz-0a1b2c3d.so.1.2.13",
     soname="libz.so.1",
     sha256="1" * 64,
@@ -48,7 +48,7 @@ ZLIB = BundledLibrary(
     package_arch="amd64",
     source_package="zlib",
 )
-CURL = BundledLibrary(
+CURL = BundledFile(
     file="lib/private/libcurl-4d5e6f70.so.4.8.0",
     soname="libcurl.so.4",
     sha256="2" * 64,
@@ -67,12 +67,20 @@ def make_manifest(files: tuple[File, ...], build_key: str = "a" * 64) -> Manifes
         created=datetime(2025, 5, 7, 12, 0, tzinfo=UTC),
         slurm_factory="0.1.0",
         source=SOURCE,
-        base_record="b" * 64,
+        plan={"patches": [{"name": "relocatable.patch", "sha256": "c" * 64}], "gpu": False},
+        base_record={"base": "debian@12", "packages": {"gcc-12:amd64": "12.2.0-14"}},
         features=("munge", "restd"),
         configure=("--sysconfdir=/etc/slurm",),
         steps=(Step(name="make", seconds=126.0),),
-        libraries=(CURL, ZLIB),
-        host_requirements=(HostRequirement(soname="libpam.so.0", reason="loads host modules"),),
+        bundled=(CURL, ZLIB),
+        host_requirements=(
+            HostRequirement(
+                soname="libpam.so.0",
+                reason="loads host modules",
+                required=True,
+                packages={"apt": "libpam0g"},
+            ),
+        ),
         glibc="2.36",
         distributions=distributions_with("2.36"),
         limits=(Limit(limit="no seff", consequence="use sacct"),),

@@ -25,7 +25,7 @@ LAYERS = (
     ("features",),
     ("bases", "config", "releases"),
     ("resources",),
-    ("constants", "exceptions"),
+    ("constants", "exceptions", "interrupts", "proxies"),
 )
 """Rooms from top to bottom. A room imports itself and what lies in lower layers."""
 

@@ -57,7 +57,7 @@ class Steps:
         self.failing: dict[str, BaseException] = {}
         self.done: list[str] = []
         monkeypatch.setattr(builder, "fetch", self._step("fetch", lambda *_, **__: Path("/s")))
-        for name in ("require_build_packages", "base_record"):
+        for name in ("require_build_packages",):
             monkeypatch.setattr(builder, name, self._step(name, lambda *_: {}))
         monkeypatch.setattr(system, "build", self._step("compile", self._compile))
         monkeypatch.setattr(builder, "assemble", self._step("assemble", self._assemble))
@@ -211,6 +211,33 @@ def test_a_failed_build_keeps_what_it_staged_and_publishes_nothing(
         run(settings, reporter)
     assert [p for p in tree_of(settings.work_dir) if p.endswith("/software")]
     assert tree_of(settings.builds_dir) == []
+
+
+def test_a_package_that_cannot_be_published_is_kept_and_the_message_says_where(
+    settings: Settings, reporter: Reporter, steps: Steps
+) -> None:
+    settings.builds_dir.mkdir()
+    (settings.builds_dir / "24.11").write_text("")
+    with pytest.raises(OutputError) as caught:
+        run(settings, reporter)
+    assert steps.done[-1] == "publish"
+    (staged,) = settings.work_dir.glob("*/artifacts")
+    assert [path for path in staged.iterdir() if path.name.endswith("-manifest.json")]
+    assert f"The finished files are in {staged};" in caught.value.resolution
+
+
+def test_downloads_show_their_progress(
+    settings: Settings, reporter: Reporter, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: object, report: Callable[[int, int], None], **_named: object) -> Path:
+        report(1, 2)
+        return Path("/s")
+
+    shown: list[tuple[int, int]] = []
+    monkeypatch.setattr(reporter, "progress", lambda *numbers: shown.append(numbers))
+    monkeypatch.setattr(builder, "fetch", fetch)
+    run(settings, reporter)
+    assert set(shown) == {(1, 2)}
 
 
 def test_a_machine_without_lxd_is_told_before_anything_is_downloaded(

@@ -16,7 +16,7 @@ from slurm_factory.workspace import prepare_cache
 
 NOW = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=40)
-BASE = "base-instance-slurm-factory-buildd-base--0511c06af737fb1f92bf"
+BASE = "base-instance-slurm-factory-slurm-factor-d9cf6e4006b2561ff1d6"
 
 
 @pytest.fixture
@@ -110,7 +110,21 @@ def test_instances_of_ended_builds_go_and_bases_stay(settings: Settings, lxc: Fa
 
 def test_instances_of_strangers_in_the_project_stay(settings: Settings, lxc: FakeLxc) -> None:
     lxc.instances([instance("somebody-elses", LONG_AGO)])
+    lxc.images([image("somebodys-image")])
     assert planned(settings).removals == ()
+    assert planned(settings, full=True).removals == ()
+
+
+def test_the_default_project_is_never_removed(settings: Settings, lxc: FakeLxc) -> None:
+    lxc.projects("default")
+    default = settings.model_copy(update={"project_name": "default"})
+    lxc.instances([instance(BASE, LONG_AGO)])
+    assert planned(default, full=True).removals == (Removal("base", BASE),)
+
+
+def test_an_image_that_a_killed_build_was_making_goes(settings: Settings, lxc: FakeLxc) -> None:
+    make_old(settings.images_dir / "image-abc" / "rootfs.tar")
+    assert [r.name for r in planned(settings).removals] == [str(settings.images_dir / "image-abc")]
 
 
 def test_an_instance_whose_build_runs_is_never_removed(

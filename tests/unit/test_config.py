@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_factory.config import Settings, load_settings, settings_file
+from slurm_factory.config import Settings, load_settings, settings_file, unknown_variables
 from slurm_factory.exceptions import ConfigurationError
 
 FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
@@ -137,6 +137,8 @@ def test_mirrors_may_be_a_list_in_the_file() -> None:
         ("DOWNLOAD_TIMEOUT", "nan"),
         ("DOWNLOAD_TIMEOUT", "inf"),
         ("DOWNLOAD_TIMEOUT", "0"),
+        ("CACHE_DIR", "/a\nb"),
+        ("CA_CERTIFICATES", "/a\rb"),
         ("CACHE_DIR", "~nobody-of-this-name/x"),
         ("PROJECT_NAME", "a b"),
         ("PROJECT_NAME", "../default"),
@@ -150,6 +152,60 @@ def test_a_wrong_value_is_refused_and_its_variable_named(
     assert name.lower() in error.brief
     assert text.split(maxsplit=1)[0].strip('"[]') in error.brief or "MIRRORS" in name
     assert f" SLURM_FACTORY_{name} " in error.resolution
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("MEMORY_LIMIT", "8G", "Write 8GiB."),
+        ("MEMORY_LIMIT", "512 mb", "Write 512MiB."),
+        ("CCACHE_SIZE", "2.5Ti", "Write 2.5TiB."),
+        ("CCACHE_SIZE", "all", "such as 8GiB"),
+        ("SOURCE_MIRRORS", "[1", "write the URLs with spaces between"),
+        ("SOURCE_MIRRORS", "ftp://a.example", "begins with http://"),
+        ("PROJECT_NAME", "1a", "letters, digits and dashes"),
+    ],
+)
+def test_a_wrong_value_is_answered_in_words_and_not_with_a_pattern(
+    name: str, text: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"SLURM_FACTORY_{name}", text)
+    details = refused().details
+    assert said in details
+    assert not {"^", "Value error"} & set(details.split())
+    assert "pattern" not in details
+
+
+def test_a_wrong_value_of_the_command_line_is_to_be_corrected_there() -> None:
+    assert refused(project_name="a b").resolution == "Correct --project-name."
+
+
+def test_a_directory_in_place_of_the_settings_file_is_refused() -> None:
+    settings_file().mkdir(parents=True)
+    error = refused()
+    assert str(settings_file()) in error.brief
+    assert error.details == "Is a directory."
+
+
+@pytest.mark.parametrize("key", ["IF_PROJECT_NAME", "SLURM_FACTORY_PROJECT_NAME", "CPU_LIMIT"])
+def test_names_of_variables_are_no_keys_of_the_file(key: str) -> None:
+    write_settings(f'{key} = "x"\n')
+    assert f"There is no setting {key} " in refused().brief
+
+
+def test_variables_that_look_like_settings_and_are_none_are_found() -> None:
+    environ = {
+        "SLURM_FACTORY_CPU_LIMITS": "3",
+        "SLURM_FACTORY_XYZZY": "",
+        "SLURM_FACTORY_CPU_LIMIT": "3",
+        "slurm_factory_cache_dir": "/x",
+        "SLURM_FACTORY_TESTS_REQUIRE_LXD": "1",
+        "SLURM_CONF": "/etc/slurm/slurm.conf",
+    }
+    assert unknown_variables(environ) == {
+        "SLURM_FACTORY_CPU_LIMITS": "SLURM_FACTORY_CPU_LIMIT",
+        "SLURM_FACTORY_XYZZY": "",
+    }
 
 
 def test_an_unknown_key_of_the_file_is_refused_and_the_nearest_named() -> None:

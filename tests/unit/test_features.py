@@ -66,6 +66,16 @@ def test_gpu_is_standard_and_three_kinds_of_detection() -> None:
     assert more == {"nvml", "rsmi", "oneapi"}
 
 
+def test_gpu_on_ubuntu_22_04_does_without_what_that_release_has_no_packages_for() -> None:
+    jammy, noble = (find_base(f"ubuntu@{release}", ("", "")) for release in ("22.04", "24.04"))
+    absent = {"libze-dev", "libze1", "librocm-smi-dev", "librocm-smi64-1"}
+    assert not absent & set(packages_for(jammy))
+    assert absent <= set(packages_for(noble))
+    selection = select(BuildType.GPU, {}, RELEASE, jammy, Deps.SYSTEM)
+    assert {"rsmi", "oneapi"} <= selection.unavailable.keys()
+    assert "nvml" in {feature.name for feature in selection.chosen}
+
+
 def test_openmpi_is_promised_by_the_spack_recipe_and_explained_for_the_other() -> None:
     assert "openmpi" in chosen(BuildType.STANDARD, recipe=Deps.SPACK)
     selection = select(BuildType.STANDARD, {}, RELEASE, DEBIAN, Deps.SYSTEM)
@@ -133,7 +143,7 @@ def test_every_source_that_a_feature_needs_is_known() -> None:
 
 @pytest.mark.parametrize("base", bases(), ids=lambda base: base.slug)
 def test_a_base_has_packages_for_every_type_since_it_serves_them_all(base: Base) -> None:
-    assert {"libmunge-dev", "libpmix-dev", "libhdf5-dev", "libze-dev"} <= {*packages_for(base)}
+    assert {"libmunge-dev", "libpmix-dev", "libhdf5-dev"} <= {*packages_for(base)}
 
 
 @pytest.mark.parametrize(
@@ -185,6 +195,13 @@ def test_a_contradiction_is_refused_and_not_decided_by_the_last_word(text: str) 
 )
 def test_an_unknown_variant_is_refused_with_the_nearest_one(text: str, near: str) -> None:
     assert refusal(text).details == f"Did you mean {near}?"
+
+
+@pytest.mark.parametrize("text", ["~munge", "+munge"])
+def test_what_every_package_contains_is_said_to_be_no_choice(text: str) -> None:
+    error = refusal(text)
+    assert "munge is no choice" in error.brief
+    assert "cannot be left out" in error.details
 
 
 def test_an_unknown_variant_like_no_other_is_refused_with_the_list() -> None:

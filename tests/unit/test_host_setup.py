@@ -1,19 +1,25 @@
+import json
 import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from host_samples import FRESH, READY
+from host_samples import ALICE, FRESH, READY, READY_LXD
+from typer.testing import CliRunner
 
+from slurm_factory import host
 from slurm_factory.config import Settings
-from slurm_factory.exceptions import DownloadError, LXDError
+from slurm_factory.exceptions import DownloadError, LXDError, OutputError
 from slurm_factory.host import run_setup
 from slurm_factory.host.facts import HostFacts, Privilege
-from slurm_factory.host.plan import SCRIPTS, Command, SetupStep
+from slurm_factory.host.plan import Command, SetupStep, proxy_step
 from slurm_factory.host.possible import CAP_SYS_ADMIN, has_capability
 from slurm_factory.host.run_setup import SetupResult, elevated, setup
+from slurm_factory.main import app
+from slurm_factory.resources import host_script
 
+PROXY = "http://me:s3cret@proxy.example:3128"
 ROOTED = replace(READY, privilege=Privilege.ROOT)
 
 
@@ -78,6 +84,73 @@ def test_output_of_commands_goes_to_the_log_and_not_to_the_screen(
     assert result.log is not None
     assert "thousand lines" in result.log.read_text()
     assert capfd.readouterr() == ("", "")
+
+
+def test_setup_makes_the_cache_for_its_owner_alone(machine: Machine) -> None:
+    machine.add("first")
+    log = machine.run().log
+    assert log is not None
+    assert machine.settings.cache_dir.stat().st_mode & 0o777 == 0o700
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_log_that_others_could_read_is_closed_to_them(machine: Machine) -> None:
+    machine.settings.logs_dir.mkdir(parents=True)
+    log = machine.settings.logs_dir / "setup.log"
+    log.touch(0o644)
+    machine.add("first")
+    machine.run()
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_log_that_cannot_be_written_is_no_traceback(machine: Machine) -> None:
+    (machine.settings.logs_dir / "setup.log").mkdir(parents=True)
+    machine.add("first")
+    with pytest.raises(OutputError, match=r"setup\.log"):
+        machine.run()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_sudo_makes_in_a_users_cache_belongs_to_the_user(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    given: list[tuple[Path, int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid, **_: given.append((path, uid, gid)))
+    machine.facts = replace(ROOTED, account=replace(ALICE, uid=4711, gid=4712))
+    cache, logs = machine.settings.cache_dir, machine.settings.logs_dir
+    if there:
+        cache.mkdir()
+    machine.add("first")
+    machine.run()
+    made = [logs / "setup.log", logs, *([] if there else [cache])]
+    assert given == [(path, 4711, 4712) for path in made]
+
+
+def test_a_user_keeps_what_setup_makes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "chown", None)
+    mark = machine.add("first")
+    monkeypatch.setattr(run_setup, "elevated", lambda command, **_: command)
+    machine.run()
+    assert mark.exists()
+
+
+def test_password_of_a_proxy_is_neither_in_the_log_nor_in_the_document(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = proxy_step(replace(READY, lxd=READY_LXD, proxies={"http_proxy": PROXY}))
+    [command] = step.commands
+    assert command[-1] == f"core.proxy_http={PROXY}"
+    mark = machine.directory / "proxy"
+    machine.add("proxy", "sh", "-c", f"touch {mark}", command[-1])
+    result = machine.run()
+    assert result.log is not None
+    assert "core.proxy_http=http://***@proxy.example:3128" in result.log.read_text()
+    monkeypatch.setattr(host, "setup", lambda *_, **__: result)
+    printed = CliRunner().invoke(app, ["setup", "--json"]).stdout
+    assert "http://***@proxy.example:3128" in json.dumps(json.loads(printed))
+    assert "s3cret" not in printed + result.log.read_text()
 
 
 def test_failed_step_stops_setup_with_its_own_last_error(machine: Machine) -> None:
@@ -146,7 +219,7 @@ def test_sudo_is_used_only_by_those_who_are_not_root() -> None:
 def test_line_is_appended_once_and_to_a_file_without_final_newline_too(tmp_path: Path) -> None:
     file = tmp_path / "subuid"
     file.write_text("alice:100000:65536")
-    script = str(SCRIPTS / "host-append-line.sh")
+    script = str(host_script("host-append-line.sh"))
     for _ in range(2):
         subprocess.run(["bash", script, "root:1000:1", str(file)], check=True)
     assert file.read_text() == "alice:100000:65536\nroot:1000:1\n"

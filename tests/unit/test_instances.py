@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from executor_samples import ScriptedExecutor
-from plan_samples import sample_settings
+from plan_samples import sample_plan, sample_settings
 
 from slurm_factory.exceptions import BuildError
-from slurm_factory.instances import TRANSIENT, CommandError, Instance, uninterrupted
+from slurm_factory.instances import TRANSIENT, CommandError, Instance
 from slurm_factory.instances.host import HostExecutor
 from slurm_factory.instances.launch import this_machine
 from slurm_factory.instances.streams import PIPED, TAIL_LINES, follow, telling_line
@@ -191,11 +191,11 @@ def test_paths_of_the_cache_are_translated_and_others_refused(tmp_path: Path) ->
 
 def test_the_command_that_enters_a_kept_instance_names_project_and_instance() -> None:
     instance = make_instance(HostExecutor({}), Path("/c"))
-    assert instance.enter_command == "lxc --project slurm-factory exec build-x -- bash -l"
+    assert instance.enter_command == "lxc --project slurm-factory exec local:build-x -- bash -l"
 
 
 def test_a_script_gets_its_parameters_by_the_environment_only(tmp_path: Path) -> None:
-    with this_machine(sample_settings(tmp_path), tmp_path / "work") as instance:
+    with this_machine(sample_plan().base, sample_settings(tmp_path), tmp_path / "work") as instance:
         archive = tmp_path / 'it\'s; $(touch pwned) "x".tar.gz'
         source = tmp_path / "source"
         (tmp_path / "slurm-1").mkdir()
@@ -214,7 +214,7 @@ def test_this_machine_is_an_instance_that_cannot_be_entered_and_leaks_no_environ
     monkeypatch.setenv("LD_LIBRARY_PATH", "/elsewhere")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     lines: list[str] = []
-    with this_machine(sample_settings(tmp_path), tmp_path / "work") as instance:
+    with this_machine(sample_plan().base, sample_settings(tmp_path), tmp_path / "work") as instance:
         instance.run(["env"], {"JOBS": "2"}, lines.append, what="env")
     found = dict(line.split("=", 1) for line in lines)
     assert not {"CFLAGS", "LD_LIBRARY_PATH"} & found.keys()
@@ -246,13 +246,3 @@ def test_the_executor_of_this_machine_runs_pushes_and_pulls(tmp_path: Path) -> N
     executor.delete()
     assert executor.exists()
     assert executor.is_running()
-
-
-def test_a_second_ctrl_c_cannot_stop_the_cleaning_up(interruptible: None) -> None:
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with uninterrupted():
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGTERM)
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)

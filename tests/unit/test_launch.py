@@ -192,6 +192,7 @@ def test_a_record_is_that_of_the_current_setup_or_none(
     assert load_record(DEBIAN, tmp_path) is None
     record = base_module.read_record(DEBIAN, RecordingExecutor())
     assert record["packages"]["zlib1g:amd64"] == "1:1.2.13.dfsg-1"
+    assert "munge:amd64" not in record["packages"], "removed, with its configuration left"
     base_record.write_record(record, DEBIAN, tmp_path)
     assert load_record(DEBIAN, tmp_path) == record
     assert load_record(UBUNTU, tmp_path) is None
@@ -303,7 +304,8 @@ def test_after_a_failed_build_the_instance_is_kept_and_the_error_tells_how_to_en
     with pytest.raises(BuildError) as caught, launched(settings):
         raise BuildError("make failed.", resolution="Read the log.")
     assert caught.value.resolution == (
-        f"Read the log. The instance is kept: lxc --project slurm-factory exec {NAME} -- bash -l"
+        "Read the log. The instance is kept:"
+        f" lxc --project slurm-factory exec local:{NAME} -- bash -l"
     )
     assert not [call for call in fake.changes if call.startswith("delete")]
 
@@ -336,7 +338,7 @@ def test_keep_instance_keeps_it_after_ctrl_c_with_nothing_running_in_it(
     launcher(monkeypatch)
     with pytest.raises(InterruptedBuildError) as caught, launched(settings, keep=True):
         raise KeyboardInterrupt
-    assert f"exec {NAME}" in caught.value.resolution
+    assert f"exec local:{NAME}" in caught.value.resolution
     assert fake.changes[-1] == f"restart --force {NAME}"
 
 

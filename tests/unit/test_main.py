@@ -171,6 +171,29 @@ def test_the_project_of_the_command_line_is_checked_as_any_setting(run: Runner) 
     result = run("--project-name", "a b", "list")
     assert result.code == 2
     assert "project_name" in result.err
+    assert "Correct --project-name." in result.err
+
+
+def test_a_variable_that_is_no_setting_is_warned_of_with_the_nearest_name(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_FACTORY_MEMORYLIMIT", "8GiB")
+    result = run("versions", "--json")
+    assert result.code == 0
+    assert result.document["releases"]
+    assert "SLURM_FACTORY_MEMORYLIMIT is not a setting" in result.err
+    assert "did you mean SLURM_FACTORY_MEMORY_LIMIT?" in result.err
+
+
+def test_a_build_on_this_machine_below_a_path_with_a_blank_is_exit_code_2(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(command_line, "host_release", lambda: ("debian", "12"))
+    assert run(*BUILD, "--destructive-mode", "--dry-run").code == 0
+    monkeypatch.setenv("SLURM_FACTORY_CACHE_DIR", str(tmp_path / "a b"))
+    result = run(*BUILD, "--destructive-mode", "--dry-run")
+    assert (result.code, "a b" in result.err) == (2, True)
+    assert run(*BUILD, "--dry-run").code == 0
 
 
 # --- the recipe that does not exist yet ---------------------------------------------------------
@@ -211,7 +234,7 @@ def test_a_dry_run_prints_the_plan_and_touches_nothing(run: Runner, tmp_path: Pa
     assert "slurmrestd, with JSON" in result.out
     assert "no openmpi" in result.out
     assert "slurm-relocatable.patch" in result.out
-    assert "--with-nvml={build}/nvml" in shlex.split(result.out.splitlines()[-1])
+    assert "--with-nvml=/srv/build/nvml" in shlex.split(result.out.splitlines()[-1])
     assert not (tmp_path / "cache").exists()
 
 
@@ -220,6 +243,8 @@ def test_a_dry_run_prints_the_plan_as_json(run: Runner) -> None:
     assert document["version"] == JSON_VERSION
     assert document["plan"]["stem"] == "slurm-24.11-debian-12-system"
     assert document["plan"]["release"]["series"] == "24.11"
+    gpu = run(*BUILD, "--dry-run", "--json", "--gpu").document
+    assert "--with-nvml=/srv/build/nvml" in gpu["plan"]["configure"]
 
 
 def test_versions_lists_every_release(run: Runner) -> None:
@@ -237,6 +262,16 @@ def test_the_version_is_printed(run: Runner) -> None:
 def test_a_machine_without_builds_lists_none(run: Runner) -> None:
     assert run("list").out == "There are no finished builds.\n"
     assert run("list", "--json").document == {"version": JSON_VERSION, "builds": []}
+
+
+def test_a_cache_that_cannot_be_read_is_not_told_as_a_machine_without_builds(
+    run: Runner, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("")
+    result = run("list")
+    assert (result.code, result.out) == (7, "")
+    assert f"{tmp_path}/cache cannot be read" in result.err
+    assert "Not a directory" in result.err
 
 
 def test_finished_builds_are_listed_and_damaged_ones_told_apart(
@@ -355,7 +390,7 @@ def test_clean_tells_which_instance_it_keeps(run: Runner, lxc: FakeLxc, tmp_path
 def test_clean_works_in_the_project_that_was_named(run: Runner, lxc: FakeLxc) -> None:
     lxc.projects("default", PROJECT, "lab")
     run("--project-name", "lab", "clean", "--yes")
-    assert "--project lab delete --force build-dead" in (lxc.directory / "calls").read_text()
+    assert "--project lab delete --force local:build-dead" in (lxc.directory / "calls").read_text()
 
 
 def test_an_age_that_is_none_is_exit_code_2(run: Runner, lxc: FakeLxc) -> None:

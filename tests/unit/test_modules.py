@@ -92,6 +92,13 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
     return open_shell(request.param, SYSTEMS[request.param].directory, tmp_path / "opt")
 
 
+@pytest.fixture(params=[*SYSTEMS, "lmod with the Tcl file"])
+def any_shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
+    if request.param in SYSTEMS:
+        return open_shell(request.param, SYSTEMS[request.param].directory, tmp_path / "opt")
+    return open_shell("lmod", "modulefiles", tmp_path / "opt")
+
+
 def make_tree(tree: Path, identity: PackageIdentity | None = IDENTITY) -> Path:
     for name in ("srun", "scontrol"):
         program = tree / "bin" / name
@@ -214,12 +221,12 @@ def test_prefix_that_path_cannot_hold_is_turned_down(shell: Shell, tmp_path: Pat
     ["export SLURM_INSTALL_PREFIX=$OTHER", "mv $TREE $TREE.moved", "unset SLURM_ROOT"],
 )
 def test_unload_never_fails_whatever_happened_since_load(
-    shell: Shell, tmp_path: Path, meanwhile: str
+    any_shell: Shell, tmp_path: Path, meanwhile: str
 ) -> None:
-    at = shell.unpack(tmp_path / "unpacked")
+    at = any_shell.unpack(tmp_path / "unpacked")
     tree = make_tree(tmp_path / "first" / "software")
     other = make_tree(tmp_path / "other" / "software")
-    result = shell.run(
+    result = any_shell.run(
         at,
         f"module load slurm; {meanwhile}; module unload slurm; echo code=$?; env",
         SLURM_INSTALL_PREFIX=tree.parent,
@@ -266,6 +273,28 @@ def test_two_workload_managers_are_never_loaded_together(shell: Shell, tmp_path:
     assert result.stdout == "1\n"
 
 
+def test_refusal_is_clean_whichever_system_reads_the_file(any_shell: Shell, tmp_path: Path) -> None:
+    at = any_shell.unpack(tmp_path)
+    result = any_shell.run(at, "module load slurm; echo code=$?")
+    assert result.stdout == "code=1\n"
+    assert "no Slurm found in" in result.stderr
+    for noise in ("while executing", "Please contact", "exist but cannot be loaded", "(file "):
+        assert noise not in " ".join(result.stderr.split())
+
+
+def test_lua_file_at_the_root_of_the_machine_still_explains_itself(tmp_path: Path) -> None:
+    shell = open_shell("lmod", "modules", tmp_path / "opt")
+    at = shell.unpack(tmp_path)
+    for path in (at / "modules" / "slurm").iterdir():
+        path.write_text(path.read_text().replace("myFileName()", '("/slurm/24.11.lua")'))
+    refused = shell.run(at, "module load slurm; echo code=$?")
+    assert refused.stdout == "code=1\n"
+    assert f"no Slurm found in {shell.opt}/slurm/software" in " ".join(refused.stderr.split())
+    make_tree(tmp_path / "given")
+    loaded = shell.run(at, "module load slurm; srun", SLURM_INSTALL_PREFIX=tmp_path / "given")
+    assert loaded.stdout == f"srun of {tmp_path}/given\n"
+
+
 def test_lmod_that_reads_the_tcl_file_takes_everything_back_too(tmp_path: Path) -> None:
     shell = open_shell("lmod", "modulefiles", tmp_path / "opt")
     at = shell.unpack(tmp_path)
@@ -292,6 +321,33 @@ def test_the_systems_manual_pages_stay_reachable(shell: Shell, tmp_path: Path) -
     pages = list(dict.fromkeys(filter(None, loaded.split(":"))))
     assert pages == [f"{tree}/share/man", *before.split(":")]
     assert after == before
+
+
+@pytest.mark.parametrize("manpath", [None, "/a:/b"])
+@pytest.mark.parametrize(
+    "meanwhile", ["module load viewer", "export MANPATH=/viewer/man:$MANPATH", "module load slurm"]
+)
+def test_manpath_that_others_changed_after_load_is_only_rid_of_our_entries(
+    any_shell: Shell, tmp_path: Path, manpath: str | None, meanwhile: str
+) -> None:
+    at = any_shell.unpack(tmp_path)
+    make_tree(at / "software")
+    for path, text in {
+        "modules/viewer/1.lua": 'prepend_path("MANPATH", "/viewer/man")',
+        "modulefiles/viewer/1": "#%Module1.0\nprepend-path MANPATH /viewer/man",
+    }.items():
+        (at / path).parent.mkdir(parents=True)
+        (at / path).write_text(text)
+    result = any_shell.run(
+        at,
+        f'echo "$MANPATH"; module load slurm; {meanwhile}; module unload slurm; env',
+        **({} if manpath is None else {"MANPATH": manpath}),
+    )
+    before, _, after = result.stdout.partition("\n")
+    now = variables(after)
+    expected = ["/viewer/man"] * ("viewer" in meanwhile) + [before] * bool(before)
+    assert now.get("MANPATH", "") == ":".join(expected)
+    assert "SLURM_MODULE_MANPATH" not in now
 
 
 def test_text_is_quoted_for_the_language_it_lands_in(

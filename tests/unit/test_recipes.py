@@ -1,18 +1,21 @@
 """The system recipe: promises kept, libraries fetched, the stub of NVML; on this machine."""
 
+import os
 import re
 import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from plan_samples import sample_plan, sample_settings
 
+from slurm_factory import resources
+from slurm_factory.constants import INSTANCE_PREFIX
 from slurm_factory.exceptions import BuildError
 from slurm_factory.instances import CommandError
 from slurm_factory.instances.launch import this_machine
@@ -21,6 +24,7 @@ from slurm_factory.plan import Patch
 from slurm_factory.recipes import Workshop, system
 from slurm_factory.recipes.libraries import InstanceLibraries
 from slurm_factory.recipes.system import configure_environment, require_defines, require_files
+from slurm_factory.relocate.elf import scan
 
 DPKG = pytest.mark.skipif(not shutil.which("dpkg-query"), reason="no dpkg on this machine")
 CONFIGURE_SAID = (
@@ -37,8 +41,11 @@ CONFIG_H = ("/* #undef HAVE_JWT */", "#define HAVE_JSON 1", "#define HAVE_JSON_C
 def workshop(tmp_path: Path) -> Iterator[Workshop]:
     settings = sample_settings(tmp_path)
     work = tmp_path / "work"
-    with this_machine(settings, work) as instance, make_reporter(quiet=True) as reporter:
-        plan = sample_plan(gpu=True)
+    plan = sample_plan(gpu=True)
+    with (
+        this_machine(plan.base, settings, work) as instance,
+        make_reporter(quiet=True) as reporter,
+    ):
         yield Workshop(plan, settings, instance, reporter, work, sources={}, jobs=2)
 
 
@@ -66,8 +73,8 @@ def test_every_feature_that_was_turned_down_is_named_once() -> None:
     assert "man2html" not in error.details
 
 
-def test_without_a_fitting_warning_all_are_shown_and_without_any_the_macro() -> None:
-    assert "man2html" in turned_down(("lz4", "HAVE_LZ4")).details
+def test_without_a_fitting_warning_the_macro_is_named_and_no_other_warning() -> None:
+    assert "man2html" not in turned_down(("lz4", "HAVE_LZ4")).details
     with pytest.raises(BuildError, match=r"config\.h lacks HAVE_LZ4"):
         require_defines([("lz4", "HAVE_LZ4")], CONFIG_H, ["checking for lz4... no"])
 
@@ -132,6 +139,66 @@ def test_the_first_directory_that_is_there_is_fetched_with_its_package(
     assert (found.path / "copyright").is_file()
     assert found.licences[0].is_file()
     assert libraries.fetch_directory(["/usr/lib/no-such-*/thing"]) is None
+
+
+@DPKG
+def test_common_licence_texts_are_fetched_without_links(workshop: Workshop) -> None:
+    texts = InstanceLibraries(workshop).fetch_common_licences()
+    assert "GNU GENERAL PUBLIC LICENSE" in (texts / "GPL").read_text()
+    assert not [path for path in texts.iterdir() if path.is_symlink()]
+
+
+def tool(folder: Path, name: str, said: str) -> None:
+    """A program that only says something."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\ncat <<'SAID'\n{said}\nSAID\n")
+    path.chmod(0o755)
+
+
+def fetch_where_ldconfig_says(tmp_path: Path, said: str) -> subprocess.CompletedProcess[str]:
+    """Run fetch-libraries.sh for libz.so.1 on an x86_64 machine with this list of libraries."""
+    tool(tmp_path / "bin", "ldconfig", said)
+    tool(tmp_path / "bin", "uname", "x86_64")
+    command = ["bash", "-c", resources.script("fetch-libraries.sh")]
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    environment = {"PATH": path, "SONAMES": "libz.so.1", "OUT": str(tmp_path / "out")}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@DPKG
+@pytest.mark.parametrize("class_", ["libc6,x86-64", "libc6,x86-64, OS ABI: Linux 3.2.0"])
+def test_libraries_of_other_machines_and_newer_processors_are_passed_over(
+    tmp_path: Path, class_: str
+) -> None:
+    copyright_file = Path("/usr/share/doc/zlib1g/copyright")
+    said = (
+        "\tlibz.so.1 (libc6) => /nowhere/i386/libz.so.1\n"
+        "\tlibz.so.1 (libc6,x32) => /nowhere/x32/libz.so.1\n"
+        '\tlibz.so.1 (libc6,x86-64, hwcap: "x86-64-v3") => /nowhere/v3/libz.so.1\n'
+        f"\tlibz.so.1 ({class_}) => {copyright_file}"
+    )
+    done = fetch_where_ldconfig_says(tmp_path, said)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/lib/libz.so.1").read_bytes() == copyright_file.read_bytes()
+
+
+@DPKG
+def test_a_library_of_no_package_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "libz.so.1").touch()
+    said = f"\tlibz.so.1 (libc6,x86-64) => {tmp_path}/libz.so.1"
+    done = fetch_where_ldconfig_says(tmp_path, said)
+    assert done.returncode == 1
+    assert done.stderr == f"E: {tmp_path}/libz.so.1 belongs to no package\n"
+
+
+@DPKG
+def test_a_directory_of_no_package_is_one_clear_error(workshop: Workshop, tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins/a.so").touch()
+    with pytest.raises(CommandError) as caught:
+        InstanceLibraries(workshop).fetch_directory([str(tmp_path / "plugins")])
+    assert caught.value.details == f"E: {tmp_path}/plugins/a.so belongs to no package"
 
 
 # --- the stub of NVML ---------------------------------------------------------------------------
@@ -239,6 +306,42 @@ def test_configure_gets_its_arguments_unbroken_and_its_reason_reaches_the_user(
     assert arguments == wanted
 
 
+@pytest.mark.parametrize("step", ["_configure", "_make"])
+def test_after_a_failure_configs_log_and_header_lie_beside_the_build_log(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    logs = workshop.settings.logs_dir / workshop.work.name
+    logs.mkdir(parents=True)
+
+    def fail(_: Workshop, source: PurePosixPath) -> None:
+        Path(source).mkdir()
+        (Path(source) / "config.log").write_text("what configure tried")
+        (Path(source) / "config.h").write_text(CONFIG_H[1])
+        raise CommandError(step, 1, ["error: of the compiler"])
+
+    for name in ("_unpack", "_configure", "_make"):
+        monkeypatch.setattr(system, name, fail if name == step else lambda *_: None)
+    with pytest.raises(CommandError, match="of the compiler"):
+        system.build(workshop)
+    assert (logs / "config.log").read_text() == "what configure tried"
+    assert (logs / "config.h").read_text() == CONFIG_H[1]
+
+
+def test_evidence_that_cannot_be_kept_does_not_hide_the_error(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Workshop, source: PurePosixPath) -> None:
+        Path(source).mkdir()
+        (Path(source) / "config.log").touch()
+        raise CommandError("configure", 1, ["error: of the compiler"])
+
+    monkeypatch.setattr(system, "_unpack", lambda *_: None)
+    monkeypatch.setattr(system, "_configure", fail)
+    with pytest.raises(CommandError, match="of the compiler"):
+        system.build(workshop)
+    assert not workshop.settings.logs_dir.exists()
+
+
 def test_an_argument_of_configure_may_hold_spaces_and_wildcards(workshop: Workshop) -> None:
     configure = workshop.work / "configure"
     configure.write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')
@@ -248,6 +351,34 @@ def test_an_argument_of_configure_may_hold_spaces_and_wildcards(workshop: Worksh
     lines: list[str] = []
     workshop.instance.run_script("configure-slurm.sh", environment, lines.append)
     assert lines == ["<--with-x=a b><*>"]
+
+
+def fake_compiled(source: Path) -> None:
+    """What install-slurm.sh expects of a compiled source, with nothing in it."""
+    makefile = "SUBDIRS = none\ninstall install-pkgincludeHEADERS:\n"
+    for directory in ("", "src", "src/plugins", "contribs/pam_slurm_adopt"):
+        (source / directory).mkdir(parents=True, exist_ok=True)
+        (source / directory / "Makefile").write_text(makefile)
+    for name in ("COPYING", "DISCLAIMER", "LICENSE.OpenSSL"):
+        (source / name).touch()
+
+
+@pytest.mark.skipif(not shutil.which("munged"), reason="no munge on this machine")
+@DPKG
+def test_programs_that_are_not_slurms_own_are_listed_with_their_package(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = workshop.instance.build_dir / "slurm"
+    fake_compiled(Path(source))
+    (workshop.work / "stage" / str(INSTANCE_PREFIX).lstrip("/") / "lib").mkdir(parents=True)
+    monkeypatch.setattr(system, "require_files", lambda *_: None)
+    tree = system._install(workshop, source)
+    installed = InstanceLibraries(workshop).installed()
+    programs = {str(path) for path in scan(tree)}
+    assert programs == {str(path) for path in installed} != set()
+    assert {(package.name, package.source) for package in installed.values()} == {
+        ("munge", "munge")
+    }
 
 
 def unpack(workshop: Workshop, patch: str, monkeypatch: pytest.MonkeyPatch) -> Path:

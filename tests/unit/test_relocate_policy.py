@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from slurm_factory.relocate.elf import ElfFacts, ElfKind
-from slurm_factory.relocate.policy import Policy, load_policy
+from slurm_factory.relocate.policy import Policy, load_policy, matches
 
 LUA = PurePosixPath("lib/slurm/job_submit_lua.so")
 PMIX = PurePosixPath("lib/slurm/mpi_pmix_v5.so")
@@ -88,6 +88,14 @@ def test_plugin_directories_lie_where_slurm_is_told_to_look() -> None:
         "pmix-components": "lib/private/pmix/lib/pmix",
         "pmix-messages": "lib/private/pmix/share/pmix",
     }
+
+
+@pytest.mark.parametrize("program", ["sbin/slurmrestd", "sbin/slurmctld", "bin/srun"])
+def test_program_that_setcap_would_break_is_a_known_limit(program: str) -> None:
+    limits = load_policy().known_limits
+    (limit,) = [limit for limit in limits if limit.id == "secure-execution"]
+    assert matches(program, limit.applies_to)
+    assert "AmbientCapabilities=" in limit.text
 
 
 def test_no_machine_triplet_is_written_into_the_policy() -> None:

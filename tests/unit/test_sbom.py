@@ -10,13 +10,13 @@ from cyclonedx.validation.json import JsonStrictValidator
 from package_samples import CURL, IDENTITY, SOURCE, ZLIB
 
 from slurm_factory.exceptions import OutputError
-from slurm_factory.package.records import BundledLibrary
+from slurm_factory.package.records import BundledFile
 from slurm_factory.package.sbom import write_sbom
 
 LICENCE = "GPL, with an exception for OpenSSL\n"
 
 
-def sbom(directory: Path, *libraries: BundledLibrary) -> dict[str, Any]:
+def sbom(directory: Path, *libraries: BundledFile) -> dict[str, Any]:
     path = write_sbom(IDENTITY, SOURCE, LICENCE, libraries or (CURL, ZLIB), directory)
     document: dict[str, Any] = json.loads(path.read_text())
     return document

@@ -376,19 +376,13 @@ def test_mirrors_come_first_and_are_asked_for_file_name_and_spack_path(
     ]
 
 
-def test_directory_works_as_a_mirror_and_offline(server: Server, tmp_path: Path) -> None:
+def test_directory_works_as_a_mirror_and_no_server_is_asked(server: Server, tmp_path: Path) -> None:
     mirror = tmp_path / "a mirror"
     mirror.mkdir()
     (mirror / "a.tar.gz").write_bytes(CONTENT)
     wanted = source(server.url())
-    path = fetch(wanted, tmp_path / "cache", mirrors=(mirror.as_uri(),), offline=True)
+    path = fetch(wanted, tmp_path / "cache", mirrors=(mirror.as_uri(),))
     assert path.read_bytes() == CONTENT
-    assert server.requests == []
-
-
-def test_offline_asks_no_server(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="no URL to ask"):
-        fetch(source(server.url()), tmp_path, offline=True)
     assert server.requests == []
 
 

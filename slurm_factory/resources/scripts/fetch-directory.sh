@@ -13,7 +13,10 @@ while read -r pattern; do
         [[ -d ${path} ]] || continue
         cp -rL "${path}" "${OUT}/content"
         files=("${path}"/*)
-        package=$(dpkg-query -S "${files[0]}" | head -n 1)
+        if ! package=$(dpkg-query -S "${files[0]}" 2> /dev/null); then
+            echo "E: ${files[0]} belongs to no package" >&2
+            exit 1
+        fi
         package=${package%%: *}
         about=$(dpkg-query -W -f '${Version}\t${Architecture}\t${source:Package}' "${package}")
         cp -L "/usr/share/doc/${package%%:*}/copyright" "${OUT}/copyright"

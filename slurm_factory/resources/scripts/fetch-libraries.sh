@@ -6,7 +6,16 @@ set -euo pipefail
 
 mkdir -p "${OUT}/lib" "${OUT}/licences"
 : > "${OUT}/libraries.tsv"
-cache=$(ldconfig -p)
+
+# As ldconfig names the machine's own class (glibc, elf/cache.c); it lists those of i386 too.
+case $(uname -m) in
+    x86_64) class=libc6,x86-64 ;;
+    aarch64) class=libc6,AArch64 ;;
+    riscv64) class=libc6,double-float ;;
+    *) class=libc6,64bit ;;
+esac
+# No entry with a hwcap after the class: those are for newer processors than a package may need.
+cache=$(ldconfig -p | awk -v class="(${class}" 'index($0, class ")") || index($0, class ", OS ABI")')
 
 # Packages know files by the path before or after /lib became a link to /usr/lib.
 package_of() {
@@ -20,6 +29,10 @@ while read -r soname; do
     cp "${path}" "${OUT}/lib/${soname}"
     package=$(package_of "${path}" | head -n 1)
     package=${package%%: *}
+    if [[ -z ${package} ]]; then
+        echo "E: ${path} belongs to no package" >&2
+        exit 1
+    fi
     about=$(dpkg-query -W -f '${Version}\t${Architecture}\t${source:Package}' "${package}")
     name=${package%%:*}
     if [[ ! -e ${OUT}/licences/${name} ]]; then

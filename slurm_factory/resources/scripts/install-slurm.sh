@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Install Slurm into a stage. SOURCE: compiled source. STAGE: DESTDIR. PREFIX: configured prefix.
 # JOBS: how many to run at once. WITH_PAM: yes for pam_slurm_adopt.
+# INSTALLED: gets a line for each program that is not Slurm's own: path in the tree, package,
+# version, architecture, source package.
 set -euo pipefail
 
 cd "${SOURCE}"
@@ -35,8 +37,17 @@ if [[ ${WITH_PAM} == yes ]]; then
 fi
 
 mkdir -p "${tree}/bin" "${tree}/sbin" "${tree}/share/licenses/slurm"
-cp "$(command -v munge)" "$(command -v unmunge)" "${tree}/bin/"
-cp "$(command -v munged)" "${tree}/sbin/"
+: > "${INSTALLED}"
+for program in bin/munge bin/unmunge sbin/munged; do
+    path=$(readlink -f "$(command -v "${program##*/}")")
+    if ! owner=$(dpkg-query -S "${path}" 2> /dev/null); then
+        echo "E: ${path} belongs to no package" >&2
+        exit 1
+    fi
+    about=$(dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\t${source:Package}' "${owner%%: *}")
+    cp "${path}" "${tree}/${program}"
+    printf '%s\t%s\n' "${program}" "${about}" >> "${INSTALLED}"
+done
 cp COPYING DISCLAIMER LICENSE.OpenSSL "${tree}/share/licenses/slurm/"
 mkdir -p "${tree}/share/licenses/munge"
 cp /usr/share/doc/munge/copyright "${tree}/share/licenses/munge/"

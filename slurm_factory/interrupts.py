@@ -1,0 +1,34 @@
+"""Sections that no signal may cut in two."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What a user, an init system or a closing terminal sends to end a command."""
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold back SIGINT, SIGTERM and SIGHUP while the block runs.
+
+    The first that arrives meanwhile is handled once the block has ended, so its handler raises
+    after the block and not within. Blocks may be nested. By handlers and not by a signal mask: any
+    other thread may receive a signal that the main one has blocked, and Python then runs the
+    handler in the main thread all the same (Python's library reference, signal).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in HELD}
+    for number in HELD:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])

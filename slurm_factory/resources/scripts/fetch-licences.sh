@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Copy the licence texts that copyright files of the distribution name. OUT: directory.
+set -euo pipefail
+
+mkdir -p "${OUT}"
+[[ ! -d /usr/share/common-licenses ]] || cp -rL /usr/share/common-licenses/. "${OUT}"

@@ -1,0 +1,174 @@
+"""What a package says about itself must be all of what is in it."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+from plan_samples import sample_plan, sample_settings
+from relocate_toolkit import POLICY, Instance, make_instance, make_tree
+
+from slurm_factory import assembly
+from slurm_factory.assembly import assemble
+from slurm_factory.exceptions import VerificationError
+from slurm_factory.instances.launch import this_machine
+from slurm_factory.output import make_reporter
+from slurm_factory.package.manifest import load_manifest
+from slurm_factory.package.records import Manifest
+from slurm_factory.recipes import Workshop
+from slurm_factory.recipes.libraries import Package
+from slurm_factory.relocate import Directory, Library
+from slurm_factory.relocate.elf import scan
+
+SLURMS_OWN = {"bin/tool", "lib/slurm/libengine.so", "lib/slurm/plug.so"}
+MUNGE = "bin/alone"
+RECORD = {"base": "debian@12", "packages": {"gcc-12:amd64": "12.2.0-14"}}
+
+
+@dataclass
+class ToyLibraries(Instance):
+    """The toy instance, with packages and licences as a distribution has them."""
+
+    packages: dict[str, Package] = field(default_factory=dict)
+
+    def fetch(self, sonames: Sequence[str]) -> Mapping[str, Library]:
+        found = super().fetch(sonames)
+        return {
+            soname: replace(library, licences=self._licences(library.package))
+            for soname, library in found.items()
+        }
+
+    def fetch_directory(self, patterns: Sequence[str]) -> Directory | None:
+        found = super().fetch_directory(patterns)
+        return found and replace(found, licences=self._licences(found.package))
+
+    def fetch_common_licences(self) -> Path:
+        return self.folder / "common-licenses"
+
+    def installed(self) -> dict[PurePosixPath, Package]:
+        return {PurePosixPath(MUNGE): self._package("munge")}
+
+    def _package(self, name: str) -> Package:
+        return self.packages.setdefault(name, Package(name, "1.0-1", "amd64", f"{name}-source"))
+
+    def _licences(self, package: str) -> tuple[Path, ...]:
+        self._package(package)
+        path = self.folder / f"{package}-copyright"
+        path.write_text("See /usr/share/common-licenses/GPL-2.")
+        return (path,)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the toy instance and the toy tree."""
+    folder = tmp_path_factory.mktemp("compiled")
+    make_tree(folder / "tree", make_instance(folder / "instance"))
+    return folder
+
+
+@pytest.fixture
+def toy(tmp_path: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> ToyLibraries:
+    toy = ToyLibraries(shutil.copytree(compiled / "instance", tmp_path / "instance"))
+    (toy.folder / "common-licenses").mkdir()
+    (toy.folder / "common-licenses/GPL-2").write_text("the GPL")
+    monkeypatch.setattr(assembly, "InstanceLibraries", lambda _: toy)
+    monkeypatch.setattr(assembly, "load_policy", lambda: POLICY)
+    return toy
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    settings = sample_settings(tmp_path / "cache")
+    work = tmp_path / "work"
+    plan = sample_plan(gpu=True)
+    with (
+        this_machine(plan.base, settings, work) as instance,
+        make_reporter(quiet=True) as reporter,
+    ):
+        yield Workshop(plan, settings, instance, reporter, work, sources={}, jobs=2)
+
+
+@pytest.fixture
+def tree(workshop: Workshop, compiled: Path) -> Path:
+    tree = shutil.copytree(compiled / "tree", workshop.work / "software")
+    licence = tree / "share/licenses/slurm/LICENSE.OpenSSL"
+    licence.parent.mkdir(parents=True)
+    licence.write_text("GPL, with an exception")
+    return tree
+
+
+def assembled(workshop: Workshop, tree: Path) -> tuple[Manifest, dict[str, Any]]:
+    """The manifest and the SBOM of a package."""
+    path = assemble(workshop, tree, RECORD)
+    manifest = load_manifest(path)
+    sbom: dict[str, Any] = json.loads((path.parent / manifest.identity.sbom).read_text())
+    return manifest, sbom
+
+
+@pytest.mark.usefixtures("toy")
+def test_every_elf_file_that_is_not_slurms_own_is_in_manifest_and_sbom(
+    workshop: Workshop, tree: Path
+) -> None:
+    manifest, sbom = assembled(workshop, tree)
+    foreign = {str(path) for path in scan(tree)} - SLURMS_OWN
+    assert {MUNGE, "lib/private/common/plugin/extra.so"} < foreign
+    assert {item.file for item in manifest.bundled} == foreign
+    assert {component["bom-ref"] for component in sbom["components"]} == foreign
+
+
+@pytest.mark.usefixtures("toy")
+def test_programs_and_plugins_are_listed_with_the_package_they_are_from(
+    workshop: Workshop, tree: Path
+) -> None:
+    manifest, sbom = assembled(workshop, tree)
+    by_file = {item.file: item for item in manifest.bundled}
+    munge = by_file[MUNGE]
+    assert (munge.kind, munge.package, munge.soname) == ("program", "munge", None)
+    plugin = by_file["lib/private/common/plugin/extra.so"]
+    assert (plugin.kind, plugin.package) == ("library", "common-package")
+    assert [by_file[file].soname for file in plugin.needs] == ["libdeep.so.1"]
+    (component,) = [c for c in sbom["components"] if c["bom-ref"] == MUNGE]
+    assert component["type"] == "application"
+    assert component["purl"].startswith("pkg:deb/debian/munge@1.0-1?")
+    assert [entry["name"] for entry in component["properties"]] == ["slurm-factory:file"]
+
+
+@pytest.mark.usefixtures("toy")
+def test_manifest_holds_the_whole_plan_and_what_the_base_contained(
+    workshop: Workshop, tree: Path
+) -> None:
+    manifest, _ = assembled(workshop, tree)
+    assert manifest.plan == json.loads(json.dumps(workshop.plan.describe()))
+    assert {"patches", "sources", "variants", "cflags"} <= {*manifest.plan}
+    assert manifest.base_record == RECORD
+    assert manifest.build_key == workshop.plan.build_key(RECORD)
+
+
+@pytest.mark.usefixtures("toy")
+def test_what_the_host_must_have_is_told_from_what_it_may_have(
+    workshop: Workshop, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = POLICY.model_dump(mode="json")
+    policy["dlopened"] = []
+    policy["directories"] = []
+    policy["outside"][0]["packages"] = {"apt": "libc6"}
+    policy["outside"].append({"sonames": ["libnamed.so*"], "reason": "opened", "packages": {}})
+    monkeypatch.setattr(assembly, "load_policy", lambda: type(POLICY).model_validate(policy))
+    manifest, _ = assembled(workshop, tree)
+    found = {item.soname: (item.required, item.packages) for item in manifest.host_requirements}
+    assert found["libc.so.6"] == (True, {"apt": "libc6"})
+    assert found["libnamed.so.2"] == (False, {})
+
+
+def test_texts_that_licences_name_come_along_or_nothing_does(
+    workshop: Workshop, tree: Path, toy: ToyLibraries
+) -> None:
+    assembled(workshop, tree)
+    assert (tree / "share/licenses/common-licenses/GPL-2").read_text() == "the GPL"
+    (toy.folder / "common-licenses/GPL-2").unlink()
+    (workshop.work / "artifacts").rename(workshop.work / "before")
+    with pytest.raises(VerificationError, match="licence text of"):
+        assemble(workshop, tree, RECORD)
