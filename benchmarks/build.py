@@ -28,10 +28,9 @@ from filelock import FileLock
 from slurm_factory import resources
 from slurm_factory.bases import find_base, host_release
 from slurm_factory.config import ENVIRONMENT_PREFIX, Settings, load_settings
-from slurm_factory.constants import Deps
+from slurm_factory.constants import BUILD_PREFIX, Deps
 from slurm_factory.instances import Instance
 from slurm_factory.instances.launch import Launch, lxd_instance
-from slurm_factory.instances.lxc import BUILD_PREFIX
 from slurm_factory.machine import choose_jobs
 from slurm_factory.plan import COMPILER_FLAGS, LINKER_FLAGS, BuildPlan, BuildRequest, make_plan
 from slurm_factory.sources import cached

@@ -197,7 +197,7 @@ def _manifest(
         glibc=glibc,
         distributions=distributions_with(glibc),
         limits=tuple(Limit(limit=limit.id, consequence=limit.text) for limit in report.limits),
-        files=tuple(File(name=f.path.name, size=f.size, sha256=f.sha256) for f in files),
+        files=tuple(File.of(artifact) for artifact in files),
     )
 
 

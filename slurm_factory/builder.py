@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_factory.assembly import assemble
+from slurm_factory.constants import BUILD_PREFIX
 from slurm_factory.exceptions import OutputError
 from slurm_factory.freshness import Outcome
 from slurm_factory.instances.launch import Launch, lxd_instance, this_machine
-from slurm_factory.instances.lxc import BUILD_PREFIX, project_exists
+from slurm_factory.instances.lxc import project_exists
 from slurm_factory.machine import choose_jobs, require_build_packages
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.publish import publish

@@ -10,11 +10,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slurm_factory.constants import BUILD_PREFIX, DOCTOR_PREFIX
 from slurm_factory.exceptions import ConfigurationError, OutputError
 from slurm_factory.instances.lxc import (
     BASE_PREFIX,
-    BUILD_PREFIX,
-    DOCTOR_PREFIX,
     IMAGE_PREFIX,
     LOCAL,
     LOCK_KEY,

@@ -16,6 +16,12 @@ INSTANCE_PREFIX: Final = PurePosixPath("/opt/slurm/software")
 INSTANCE_BUILD: Final = PurePosixPath("/srv/build")
 
 
+BUILD_PREFIX: Final = "build-"
+"""Names of build instances begin so; the build id follows."""
+DOCTOR_PREFIX: Final = "doctor-"
+"""Names of the instances that doctor looks from begin so."""
+
+
 class BuildType(StrEnum):
     """How much a package contains."""
 

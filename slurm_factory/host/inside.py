@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slurm_factory import resources
+from slurm_factory.constants import DOCTOR_PREFIX
 from slurm_factory.exceptions import LXDError
 from slurm_factory.host.commands import TIMED_OUT, Outcome, environment, run
 
 SCRIPT = "host-probe-network.sh"
-NAME_PREFIX = "doctor-"
 START_SECONDS = 20.0
 ADDRESS_SECONDS = 8
 PROBE_SECONDS = 30.0
@@ -95,7 +95,7 @@ def _try_by_hand(project: str, image: str) -> str:
 
 @contextmanager
 def _instance(project: str, image: str) -> Iterator[str]:
-    name = f"{NAME_PREFIX}{os.getpid()}-{secrets.token_hex(3)}"
+    name = f"{DOCTOR_PREFIX}{os.getpid()}-{secrets.token_hex(3)}"
     start = ["lxc", "launch", "--project", project, "--ephemeral"]
     try:
         started = run([*start, f"local:{image}", f"local:{name}"], seconds=START_SECONDS)

@@ -13,7 +13,7 @@ from slurm_factory import resources
 from slurm_factory.exceptions import LXDError
 from slurm_factory.instances.lxc import IMAGE_PREFIX, LOCAL, LONG_SECONDS, lxc, lxc_json
 from slurm_factory.instances.streams import PIPED, follow, telling_line
-from slurm_factory.mirrors import configured_mirrors
+from slurm_factory.mirrors import ETC_APT, configured_mirrors
 
 if TYPE_CHECKING:
     from slurm_factory.bases import Base
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SERVER_SECONDS = 15
 MMDEBSTRAP_SECONDS = 15
-ETC_APT = Path("/etc/apt")
 DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 

@@ -54,6 +54,7 @@ from slurm_factory.instances.lxc import (
     wait_for_operations,
 )
 from slurm_factory.interrupts import signals_held
+from slurm_factory.proxies import proxies
 
 if TYPE_CHECKING:
     from slurm_factory.bases import Base
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
 
 IMAGE_GONE = "Image not found"
 """craft-providers has deleted a base that was too old, and its image is not there any more."""
-PROXY_VARIABLES = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
 
@@ -82,14 +82,10 @@ class Launch:
     keep: bool = False
 
 
-def proxies(environ: dict[str, str]) -> dict[str, str]:
+def both_spellings(environ: Mapping[str, str]) -> dict[str, str]:
     """Proxy variables of `environ`, in both spellings, since programs differ in what they read."""
-    found = {}
-    for name in PROXY_VARIABLES:
-        value = environ.get(name) or environ.get(name.upper())
-        if value:
-            found[name] = found[name.upper()] = value
-    return found
+    given = proxies(environ)
+    return given | {name.upper(): value for name, value in given.items()}
 
 
 @contextmanager
@@ -116,12 +112,12 @@ def lxd_instance(
         error.resolution = f"{error.resolution} {_kept(instance)}".strip()
         raise
     except KeyboardInterrupt as error:
-        _break_off(launch, settings)
-        if launch.keep:
-            raise InterruptedBuildError("Interrupted.", resolution=_kept(instance)) from error
+        left = _break_off(instance, launch, settings)
+        if left:
+            raise InterruptedBuildError("Interrupted.", resolution=left) from error
         raise
     except BaseException:
-        _break_off(launch, settings)
+        _break_off(instance, launch, settings)
         raise
     if not launch.keep:
         with signals_held():
@@ -140,7 +136,7 @@ def this_machine(base: Base, settings: Settings, work: Path) -> Iterator[Instanc
     build_dir = work / "build"
     build_dir.mkdir(parents=True, exist_ok=True)
     environment = {**ENVIRONMENT, "PATH": SYSTEM_PATH, "HOME": str(work)}
-    environment |= proxies(dict(os.environ))
+    environment |= both_spellings(os.environ)
     executor = HostExecutor(environment)
     yield Instance(
         name="this machine",
@@ -315,7 +311,7 @@ def _ensure_project(project: str) -> None:
 
 
 def _surroundings(base: Base, image: ImageName, settings: Settings) -> Surroundings:
-    given = proxies(dict(os.environ))
+    given = both_spellings(os.environ)
     proxy = given.get("http_proxy") or given.get("https_proxy")
     _refuse_loopback(proxy)
     certificates = (
@@ -387,19 +383,28 @@ def _kept(instance: Instance) -> str:
     return f"The instance is kept: {instance.enter_command}"
 
 
-def _break_off(launch: Launch, settings: Settings) -> None:
-    """End everything in the instance, which only its deletion or restart surely does."""
+def _break_off(instance: Instance, launch: Launch, settings: Settings) -> str:
+    """End everything in the instance, which only its deletion or restart surely does.
+
+    Returns:
+        What the user has to know about an instance that is left; empty where none is.
+    """
     with signals_held():
-        if not launch.keep:
-            _delete_quietly(launch.name, settings.project_name)
-            return
-        with suppress(LXDError):
-            lxc("restart", "--force", f"{LOCAL}{launch.name}", project=settings.project_name)
+        if launch.keep:
+            with suppress(LXDError):
+                lxc("restart", "--force", f"{LOCAL}{launch.name}", project=settings.project_name)
+            return _kept(instance)
+        if _delete_quietly(launch.name, settings.project_name):
+            return ""
+        return f"The instance {launch.name} could not be deleted; run `slurm-factory clean`."
 
 
-def _delete_quietly(name: str, project: str) -> None:
-    """The error that led here matters more than one while cleaning up."""
+def _delete_quietly(name: str, project: str) -> bool:
+    """Delete an instance; the error that led here matters more than one while cleaning up."""
     with suppress(LXDError):
         wait_for_operations(name, project)
-    with suppress(LXDError):
+    try:
         delete_instance(name, project)
+    except LXDError:
+        return False
+    return True

@@ -17,12 +17,8 @@ if TYPE_CHECKING:
 
 LOCAL = "local:"
 """This machine's LXD, whatever remote the user has switched to (lxc remote switch)."""
-BUILD_PREFIX = "build-"
-"""Names of build instances begin so; the build id follows."""
 BASE_PREFIX = "base-instance-slurm-factory-"
 """Names of base instances begin so (craft-providers' lxd/launcher.py and our tag)."""
-DOCTOR_PREFIX = "doctor-"
-"""Names of the instances that doctor looks from begin so."""
 IMAGE_PREFIX = "slurm-factory-"
 """Aliases of the images that are made here begin so."""
 LOCK_KEY = "user.slurm_factory.lock"

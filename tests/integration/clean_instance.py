@@ -19,7 +19,7 @@ from slurm_factory.bases import find_base
 from slurm_factory.config import Settings
 from slurm_factory.instances import ATTEMPTS, TRANSIENT
 from slurm_factory.instances.images import ensure_image, mirror_of
-from slurm_factory.instances.launch import proxies
+from slurm_factory.instances.launch import both_spellings
 from slurm_factory.instances.lxc import (
     LONG_SECONDS,
     delete_instance,
@@ -130,7 +130,7 @@ def _prepare(name: str, settings: Settings) -> None:
     instance.run("boot.sh")
     for certificate in settings.ca_certificates.glob("*.crt"):
         instance.push(certificate, CA_DIRECTORY / certificate.name)
-    through = proxies(dict(os.environ))
+    through = both_spellings(dict(os.environ))
     mirror = through.get("http_proxy") or mirror_of(BASE, settings)
     instance.run(
         "prepare.sh",

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from slurm_factory.config import Settings
+from slurm_factory.constants import DOCTOR_PREFIX
 from slurm_factory.host import Status, doctor, setup, why_lxd_cannot_run
-from slurm_factory.host.inside import NAME_PREFIX, find_image, look_from_inside
+from slurm_factory.host.inside import find_image, look_from_inside
 
 REASON = why_lxd_cannot_run()
 IMAGE_SCRIPT = """
@@ -131,5 +132,5 @@ def test_ctrl_c_leaves_no_instance_behind(project: str, image: str) -> None:
 
 def _wait_for_instance(project: str) -> None:
     deadline = time.monotonic() + 20
-    while not any(name.startswith(NAME_PREFIX) for name in instances(project)):
+    while not any(name.startswith(DOCTOR_PREFIX) for name in instances(project)):
         assert time.monotonic() < deadline

@@ -28,7 +28,7 @@ from slurm_factory.instances import base as base_module
 from slurm_factory.instances import images as images_module
 from slurm_factory.instances.base import FactoryBase, Surroundings, compatibility_tag
 from slurm_factory.instances.images import ImageName, ensure_image, sources_list
-from slurm_factory.instances.launch import Launch, base_instance_name, lxd_instance, proxies
+from slurm_factory.instances.launch import Launch, base_instance_name, both_spellings, lxd_instance
 from slurm_factory.instances.lxc import explain, lxc
 
 DEBIAN = find_base("debian@12", ("debian", "12"))
@@ -222,7 +222,7 @@ def test_the_name_of_a_base_is_the_one_craft_providers_gives_it(base: Any, remot
 
 def test_proxies_are_passed_on_in_both_spellings_and_nothing_else_is() -> None:
     environ = {"HTTP_PROXY": "http://p:1", "https_proxy": "http://q:2", "NO_PROXY": "", "A": "b"}
-    assert proxies(environ) == {
+    assert both_spellings(environ) == {
         "http_proxy": "http://p:1",
         "HTTP_PROXY": "http://p:1",
         "https_proxy": "http://q:2",
