@@ -42,6 +42,7 @@ def build(
     Raises:
         SlurmFactoryError: The subclass tells what failed.
     """
+    jobs = choose_jobs(plan.jobs, settings)
     prepare_cache(settings)
     build_id = new_build_id(plan.version)
     with _disk_errors(settings), open_workspace(build_id, settings) as workspace:
@@ -58,7 +59,7 @@ def build(
                 reporter=reporter,
                 work=workspace.work,
                 sources=sources,
-                jobs=choose_jobs(plan.jobs, settings),
+                jobs=jobs,
             )
             tree = system.build(workshop)
             manifest = assemble(workshop, tree, instance.record)

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory.base_record import base_packages
-from slurm_factory.exceptions import LXDError
+from slurm_factory.exceptions import ConfigurationError, LXDError
 from slurm_factory.instances.base import read_record
 from slurm_factory.instances.host import HostExecutor
 from slurm_factory.memory import available_memory
@@ -26,9 +26,20 @@ def choose_jobs(asked: int | None, settings: Settings) -> int:
     """How many compilers run at once: what was asked for, else what CPUs and memory allow.
 
     The limit counts and not what an instance sees, since /proc/meminfo in it is the machine's.
+
+    Raises:
+        ConfigurationError: The memory limit is less than one compiler needs; it would not fail
+            but crawl, its own code being read from disk over and over.
     """
+    limit = settings.memory_limit
+    if limit and size_in_bytes(limit) < BYTES_PER_JOB:
+        raise ConfigurationError(
+            f"The memory limit of {limit} is too small.",
+            details=f"One compiler may need {BYTES_PER_JOB >> 20} MiB.",
+            resolution="Raise SLURM_FACTORY_MEMORY_LIMIT, or unset it.",
+        )
     cpus = settings.cpu_limit or len(os.sched_getaffinity(0))
-    memory = size_in_bytes(settings.memory_limit) if settings.memory_limit else available_memory()
+    memory = size_in_bytes(limit) if limit else available_memory()
     return asked or max(1, min(cpus, memory // BYTES_PER_JOB))
 
 

@@ -25,6 +25,8 @@ LOCK_KEY = "user.slurm_factory.lock"
 """Instance configuration: path (host) of the file that is locked while its build runs."""
 SIMPLE_SECONDS = 60
 POLL_SECONDS = 0.1
+DELETE_SECONDS = 180
+"""An instance at its memory limit takes more than a minute to die."""
 LONG_SECONDS = 600
 
 _REASONS = (
@@ -159,7 +161,7 @@ def delete_instance(name: str, project: str) -> None:
     Deletion by force is the only way that surely ends every process in it.
     """
     try:
-        lxc("delete", "--force", f"{LOCAL}{name}", project=project)
+        lxc("delete", "--force", f"{LOCAL}{name}", project=project, timeout=DELETE_SECONDS)
     except LXDError:
         if name in instance_names(project):
             raise

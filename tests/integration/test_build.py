@@ -19,7 +19,6 @@ from fault_tools import (
     PLAN,
     RELEASE,
     Site,
-    assert_one_message,
     machine_for_builds,
     make_cache,
     own_project,
@@ -34,6 +33,8 @@ pytestmark = pytest.mark.integration
 BuildPackage = Callable[..., Path]
 MEGABYTE = 1_000_000
 GPU_PLUGINS = {f"software/lib/slurm/gpu_{kind}.so" for kind in ("nvml", "rsmi", "oneapi")}
+PLACE_TELLING = {"software/lib/libpmi.so.0.0.0"}
+"""Libtool gave it the run path of the build directory, whose length stays when it is replaced."""
 GPU_LIBRARY = re.compile(r"/lib(nvidia-ml|cuda|rocm_smi|amd_smi|ze_loader|ze_intel)[^/]*\.so")
 
 
@@ -147,7 +148,8 @@ def test_kept_instance_stays_until_clean_removes_it(site: Site, second: Build) -
     assert kept in dry.stdout
     assert site.instances() == [kept]
     unasked = site.run("clean")
-    assert_one_message(unasked, 2, "no terminal to ask on", "--yes")
+    assert unasked.returncode == 2
+    assert "--yes" in unasked.stderr
     assert site.instances() == [kept]
     assert site.run("clean", "--yes").returncode == 0
     assert site.instances() == []
@@ -172,15 +174,26 @@ def test_gpu_build_has_the_plugins_and_no_library_of_a_vendor(
     assert software.stat().st_size <= size + MEGABYTE
 
 
-def test_destructive_mode_gives_the_same_bytes_and_leaves_the_machine_alone(
+def test_destructive_mode_gives_the_same_files_and_leaves_the_machine_alone(
     lxd: Settings, site: Site, first: Build, tmp_path: Path
 ) -> None:
     with machine_for_builds(site, make_cache(tmp_path, lxd)) as machine:
         run_there(machine, "occupy.sh")
         document = machine.build(*MINIMAL, "--destructive-mode")
         assert run_there(machine, "changes.sh") == ""
-    built = {file["name"]: file["sha256"] for file in document["manifest"]["files"]}
-    assert {name: built[name] for name in first.tarballs} == first.tarballs
+    inside = Path(document["manifest_path"])
+    built = contents(_software(tmp_path / "builds" / RELEASE / inside.name))
+    expected = contents(_software(Path(first.document["manifest_path"])))
+    assert built.keys() == expected.keys()
+    assert {name for name in built if built[name] != expected[name]} <= PLACE_TELLING
+
+
+def contents(tarball: Path) -> dict[str, bytes | str]:
+    """What each member of a tarball holds, or where it leads."""
+    with tarfile.open(tarball) as archive:
+        members = ((member, archive.extractfile(member)) for member in archive if member.isreg())
+        files = {member.name: file.read() for member, file in members if file}
+        return files | {m.name: m.linkname for m in archive.getmembers() if m.issym()}
 
 
 def _software(manifest: Path) -> Path:

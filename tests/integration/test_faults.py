@@ -239,12 +239,9 @@ def test_feature_that_configure_turns_down_fails_the_build(site: Site) -> None:
     assert_one_message(done, 1, "turned down.*readline", "~readline")
 
 
-def test_build_that_wants_more_memory_than_its_limit_is_told_so(site: Site, cache: Path) -> None:
-    # With nothing in the compiler cache, so that there is something to compile.
-    place = replace(site, cache=cache).having(SLURM_FACTORY_MEMORY_LIMIT="100MiB")
-    done = place.run(*MINIMAL, "--jobs", "8")
-    assert_one_message(done, 1, "memory", "SLURM_FACTORY_MEMORY_LIMIT")
-    place.run("clean", "--yes")
+def test_memory_limit_under_which_compilers_would_crawl_is_refused(site: Site) -> None:
+    done = site.having(SLURM_FACTORY_MEMORY_LIMIT="100MiB").run(*MINIMAL, "--force")
+    assert_one_message(done, 2, "memory", "SLURM_FACTORY_MEMORY_LIMIT")
 
 
 # Interruptions

@@ -10,7 +10,7 @@ from plan_samples import sample_settings
 from slurm_factory import machine
 from slurm_factory.base_record import base_packages
 from slurm_factory.bases import find_base
-from slurm_factory.exceptions import LXDError
+from slurm_factory.exceptions import ConfigurationError, LXDError
 from slurm_factory.machine import choose_jobs, require_build_packages, size_in_bytes
 from slurm_factory.memory import available_memory
 
@@ -31,7 +31,7 @@ def eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, {"cpu_limit": 2}, 2),
         (None, {"memory_limit": "8GiB"}, 8),
         (None, {"memory_limit": "1GiB"}, 2),
-        (None, {"memory_limit": "100MiB"}, 1),
+        (None, {"memory_limit": "512MiB"}, 1),
         (None, {"cpu_limit": 4, "memory_limit": "1.5GiB"}, 3),
         (7, {"cpu_limit": 2, "memory_limit": "1GiB"}, 7),
     ],
@@ -40,6 +40,11 @@ def test_as_many_compilers_run_as_cpus_and_memory_allow(
     eight_cpus: None, asked: int | None, limits: dict[str, Any], jobs: int
 ) -> None:
     assert choose_jobs(asked, sample_settings("/c", **limits)) == jobs
+
+
+def test_memory_limit_under_which_a_compiler_would_crawl_is_refused(eight_cpus: None) -> None:
+    with pytest.raises(ConfigurationError, match="SLURM_FACTORY_MEMORY_LIMIT"):
+        choose_jobs(None, sample_settings("/c", memory_limit="100MiB"))
 
 
 def test_the_memory_that_is_available_here_is_read_from_the_kernel() -> None:
