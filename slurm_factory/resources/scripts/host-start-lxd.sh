@@ -13,20 +13,41 @@ if timeout 5 lxd waitready --timeout=2 2>/dev/null; then
     exit 0
 fi
 
-# Daemons of containers on this machine are seen too, and have other namespaces.
-end_daemons() {
+# The processes of this machine, whose containers have other namespaces, with their command lines.
+processes() {
     local process
     for process in /proc/[0-9]*; do
-        if [[ $(readlink "$process/ns/mnt") == "$(readlink /proc/self/ns/mnt)" ]] \
-            && [[ $(tr '\0' ' ' 2>/dev/null <"$process/cmdline") == "lxd --group lxd "* ]]; then
-            kill -KILL "${process#/proc/}"
+        if [[ $(readlink "$process/ns/mnt") == "$(readlink /proc/self/ns/mnt)" ]]; then
+            printf '%s %s\n' "${process#/proc/}" "$(tr '\0' ' ' 2>/dev/null <"$process/cmdline")"
         fi
     done
+}
+
+end_daemons() {
+    local id command
+    while read -r id command; do
+        if [[ $command == "lxd --group lxd "* ]]; then
+            kill -KILL "$id"
+        fi
+    done < <(processes)
+}
+
+# One that an earlier LXD left behind holds its address against the next bridge.
+end_servers_of_lost_bridges() {
+    local id command bridge
+    while read -r id command; do
+        if [[ $command == dnsmasq*/lxd/networks/* && $command =~ --interface=([^ ]+) ]]; then
+            bridge=${BASH_REMATCH[1]}
+            [[ -e /sys/class/net/$bridge ]] || kill "$id"
+        fi
+    done < <(processes)
 }
 
 if [[ $replace == replace ]]; then
     end_daemons
 fi
+
+end_servers_of_lost_bridges
 
 getent group lxd >/dev/null || groupadd --system lxd
 mkdir -p "${LXD_DIR:-/var/lib/lxd}" "${log_file%/*}"

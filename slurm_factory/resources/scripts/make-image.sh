@@ -26,8 +26,9 @@ DHCP=ipv4
 NETWORK
 
 # minbase has no DHCP client; networkd is part of systemd.
+# exec: what breaks this off waits for mmdebstrap itself, which removes its mounts and directory.
 # shellcheck disable=SC2016 # mmdebstrap's hooks expand $1 themselves
-mmdebstrap --variant=minbase --format=tar \
+exec mmdebstrap --variant=minbase --format=tar \
     --architectures="${DEBIAN_ARCHITECTURE}" --keyring="${KEYRING}" \
     --include=systemd,systemd-sysv,systemd-resolved,libpam-systemd,dbus,udev,iproute2,netbase,ca-certificates,hostname \
     --customize-hook='copy-in eth0.network /etc/systemd/network' \
