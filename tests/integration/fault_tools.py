@@ -36,6 +36,8 @@ BASE = find_base("same", host_release())
 PLAN = ("--slurm-version", RELEASE, "--deps", "system", "--base", "same")
 MINIMAL = ("build", *PLAN, "--minimal")
 SOURCE = Path("_source-cache", "archive")
+WARM = "minimal-ccache"
+"""Where tests leave a compiler cache for others of the same run."""
 PROGRAM = (sys.executable, "-m", "slurm_factory")
 NOBODY = 65534
 READ_ALL = "+dac_read_search"
@@ -175,15 +177,19 @@ def assert_one_message(
         assert re.search(phrase, message), done.stderr
 
 
-def make_cache(directory: Path, settings: Settings, *, warm: bool = False) -> Path:
-    """A cache directory that has the source and, if `warm`, what was compiled before."""
+def make_cache(directory: Path, settings: Settings, ccache: Path | None = None) -> Path:
+    """A cache directory that has the source and, if there is one, this compiler cache."""
     source = settings.source_cache_dir / SOURCE
     shutil.copytree(source, directory / "spack-sourcecache" / SOURCE)
-    if warm:
-        # ccache never changes a file, it replaces it.
-        shutil.copytree(settings.ccache_dir, directory / "ccache", copy_function=_link_or_copy)
+    if ccache and ccache.exists():
+        share_ccache(ccache, directory / "ccache")
     directory.chmod(0o700)
     return directory
+
+
+def share_ccache(source: Path, target: Path) -> None:
+    """Fill a compiler cache with what another holds; ccache never changes a file in place."""
+    shutil.copytree(source, target, copy_function=_link_or_copy)
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -18,11 +18,13 @@ from fault_tools import (
     MINIMAL,
     PLAN,
     RELEASE,
+    WARM,
     Site,
     machine_for_builds,
     make_cache,
     own_project,
     run_there,
+    share_ccache,
 )
 
 from slurm_factory.base_record import load_record
@@ -75,19 +77,22 @@ def site(
 
 
 @pytest.fixture(scope="module")
-def first(site: Site) -> Build:
+def first(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Build:
     """The minimal package, compiled with an empty compiler cache and a careless umask."""
     old = os.umask(0)
     try:
-        return build(site, *MINIMAL)
+        built = build(site, *MINIMAL)
     finally:
         os.umask(old)
+    # test_faults.py builds the same.
+    share_ccache(site.cache / "ccache", tmp_path_factory.getbasetemp() / WARM)
+    return built
 
 
 @pytest.fixture(scope="module")
 def second(site: Site, first: Build) -> Build:
     """The same once more, with a full compiler cache, other jobs, and its instance kept."""
-    return build(site, *MINIMAL, "--force", "--keep-instance", "--jobs", "1")
+    return build(site, *MINIMAL, "--force", "--keep-instance", "--jobs", "5")
 
 
 def test_base_is_recorded_so_that_up_to_date_can_be_told(site: Site, first: Build) -> None:
