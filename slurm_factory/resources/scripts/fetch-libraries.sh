@@ -17,26 +17,33 @@ esac
 # No entry with a hwcap after the class: those are for newer processors than a package may need.
 cache=$(ldconfig -p | awk -v class="(${class}" 'index($0, class ")") || index($0, class ", OS ABI")')
 
-# Packages know files by the path before or after /lib became a link to /usr/lib.
-package_of() {
-    dpkg-query -S "$1" 2> /dev/null || dpkg-query -S "${1#/usr}" 2> /dev/null || true
-}
-
+declare -A path_of package_of
 while read -r soname; do
     path=$(awk -v name="${soname}" '$1 == name { print $NF; exit }' <<< "${cache}")
-    [[ -n ${path} ]] || continue
-    path=$(readlink -f "${path}")
-    cp "${path}" "${OUT}/lib/${soname}"
-    package=$(package_of "${path}" | head -n 1)
-    package=${package%%: *}
+    if [[ -n ${path} ]]; then
+        path_of[${soname}]=$(readlink -f "${path}")
+    fi
+done <<< "${SONAMES}"
+[[ ${#path_of[@]} -gt 0 ]] || exit 0
+
+# One question for all: each costs dpkg a look through the lists of every package. Packages know
+# files by the path before or after /lib became a link to /usr/lib.
+while IFS= read -r line; do
+    package_of[${line##*: }]=${line%%: *}
+done < <(dpkg-query -S "${path_of[@]}" "${path_of[@]#/usr}" 2> /dev/null || true)
+
+for soname in "${!path_of[@]}"; do
+    path=${path_of[${soname}]}
+    package=${package_of[${path}]:-${package_of[${path#/usr}]:-}}
     if [[ -z ${package} ]]; then
         echo "E: ${path} belongs to no package" >&2
         exit 1
     fi
+    cp "${path}" "${OUT}/lib/${soname}"
     about=$(dpkg-query -W -f '${Version}\t${Architecture}\t${source:Package}' "${package}")
     name=${package%%:*}
     if [[ ! -e ${OUT}/licences/${name} ]]; then
         cp -L "/usr/share/doc/${name}/copyright" "${OUT}/licences/${name}"
     fi
     printf '%s\t%s\t%s\t%s\n' "${soname}" "${path}" "${name}" "${about}" >> "${OUT}/libraries.tsv"
-done <<< "${SONAMES}"
+done
