@@ -1,6 +1,7 @@
 """Rules for all tests: unit tests leave the machine alone; continuous integration skips nothing."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -23,6 +24,12 @@ FOREIGN = (
 PROXIES = {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"}
 REQUIRE_LXD = "SLURM_FACTORY_TESTS_REQUIRE_LXD"
 CONTAINER_TESTS_REQUIRED = os.environ.get(REQUIRE_LXD) == "1"
+
+
+def pytest_configure() -> None:
+    """A shell starts what runs in the background with Ctrl-C ignored, and programs inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
