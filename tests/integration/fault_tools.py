@@ -30,6 +30,7 @@ from slurm_factory.instances.lxc import (
     lxc,
     lxc_json,
 )
+from slurm_factory.releases import find_release
 
 RELEASE = "24.11.5"
 BASE = find_base("same", host_release())
@@ -200,8 +201,9 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def source_in(cache: Path) -> Path:
-    """The archive of Slurm in a cache directory."""
-    return next((cache / "spack-sourcecache" / SOURCE).glob("*/*.tar.gz"))
+    """The archive of Slurm in a cache directory, which may hold those of other releases too."""
+    digest = find_release(RELEASE).sha256
+    return cache / "spack-sourcecache" / SOURCE / digest[:2] / f"{digest}.tar.gz"
 
 
 @contextmanager
