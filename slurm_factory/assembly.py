@@ -34,7 +34,7 @@ from slurm_factory.package.sbom import write_sbom
 from slurm_factory.package.tarball import Artifact, pack
 from slurm_factory.recipes.libraries import InstanceLibraries
 from slurm_factory.relocate import AuditReport, Relocation, audit, load_policy, relocate
-from slurm_factory.relocate.elf import ElfKind, scan
+from slurm_factory.relocate.elf import ElfKind, read_elf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +120,7 @@ def _bundled(
     packages |= libraries.installed()
     sonames = {item.path: item.soname for item in report.bundled}
     by_name = {item.path.name: str(item.path) for item in report.bundled}
-    facts = scan(tree)
+    facts = {path: elf for path in packages if (elf := read_elf(tree / path))}
     return tuple(
         BundledFile(
             file=str(path),
