@@ -123,6 +123,7 @@ def commands_by_hand(plan: BuildPlan, settings: Settings, jobs: int) -> float:
             configure = ["./configure", *plan.configure_arguments, *exports]
             make = resources.script("make-slurm.sh")
             environment = {"SOURCE": source, "JOBS": str(jobs), "PREFIX": "/opt/slurm/software"}
+            environment["COMPILER"] = "gcc"
             given = [f"{name}={value}" for name, value in environment.items()]
             began = time.monotonic()
             _exec(settings, "--cwd", source, "--", *configure)

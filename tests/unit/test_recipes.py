@@ -23,7 +23,12 @@ from slurm_factory.output import make_reporter
 from slurm_factory.plan import Patch
 from slurm_factory.recipes import Workshop, system
 from slurm_factory.recipes.libraries import InstanceLibraries
-from slurm_factory.recipes.system import configure_environment, require_defines, require_files
+from slurm_factory.recipes.system import (
+    ccache_environment,
+    compiler_environment,
+    require_defines,
+    require_files,
+)
 from slurm_factory.relocate.elf import scan
 
 DPKG = pytest.mark.skipif(not shutil.which("dpkg-query"), reason="no dpkg on this machine")
@@ -261,10 +266,10 @@ def test_a_program_can_be_linked_with_the_stub_as_configure_does(workshop: Works
 
 def test_no_path_of_this_build_reaches_the_object_files(workshop: Workshop) -> None:
     source = workshop.instance.build_dir / "slurm-24-11-5-1"
-    environment = configure_environment(workshop, source)
+    environment = compiler_environment(workshop, source)
     assert f"-ffile-prefix-map={source}=/usr/src/slurm" in environment["CFLAGS"]
     assert environment["SOURCE_DATE_EPOCH"] == str(workshop.plan.release.epoch)
-    assert environment["CCACHE_BASEDIR"] == str(source)
+    assert ccache_environment(workshop, source)["CCACHE_BASEDIR"] == str(source)
 
 
 def fake_source(workshop: Workshop, files: dict[str, str]) -> Path:

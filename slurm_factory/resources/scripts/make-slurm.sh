@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Compile Slurm and its PMI libraries. SOURCE: configured source. JOBS: how many compilers at once.
-# PREFIX: configured prefix. WITH_PAM: yes for pam_slurm_adopt.
+# PREFIX: configured prefix. WITH_PAM: yes for pam_slurm_adopt. COMPILER: instead of configure's.
 set -euo pipefail
 
 cd "${SOURCE}"
-make -j "${JOBS}" -C src
+make -j "${JOBS}" CC="${COMPILER}" -C src
 for library in contribs/pmi contribs/pmi2; do
     if [[ -d ${library} ]]; then
-        make -j "${JOBS}" -C "${library}"
+        make -j "${JOBS}" CC="${COMPILER}" -C "${library}"
     fi
 done
 if [[ ${WITH_PAM} == yes ]]; then
-    make -j "${JOBS}" -C contribs/pam_slurm_adopt PAM_DIR="${PREFIX}/lib/security"
+    make -j "${JOBS}" CC="${COMPILER}" -C contribs/pam_slurm_adopt PAM_DIR="${PREFIX}/lib/security"
 fi
