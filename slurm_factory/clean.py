@@ -209,6 +209,7 @@ def _is_ours(image: dict[str, Any]) -> bool:
 def _caches(settings: Settings) -> tuple[Path, ...]:
     return (
         settings.ccache_dir,
+        settings.configure_dir,
         settings.source_cache_dir,
         settings.buildcache_dir,
         settings.cache_dir / "binary_index",

@@ -213,6 +213,11 @@ class Settings(BaseSettings):
         return self.cache_dir / "ccache"
 
     @property
+    def configure_dir(self) -> Path:
+        """Outcomes of configure, by what they depend on (host)."""
+        return self.cache_dir / "configure"
+
+    @property
     def images_dir(self) -> Path:
         """Base images made here and the records of what each base contains (host)."""
         return self.cache_dir / "images"

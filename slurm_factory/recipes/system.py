@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from slurm_factory.recipes import Workshop
 
 NVML_HEADER = "nvidia/nvml_dev/include/nvml.h"
+PLAIN_SHELL = ("SHELL=/bin/sh",)
+"""For make, which starts libtool two thousand times: where this is dash, in half the time of bash.
+
+Configure chooses bash, and has to run in it: it compares with ==.
+"""
 SOURCE_NAME = "/usr/src/slurm"
 """What file names in messages and debug macros begin with, wherever the build took place."""
 
@@ -128,6 +133,7 @@ def _configure(workshop: Workshop, source: PurePosixPath) -> None:
             **compiler_environment(workshop, source),
             "SOURCE": source,
             "CONFIGURE_ARGUMENTS": "\n".join(arguments),
+            "KEPT": _kept_outcome(workshop),
         },
         _both(workshop.reporter.line, said.append),
     )
@@ -136,6 +142,19 @@ def _configure(workshop: Workshop, source: PurePosixPath) -> None:
         ["cat", str(source / "config.h")], {}, config_h.append, what="Reading config.h"
     )
     require_defines(workshop.plan.selection.defines, config_h, said)
+
+
+def _kept_outcome(workshop: Workshop) -> str:
+    """Where configure's outcome is kept (instance) for the next build of this plan on this base.
+
+    Empty on this machine, where each build has a directory of its own and the outcome names it.
+    """
+    if workshop.plan.destructive:
+        return ""
+    kept = workshop.settings.configure_dir
+    kept.mkdir(parents=True, exist_ok=True)
+    key = workshop.plan.build_key(workshop.instance.record)
+    return str(workshop.instance.inside(kept / f"{key}.status"))
 
 
 def require_defines(
@@ -187,7 +206,7 @@ def _make(workshop: Workshop, source: PurePosixPath) -> None:
         {
             **compiler_environment(workshop, source),
             **ccache_environment(workshop, source),
-            "COMPILER": "ccache gcc",
+            "MAKE_ARGUMENTS": "\n".join((*PLAIN_SHELL, "CC=ccache gcc")),
             "SOURCE": source,
             "JOBS": str(workshop.jobs),
             "PREFIX": INSTANCE_PREFIX,
@@ -205,6 +224,7 @@ def _install(workshop: Workshop, source: PurePosixPath) -> Path:
             **compiler_environment(workshop, source),
             "SOURCE": source,
             "STAGE": workshop.instance.inside(stage),
+            "MAKE_ARGUMENTS": "\n".join(PLAIN_SHELL),
             "PREFIX": INSTANCE_PREFIX,
             "JOBS": str(workshop.jobs),
             "WITH_PAM": _with_pam(workshop),

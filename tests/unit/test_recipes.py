@@ -291,7 +291,7 @@ CONFIGURE = """\
 #!/bin/sh
 printf '%s\\n' "$@" > arguments
 echo "configure: WARNING: unable to locate jwt library" >&2
-echo '#define HAVE_JSON 1' > config.h
+echo '#define HAVE_JSON 1' | tee config.h config.status
 """
 
 
@@ -353,9 +353,60 @@ def test_an_argument_of_configure_may_hold_spaces_and_wildcards(workshop: Worksh
     configure.chmod(0o755)
     environment = dict.fromkeys(("CC", "CFLAGS", "LDFLAGS"), "")
     environment |= {"SOURCE": str(workshop.work), "CONFIGURE_ARGUMENTS": "--with-x=a b\n*"}
+    environment["KEPT"] = ""
     lines: list[str] = []
     workshop.instance.run_script("configure-slurm.sh", environment, lines.append)
     assert lines == ["<--with-x=a b><*>"]
+
+
+OUTCOME = """\
+#!/bin/sh
+echo counted >> asked
+cat > config.status <<'STATUS'
+echo written by config.status > config.h
+STATUS
+"""
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked"),
+    [("good", 1), ("damaged", 2), ("none", 2)],
+    ids=["kept", "damaged", "not kept"],
+)
+def test_configure_asks_again_only_where_its_kept_outcome_is_of_no_use(
+    workshop: Workshop, kept: str, asked: int
+) -> None:
+    configure = workshop.work / "configure"
+    configure.write_text(OUTCOME)
+    configure.chmod(0o755)
+    outcome = workshop.work / "kept.status"
+    environment = dict.fromkeys(("CC", "CFLAGS", "LDFLAGS", "CONFIGURE_ARGUMENTS"), "")
+    environment |= {"SOURCE": str(workshop.work), "KEPT": str(outcome)}
+    workshop.instance.run_script("configure-slurm.sh", environment, lambda _: None)
+    if kept == "damaged":
+        outcome.write_text("exit 1\n")
+    elif kept == "none":
+        outcome.unlink()
+    (workshop.work / "config.status").unlink()
+    workshop.instance.run_script("configure-slurm.sh", environment, lambda _: None)
+    assert len((workshop.work / "asked").read_text().splitlines()) == asked
+    assert "STATUS" not in outcome.read_text()
+    assert (workshop.work / "config.h").exists() == (kept == "good")
+
+
+def test_the_kept_outcome_of_configure_is_that_of_the_same_plan_on_the_same_base(
+    workshop: Workshop,
+) -> None:
+    other = replace(workshop.instance, record={"packages": {"gcc:amd64": "other"}})
+    minimal = replace(workshop, plan=sample_plan(minimal=True))
+    names = {
+        system._kept_outcome(shop)
+        for shop in (workshop, replace(workshop, instance=other), minimal)
+    }
+    assert len(names) == 3
+    assert system._kept_outcome(workshop) in names
+    destructive = replace(workshop, plan=replace(workshop.plan, destructive=True))
+    assert system._kept_outcome(destructive) == ""
 
 
 def fake_compiled(source: Path) -> None:

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Install Slurm into a stage. SOURCE: compiled source. STAGE: DESTDIR. PREFIX: configured prefix.
-# JOBS: how many to run at once. WITH_PAM: yes for pam_slurm_adopt.
+# JOBS: how many to run at once. WITH_PAM: yes for pam_slurm_adopt. MAKE_ARGUMENTS: one a line.
 # INSTALLED: gets a line for each program that is not Slurm's own: path in the tree, package,
 # version, architecture, source package.
 set -euo pipefail
 
 cd "${SOURCE}"
+mapfile -t arguments <<< "${MAKE_ARGUMENTS}"
 # libtool would link every plugin a second time, only to write a run path that relocation replaces.
 # With its old time: a newer one would have make link all over again.
 find src contribs -name '*.la' | while read -r library; do
@@ -15,7 +16,7 @@ find src contribs -name '*.la' | while read -r library; do
 done
 
 tree="${STAGE}${PREFIX}"
-make -s install-pkgincludeHEADERS DESTDIR="${STAGE}"
+make -s "${arguments[@]}" install-pkgincludeHEADERS DESTDIR="${STAGE}"
 
 # Automake installs directories one after the other; 150 of them keep one core busy for long.
 # shellcheck disable=SC2016 # make expands SUBDIRS
@@ -31,9 +32,9 @@ directories_of() {
     printf '%s\n' doc/man etc contribs/pmi contribs/pmi2
 } | while read -r directory; do
     [[ ! -d ${directory} ]] || echo "${directory}"
-done | xargs -P "${JOBS}" -I '{}' make -s -C '{}' install DESTDIR="${STAGE}"
+done | xargs -P "${JOBS}" -I '{}' make -s "${arguments[@]}" -C '{}' install DESTDIR="${STAGE}"
 if [[ ${WITH_PAM} == yes ]]; then
-    make -s -C contribs/pam_slurm_adopt install DESTDIR="${STAGE}" PAM_DIR="${PREFIX}/lib/security"
+    make -s "${arguments[@]}" -C contribs/pam_slurm_adopt install DESTDIR="${STAGE}" PAM_DIR="${PREFIX}/lib/security"
 fi
 
 mkdir -p "${tree}/bin" "${tree}/sbin" "${tree}/share/licenses/slurm"
@@ -57,6 +58,8 @@ find "${tree}" -mindepth 1 -maxdepth 1 \
     ! -name bin ! -name sbin ! -name lib ! -name include ! -name share -exec rm -rf {} +
 find "${tree}/share" -mindepth 1 -maxdepth 1 ! -name man ! -name licenses -exec rm -rf {} +
 find "${tree}/lib" \( -name '*.la' -o -name '*.a' \) -delete
+# Slurm installs this page whether it has built the daemon or not.
+[[ -e ${tree}/sbin/slurmrestd ]] || rm -f "${tree}/share/man/man8/slurmrestd.8"
 
 # Before patchelf, never after: strip may move what patchelf has placed.
 find "${tree}" -type f -print0 | xargs -0 grep -lZa $'^\177ELF' | xargs -0 -r -P 4 -n 16 strip --strip-unneeded
