@@ -39,10 +39,10 @@ docs: environment-for-tests ## Write docs/options.md anew from the code
 	$(BIN)/python docs/generate.py
 
 help: ## Show this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 18
 
 # Inexact: what `make test` has installed may stay.
-environment:
+environment: ## Make .venv, which has the program, and nothing else
 	@tools/install-uv.sh .tools $(UV_VERSION)
 	@$(UV) sync --quiet --frozen --no-dev --inexact
 

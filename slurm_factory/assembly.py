@@ -103,7 +103,7 @@ def _add_licences(tree: Path, relocation: Relocation) -> None:
     """One text for each package that something was carried along from."""
     texts = {item.library.package: item.library.licences for item in relocation.bundled}
     texts |= {item.directory.package: item.directory.licences for item in relocation.directories}
-    collect_licences(tree, (), {package: licences[0] for package, licences in texts.items()})
+    collect_licences(tree, {package: licences[0] for package, licences in texts.items()})
 
 
 def _bundled(

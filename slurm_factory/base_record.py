@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +29,8 @@ TOOLS: dict[PackageManager, tuple[str, ...]] = {
     )
 }
 SETUP_SCRIPT = "setup-base.sh"
+BASE_LIFE = timedelta(days=90)
+"""An older base instance is made anew by the next launch (craft-providers' lxd/launcher.py)."""
 
 
 def base_packages(base: Base) -> tuple[str, ...]:
@@ -45,17 +50,34 @@ def record_path(base: Base, images_dir: Path) -> Path:
 
 
 def load_record(base: Base, images_dir: Path) -> dict[str, Any] | None:
-    """The record of the current base; None if it was not made yet, or is damaged."""
+    """The record of the current base; None if it was not made yet, is too old, or is damaged."""
     try:
-        record = json.loads(record_path(base, images_dir).read_text())
+        path = record_path(base, images_dir)
+        record = None if _has_expired(path) else json.loads(path.read_text())
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and record.get("base") == base.name else None
 
 
-def write_record(record: dict[str, Any], base: Base, images_dir: Path) -> None:
-    """Keep the record of the current base, whole or not at all."""
+def write_record(
+    record: dict[str, Any], base: Base, images_dir: Path, made: datetime | None = None
+) -> None:
+    """Keep the record of the current base, whole or not at all.
+
+    Args:
+        record: What the base contains.
+        base: The distribution.
+        images_dir: Directory of the records (host).
+        made: When the base instance was made; None: now. The file gets this time, since the content
+            is a part of the build key.
+    """
     path = record_path(base, images_dir)
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(record, indent=1, sort_keys=True))
+    if made:
+        os.utime(partial, (made.timestamp(), made.timestamp()))
     partial.replace(path)
+
+
+def _has_expired(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > BASE_LIFE.total_seconds()

@@ -47,8 +47,10 @@ def build(
     build_id = new_build_id(plan.version)
     with _disk_errors(settings), open_workspace(build_id, settings) as workspace:
         reporter.log_to(workspace.log.parent)
-        if not plan.destructive:
-            # Before anything is downloaded for nothing.
+        # Before anything is downloaded for nothing.
+        if plan.destructive:
+            require_build_packages(plan.base)
+        else:
             project_exists(settings.project_name)
         sources = _prepare(plan, settings, reporter)
         with _instance(plan, settings, reporter, workspace, keep=keep_instance) as instance:
@@ -63,10 +65,11 @@ def build(
             )
             tree = system.build(workshop)
             manifest = assemble(workshop, tree, instance.record)
+            # Before the instance is deleted, which may hang: a package is done when it is here.
+            with reporter.step("Publish"):
+                published = _publish(manifest, settings.builds_dir / plan.version)
             if keep_instance and instance.enter_command:
                 reporter.note(f"The instance is kept: {instance.enter_command}")
-        with reporter.step("Publish"):
-            published = _publish(manifest, settings.builds_dir / plan.version)
     return Outcome(published, load_manifest(published), up_to_date=False, log=workspace.log)
 
 
@@ -105,12 +108,11 @@ def _instance(
     with ExitStack() as stack:
         with reporter.step("Launch"):
             if plan.destructive:
-                require_build_packages(plan.base)
                 place = this_machine(plan.base, settings, workspace.work)
             else:
                 name = f"{BUILD_PREFIX}{workspace.build_id}"
                 launch = Launch(plan.base, plan.architecture, name, workspace.lock, keep=keep)
-                place = lxd_instance(launch, settings, reporter.line)
+                place = lxd_instance(launch, settings, reporter.line, reporter.warning)
             instance = stack.enter_context(place)
         yield instance
 

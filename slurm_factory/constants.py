@@ -16,6 +16,8 @@ INSTANCE_PREFIX: Final = PurePosixPath("/opt/slurm/software")
 INSTANCE_BUILD: Final = PurePosixPath("/srv/build")
 
 
+LXD_GROUP: Final = "lxd"
+"""The group whose members may talk to LXD's daemon."""
 BUILD_PREFIX: Final = "build-"
 """Names of build instances begin so; the build id follows."""
 DOCTOR_PREFIX: Final = "doctor-"

@@ -39,7 +39,7 @@ def find_up_to_date(plan: BuildPlan, settings: Settings) -> Outcome | None:
     """The finished artifact that this plan would make again, if there is one."""
     record = base_record(plan, settings)
     path = settings.builds_dir / plan.version / f"{plan.stem}-manifest.json"
-    if not record or not path.exists():
+    if not record:
         return None
     try:
         manifest = load_manifest(path)

@@ -13,10 +13,10 @@ HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def signals_held() -> Iterator[None]:
     """Hold back SIGINT, SIGTERM and SIGHUP while the block runs.
 
-    The first that arrives meanwhile is handled once the block has ended, so its handler raises
-    after the block and not within. Blocks may be nested. By handlers and not by a signal mask: any
-    other thread may receive a signal that the main one has blocked, and Python then runs the
-    handler in the main thread all the same (Python's library reference, signal).
+    The first that arrives meanwhile is handled once the block has ended, also by an error, so its
+    handler raises after the block and not within. Blocks may be nested. By handlers and not by a
+    signal mask: any other thread may receive a signal that the main one has blocked, and Python
+    then runs the handler in the main thread all the same (Python's library reference, signal).
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -30,5 +30,5 @@ def signals_held() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if came:
-        signal.raise_signal(came[0])
+        if came:
+            signal.raise_signal(came[0])

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -33,7 +33,14 @@ from slurm_factory.exceptions import (
     SlurmFactoryError,
 )
 from slurm_factory.freshness import Outcome, find_up_to_date
-from slurm_factory.output import FileRecord, Reporter, Results, make_reporter, mask_credentials
+from slurm_factory.output import (
+    FileRecord,
+    Reporter,
+    Results,
+    as_called,
+    make_reporter,
+    mask_credentials,
+)
 from slurm_factory.plan import BuildPlan, BuildRequest, make_plan, require_plain_path
 
 if TYPE_CHECKING:
@@ -161,18 +168,17 @@ def clean(
 
         age = cleaning.parse_age(older_than) if older_than else None
         request = cleaning.CleanRequest(full=full, builds=builds, caches=caches, older_than=age)
+        _require_readable(settings.cache_dir)
         plan = cleaning.plan_clean(request, settings, datetime.now(UTC))
-        for name in plan.running:
-            reporter.note(f"{name} is kept: its build runs.")
+        for note in plan.notes:
+            reporter.note(note)
         if not as_json:
             _print_removals(plan.removals)
         if plan.removals and not dry_run:
             if not yes:
                 _confirm(len(plan.removals))
-                # The question may have stood for long, and a build may have begun meanwhile.
-                plan = cleaning.still_removable(plan, request, settings)
-            for removal in plan.removals:
-                cleaning.remove(removal, settings)
+            done = cleaning.remove_all(plan.removals, settings, reporter.warning)
+            plan = replace(plan, removals=done)
         if as_json:
             _print_json({"dry_run": dry_run, **asdict(plan)})
 
@@ -213,7 +219,7 @@ def doctor(*, as_json: JsonOption = False) -> None:
             for check in checks:
                 typer.echo(f"{check.status:8} {check.name}: {check.message}")
                 if check.fix_command:
-                    typer.echo(f"{'':8} fix: {check.fix_command}")
+                    typer.echo(f"{'':8} fix: {as_called(check.fix_command)}")
         if any(check.status == host.Status.FAILED for check in checks):
             raise typer.Exit(3)
 

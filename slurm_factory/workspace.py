@@ -133,6 +133,17 @@ def is_running(lock: Path) -> bool:
         return True
 
 
+def is_visible(lock: Path) -> bool:
+    """Whether this user could look at a lock, if there is one."""
+    try:
+        lock.stat()
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return os.access(lock, os.R_OK | os.W_OK)
+
+
 def _forget(workspace: Workspace) -> None:
     shutil.rmtree(workspace.work, ignore_errors=True)
     workspace.lock.unlink(missing_ok=True)

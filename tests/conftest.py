@@ -2,8 +2,9 @@
 
 import os
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import guard
 import pytest
@@ -48,6 +49,23 @@ def protect_machine(
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     with guard.protected(tmp_path_factory.getbasetemp()):
         yield
+
+
+@pytest.fixture
+def out_of_reach(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Lets a path and all below it seem to lie in somebody's 0700 directory, also to root."""
+
+    def close(closed: Path) -> None:
+        look = Path.stat
+
+        def stat(path: Path, **named: Any) -> os.stat_result:
+            if path.is_relative_to(closed):
+                raise PermissionError(13, "Permission denied", str(path))
+            return look(path, **named)
+
+        monkeypatch.setattr(Path, "stat", stat)
+
+    return close
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,14 +12,16 @@ done
 ((${#missing[@]})) || exit 0
 
 as_root=()
-if ((EUID != 0)); then
-    as_root=(sudo)
+if (($(id -u) != 0)); then
+    # It would drop the proxies, without which there may be no network.
+    as_root=(sudo '--preserve-env=http_proxy,https_proxy,ftp_proxy,no_proxy')
 fi
 if ! command -v apt-get >/dev/null || ! command -v "${as_root[0]:-true}" >/dev/null; then
     echo "Missing, and not to be installed without apt-get and root or sudo: ${missing[*]}" >&2
     exit 1
 fi
-apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3)
+scripts=$(dirname "$0")/../slurm_factory/resources/scripts
+apt=("${as_root[@]}" bash "$scripts/host-apt-get.sh" 600 -qq -o Acquire::Retries=3)
 echo "Installing ${missing[*]}" >&2
 "${apt[@]}" update
 "${apt[@]}" install --yes --no-install-recommends "${missing[@]}" > /dev/null

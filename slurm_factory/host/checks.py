@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from slurm_factory.host.facts import LXD_GROUP, Daemon, Firewall, HostFacts, Privilege
+from slurm_factory.constants import LXD_GROUP
+from slurm_factory.host.facts import Daemon, Firewall, HostFacts, Privilege
 from slurm_factory.host.plan import (
     COPY_ON_WRITE_DRIVERS,
     INOTIFY_INSTANCES,

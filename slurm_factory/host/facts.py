@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Network
 
-LXD_GROUP = "lxd"
-"""The group whose members may talk to the daemon."""
-
 
 class Privilege(StrEnum):
     """How this process may become root."""
@@ -108,7 +105,6 @@ class HostFacts:
         flavour: Which LXD is installed, None if none is.
         incus: Whether Incus is installed.
         systemd: Whether systemd is the first process.
-        snapd: Whether `snap` is there.
         missing_packages: Packages of the distribution that setup wants and are not installed.
         daemon: Whether LXD answers.
         permitted: Whether this process may talk to it without becoming root.
@@ -132,7 +128,6 @@ class HostFacts:
     account: Account
     privilege: Privilege
     systemd: bool
-    snapd: bool
     flavour: Flavour | None
     incus: bool
     missing_packages: tuple[str, ...]

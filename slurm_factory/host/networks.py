@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Network, ip_address, ip_network
 from typing import Any
 
@@ -41,7 +42,9 @@ def taken_subnets(
     for line in resolv_conf.splitlines():
         words = line.split()
         if len(words) > 1 and words[0] == "nameserver":
-            found.add(ip_network(ip_address(words[1].partition("%")[0])))
+            # What is no address is none to the resolver either.
+            with suppress(ValueError):
+                found.add(ip_network(ip_address(words[1].partition("%")[0])))
     return tuple(
         sorted(
             network

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from slurm_factory import resources
+from slurm_factory.constants import LXD_GROUP
 from slurm_factory.exceptions import LXDError
-from slurm_factory.host.facts import LXD_GROUP, Daemon, Firewall, Flavour, HostFacts, Lxd
+from slurm_factory.host.facts import Daemon, Firewall, Flavour, HostFacts, Lxd
 from slurm_factory.host.networks import bridge_address, free_bridge_name, free_subnet
 from slurm_factory.host.probe import SUBGID_FILE, SUBUID_FILE, SYSCTL_FILE
 
@@ -16,6 +17,8 @@ INOTIFY_INSTANCES = 1024
 """The kernel's 128 are shared by all containers of one id map: enough for about 13 of them."""
 
 WAIT_SECONDS = 120
+APT_SECONDS = 600
+"""What a fresh machine's first unattended upgrade may take, during which apt is locked."""
 GIB = 2**30
 LARGEST_POOL_GIB = 100
 SMALLEST_POOL_GIB = 5
@@ -80,15 +83,14 @@ def packages_step(facts: HostFacts) -> SetupStep:
         missing = tuple(package for package in missing if package not in {"lxd", "lxd-client"})
     if not missing:
         return SetupStep("packages", needed=False, why="all installed")
-    wait_for_lock = f"DPkg::Lock::Timeout={WAIT_SECONDS}"
-    install = ("apt-get", "install", "--yes", "--no-install-recommends", "-o", wait_for_lock)
+    apt_get = (*_script("host-apt-get.sh"), str(APT_SECONDS))
     return SetupStep(
         "packages",
         needed=True,
         why=f"not installed: {' '.join(missing)}",
         commands=(
-            ("apt-get", "update"),
-            ("env", "DEBIAN_FRONTEND=noninteractive", *install, *missing),
+            (*apt_get, "update"),
+            (*apt_get, "install", "--yes", "--no-install-recommends", *missing),
         ),
     )
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from slurm_factory import resources
+from slurm_factory.constants import LXD_GROUP
 from slurm_factory.host.commands import TIMED_OUT, Outcome, run, which
 from slurm_factory.host.facts import (
-    LXD_GROUP,
     Account,
     Daemon,
     Firewall,
@@ -61,7 +61,6 @@ def probe() -> HostFacts:
         account=probe_account(),
         privilege=privilege,
         systemd=Path("/run/systemd/system").is_dir(),
-        snapd=which("snap") is not None,
         flavour=probe_flavour(),
         incus=which("incus") is not None,
         missing_packages=_missing(wanted_packages(release)),

@@ -50,8 +50,15 @@ def doctor(settings: Settings) -> tuple[Check, ...]:
 
 
 def nearest_existing(path: Path) -> Path:
-    """The path (host) itself or the nearest of its parents that exists."""
-    return next(place for place in (path, *path.parents) if place.exists())
+    """The path (host) itself or the nearest of its parents that can be seen to exist."""
+    return next(place for place in (path, *path.parents) if _is_seen(place))
+
+
+def _is_seen(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def pool_free(pool: str, answer: str) -> Space:

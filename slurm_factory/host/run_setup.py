@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import IO
 
 from slurm_factory.config import Settings
+from slurm_factory.constants import LXD_GROUP
 from slurm_factory.exceptions import DownloadError, LXDError, OutputError
 from slurm_factory.host.commands import environment
-from slurm_factory.host.facts import LXD_GROUP, Account, Firewall, HostFacts, Privilege
+from slurm_factory.host.facts import Account, Firewall, HostFacts, Privilege
 from slurm_factory.host.plan import Command, SetupStep, plan_setup
 from slurm_factory.host.probe import probe
 from slurm_factory.output import mask_credentials
+from slurm_factory.proxies import proxies
 from slurm_factory.workspace import make_cache_dir
 
 STEP_SECONDS = 1800
@@ -86,13 +88,14 @@ def setup(settings: Settings, report: Report, *, check: bool = False) -> SetupRe
 def _open_log(log: Path, settings: Settings, account: Account) -> IO[str]:
     """The log, readable for its owner alone: other programs' messages may hold passwords.
 
-    What root makes in the cache of the account that called sudo(8) is given to that account.
+    What root makes in a place of the account that called sudo(8) is given to that account. Below
+    root's own home, which sudo(8) may have chosen, it stays root's, who may build there next.
     """
-    for_account = os.geteuid() == 0 and account.uid != 0
-    missing = [path for path in (log, *log.parents) if not path.exists()]
-    if not (for_account and settings.cache_dir.is_dir()):
-        make_cache_dir(settings)
     try:
+        missing = [path for path in (log, *log.parents) if not path.exists()]
+        for_account = os.geteuid() == 0 and _belongs_to(account, settings.cache_dir)
+        if not (for_account and settings.cache_dir.is_dir()):
+            make_cache_dir(settings)
         log.parent.mkdir(exist_ok=True)
         log.touch(mode=0o600)
         log.chmod(0o600)
@@ -105,6 +108,12 @@ def _open_log(log: Path, settings: Settings, account: Account) -> IO[str]:
             details=f"{error.strerror or error}.",
             resolution="Correct its owner and permissions, or set SLURM_FACTORY_CACHE_DIR.",
         ) from error
+
+
+def _belongs_to(account: Account, path: Path) -> bool:
+    """Whether a path (host), or the nearest parent that exists, is an ordinary user's own."""
+    nearest = next(place for place in (path, *path.parents) if place.exists())
+    return account.uid != 0 and nearest.stat().st_uid == account.uid
 
 
 def _take_needed(
@@ -136,13 +145,15 @@ def _next(steps: tuple[SetupStep, ...], taken: Mapping[str, SetupStep]) -> Setup
 def elevated(command: Command, *, as_root: bool) -> Command:
     """The command as this process has to run it, with a time limit (timeout(1)).
 
-    sudo(8) may ask for a password only where somebody can answer.
+    sudo(8) may ask for a password only where somebody can answer. It would drop the proxies; named
+    by their variables alone, their passwords stay out of its log and of the list of processes.
     """
     limited = ("timeout", "--foreground", "--kill-after=10", str(STEP_SECONDS), *command)
     if as_root:
         return limited
     asking = () if sys.stdin is not None and sys.stdin.isatty() else ("-n",)
-    return ("sudo", *asking, *limited)
+    kept = ",".join(proxies(os.environ))
+    return ("sudo", *asking, *([f"--preserve-env={kept}"] if kept else []), *limited)
 
 
 def _take(step: SetupStep, file: IO[str], log: Path, *, as_root: bool) -> None:
@@ -156,9 +167,8 @@ def _take(step: SetupStep, file: IO[str], log: Path, *, as_root: bool) -> None:
 
 
 def _run_logged(argv: Command, file: IO[str]) -> int:
-    with subprocess.Popen(
-        argv, stdout=file, stderr=subprocess.STDOUT, env=environment()
-    ) as process:
+    variables = {**environment(), **proxies(os.environ)}
+    with subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, env=variables) as process:
         return process.wait()
 
 

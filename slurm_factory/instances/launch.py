@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import filelock
+import pylxd.exceptions
+import requests
 from craft_providers import ProviderError, lxd
 from craft_providers.errors import BaseCompatibilityError
 from craft_providers.executor import get_instance_name
@@ -47,6 +49,7 @@ from slurm_factory.instances.images import (
 from slurm_factory.instances.lxc import (
     LOCAL,
     LOCK_KEY,
+    creation_time,
     delete_instance,
     instance_names,
     lxc,
@@ -63,6 +66,13 @@ if TYPE_CHECKING:
 IMAGE_GONE = "Image not found"
 """craft-providers has deleted a base that was too old, and its image is not there any more."""
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CLIENT_ERRORS = (
+    requests.RequestException,
+    pylxd.exceptions.ClientConnectionFailed,
+    pylxd.exceptions.LXDAPIException,
+    pylxd.exceptions.LXDAPIExtensionNotAvailable,
+)
+"""What pylxd raises, through which craft-providers talks to LXD beside the lxc command."""
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
 
 
@@ -90,12 +100,22 @@ def both_spellings(environ: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def lxd_instance(
-    launch: Launch, settings: Settings, on_line: Callable[[str], None]
+    launch: Launch,
+    settings: Settings,
+    on_line: Callable[[str], None],
+    warn: Callable[[str], None] | None = None,
 ) -> Iterator[Instance]:
     """An instance copied from the cached base, gone afterwards.
 
     After a failure it is kept, and the error tells how to enter it; after an interruption and
     after success it is deleted unless `launch.keep` says otherwise.
+
+    Args:
+        launch: What to launch.
+        settings: Of this site.
+        on_line: Takes each line about what happens.
+        warn: Takes the warning that after success the instance could not be deleted; None: on_line
+            does.
 
     Raises:
         LXDError: No instance could be had.
@@ -120,8 +140,12 @@ def lxd_instance(
         _break_off(instance, launch, settings)
         raise
     if not launch.keep:
-        with signals_held():
-            delete_instance(launch.name, settings.project_name)
+        try:
+            with signals_held():
+                delete_instance(launch.name, settings.project_name)
+        except LXDError as error:
+            # The work is done all the same.
+            (warn or on_line)(f"{_left(launch)} {error.brief}")
 
 
 @contextmanager
@@ -159,9 +183,7 @@ def _launch(
 ) -> tuple[lxd.LXDInstance, Mapping[str, Any]]:
     """Copy the base, making it first where needed; one process at a time makes a base."""
     settings.images_dir.mkdir(parents=True, exist_ok=True)
-    on_line("Waiting for the base instance, which another build may be making")
-    with filelock.FileLock(settings.images_dir / f"{launch.base.slug}.lock"):
-        _ensure_project(settings.project_name)
+    with _locked(settings.images_dir / f"{launch.base.slug}.lock", on_line):
         retrying = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
             retry=retry_if_exception_type((BaseCompatibilityError, _TransientError)),
@@ -169,10 +191,25 @@ def _launch(
             reraise=True,
         )
         try:
+            _ensure_project(settings.project_name)
             with _terminal_out_of_reach():
                 return retrying(_launch_once, launch, settings, on_line)
         except (BaseCompatibilityError, _TransientError) as error:
             raise _unusable(error) from error
+
+
+@contextmanager
+def _locked(path: Path, on_line: Callable[[str], None]) -> Iterator[None]:
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        on_line("Waiting for the base instance, which another build may be making")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -234,7 +271,10 @@ def _launch_once(
         )
         # Of the copy, each time: another user, or another cache directory, may have made the base.
         record = read_record(launch.base, executor)
-        write_record(record, launch.base, settings.images_dir)
+        made = creation_time(
+            base_instance_name(launch.base, image, settings.project_name), settings.project_name
+        )
+        write_record(record, launch.base, settings.images_dir, made)
         return executor, record
 
 
@@ -271,6 +311,8 @@ def _provider_errors() -> Iterator[None]:
         raise _unusable(error) from error
     except subprocess.SubprocessError as error:
         raise _TransientError("A command in the instance failed.", details=str(error)) from error
+    except CLIENT_ERRORS as error:
+        raise _unreachable(error) from error
 
 
 def _unusable(error: ProviderError) -> LXDError:
@@ -278,6 +320,14 @@ def _unusable(error: ProviderError) -> LXDError:
         f"No instance could be launched: {error.brief.strip()}",
         details=_last_words(error.details or ""),
         resolution=error.resolution or "Run `slurm-factory doctor`.",
+    )
+
+
+def _unreachable(error: Exception) -> LXDError:
+    return LXDError(
+        "LXD could not be talked to.",
+        details=" ".join(str(error).split()) or type(error).__name__,
+        resolution="Run `slurm-factory doctor`.",
     )
 
 
@@ -359,6 +409,8 @@ def _equip(
             details=" ".join((error.details or error.brief).split()),
             resolution="Run `slurm-factory setup`, which writes the id map that this needs.",
         ) from error
+    except (subprocess.SubprocessError, *CLIENT_ERRORS) as error:
+        raise _unreachable(error) from error
     executor.default_command_environment.update(ENVIRONMENT)
     return Instance(
         name=launch.name,
@@ -396,7 +448,11 @@ def _break_off(instance: Instance, launch: Launch, settings: Settings) -> str:
             return _kept(instance)
         if _delete_quietly(launch.name, settings.project_name):
             return ""
-        return f"The instance {launch.name} could not be deleted; run `slurm-factory clean`."
+        return _left(launch)
+
+
+def _left(launch: Launch) -> str:
+    return f"The instance {launch.name} could not be deleted; run `slurm-factory clean`."
 
 
 def _delete_quietly(name: str, project: str) -> bool:

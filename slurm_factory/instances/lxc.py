@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import grp
 import json
+import os
+import pwd
+import re
+import shlex
 import subprocess
+import sys
 import time
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from slurm_factory.constants import APPLICATION, LXD_GROUP
 from slurm_factory.exceptions import LXDError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 LOCAL = "local:"
@@ -101,6 +109,13 @@ def explain(stderr: str, arguments: Sequence[str]) -> LXDError:
     """The error for what lxc wrote when it failed."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     said = lines[-1].removeprefix("Error: ") if lines else "lxc failed without a message."
+    if "permission denied" in stderr.lower() and _group_is_new():
+        command = shlex.join([APPLICATION, *sys.argv[1:]])
+        return LXDError(
+            "You may not talk to LXD yet.",
+            details=f"You are in the group {LXD_GROUP}, and this shell is older than that.",
+            resolution=f"Log in again, or run: sg {LXD_GROUP} -c {shlex.quote(command)}",
+        )
     for mark, reason, command in _REASONS:
         if mark in stderr.lower():
             return LXDError(reason, details=said, resolution=f"Run `{command}`.")
@@ -111,11 +126,34 @@ def explain(stderr: str, arguments: Sequence[str]) -> LXDError:
     )
 
 
+def _group_is_new() -> bool:
+    """Whether this user has joined LXD's group, and this process does not have it yet."""
+    try:
+        gid = grp.getgrnam(LXD_GROUP).gr_gid
+        user = pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    joined = gid in os.getgrouplist(user.pw_name, user.pw_gid)
+    return joined and gid not in {*os.getgroups(), os.getegid()}
+
+
 def instance_names(project: str) -> tuple[str, ...]:
     """Names of all instances in the project; none if there is no such project."""
     if not project_exists(project):
         return ()
     return tuple(entry["name"] for entry in lxc_json("list", LOCAL, project=project))
+
+
+def creation_time(name: str, project: str) -> datetime | None:
+    """When an instance was made; None if it is not there."""
+    entries = lxc_json("list", LOCAL, project=project)
+    return next((created(entry) for entry in entries if entry["name"] == name), None)
+
+
+def created(entry: Mapping[str, Any]) -> datetime:
+    """When the instance of an entry of `lxc list` was made."""
+    # Go writes nanoseconds, of which Python reads microseconds only.
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", entry["created_at"]))
 
 
 def project_exists(project: str) -> bool:

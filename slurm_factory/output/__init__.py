@@ -2,7 +2,7 @@
 
 from slurm_factory.output.buildlog import BuildLog
 from slurm_factory.output.displays import Mode, choose_mode
-from slurm_factory.output.lines import mask_credentials
+from slurm_factory.output.lines import as_called, mask_credentials
 from slurm_factory.output.records import FileRecord, Outcome, Results, StepRecord, duration
 from slurm_factory.output.reporter import Reporter, make_reporter
 from slurm_factory.output.results import print_results, result_table
@@ -15,6 +15,7 @@ __all__ = [
     "Reporter",
     "Results",
     "StepRecord",
+    "as_called",
     "choose_mode",
     "duration",
     "make_reporter",

@@ -1,6 +1,12 @@
 """What programs write, as clean lines of text."""
 
 import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from slurm_factory.constants import APPLICATION
 
 _ESCAPE_SEQUENCE = re.compile(
     r"\x1b(?:"
@@ -16,6 +22,11 @@ _CREDENTIALS = re.compile(
     r"(\b(?:https?|ftp|socks[45]?[ah]?)://|proxy(?:_https?)?=)[^/?#\s'\"<>]*@", re.IGNORECASE
 )
 """In URLs, and in proxies that are given without a scheme."""
+_COMMAND = re.compile(
+    rf"(?<![\w./-])(?<!--project ){APPLICATION}"
+    r"(?= (?:build|clean|doctor|list|setup|versions)\b| --?[a-z])"
+)
+"""The name of the program where a command line of it begins, and not in prose."""
 
 
 def clean(text: str) -> str:
@@ -28,3 +39,18 @@ def clean(text: str) -> str:
 def mask_credentials(text: str) -> str:
     """`text` with the user and password of every URL replaced by asterisks."""
     return _CREDENTIALS.sub(r"\1***@", text) if "@" in text else text
+
+
+def as_called(text: str) -> str:
+    """`text` with this program's command lines as this shell understands them: after `make build`
+    the program is in a virtual environment that is not in PATH."""
+    return _COMMAND.sub(lambda _: _program(), text) if APPLICATION in text else text
+
+
+def _program() -> str:
+    called = Path(sys.argv[0])
+    if shutil.which(APPLICATION):
+        return APPLICATION
+    if called.match("slurm_factory/__main__.py"):
+        return f"{shlex.quote(sys.executable)} -m slurm_factory"
+    return shlex.quote(str(called)) if called.name == APPLICATION else APPLICATION

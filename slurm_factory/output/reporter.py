@@ -13,7 +13,7 @@ from typing import Final, Self, TextIO
 from slurm_factory.exceptions import InterruptedBuildError, SlurmFactoryError
 from slurm_factory.output.buildlog import BuildLog
 from slurm_factory.output.displays import QuietDisplay, choose_mode, make_display
-from slurm_factory.output.lines import clean, mask_credentials
+from slurm_factory.output.lines import as_called, clean, mask_credentials
 from slurm_factory.output.records import ErrorText, Outcome, Results, StepRecord
 from slurm_factory.output.results import print_results
 
@@ -91,24 +91,24 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Tell the user something, in one line."""
-        masked = mask_credentials(text)
+        shown = _shown(text)
         with self._lock:
-            self._write(masked)
-            self._display.note(masked)
+            self._write(shown)
+            self._display.note(shown)
 
     def warning(self, text: str) -> None:
         """Warn the user, in one line."""
-        masked = mask_credentials(text)
+        shown = _shown(text)
         with self._lock:
-            self._write(f"Warning: {masked}", "warning", text=masked)
-            self._display.warning(masked)
+            self._write(f"Warning: {shown}", "warning", text=shown)
+            self._display.warning(shown)
 
     def error(self, error: SlurmFactoryError) -> None:
         """Show why the program ends."""
         text = ErrorText(
-            brief=mask_credentials(error.brief),
-            details=mask_credentials(error.details),
-            resolution=mask_credentials(error.resolution),
+            brief=_shown(error.brief),
+            details=_shown(error.details),
+            resolution=_shown(error.resolution),
             log=self.log_path,
         )
         with self._lock:
@@ -191,6 +191,10 @@ def make_reporter(
     screen = stream or sys.stderr
     mode = choose_mode(screen, environment, verbose=verbose, quiet=quiet)
     return Reporter(make_display(mode, screen, environment))
+
+
+def _shown(text: str) -> str:
+    return as_called(mask_credentials(text))
 
 
 def _outcome(error: BaseException) -> Outcome:

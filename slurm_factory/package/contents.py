@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from slurm_factory.exceptions import VerificationError
@@ -34,14 +34,11 @@ def write_identity(tree: Path, identity: PackageIdentity) -> Path:
     return write_text(tree / IDENTITY, identity.model_dump_json(indent=2) + "\n")
 
 
-def collect_licences(
-    tree: Path, slurm: Iterable[Path], bundled: Mapping[str, Path]
-) -> tuple[Path, ...]:
+def collect_licences(tree: Path, bundled: Mapping[str, Path]) -> tuple[Path, ...]:
     """Copy licence texts to `share/licenses/<component>/` of a tree.
 
     Args:
         tree: The tree (host).
-        slurm: Slurm's own texts (host): COPYING, LICENSE.OpenSSL, DISCLAIMER.
         bundled: For each component whose files are bundled, its licence text (host), such as the
             distribution's `/usr/share/doc/<package>/copyright`.
 
@@ -52,8 +49,7 @@ def collect_licences(
         VerificationError: A text is missing: without it the component must not be passed on.
         OutputError: A text cannot be written.
     """
-    wanted = [(path, tree / LICENCES / "slurm" / path.name) for path in slurm]
-    wanted += [
+    wanted = [
         (path, tree / LICENCES / component / "copyright")
         for component, path in sorted(bundled.items())
     ]

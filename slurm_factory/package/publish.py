@@ -28,11 +28,6 @@ class PublishedArtifact:
     problem: str
     """Why it does not count as an artifact; empty when it does."""
 
-    @property
-    def complete(self) -> bool:
-        """Whether every file is there and is what the manifest says."""
-        return not self.problem
-
 
 def describe(path: Path) -> Artifact:
     """Size and checksum of a file (host).

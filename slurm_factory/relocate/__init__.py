@@ -56,7 +56,6 @@ class Relocation:
 
     bundled: tuple[Bundled, ...]
     directories: tuple[PlacedDirectory, ...]
-    edited_files: int
 
 
 def relocate(tree: Path, source: LibrarySource, policy: Policy) -> Relocation:
@@ -80,9 +79,8 @@ def relocate(tree: Path, source: LibrarySource, policy: Policy) -> Relocation:
     normalise(tree)
     facts = scan(tree)
     names = {item.library.soname: item.path.name for item in bundled}
-    edits = plan_edits(facts, index_libraries(tree, facts), names, policy)
-    apply_edits(tree, edits)
-    return Relocation(bundled, closure.directories, len(edits))
+    apply_edits(tree, plan_edits(facts, index_libraries(tree, facts), names, policy))
+    return Relocation(bundled, closure.directories)
 
 
 def _name(library: Library, closure: Closure) -> Bundled:

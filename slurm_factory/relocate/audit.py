@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from slurm_factory.relocate.checks import Subject, problems
-from slurm_factory.relocate.elf import ElfFacts, ElfKind, FactsByPath, scan
+from slurm_factory.relocate.elf import ElfFacts, FactsByPath, scan
 from slurm_factory.relocate.names import PRIVATE, TAG, untagged
 from slurm_factory.relocate.policy import Policy, matches
 from slurm_factory.relocate.report import (
     AuditReport,
     BundledLibrary,
     Limit,
-    OpenedLibrary,
     OutsideLibrary,
 )
 
@@ -35,28 +34,20 @@ def audit(tree: Path, policy: Policy, build_paths: Sequence[str]) -> AuditReport
         VerificationError: A file starts like an ELF file and cannot be read as one.
     """
     subject = Subject(tree, scan(tree), policy, tuple(build_paths))
-    glibc, set_by = highest_glibc(subject.facts)
     bundled = _bundled(subject)
     return AuditReport(
         problems=problems(subject),
-        elf_files=len(subject.facts),
-        glibc=glibc,
-        glibc_set_by=set_by,
+        glibc=highest_glibc(subject.facts),
         outside=_outside(subject),
         bundled=bundled,
-        opened=_opened(subject),
         limits=_limits(subject, bundled),
     )
 
 
-def highest_glibc(facts: FactsByPath) -> tuple[str | None, tuple[PurePosixPath, ...]]:
-    """The oldest glibc that has all versioned symbols the files want, and which files set it."""
-    highest = {path: version for path, elf in facts.items() if (version := _glibc_of(elf))}
-    if not highest:
-        return None, ()
-    top = max(highest.values())
-    set_by = tuple(path for path, version in highest.items() if version == top)
-    return ".".join(map(str, top)), set_by
+def highest_glibc(facts: FactsByPath) -> str | None:
+    """The oldest glibc that has all versioned symbols the files want."""
+    highest = max(map(_glibc_of, facts.values()), default=())
+    return ".".join(map(str, highest)) or None
 
 
 def _glibc_of(elf: ElfFacts) -> tuple[int, ...]:
@@ -102,41 +93,14 @@ def _versions_of(library: str, facts: FactsByPath) -> tuple[str, ...]:
 
 
 def _bundled(subject: Subject) -> tuple[BundledLibrary, ...]:
-    loaded = _loaded_at_start(subject)
     return tuple(
         BundledLibrary(
             path=path,
             soname=untagged(path.name),
             tagged=TAG.search(path.name) is not None,
-            global_in_programs=path in loaded,
         )
         for path in subject.facts
         if PRIVATE in path.parents
-    )
-
-
-def _loaded_at_start(subject: Subject) -> set[PurePosixPath]:
-    loaded: set[PurePosixPath] = set()
-    wave = {path for path, elf in subject.facts.items() if elf.kind is ElfKind.EXECUTABLE}
-    while wave:
-        loaded |= wave
-        providers = {
-            subject.provider(path, name) for path in wave for name in subject.facts[path].needed
-        }
-        wave = {path for path in providers if path in subject.facts} - loaded
-    return loaded
-
-
-def _opened(subject: Subject) -> tuple[OpenedLibrary, ...]:
-    users = defaultdict(list)
-    for path, elf in subject.facts.items():
-        for name in sorted(subject.policy.opened_names(elf)):
-            provider = subject.provider(path, name)
-            if provider:
-                users[name, provider].append(path)
-    return tuple(
-        OpenedLibrary(name, provider, tuple(paths))
-        for (name, provider), paths in sorted(users.items())
     )
 
 

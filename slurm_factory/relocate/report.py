@@ -39,24 +39,11 @@ class BundledLibrary:
     """A library in `lib/private` or below; `soname` is the one it had before it was tagged.
 
     Plugins that a library brings along often have no soname of their own: theirs is the file name.
-
-    If it is `global_in_programs`, a program loads it at start-up, and modules of the machine which
-    the program loads later bind to its symbols first, tag or not (ld.so(8), lookup scope).
     """
 
     path: PurePosixPath
     soname: str
     tagged: bool
-    global_in_programs: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedLibrary:
-    """A library of the tree that files open by name."""
-
-    name: str
-    path: PurePosixPath
-    opened_by: tuple[PurePosixPath, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +59,9 @@ class AuditReport:
     """Everything an audit found; `glibc` is the release the tree needs, None if any will do."""
 
     problems: tuple[Problem, ...]
-    elf_files: int
     glibc: str | None
-    glibc_set_by: tuple[PurePosixPath, ...]
     outside: tuple[OutsideLibrary, ...]
     bundled: tuple[BundledLibrary, ...]
-    opened: tuple[OpenedLibrary, ...]
     limits: tuple[Limit, ...]
 
     def require_clean(self) -> None:

@@ -5,10 +5,10 @@ import os
 import re
 import stat
 import subprocess
+import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +121,21 @@ def test_successful_build_leaves_no_instance_and_nothing_staged(site: Site, firs
     assert site.instances() == []
 
 
-def test_unforced_build_of_the_same_plan_is_up_to_date(
-    site: Site, first: Build, record_property: Callable[[str, object], None]
+def test_unforced_build_of_the_same_plan_asks_neither_lxd_nor_the_network_nor_slow_libraries(
+    site: Site, first: Build
 ) -> None:
-    began = time.monotonic()
-    again = build(site, *MINIMAL)
-    record_property("seconds", time.monotonic() - began)
-    assert again.document["up_to_date"] is True
-    assert again.checksums == first.checksums
-    assert not site.instances()
+    logs = set((site.cache / "logs").iterdir())
+    watched = replace(site, program=(sys.executable, "-X", "importtime", "-m", "slurm_factory"))
+    # No lxc is found there, without which builds end before they download.
+    done = watched.having(PATH="").run(*MINIMAL, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["up_to_date"] is True
+    assert document["manifest"] == first.document["manifest"]
+    assert set((site.cache / "logs").iterdir()) == logs
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "slurm_factory.freshness" in imported
+    assert not imported & {"craft_providers", "requests"}
 
 
 def test_list_shows_the_build_as_complete(site: Site, first: Build) -> None:

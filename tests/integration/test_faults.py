@@ -166,7 +166,7 @@ def test_cache_directory_that_fills_up_is_told_and_leaves_no_artifact(
 
 def test_machine_without_lxd_is_told_how_to_get_it(cache: Path) -> None:
     done = Site(cache).having(PATH="/nonexistent").run(*MINIMAL)
-    assert_one_message(done, 3, "LXD is not installed", "slurm-factory setup")
+    assert_one_message(done, 3, "LXD is not installed", "slurm.factory setup")
 
 
 def test_user_without_permission_for_lxd_is_told_how_to_get_it() -> None:
@@ -175,12 +175,12 @@ def test_user_without_permission_for_lxd_is_told_how_to_get_it() -> None:
         as_root("chown", str(NOBODY), cache)
         done = as_stranger(Site(Path(cache)).having(HOME=cache)).run(*MINIMAL)
         as_root("chown", "--recursive", str(os.getuid()), cache)
-    assert_one_message(done, 3, "may not talk to LXD", "slurm-factory setup")
+    assert_one_message(done, 3, "may not talk to LXD", "slurm.factory setup")
 
 
 def test_lxd_that_does_not_run_is_told(cache: Path, tmp_path: Path) -> None:
     done = Site(cache).having(LXD_DIR=str(tmp_path)).run(*MINIMAL)
-    assert_one_message(done, 3, "does not run", "slurm-factory setup")
+    assert_one_message(done, 3, "does not run", "slurm.factory setup")
 
 
 def test_lxd_that_refuses_connections_is_told(cache: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_lxd_that_refuses_connections_is_told(cache: Path, tmp_path: Path) -> No
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(tmp_path / "unix.socket"))
     done = Site(cache).having(LXD_DIR=str(tmp_path)).run(*MINIMAL)
-    assert_one_message(done, 3, "does not run", "slurm-factory setup")
+    assert_one_message(done, 3, "does not run", "slurm.factory setup")
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def bare_site(
 
 def test_base_instance_without_network_is_told_and_not_kept(bare_site: Site) -> None:
     done = bare_site.run(*MINIMAL, "--force")
-    assert_one_message(done, 3, "cannot be resolved inside the instance", "slurm-factory doctor")
+    assert_one_message(done, 3, "cannot be resolved inside the instance", "slurm.factory doctor")
     assert bare_site.instances() == []
     assert bare_site.bases() == []
     assert bare_site.staged() == []

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 PROJECT = "slurm-factory"
+DEAD = "build-20261013-175600-25-05-8-0a1b2c"
+"""The instance of a build that has ended, as builds call theirs."""
 SCRIPT = r"""#!/bin/sh
 here=${0%/*}
 printf '%s\n' "$*" >> "$here/calls"
@@ -107,9 +109,13 @@ def install_fake_lxc(directory: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLx
     return FakeLxc(directory)
 
 
-def instance(name: str, created: datetime, lock: Path | None = None) -> dict[str, Any]:
-    """An entry of `lxc list`; LXD writes nanoseconds."""
-    config = {"raw.idmap": "uid 0 0\ngid 0 0", "user.craft_providers.status": "FINISHED"}
+def instance(
+    name: str, created: datetime, lock: Path | None = None, **providers: str
+) -> dict[str, Any]:
+    """An entry of `lxc list`, with what craft-providers notes in it; LXD writes nanoseconds."""
+    noted = {"status": "FINISHED", **providers}
+    config = {f"user.craft_providers.{key}": value for key, value in noted.items()}
+    config["raw.idmap"] = "uid 0 0\ngid 0 0"
     if lock:
         config["user.slurm_factory.lock"] = str(lock)
     return {

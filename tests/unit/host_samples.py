@@ -37,7 +37,6 @@ READY = HostFacts(
     account=ALICE,
     privilege=Privilege.SUDO,
     systemd=True,
-    snapd=False,
     flavour=Flavour.DEB,
     incus=False,
     missing_packages=(),

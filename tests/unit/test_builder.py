@@ -4,6 +4,8 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +15,21 @@ from package_samples import stage
 from plan_samples import sample_plan, sample_settings
 
 from slurm_factory import builder
-from slurm_factory.base_record import write_record
+from slurm_factory.base_record import BASE_LIFE, write_record
 from slurm_factory.builder import build
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import BuildError, LXDError, OutputError
 from slurm_factory.freshness import Outcome, find_up_to_date
+from slurm_factory.instances import Instance
+from slurm_factory.instances.launch import this_machine
 from slurm_factory.output import Reporter, make_reporter
 from slurm_factory.package.manifest import load_manifest, write_manifest
-from slurm_factory.package.publish import publish
+from slurm_factory.package.publish import find_artifacts, publish
 from slurm_factory.plan import BuildPlan
 from slurm_factory.recipes import Workshop, system
 
 RECORD = {"base": "debian@12", "packages": {"libmunge-dev:amd64": "0.5.15-2"}}
-STEPS = ("fetch", "require_build_packages", "compile", "assemble", "publish")
+STEPS = ("require_build_packages", "fetch", "compile", "assemble", "publish")
 
 
 @pytest.fixture
@@ -123,6 +127,26 @@ def test_an_upgraded_base_is_not_up_to_date(settings: Settings, tmp_path: Path) 
     finish(settings, tmp_path / "staged", plan.build_key(RECORD))
     write_record({**RECORD, "packages": {}}, plan.base, settings.images_dir)
     assert find_up_to_date(plan, settings) is None
+
+
+def test_what_was_built_on_a_base_that_has_outlived_itself_is_not_up_to_date(
+    settings: Settings, tmp_path: Path
+) -> None:
+    plan = sample_plan()
+    finish(settings, tmp_path / "staged", plan.build_key(RECORD))
+    day = timedelta(days=1)
+    write_record(RECORD, plan.base, settings.images_dir, datetime.now(UTC) - BASE_LIFE + day)
+    assert find_up_to_date(plan, settings) is not None
+    write_record(RECORD, plan.base, settings.images_dir, datetime.now(UTC) - BASE_LIFE - day)
+    assert find_up_to_date(plan, settings) is None
+
+
+def test_a_cache_that_cannot_be_entered_has_nothing_up_to_date(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, out_of_reach: Callable[[Path], None]
+) -> None:
+    monkeypatch.setattr("slurm_factory.machine.machine_record", lambda _: RECORD)
+    out_of_reach(settings.cache_dir)
+    assert find_up_to_date(sample_plan(destructive_mode=True), settings) is None
 
 
 def test_without_a_record_of_the_base_nothing_is_up_to_date(
@@ -226,6 +250,21 @@ def test_a_package_that_cannot_be_published_is_kept_and_the_message_says_where(
     assert f"The finished files are in {staged};" in caught.value.resolution
 
 
+def test_a_package_is_published_before_its_instance_goes_which_may_hang(
+    settings: Settings, reporter: Reporter, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def hanging(*arguments: Any) -> Iterator[Instance]:
+        with this_machine(*arguments) as instance:
+            yield instance
+        raise LXDError("LXD did not answer within 180 s.")
+
+    monkeypatch.setattr(builder, "this_machine", hanging)
+    with pytest.raises(LXDError, match="did not answer"):
+        run(settings, reporter)
+    assert [found.problem for found in find_artifacts(settings.builds_dir)] == [""]
+
+
 def test_downloads_show_their_progress(
     settings: Settings, reporter: Reporter, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +277,15 @@ def test_downloads_show_their_progress(
     monkeypatch.setattr(builder, "fetch", fetch)
     run(settings, reporter)
     assert set(shown) == {(1, 2)}
+
+
+def test_missing_build_packages_are_told_before_anything_is_downloaded(
+    settings: Settings, reporter: Reporter, steps: Steps
+) -> None:
+    steps.failing["require_build_packages"] = LXDError("This machine lacks packages.")
+    with pytest.raises(LXDError, match="lacks packages"):
+        run(settings, reporter)
+    assert steps.done == ["require_build_packages"]
 
 
 def test_a_machine_without_lxd_is_told_before_anything_is_downloaded(

@@ -1,21 +1,32 @@
 """What `clean` removes, in which order, and what it never touches."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fake_lxc import FakeLxc, image, install_fake_lxc, instance, locked_elsewhere
+from fake_lxc import DEAD, FakeLxc, image, install_fake_lxc, instance, locked_elsewhere
 from plan_samples import sample_settings
 
-from slurm_factory.clean import CleanPlan, CleanRequest, Removal, parse_age, plan_clean, remove
+from slurm_factory.clean import (
+    CleanPlan,
+    CleanRequest,
+    Removal,
+    parse_age,
+    plan_clean,
+    remove,
+    remove_all,
+)
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import ConfigurationError, LXDError, OutputError
-from slurm_factory.workspace import prepare_cache
+from slurm_factory.releases import catalogue
+from slurm_factory.workspace import new_build_id, prepare_cache
 
 NOW = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=40)
+OLD, YOUNG = DEAD.replace("0a1b2c", "000001"), DEAD.replace("0a1b2c", "000002")
 BASE = "base-instance-slurm-factory-slurm-factor-d9cf6e4006b2561ff1d6"
 
 
@@ -103,9 +114,9 @@ def test_lxd_that_does_not_answer_is_an_error_and_nothing_is_removed_blindly(
 
 
 def test_instances_of_ended_builds_go_and_bases_stay(settings: Settings, lxc: FakeLxc) -> None:
-    lxc.instances([instance("build-dead", LONG_AGO), instance(BASE, LONG_AGO)])
+    lxc.instances([instance(DEAD, LONG_AGO), instance(BASE, LONG_AGO)])
     plan = planned(settings)
-    assert plan == CleanPlan((Removal("instance", "build-dead"),), ())
+    assert plan == CleanPlan((Removal("instance", DEAD),), ())
 
 
 def test_instances_of_strangers_in_the_project_stay(settings: Settings, lxc: FakeLxc) -> None:
@@ -113,6 +124,38 @@ def test_instances_of_strangers_in_the_project_stay(settings: Settings, lxc: Fak
     lxc.images([image("somebodys-image")])
     assert planned(settings).removals == ()
     assert planned(settings, full=True).removals == ()
+
+
+def test_instances_of_strangers_that_are_called_like_ours_stay(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    names_of_others = ("build-farm-db", "build-2026", "build-new", "doctor-who", "doctor-1-ab")
+    lxc.instances([instance(name, LONG_AGO) for name in names_of_others])
+    plan = planned(settings, full=True)
+    assert plan == CleanPlan((), ())
+    lxc.instances([instance(name, NOW) for name in names_of_others])
+    assert planned(settings) == CleanPlan((), ())
+
+
+@pytest.mark.parametrize("release", [release.release for release in catalogue()])
+def test_an_instance_that_was_killed_before_it_got_its_mark_is_known_by_its_name(
+    settings: Settings, lxc: FakeLxc, release: str
+) -> None:
+    lxc.instances([instance(f"build-{new_build_id(release)}", LONG_AGO)])
+    assert len(planned(settings).removals) == 1
+
+
+@pytest.mark.parametrize("name", ["build-benchmark-4711", "doctor-4711-0a1b2c"])
+def test_instances_of_benchmarks_and_of_doctor_are_known_by_their_names(
+    settings: Settings, lxc: FakeLxc, name: str
+) -> None:
+    lxc.instances([instance(name, LONG_AGO)])
+    assert planned(settings).removals == (Removal("instance", name),)
+
+
+def test_an_instance_with_our_mark_is_ours(settings: Settings, lxc: FakeLxc) -> None:
+    lxc.instances([instance("build-x", LONG_AGO, settings.work_dir / "x.lock")])
+    assert planned(settings).removals == (Removal("instance", "build-x"),)
 
 
 def test_the_default_project_is_never_removed(settings: Settings, lxc: FakeLxc) -> None:
@@ -143,11 +186,11 @@ def test_an_instance_is_removed_once_its_build_has_died(
     settings: Settings, lxc: FakeLxc, running: str
 ) -> None:
     (settings.work_dir / "dead.lock").touch()
-    dead = instance("build-dead", LONG_AGO, settings.work_dir / "dead.lock")
+    dead = instance(DEAD, LONG_AGO, settings.work_dir / "dead.lock")
     live = instance(running, LONG_AGO, settings.work_dir / "live.lock")
     lxc.instances([dead, live])
     plan = planned(settings)
-    assert names(plan, "instance") == ["build-dead"]
+    assert names(plan, "instance") == [DEAD]
     assert plan.running == (running,)
 
 
@@ -156,6 +199,96 @@ def test_full_and_caches_wait_for_a_running_build(settings: Settings, running: s
     assert plan.running == (running,)
     kinds = {removal.kind for removal in plan.removals}
     assert not kinds & {"base", "image", "project", "record", "cache"}
+
+
+def test_an_option_that_does_nothing_tells_what_it_waits_for(
+    settings: Settings, running: str
+) -> None:
+    plan = planned(settings, full=True, caches=True)
+    assert plan.notes == (
+        f"{running} is kept: its build runs.",
+        f"--full waits for {running}.",
+        f"--caches waits for {running}.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "noted"),
+    [
+        ("Running", {"status": "PREPARING", "timer": (NOW - timedelta(seconds=3)).isoformat()}),
+        ("Running", {"status": "FINISHED", "timer": "DONE"}),
+        ("Stopped", {"status": "STARTING", "timer": (NOW - timedelta(seconds=9)).isoformat()}),
+    ],
+)
+def test_a_base_that_somebody_is_making_is_not_removed_under_his_launch(
+    settings: Settings, lxc: FakeLxc, state: str, noted: dict[str, Any]
+) -> None:
+    made = instance(BASE, NOW - timedelta(minutes=5), **noted) | {"status": state}
+    lxc.instances([made])
+    plan = planned(settings, full=True)
+    assert plan.removals == ()
+    assert plan.notes == (f"{BASE} is kept: it is being made.", f"--full waits for {BASE}.")
+
+
+def test_a_base_whose_maker_was_killed_can_be_removed(settings: Settings, lxc: FakeLxc) -> None:
+    timer = (NOW - timedelta(minutes=30)).isoformat()
+    lxc.instances([instance(BASE, NOW - timedelta(hours=1), status="PREPARING", timer=timer)])
+    assert names(planned(settings, full=True), "base") == [BASE]
+
+
+def test_caches_do_not_wait_for_builds_with_another_cache_directory(
+    settings: Settings, lxc: FakeLxc, tmp_path: Path
+) -> None:
+    lock = tmp_path / "theirs.lock"
+    lxc.instances([instance(DEAD, LONG_AGO, lock)])
+    with locked_elsewhere(lock):
+        plan = planned(settings, full=True, caches=True)
+    assert names(plan, "cache") == ["ccache", "spack-sourcecache"]
+    assert plan.waiting == {"--full": (DEAD,)}
+
+
+def test_an_instance_whose_lock_is_out_of_sight_is_not_told_as_a_build_that_runs(
+    settings: Settings, lxc: FakeLxc, tmp_path: Path, out_of_reach: Callable[[Path], None]
+) -> None:
+    lxc.instances([instance(DEAD, LONG_AGO, tmp_path / "theirs/x.lock")])
+    out_of_reach(tmp_path / "theirs")
+    plan = planned(settings, full=True)
+    assert plan.removals == ()
+    assert "another user's" in plan.notes[0]
+    assert plan.notes[1] == f"--full waits for {DEAD}."
+
+
+def test_what_a_build_has_begun_to_use_since_it_was_planned_stays(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    make_old(settings.work_dir / "1-a/file")
+    make_old(settings.logs_dir / "1-a/build.log")
+    make_old(settings.ccache_dir / "a")
+    lock = settings.work_dir / "1-a.lock"
+    lxc.instances([instance("build-1-a", LONG_AGO, lock), instance(BASE, LONG_AGO)])
+    make_old(settings.images_dir / "debian-12-2e4ef10cc2b0.json")
+    plan = planned(settings, full=True, builds=True, caches=True)
+    assert {removal.kind for removal in plan.removals} == {
+        *("instance", "stage", "base", "project", "record", "log", "cache")
+    }
+    warnings: list[str] = []
+    with locked_elsewhere(lock):
+        assert remove_all(plan.removals, settings, warnings.append) == ()
+    assert lxc.changes == []
+    assert len(warnings) == len(plan.removals)
+    assert (settings.ccache_dir / "a").exists()
+
+
+def test_one_removal_that_fails_does_not_keep_the_rest(settings: Settings, lxc: FakeLxc) -> None:
+    lxc.instances([instance(OLD, LONG_AGO), instance(YOUNG, LONG_AGO)])
+    make_old(settings.work_dir / "dead/file")
+    lxc.fail(f"delete --force local:{OLD}", "Error: The instance is busy")
+    warnings: list[str] = []
+    with pytest.raises(LXDError) as caught:
+        remove_all(planned(settings).removals, settings, warnings.append)
+    assert caught.value.details == "The instance is busy"
+    assert [warning for warning in warnings if OLD in warning] == warnings
+    assert planned(settings).removals == (Removal("instance", OLD),)
 
 
 def test_caches_and_logs_of_a_build_on_this_very_machine_stay_while_it_runs(
@@ -176,15 +309,15 @@ def test_caches_and_logs_of_a_build_on_this_very_machine_stay_while_it_runs(
 def test_an_instance_that_is_being_launched_has_no_lock_yet_and_stays(
     settings: Settings, lxc: FakeLxc
 ) -> None:
-    lxc.instances([instance("build-new", NOW - timedelta(minutes=1))])
-    assert planned(settings) == CleanPlan((), ("build-new",))
+    lxc.instances([instance(YOUNG, NOW - timedelta(minutes=1))])
+    assert planned(settings) == CleanPlan((), (YOUNG,))
 
 
 def test_a_launch_that_never_got_its_lock_is_removed_in_the_end(
     settings: Settings, lxc: FakeLxc
 ) -> None:
-    lxc.instances([instance("build-new", NOW - timedelta(minutes=11))])
-    assert names(planned(settings), "instance") == ["build-new"]
+    lxc.instances([instance(YOUNG, NOW - timedelta(minutes=11))])
+    assert names(planned(settings), "instance") == [YOUNG]
 
 
 def test_what_a_failed_build_staged_goes_with_its_size(settings: Settings, lxc: FakeLxc) -> None:
@@ -195,14 +328,14 @@ def test_what_a_failed_build_staged_goes_with_its_size(settings: Settings, lxc: 
 
 def test_older_than_keeps_what_is_younger(settings: Settings, lxc: FakeLxc) -> None:
     yesterday = NOW - timedelta(days=1)
-    lxc.instances([instance("build-old", LONG_AGO), instance("build-young", yesterday)])
+    lxc.instances([instance(OLD, LONG_AGO), instance(YOUNG, yesterday)])
     for name, when in (("old", LONG_AGO), ("young", yesterday)):
         make_old(settings.work_dir / name / "file", when)
         make_old(settings.logs_dir / f"1-{name}/build.log", when)
         make_old(settings.builds_dir / f"25.05/slurm-25.05-{name}.tar.gz", when)
         make_old(settings.ccache_dir / name / "object", when)
     plan = planned(settings, builds=True, caches=True, older_than=timedelta(days=30))
-    assert names(plan, "instance") == ["build-old"]
+    assert names(plan, "instance") == [OLD]
     assert names(plan, "stage") == ["old"]
     assert names(plan, "log") == ["1-old"]
     assert names(plan, "build") == ["slurm-25.05-old.tar.gz"]
@@ -231,7 +364,7 @@ def test_all_four_caches_go_only_when_asked_for(settings: Settings, lxc: FakeLxc
 def test_the_project_goes_after_everything_that_lies_in_it(
     settings: Settings, lxc: FakeLxc
 ) -> None:
-    lxc.instances([instance(BASE, LONG_AGO), instance("build-dead", LONG_AGO)])
+    lxc.instances([instance(BASE, LONG_AGO), instance(DEAD, LONG_AGO)])
     lxc.images([image("slurm-factory-debian-12-x86_64")])
     make_old(settings.images_dir / "debian-12-2e4ef10cc2b0.json")
     plan = planned(settings, full=True)
@@ -241,7 +374,7 @@ def test_the_project_goes_after_everything_that_lies_in_it(
     for removal in plan.removals:
         remove(removal, settings)
     assert lxc.changes == [
-        "delete --force build-dead",
+        f"delete --force {DEAD}",
         f"delete --force {BASE}",
         "image delete 1eaa7465f6b1",
         "project delete slurm-factory",
@@ -256,12 +389,23 @@ def test_full_with_an_age_keeps_the_project(settings: Settings, lxc: FakeLxc) ->
     assert plan.removals == (Removal("base", BASE),)
 
 
+def test_the_record_of_a_base_goes_with_it(settings: Settings, lxc: FakeLxc) -> None:
+    yesterday = NOW - timedelta(days=1)
+    younger = BASE.replace("d9cf", "0000")
+    lxc.instances([instance(BASE, LONG_AGO), instance(younger, yesterday)])
+    for name, made in (("debian-12-2e4ef10cc2b0", LONG_AGO), ("debian-13-0123456789ab", yesterday)):
+        make_old(settings.images_dir / f"{name}.json", made)
+    plan = planned(settings, full=True, older_than=timedelta(days=30))
+    assert names(plan, "base") == [BASE]
+    assert names(plan, "record") == ["debian-12-2e4ef10cc2b0.json"]
+
+
 def test_an_instance_that_is_gone_already_is_no_error(settings: Settings, lxc: FakeLxc) -> None:
     lxc.fail("delete --force", "Error: Instance not found")
-    remove(Removal("instance", "build-dead"), settings)
-    lxc.instances([instance("build-dead", LONG_AGO)])
+    remove(Removal("instance", DEAD), settings)
+    lxc.instances([instance(DEAD, LONG_AGO)])
     with pytest.raises(LXDError, match="delete --force"):
-        remove(Removal("instance", "build-dead"), settings)
+        remove(Removal("instance", DEAD), settings)
 
 
 def test_a_path_that_is_gone_already_is_no_error(settings: Settings) -> None:

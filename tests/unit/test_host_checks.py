@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,14 @@ def test_little_memory_is_a_warning() -> None:
 
 def test_cache_directory_that_is_not_made_yet_is_judged_by_its_parent(tmp_path: Path) -> None:
     assert nearest_existing(tmp_path / "a" / "b") == tmp_path
+
+
+def test_cache_directory_below_a_closed_one_is_judged_by_what_can_be_seen(
+    tmp_path: Path, out_of_reach: Callable[[Path], None]
+) -> None:
+    (tmp_path / "closed").mkdir()
+    out_of_reach(tmp_path / "closed" / "cache")
+    assert nearest_existing(tmp_path / "closed" / "cache" / "x") == tmp_path / "closed"
 
 
 def test_pool_that_does_not_tell_its_space_is_not_taken_for_full() -> None:

@@ -29,6 +29,11 @@ def test_bridge_never_hides_a_route_an_address_or_a_name_server() -> None:
     assert subnet == IPv4Network("10.202.77.0/24")
 
 
+def test_name_server_that_is_no_address_is_passed_over() -> None:
+    text = "nameserver dns1\nnameserver\nnameserver 10.202.7.53\n"
+    assert taken_subnets([], [], text) == (IPv4Network("10.202.7.53/32"),)
+
+
 def test_default_route_in_halves_as_vpns_install_it_does_not_take_every_subnet() -> None:
     assert IPv4Network("0.0.0.0/1") not in taken_subnets(ROUTES, ADDRESSES, "")
 

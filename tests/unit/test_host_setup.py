@@ -1,6 +1,7 @@
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from slurm_factory.host.possible import CAP_SYS_ADMIN, has_capability
 from slurm_factory.host.run_setup import SetupResult, elevated, setup
 from slurm_factory.main import app
 from slurm_factory.resources import host_script
+from slurm_factory.workspace import make_cache_dir
 
 PROXY = "http://me:s3cret@proxy.example:3128"
 ROOTED = replace(READY, privilege=Privilege.ROOT)
@@ -110,21 +112,49 @@ def test_log_that_cannot_be_written_is_no_traceback(machine: Machine) -> None:
         machine.run()
 
 
+def test_cache_below_a_directory_that_cannot_be_entered_is_no_traceback(
+    machine: Machine, out_of_reach: Callable[[Path], None]
+) -> None:
+    machine.add("step", "true")
+    out_of_reach(machine.settings.cache_dir)
+    with pytest.raises(OutputError) as caught:
+        machine.run()
+    assert caught.value.details == "Permission denied."
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_what_sudo_makes_in_a_users_cache_belongs_to_the_user(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
-    given: list[tuple[Path, int, int]] = []
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(os, "chown", lambda path, uid, gid, **_: given.append((path, uid, gid)))
-    machine.facts = replace(ROOTED, account=replace(ALICE, uid=4711, gid=4712))
+    user = os.getuid() or 4711
+    os.chown(machine.directory, user, -1)
     cache, logs = machine.settings.cache_dir, machine.settings.logs_dir
     if there:
         cache.mkdir()
-    machine.add("first")
-    machine.run()
+        os.chown(cache, user, -1)
     made = [logs / "setup.log", logs, *([] if there else [cache])]
-    assert given == [(path, 4711, 4712) for path in made]
+    assert given_away(machine, monkeypatch, user) == [(path, user, 4712) for path in made]
+
+
+def test_root_who_builds_after_setup_under_sudo_finds_a_cache_of_his_own(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert given_away(machine, monkeypatch, os.getuid() + 4711) == []
+    make_cache_dir(machine.settings)
+
+
+def given_away(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, user: int
+) -> list[tuple[Path, int, int]]:
+    """What setup gives to whom when a user with this id calls it by sudo."""
+    given: list[tuple[Path, int, int]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 0)
+        patch.setattr(os, "chown", lambda path, uid, gid, **_: given.append((path, uid, gid)))
+        machine.facts = replace(ROOTED, account=replace(ALICE, uid=user, gid=4712))
+        machine.add("first")
+        machine.run()
+    return given
 
 
 def test_a_user_keeps_what_setup_makes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +244,87 @@ def test_new_group_member_is_told_how_to_go_on_in_this_shell(
 def test_sudo_is_used_only_by_those_who_are_not_root() -> None:
     assert elevated(("true",), as_root=False)[0] == "sudo"
     assert "sudo" not in elevated(("true",), as_root=True)
+
+
+def test_proxies_survive_sudo_and_their_passwords_stay_out_of_its_log(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not [word for word in elevated(("true",), as_root=False) if "env" in word]
+    monkeypatch.setenv("HTTPS_PROXY", PROXY)
+    monkeypatch.setenv("no_proxy", "localhost")
+    command = elevated(("true",), as_root=False)
+    assert "--preserve-env=https_proxy,no_proxy" in command
+    assert "s3cret" not in " ".join(command)
+
+
+def test_proxy_that_is_only_written_in_capitals_reaches_apt(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", PROXY)
+    mark = machine.directory / "packages"
+    machine.add("packages", "sh", "-c", f"printenv http_proxy > {mark}")
+    machine.run()
+    assert mark.read_text() == f"{PROXY}\n"
+
+
+@pytest.fixture
+def fake_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Programs of a machine whose apt is at work: the first call finds a lock, as apt 2.6 says.
+
+    `calls` has the arguments of apt-get, `options` those of sudo(8).
+    """
+    programs = {
+        "apt-get": """echo "$*" >> "${0%/*}/calls"
+            [ -e "${0%/*}/free" ] && exit
+            touch "${0%/*}/free"
+            echo "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7." >&2
+            echo "E: Unable to lock directory /var/lib/apt/lists/" >&2
+            exit 100""",
+        "dpkg-query": "exit 1",
+        "id": "echo 1000",
+        "sudo": """echo "$1" >> "${0%/*}/options"; shift; exec "$@" """,
+        "sleep": "",
+    }
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    for name, text in programs.items():
+        (directory / name).write_text(f"#!/bin/sh\n{text}\n")
+        (directory / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
+    return directory
+
+
+def apt_get(seconds: int) -> int:
+    script = str(host_script("host-apt-get.sh"))
+    command = ["bash", script, str(seconds), "update"]
+    return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode
+
+
+def test_apt_that_runs_already_is_waited_for(fake_apt: Path) -> None:
+    assert apt_get(60) == 0
+    assert len((fake_apt / "calls").read_text().splitlines()) == 2
+
+
+def test_apt_that_never_ends_is_not_waited_for_for_ever(fake_apt: Path) -> None:
+    assert apt_get(0) == 100
+    assert len((fake_apt / "calls").read_text().splitlines()) == 1
+
+
+def test_other_error_of_apt_is_told_at_once(fake_apt: Path) -> None:
+    (fake_apt / "apt-get").write_text("#!/bin/sh\necho >> ${0%/*}/calls; exit 100\n")
+    assert apt_get(60) == 100
+    assert (fake_apt / "calls").read_text() == "\n"
+
+
+def test_tools_of_make_wait_for_apt_and_hand_proxies_on(fake_apt: Path) -> None:
+    tool = Path(__file__).parents[2] / "tools" / "apt-install.sh"
+    subprocess.run(["bash", tool, "make"], check=True, stderr=subprocess.DEVNULL)
+    refused, update, install = (fake_apt / "calls").read_text().splitlines()
+    assert refused == update
+    assert "install --yes" in install
+    assert "-o DPkg::Lock::Timeout=600 " in install
+    preserved = set((fake_apt / "options").read_text().splitlines())
+    assert preserved == {"--preserve-env=http_proxy,https_proxy,ftp_proxy,no_proxy"}
 
 
 def test_line_is_appended_once_and_to_a_file_without_final_newline_too(tmp_path: Path) -> None:

@@ -47,6 +47,18 @@ def test_error_in_the_block_gives_the_signals_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def fail_after(number: int) -> None:
+    with signals_held():
+        os.kill(os.getpid(), number)
+        raise ZeroDivisionError
+
+
+def test_a_signal_is_not_lost_when_the_block_that_held_it_fails(number: int) -> None:
+    with pytest.raises(Caught) as caught:
+        fail_after(number)
+    assert isinstance(caught.value.__context__, ZeroDivisionError)
+
+
 def test_a_second_thread_does_not_let_a_signal_through(number: int) -> None:
     done: list[str] = []
     leave = threading.Event()

@@ -1,12 +1,21 @@
 """Launching: the base instance, craft-providers' faults, and what is deleted when."""
 
+import grp
 import inspect
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pylxd.exceptions
 import pytest
+import requests
 from craft_providers import Base as ProvidersBase
 from craft_providers import ProviderError, lxd
 from craft_providers.bases import BuilddBase
@@ -14,7 +23,7 @@ from craft_providers.errors import BaseCompatibilityError, BaseConfigurationErro
 from craft_providers.executor import get_instance_name
 from craft_providers.lxd.launcher import _formulate_base_instance_name
 from executor_samples import RecordingExecutor
-from fake_lxc import PROJECT, FakeLxc, image, install_fake_lxc, instance
+from fake_lxc import PROJECT, FakeLxc, image, install_fake_lxc, instance, locked_elsewhere
 from plan_samples import sample_settings
 from test_clean import NOW
 
@@ -26,6 +35,7 @@ from slurm_factory.exceptions import BuildError, InterruptedBuildError, LXDError
 from slurm_factory.instances import TRANSIENT, Instance
 from slurm_factory.instances import base as base_module
 from slurm_factory.instances import images as images_module
+from slurm_factory.instances import launch as launch_module
 from slurm_factory.instances.base import FactoryBase, Surroundings, compatibility_tag
 from slurm_factory.instances.images import ImageName, ensure_image, sources_list
 from slurm_factory.instances.launch import Launch, base_instance_name, both_spellings, lxd_instance
@@ -36,6 +46,7 @@ UBUNTU = find_base("ubuntu@24.04", ("debian", "12"))
 MADE_HERE = ImageName("local", "slurm-factory-debian-12-x86_64")
 BASE_NAME = base_instance_name(DEBIAN, MADE_HERE, PROJECT)
 NAME = "build-x"
+LAUNCH = lxd.launch
 
 
 class FakeInstance(RecordingExecutor):
@@ -72,7 +83,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLxc:
     """LXD with an image and a base that were made here."""
     fake = install_fake_lxc(tmp_path / "bin", monkeypatch)
     fake.images([image(MADE_HERE.alias)])
-    fake.instances([instance(BASE_NAME, NOW)])
+    fake.instances([instance(BASE_NAME, datetime.now(UTC))])
     monkeypatch.setattr(images_module, "ETC_APT", tmp_path / "none")
     return fake
 
@@ -297,6 +308,41 @@ def test_what_the_base_contains_is_recorded_with_every_launch(
     assert record["packages"]["libc6:amd64"] == "2.36-9"
 
 
+def test_a_record_that_every_launch_writes_anew_stays_as_old_as_its_base(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = datetime.now(UTC) - timedelta(days=89)
+    fake.instances([instance(BASE_NAME, made), instance(NAME, datetime.now(UTC))])
+    launcher(monkeypatch)
+    with launched(settings):
+        pass
+    assert record_path(DEBIAN, settings.images_dir).stat().st_mtime == pytest.approx(
+        made.timestamp()
+    )
+
+
+def test_a_record_lives_as_long_as_craft_providers_keeps_a_base() -> None:
+    assert inspect.signature(LAUNCH).parameters["expiration"].default == base_record.BASE_LIFE
+
+
+def test_waiting_for_the_base_is_told_only_while_another_build_makes_it(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    launch = Launch(DEBIAN, "x86_64", NAME, settings.work_dir / "x.lock")
+    launcher(monkeypatch)
+    with lxd_instance(launch, settings, lines.append):
+        assert lines == []
+    with locked_elsewhere(settings.images_dir / "debian-12.lock") as other:
+
+        def end_other(line: str) -> None:
+            lines.append(line)
+            other.kill()
+
+        with lxd_instance(launch, settings, end_other):
+            assert [line for line in lines if "another build" in line] == lines[:1]
+
+
 def test_after_a_failed_build_the_instance_is_kept_and_the_error_tells_how_to_enter_it(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +367,20 @@ def test_an_interrupted_build_leaves_no_instance(
     with pytest.raises(stop), launched(settings):
         raise stop
     assert fake.changes[-1] == f"delete --force {NAME}"
+
+
+def test_an_instance_that_cannot_be_deleted_after_success_is_a_warning_that_names_it(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
+    fake.fail("delete --force", "Error: The instance is busy")
+    launcher(monkeypatch)
+    launch = Launch(DEBIAN, "x86_64", NAME, settings.work_dir / "x.lock")
+    warnings: list[str] = []
+    with lxd_instance(launch, settings, lambda _: None, warnings.append):
+        pass
+    [warning] = warnings
+    assert f"{NAME} could not be deleted; run `slurm-factory clean`" in warning
 
 
 def test_keep_instance_keeps_it_after_success(
@@ -406,6 +466,54 @@ def test_a_finished_base_survives_a_launch_that_fails(
     with pytest.raises((LXDError, KeyboardInterrupt)), launched(settings):
         pass
     assert fake.changes == [f"delete --force {NAME}"]
+
+
+SILENT = (
+    requests.ConnectionError("Connection aborted."),
+    pylxd.exceptions.ClientConnectionFailed("no socket"),
+)
+
+
+@pytest.mark.parametrize("error", SILENT, ids=lambda error: type(error).__name__)
+def test_lxd_that_stops_answering_during_a_launch_is_not_told_as_a_full_cache(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    launcher(monkeypatch, error)
+    with pytest.raises(LXDError) as caught, launched(settings):
+        pass
+    assert caught.value.details == str(error)
+    assert "slurm-factory doctor" in caught.value.resolution
+    assert fake.changes[-1] == f"delete --force {NAME}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [*SILENT, subprocess.TimeoutExpired("lxc", 60)],
+    ids=lambda error: type(error).__name__,
+)
+def test_lxd_that_stops_answering_at_the_mount_is_an_lxd_error(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def mount(**_: object) -> None:
+        raise error
+
+    launch = launcher(monkeypatch)
+    monkeypatch.setattr(launch.instance, "mount", mount)
+    with pytest.raises(LXDError, match="could not be talked to"), launched(settings):
+        pass
+
+
+def test_lxd_that_hangs_while_the_project_is_made_is_no_traceback(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(**_: object) -> None:
+        raise subprocess.TimeoutExpired("lxc", 60)
+
+    fake.projects("default")
+    launcher(monkeypatch)
+    monkeypatch.setattr(launch_module, "create_with_default_profile", create)
+    with pytest.raises(LXDError, match="could be launched"), launched(settings):
+        pass
 
 
 def test_a_cache_that_cannot_be_mounted_is_explained_and_leaves_no_instance(
@@ -516,6 +624,21 @@ def test_what_lxc_says_becomes_a_reason_and_a_command(said: str, brief: str, com
     assert brief in error.brief
     assert f"slurm-factory {command}" in error.resolution
     assert error.details
+
+
+def test_new_member_of_lxds_group_gets_the_line_that_works_in_the_same_shell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = "Error: Get http://unix.socket/1.0: permission denied"
+    monkeypatch.setattr(sys, "argv", ["/x/slurm-factory", "build", "--additional-variants", "+a b"])
+    monkeypatch.setattr(grp, "getgrnam", lambda _: SimpleNamespace(gr_gid=4711))
+    groups = [4711]
+    monkeypatch.setattr(os, "getgrouplist", lambda *_: groups)
+    words = shlex.split(explain(said, ["list"]).resolution.partition("run: ")[2])
+    assert words[:3] == ["sg", "lxd", "-c"]
+    assert shlex.split(words[3]) == ["slurm-factory", "build", "--additional-variants", "+a b"]
+    groups.clear()
+    assert explain(said, ["list"]).resolution == "Run `slurm-factory setup`."
 
 
 def test_a_machine_without_lxc_is_told_how_to_get_it(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_lxc import PROJECT, FakeLxc, install_fake_lxc, instance, locked_elsewhere
+from fake_lxc import DEAD, PROJECT, FakeLxc, install_fake_lxc, instance, locked_elsewhere
 from package_samples import stage
 from typer.testing import CliRunner
 
@@ -350,7 +350,7 @@ def test_the_program_starts_without_the_libraries_that_only_builds_need() -> Non
 def lxc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLxc:
     """LXD with an instance that a build left behind."""
     fake = install_fake_lxc(tmp_path / "bin", monkeypatch)
-    fake.instances([instance("build-dead", datetime.now(UTC) - timedelta(days=2))])
+    fake.instances([instance(DEAD, datetime.now(UTC) - timedelta(days=2))])
     return fake
 
 
@@ -359,23 +359,43 @@ def test_clean_without_a_terminal_asks_for_yes_and_removes_nothing(
 ) -> None:
     result = run("clean")
     assert result.code == 2
-    assert "build-dead" in result.out
+    assert DEAD in result.out
     assert "--yes" in result.err
     assert lxc.changes == []
 
 
 def test_clean_removes_what_it_shows(run: Runner, lxc: FakeLxc) -> None:
     result = run("clean", "--yes")
-    assert (result.code, "build-dead" in result.out) == (0, True)
-    assert lxc.changes == ["delete --force build-dead"]
+    assert (result.code, DEAD in result.out) == (0, True)
+    assert lxc.changes == [f"delete --force {DEAD}"]
     assert run("clean", "--yes").out == "There is nothing to remove.\n"
 
 
 def test_a_dry_run_of_clean_removes_nothing(run: Runner, lxc: FakeLxc) -> None:
     document = run("clean", "--dry-run", "--json").document
     assert document["dry_run"] is True
-    assert document["removals"] == [{"kind": "instance", "name": "build-dead", "size": None}]
+    assert document["removals"] == [{"kind": "instance", "name": DEAD, "size": None}]
     assert lxc.changes == []
+
+
+def test_clean_does_not_tell_a_cache_that_cannot_be_read_as_nothing_to_remove(
+    run: Runner, lxc: FakeLxc, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("")
+    result = run("clean", "--yes")
+    assert (result.code, result.out) == (7, "")
+    assert f"{tmp_path}/cache cannot be read" in result.err
+    assert lxc.changes == []
+
+
+def test_clean_ends_with_the_code_of_the_first_error_and_tells_what_is_left(
+    run: Runner, lxc: FakeLxc
+) -> None:
+    lxc.fail("delete --force", "Error: The instance is busy")
+    result = run("clean", "--yes")
+    assert result.code == 3
+    assert f"{DEAD} is left" in result.err
+    assert "The instance is busy" in result.err
 
 
 def test_clean_tells_which_instance_it_keeps(run: Runner, lxc: FakeLxc, tmp_path: Path) -> None:
@@ -383,14 +403,15 @@ def test_clean_tells_which_instance_it_keeps(run: Runner, lxc: FakeLxc, tmp_path
     lxc.instances([instance("build-live", datetime.now(UTC), lock)])
     with locked_elsewhere(lock):
         result = run("clean", "--full", "--yes")
-    assert "build-live is kept" in result.err
+    assert "build-live is kept: its build runs." in result.err
+    assert "--full waits for build-live." in result.err
     assert lxc.changes == []
 
 
 def test_clean_works_in_the_project_that_was_named(run: Runner, lxc: FakeLxc) -> None:
     lxc.projects("default", PROJECT, "lab")
     run("--project-name", "lab", "clean", "--yes")
-    assert "--project lab delete --force local:build-dead" in (lxc.directory / "calls").read_text()
+    assert f"--project lab delete --force local:{DEAD}" in (lxc.directory / "calls").read_text()
 
 
 def test_an_age_that_is_none_is_exit_code_2(run: Runner, lxc: FakeLxc) -> None:
@@ -416,6 +437,16 @@ def test_doctor_ends_with_3_only_if_something_stops_builds(
     assert "fix: lxc network set x y" in result.out
     [told] = run("doctor", "--json").document["checks"]
     assert (told["status"], told["fix_command"]) == (status, "lxc network set x y")
+
+
+def test_command_that_doctor_prints_can_be_pasted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    check = Check("daemon", Status.FAILED, "The daemon does not run.", "slurm-factory setup")
+    monkeypatch.setattr(host, "doctor", lambda _: (check,))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [".venv/bin/slurm-factory", "doctor"])
+    assert "fix: .venv/bin/slurm-factory setup\n" in CliRunner().invoke(app, ["doctor"]).stdout
 
 
 # --- interruption -------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from slurm_factory.exceptions import BuildError, InterruptedBuildError, OutputError
+from slurm_factory.main import app
 from slurm_factory.output import (
     BuildLog,
     FileRecord,
@@ -28,6 +29,7 @@ from slurm_factory.output import (
     Reporter,
     Results,
     StepRecord,
+    as_called,
     choose_mode,
     duration,
     make_reporter,
@@ -117,6 +119,53 @@ def test_lines_are_shown_as_a_terminal_would_leave_them(raw: str, shown: str) ->
 def test_credentials_of_urls_are_masked_and_nothing_else(text: str, masked: str) -> None:
     assert mask_credentials(text) == masked
     assert mask_credentials(masked) == masked
+
+
+@pytest.fixture
+def not_in_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The program as `make build` leaves it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [".venv/bin/slurm-factory", "build"])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Run `slurm-factory setup`.", "Run `.venv/bin/slurm-factory setup`."),
+        ("sg lxd -c 'slurm-factory build …'", "sg lxd -c '.venv/bin/slurm-factory build …'"),
+        ("run: slurm-factory --quiet build", "run: .venv/bin/slurm-factory --quiet build"),
+        ("slurm-factory cannot install LXD", None),
+        ("lxc --project slurm-factory list", None),
+        ("/home/a/.slurm-factory/logs/x, /opt/slurm-factory build", None),
+    ],
+)
+def test_printed_command_can_be_pasted_where_the_program_is_not_in_path(
+    not_in_path: None, text: str, shown: str | None
+) -> None:
+    stream = io.StringIO()
+    with make_reporter(stream=stream, environment={}) as reporter:
+        reporter.note(text)
+        reporter.warning(text)
+        reporter.error(BuildError("brief", details=text, resolution=text))
+    assert stream.getvalue().count(shown or text) == 4
+
+
+def test_every_command_of_the_program_is_known_where_it_is_printed(not_in_path: None) -> None:
+    for command in app.registered_commands:
+        name = command.name or getattr(command.callback, "__name__", "")
+        assert as_called(f"slurm-factory {name}") == f".venv/bin/slurm-factory {name}"
+
+
+def test_program_that_was_started_as_a_module_is_printed_as_one(
+    not_in_path: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/a/slurm_factory/__main__.py", "build"])
+    assert as_called("slurm-factory setup") == f"{sys.executable} -m slurm_factory setup"
+
+
+def test_program_in_path_is_printed_by_its_name(not_in_path: None, tmp_path: Path) -> None:
+    (tmp_path / "slurm-factory").touch(0o755)
+    assert as_called("slurm-factory setup") == "slurm-factory setup"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_published_artifact_is_found_complete_and_passes_sha256sum(
     path = publish(stage(tmp_path / "work"), builds / "24.11")
     assert sorted(path.name for path in (builds / "24.11").iterdir()) == NAMES
     (found,) = find_artifacts(builds)
-    assert (found.path, found.complete) == (path, True)
+    assert (found.path, found.problem) == (path, "")
     assert found.manifest == load_manifest(path)
     done = subprocess.run(
         ["sha256sum", "--check", "--strict", IDENTITY.checksums],
@@ -96,7 +96,7 @@ def test_ctrl_c_while_files_are_moved_leaves_the_new_artifact_whole(
     with pytest.raises(KeyboardInterrupt):
         publish(staged, directory)
     (found,) = find_artifacts(builds)
-    assert (found.complete, found.manifest) == (True, wanted)
+    assert (found.problem, found.manifest) == ("", wanted)
 
 
 def test_new_artifact_takes_the_place_of_the_old(tmp_path: Path, builds: Path) -> None:
@@ -104,7 +104,7 @@ def test_new_artifact_takes_the_place_of_the_old(tmp_path: Path, builds: Path) -
     before = (builds / "24.11" / IDENTITY.software_tarball).read_bytes()
     publish(stage(tmp_path / "new", "new"), builds / "24.11")
     assert (builds / "24.11" / IDENTITY.software_tarball).read_bytes() != before
-    assert [found.complete for found in find_artifacts(builds)] == [True]
+    assert [found.problem for found in find_artifacts(builds)] == [""]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
@@ -122,7 +122,6 @@ def test_damaged_artifact_is_not_reported_as_complete(
     else:
         tarball.unlink()
     (found,) = find_artifacts(builds)
-    assert not found.complete
     assert IDENTITY.software_tarball in found.problem
 
 
@@ -132,7 +131,7 @@ def test_missing_staged_file_leaves_the_old_artifact_whole(tmp_path: Path, build
     (manifest.parent / IDENTITY.module_tarball).unlink()
     with pytest.raises(OutputError, match="could not be written"):
         publish(manifest, builds / "24.11")
-    assert [found.complete for found in find_artifacts(builds)] == [True]
+    assert [found.problem for found in find_artifacts(builds)] == [""]
 
 
 def test_other_file_system_is_found_out_before_the_old_artifact_is_touched(
@@ -152,7 +151,7 @@ def test_other_file_system_is_found_out_before_the_old_artifact_is_touched(
         finally:
             staged.unlink()
             staged.parent.rmdir()
-    assert [found.complete for found in find_artifacts(builds)] == [True]
+    assert [found.problem for found in find_artifacts(builds)] == [""]
 
 
 def test_destination_that_is_a_file_is_an_output_error(tmp_path: Path, builds: Path) -> None:
@@ -170,7 +169,7 @@ def test_unusable_manifest_is_listed_with_its_problem_and_hides_no_other(
     broken.parent.mkdir()
     broken.write_text("{")
     good, bad = find_artifacts(builds)
-    assert good.complete
+    assert good.problem == ""
     assert (bad.path, bad.manifest) == (broken, None)
     assert bad.problem == "It is not a manifest of slurm-factory."
 
