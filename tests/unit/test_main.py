@@ -459,7 +459,9 @@ def wait(*_):
     while True:
         signal.pause()
 main.find_up_to_date = wait
-signal.signal(signal.SIGINT, signal.default_int_handler)
+# Ignored from the start, as nohup(1) leaves SIGHUP, they would stay so.
+for number in main.ENDING:
+    signal.signal(number, signal.SIG_DFL)
 main.run()
 """
 
@@ -477,5 +479,8 @@ def test_ctrl_c_and_termination_end_with_130_and_one_line(
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        _, err = process.communicate()
+        try:
+            _, err = process.communicate(timeout=10)
+        finally:
+            process.kill()
     assert (process.returncode, err) == (130, "Error: Interrupted.\n")
