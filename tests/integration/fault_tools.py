@@ -236,12 +236,15 @@ def machine_for_builds(site: Site, cache: Path) -> Iterator[Site]:
         lxc("copy", site.bases()[0], name, project=site.project, timeout=LONG_SECONDS)
         id_map = f"uid {os.getuid()} 0\ngid {os.getgid()} 0"
         lxc("config", "set", name, f"raw.idmap={id_map}", project=site.project)
-        # The Python that runs the tests, at its own path; the base has not all of it.
+        # The Python that runs the tests, at its own path. The machine's own cannot be mounted.
         for path in {REPOSITORY, Path(sys.prefix), Path(sys.base_prefix)} - {Path("/usr")}:
             _mount(name, site.project, path, path, "readonly=true")
         lxc("start", name, project=site.project)
         _mount(name, site.project, cache, Path(INSIDE))
-        yield Site(cache, site.project, program=(*inside, *PROGRAM))
+        machine = Site(cache, site.project, program=(*inside, *PROGRAM))
+        if Path(sys.base_prefix) == Path("/usr"):
+            run_there(machine, "complete-python.sh")
+        yield machine
     finally:
         delete_instance(name, site.project)
 
