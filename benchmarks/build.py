@@ -1,4 +1,4 @@
-"""Measure a build against the same commands run by hand, and write docs/performance.md.
+"""Measure a build against the same commands run by hand, and write its part of docs/performance.md.
 
 Run it on a machine that does nothing else: `uv run python benchmarks/build.py [ROUNDS]`.
 The base instance must be ready (any earlier build on the same base makes it). Figures are ratios
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -26,7 +27,7 @@ from typing import Any
 from filelock import FileLock
 
 from slurm_factory import resources
-from slurm_factory.bases import find_base, host_release
+from slurm_factory.bases import host_release
 from slurm_factory.config import ENVIRONMENT_PREFIX, Settings, load_settings
 from slurm_factory.constants import BUILD_PREFIX, Deps
 from slurm_factory.instances import Instance
@@ -38,11 +39,10 @@ from slurm_factory.upstream import sources_for
 
 VERSION = "24.11.5"
 REPORT = Path(__file__).parents[1] / "docs" / "performance.md"
-BUILD = [
-    *(sys.executable, "-m", "slurm_factory", "build", "--slurm-version", VERSION),
-    *("--deps", "system", "--base", "same", "--json"),
-]
+ARGUMENTS = ["--slurm-version", VERSION, "--deps", "system", "--base", "same"]
+TITLE = "## The recipe with the libraries of the base"
 COMPILING = ("Configure", "Compile")
+HEAD = "# Performance\n\nTimes depend on the machine: read the ratios.\n\n"
 BY_HAND = f"{BUILD_PREFIX}benchmark-{os.getpid()}"
 """By this name `slurm-factory clean` removes what an interrupted run leaves."""
 
@@ -81,8 +81,7 @@ def main(rounds: int) -> None:
             print(f"tool {cold[-1].compiling:.1f} + {cold[-1].else_:.1f}, hand {by_hand[-1]:.1f}")
         warm = [by_tool(settings, jobs, force=True)]
         unforced = [by_tool(settings, jobs, force=False).total for _ in range(rounds)]
-    REPORT.write_text(report(cold, by_hand, warm, unforced))
-    print(REPORT.read_text())
+    write_part(TITLE, report(cold, by_hand, warm, unforced))
 
 
 @contextmanager
@@ -98,21 +97,37 @@ def private_cache(own: Settings) -> Iterator[Settings]:
 
 def by_tool(settings: Settings, jobs: int, *, force: bool) -> Sample:
     """One build through the command line."""
-    command = [*BUILD, "--jobs", str(jobs), *(["--force"] if force else [])]
+    arguments = [*ARGUMENTS, "--jobs", str(jobs), *(["--force"] if force else [])]
+    total, document = timed_build(arguments, settings)
+    steps = {step["name"]: step["seconds"] for step in document["manifest"]["steps"]}
+    return Sample(total, steps)
+
+
+def timed_build(arguments: list[str], settings: Settings) -> tuple[float, dict[str, Any]]:
+    """Seconds of a build by the command line, and what it says."""
+    command = [sys.executable, "-m", "slurm_factory", "build", *arguments, "--json"]
     environment = {**os.environ, f"{ENVIRONMENT_PREFIX}CACHE_DIR": str(settings.cache_dir)}
     began = time.monotonic()
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
     total = time.monotonic() - began
     document: dict[str, Any] = json.loads(done.stdout)
-    steps = {step["name"]: step["seconds"] for step in document["manifest"]["steps"]}
-    return Sample(total, steps)
+    return total, document
+
+
+def write_part(title: str, lines: list[str]) -> None:
+    """Put one part of the page in the place of its last one; the others stay."""
+    text = REPORT.read_text() if REPORT.exists() else HEAD
+    parts = {part.splitlines()[0]: part for part in re.split(r"(?m)^(?=## )", text)[1:]}
+    parts[title] = "\n".join([title, "", *lines])
+    REPORT.write_text(HEAD + "\n".join(part.rstrip("\n") + "\n" for part in parts.values()))
+    print(parts[title])
 
 
 def commands_by_hand(plan: BuildPlan, settings: Settings, jobs: int) -> float:
     """Seconds of configure and make in a copy of the same instance, without ccache."""
     with tempfile.TemporaryDirectory(dir=settings.work_dir) as scratch:
         launch = Launch(
-            base=find_base("same", host_release()),
+            setup=plan.setup,
             architecture=platform.machine(),
             name=BY_HAND,
             lock=Path(scratch) / "lock",
@@ -159,8 +174,8 @@ def _exec(settings: Settings, *arguments: str) -> None:
 
 def report(
     cold: list[Sample], by_hand: list[float], warm: list[Sample], unforced: list[float]
-) -> str:
-    """The page docs/performance.md."""
+) -> list[str]:
+    """Its part of docs/performance.md."""
     median = statistics.median
     compiling = median(sample.compiling for sample in cold)
     hand = median(by_hand)
@@ -177,16 +192,13 @@ def report(
         ("build that is up to date (aim: under 1 s)", f"{median(unforced):.2f} s"),
     ]
     names = list(cold[0].steps)
-    lines = [
-        "# Performance",
-        "",
+    return [
         (
             f"Slurm {VERSION}, standard, `--deps system --base same`, base instance ready;"
             f" {len(os.sched_getaffinity(0))} CPUs, {'@'.join(host_release())};"
             f" medians of {len(cold)} alternating rounds."
         ),
-        "Times depend on the machine: read the ratios.",
-        "`uv run python benchmarks/build.py` measures again and writes this page.",
+        "`uv run python benchmarks/build.py` measures again and writes this part.",
         "",
         "| What | Median |",
         "| --- | ---: |",
@@ -201,7 +213,6 @@ def report(
         ),
         "",
     ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

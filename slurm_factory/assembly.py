@@ -9,7 +9,16 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory import __version__
-from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE, INSTANCE_PREFIX
+from slurm_factory.constants import (
+    INSTANCE_BUILD,
+    INSTANCE_CACHE,
+    INSTANCE_PREFIX,
+    INSTANCE_PROJECT,
+    INSTANCE_SPACK,
+    INSTANCE_STORE,
+    INSTANCE_VIEW,
+    Deps,
+)
 from slurm_factory.modules import write_modules
 from slurm_factory.package.contents import (
     LICENCES,
@@ -33,6 +42,8 @@ from slurm_factory.package.records import (
 from slurm_factory.package.sbom import write_sbom
 from slurm_factory.package.tarball import Artifact, pack
 from slurm_factory.recipes.libraries import InstanceLibraries
+from slurm_factory.recipes.spack import spack_build
+from slurm_factory.recipes.spack_libraries import SpackLibraries
 from slurm_factory.relocate import AuditReport, Relocation, audit, load_policy, relocate
 from slurm_factory.relocate.elf import ElfKind, read_elf
 
@@ -41,6 +52,9 @@ if TYPE_CHECKING:
 
     from slurm_factory.plan import BuildPlan
     from slurm_factory.recipes import Workshop
+    from slurm_factory.recipes.libraries import PackageSource
+
+SPACK_PATHS = (INSTANCE_PROJECT, INSTANCE_SPACK, INSTANCE_STORE, INSTANCE_VIEW)
 
 
 def assemble(workshop: Workshop, tree: Path, base_record: Mapping[str, Any]) -> Path:
@@ -60,7 +74,7 @@ def assemble(workshop: Workshop, tree: Path, base_record: Mapping[str, Any]) -> 
     """
     identity = identity_of(workshop.plan)
     reporter = workshop.reporter
-    libraries = InstanceLibraries(workshop)
+    libraries = _libraries(workshop)
     staging = workshop.work / "artifacts"
     staging.mkdir()
     with reporter.step("Relocate"):
@@ -94,8 +108,15 @@ def identity_of(plan: BuildPlan) -> PackageIdentity:
     )
 
 
+def _libraries(workshop: Workshop) -> PackageSource:
+    if workshop.plan.deps is Deps.SPACK:
+        return SpackLibraries(workshop)
+    return InstanceLibraries(workshop)
+
+
 def _build_paths(workshop: Workshop) -> tuple[str, ...]:
     places = {INSTANCE_CACHE, INSTANCE_BUILD, INSTANCE_PREFIX, workshop.instance.build_dir}
+    places |= {*SPACK_PATHS} if workshop.plan.deps is Deps.SPACK else set()
     return tuple(sorted({*map(str, places), str(workshop.settings.cache_dir)}))
 
 
@@ -107,7 +128,7 @@ def _add_licences(tree: Path, relocation: Relocation) -> None:
 
 
 def _bundled(
-    tree: Path, relocation: Relocation, report: AuditReport, libraries: InstanceLibraries
+    tree: Path, relocation: Relocation, report: AuditReport, libraries: PackageSource
 ) -> tuple[BundledFile, ...]:
     """Every ELF file in the package that is not Slurm's own, with the package it is from."""
     names = {item.path: item.library.package for item in relocation.bundled}
@@ -130,7 +151,9 @@ def _bundled(
             package=package.name,
             package_version=package.version,
             package_arch=package.architecture,
-            source_package=package.source,
+            source_package=package.source if package.kind == "deb" else None,
+            package_type=package.kind,
+            spack_hash=package.spack_hash,
             needs=tuple(by_name[name] for name in facts[path].needed if name in by_name),
         )
         for path, package in sorted(packages.items())
@@ -173,6 +196,7 @@ def _manifest(
     files: tuple[Artifact, ...],
 ) -> Manifest:
     plan, glibc = workshop.plan, report.glibc or "2.0"
+    spack = spack_build(workshop) if plan.deps is Deps.SPACK else None
     return Manifest(
         identity=identity,
         build_key=plan.build_key(base_record),
@@ -182,7 +206,8 @@ def _manifest(
         plan=_json(plan.describe()),
         base_record=_json(base_record),
         features=tuple(feature.name for feature in plan.selection.chosen),
-        configure=plan.configure_arguments,
+        configure=(spack and spack.configure) or plan.configure_arguments,
+        spack=spack,
         steps=tuple(Step(name=s.name, seconds=s.seconds) for s in workshop.reporter.steps),
         bundled=bundled,
         host_requirements=tuple(

@@ -63,6 +63,7 @@ class Base(BaseModel):
     version: str
     codename: str
     glibc: str
+    python: str
     package_manager: PackageManager
     image: Image
     archive: Archive

@@ -328,6 +328,9 @@ def _caches(settings: Settings) -> tuple[Path, ...]:
         settings.configure_dir,
         settings.source_cache_dir,
         settings.buildcache_dir,
+        settings.spack_checkouts_dir,
+        settings.spack_misc_dir,
+        settings.spack_locks_dir,
         settings.cache_dir / "binary_index",
     )
 

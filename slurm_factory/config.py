@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import difflib
 import errno
-import json
 import os
-import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import platformdirs
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BeforeValidator,
-    Field,
-    ValidationError,
-    field_validator,
-)
+from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -31,72 +21,27 @@ from pydantic_settings import (
 
 from slurm_factory.constants import APPLICATION
 from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.values import (
+    AbsolutePath,
+    CpuTarget,
+    GitRef,
+    HttpUrl,
+    HttpUrls,
+    PackageNames,
+    ProjectName,
+    Repository,
+    Size,
+    WebUrls,
+)
 
 ENVIRONMENT_PREFIX = "SLURM_FACTORY_"
 TESTS_PREFIX = f"{ENVIRONMENT_PREFIX}TESTS_"
 OLD_PROJECT_VARIABLE = "IF_PROJECT_NAME"
 
-SIZE = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
-"""LXD's notation for sizes (doc/reference/instance_units.md)."""
-SHORT_SIZE = re.compile(r"([1-9][0-9]*(?:\.[0-9]+)?)\s*([kmgt])i?b?", re.IGNORECASE)
-PROJECT_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,62}")
-URL = re.compile(r"(https?|file)://[^\s'\"`$;|&<>\\]+")
-CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
-
-
-def _matching(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
-    def check(value: str) -> str:
-        if pattern.fullmatch(value) is None:
-            raise ValueError(expected)
-        return value
-
-    return check
-
-
-def _size(value: str) -> str:
-    short = SHORT_SIZE.fullmatch(value)
-    if SIZE.fullmatch(value) is None:
-        raise ValueError(
-            f"Write {short[1]}{short[2].upper()}iB."
-            if short
-            else "A size is a number and kB, MB, GB, TB, KiB, MiB, GiB or TiB, such as 8GiB."
-        )
-    return value
-
-
-def _words(value: object) -> object:
-    """A list as people write it into an environment variable, or as JSON."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                "It begins as a JSON list and is none: write the URLs with spaces between."
-            ) from error
-    return [word for word in re.split(r"[\s,]+", value) if word]
-
-
-Size = Annotated[str, AfterValidator(_size)]
-ProjectName = Annotated[
-    str,
-    AfterValidator(
-        _matching(
-            PROJECT_NAME, "A project's name is a letter and up to 62 letters, digits and dashes."
-        )
-    ),
-]
-HttpUrl = Annotated[
-    str,
-    AfterValidator(
-        _matching(URL, "A URL begins with http://, https:// or file:// and has no special signs.")
-    ),
-]
-
-
-# NoDecode: pydantic-settings would read lists from the environment as JSON only.
-HttpUrls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_words)]
+# Names of directories below the cache directory, which instances see under the same names.
+SOURCE_CACHE = "spack-sourcecache"
+BUILDCACHE = "spack-buildcache"
+SPACK_INDEX = "spack-misc"
 
 
 def settings_file() -> Path:
@@ -121,7 +66,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices(f"{ENVIRONMENT_PREFIX}PROJECT_NAME", OLD_PROJECT_VARIABLE),
         description="LXD project that holds all instances and images.",
     )
-    cache_dir: Path = Field(
+    cache_dir: AbsolutePath = Field(
         default=Path("~/.slurm-factory"),
         description="Directory of caches, logs and finished builds.",
     )
@@ -139,7 +84,8 @@ class Settings(BaseSettings):
         default=(),
         description=(
             "URLs tried before the upstream ones, each a directory that holds source archives by"
-            " their file name; in the environment separated by spaces or commas."
+            " their file name, or a source mirror of Spack; in the environment separated by spaces"
+            " or commas."
         ),
     )
     debian_mirror: HttpUrl | None = Field(
@@ -153,7 +99,7 @@ class Settings(BaseSettings):
         default=True,
         description="Ask LXD's image servers first; false: always make images with mmdebstrap.",
     )
-    ca_certificates: Path = Field(
+    ca_certificates: AbsolutePath = Field(
         default=Path("/usr/local/share/ca-certificates"),
         description="Directory of further CA certificates (*.crt) that instances shall trust.",
     )
@@ -163,18 +109,56 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds without a byte after which a download is retried.",
     )
-
-    @field_validator("cache_dir", "ca_certificates")
-    @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        if CONTROL_CHARACTER.search(str(value)):
-            raise ValueError(
-                "A path with a line break or another control character cannot be used."
-            )
-        try:
-            return value.expanduser().absolute()
-        except RuntimeError as error:
-            raise ValueError(f"{value}: whose home that is cannot be told") from error
+    spack_url: Repository = Field(
+        default="https://github.com/spack/spack.git",
+        description="Where Spack comes from: URL of a git repository, or a directory.",
+    )
+    spack_ref: GitRef = Field(
+        default="v1.1.0", description="Tag, branch or commit of Spack that is used."
+    )
+    spack_packages_url: Repository = Field(
+        default="https://github.com/spack/spack-packages.git",
+        description="Where Spack's recipes come from: URL of a git repository, or a directory.",
+    )
+    spack_packages_ref: GitRef = Field(
+        default="v2026.06.0", description="Tag, branch or commit of the recipes that is used."
+    )
+    spack_target: CpuTarget | None = Field(
+        default=None,
+        description=(
+            "CPU that Spack compiles for, by its name in archspec; unset: x86_64_v3, on other"
+            " architectures what all their CPUs can run."
+        ),
+    )
+    spack_config: AbsolutePath | None = Field(
+        default=None,
+        description="YAML file with further configuration of Spack, which it includes.",
+    )
+    spack_base_packages: PackageNames = Field(
+        default=(),
+        description=(
+            "Further packages of the base, for externals in that file; in the environment"
+            " separated by spaces or commas."
+        ),
+    )
+    spack_buildcaches: WebUrls = Field(
+        default=(),
+        description=(
+            "URLs of further build caches that Spack takes binary packages from; in the"
+            " environment separated by spaces or commas."
+        ),
+    )
+    spack_buildcache_keys: AbsolutePath | None = Field(
+        default=None,
+        description=(
+            "File with the public keys (GnuPG) whose signatures on packages from those build caches"
+            " are trusted."
+        ),
+    )
+    spack_unsigned_buildcaches: bool = Field(
+        default=False,
+        description="Take packages without a trusted signature from those build caches as well.",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -200,12 +184,27 @@ class Settings(BaseSettings):
     @property
     def source_cache_dir(self) -> Path:
         """Source archives by checksum, in the layout of a Spack mirror (host)."""
-        return self.cache_dir / "spack-sourcecache"
+        return self.cache_dir / SOURCE_CACHE
 
     @property
     def buildcache_dir(self) -> Path:
         """Spack's binary packages (host)."""
-        return self.cache_dir / "spack-buildcache"
+        return self.cache_dir / BUILDCACHE
+
+    @property
+    def spack_checkouts_dir(self) -> Path:
+        """Archives of Spack and of its recipes (host)."""
+        return self.cache_dir / "spack-checkouts"
+
+    @property
+    def spack_misc_dir(self) -> Path:
+        """Spack's indexes, a directory for each Spack with its recipes (host)."""
+        return self.cache_dir / SPACK_INDEX
+
+    @property
+    def spack_locks_dir(self) -> Path:
+        """What Spack decided for the plans that it had before (host)."""
+        return self.cache_dir / "spack-locks"
 
     @property
     def ccache_dir(self) -> Path:

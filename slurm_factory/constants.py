@@ -14,7 +14,16 @@ SYSCONFDIR: Final = PurePosixPath("/etc/slurm")
 INSTANCE_CACHE: Final = PurePosixPath("/opt/slurm-factory-cache")
 INSTANCE_PREFIX: Final = PurePosixPath("/opt/slurm/software")
 INSTANCE_BUILD: Final = PurePosixPath("/srv/build")
+INSTANCE_SPACK: Final = PurePosixPath("/opt/spack")
+INSTANCE_SPACK_PACKAGES: Final = PurePosixPath("/opt/spack-packages")
+INSTANCE_SPACK_PYTHON: Final = PurePosixPath("/opt/spack-python/bin/python3")
+INSTANCE_EXTERNALS: Final = PurePosixPath("/opt/spack-externals/packages.yaml")
+INSTANCE_PROJECT: Final = PurePosixPath("/root/spack-project")
+INSTANCE_STORE: Final = PurePosixPath("/opt/slurm-factory/store")
+INSTANCE_VIEW: Final = PurePosixPath("/opt/slurm-factory/view")
 
+SPACK_NAMESPACE: Final = "slurm_factory"
+"""Of our own Spack repository."""
 
 LXD_GROUP: Final = "lxd"
 """The group whose members may talk to LXD's daemon."""

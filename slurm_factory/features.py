@@ -63,6 +63,7 @@ class Feature(BaseModel):
     files: tuple[str, ...] = ()
     packages: dict[PackageManager, tuple[str, ...]] = {}
     sources: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
     empty: Annotated[tuple[Empty, ...], Field(alias="except")] = ()
 
     def why_not(self, release: Release, base: Base, recipe: Deps) -> str | None:
@@ -86,6 +87,21 @@ class Selection:
         on = [argument for feature in self.chosen for argument in feature.on]
         off = [argument for feature in self.left_out for argument in feature.off]
         return (*on, *off)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """What Spack's recipe of Slurm is told: +name for features that are in, ~name for others.
+
+        Syntax: spack.readthedocs.io/en/latest/spec_syntax.html#variants.
+        """
+        on = [f"+{feature.variant}" for feature in self.chosen if feature.variant]
+        off = [f"~{feature.variant}" for feature in self.left_out if feature.variant]
+        return (*on, *off)
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Specs that Spack builds beside Slurm."""
+        return tuple(root for feature in self.chosen for root in feature.roots)
 
     @property
     def defines(self) -> tuple[tuple[str, str], ...]:

@@ -56,4 +56,4 @@ def base_record(plan: BuildPlan, settings: Settings) -> Mapping[str, Any]:
         from slurm_factory.machine import machine_record  # noqa: PLC0415  # slow to import
 
         return machine_record(plan.base)
-    return load_record(plan.base, settings.images_dir) or {}
+    return load_record(plan.setup, settings.images_dir) or {}

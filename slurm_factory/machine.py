@@ -6,7 +6,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from slurm_factory.base_record import base_packages
+from slurm_factory.base_record import BaseSetup, base_packages
+from slurm_factory.constants import Deps
 from slurm_factory.exceptions import ConfigurationError, LXDError
 from slurm_factory.instances.base import read_record
 from slurm_factory.instances.host import HostExecutor
@@ -53,7 +54,8 @@ def size_in_bytes(size: str) -> int:
 
 def machine_record(base: Base) -> dict[str, Any]:
     """What this machine contains, as `images/` records it of a base instance."""
-    return read_record(base, HostExecutor({"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}))
+    executor = HostExecutor({"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    return read_record(_setup(base), executor)
 
 
 def require_build_packages(base: Base) -> None:
@@ -63,10 +65,15 @@ def require_build_packages(base: Base) -> None:
         LXDError: Packages are missing; names the command that installs them.
     """
     installed = {name.partition(":")[0] for name in machine_record(base)["packages"]}
-    missing = [name for name in base_packages(base) if name not in installed]
+    missing = [name for name in base_packages(_setup(base)) if name not in installed]
     if missing:
         raise LXDError(
             "This machine lacks packages that the build needs.",
             details=f"Missing: {' '.join(missing)}.",
             resolution=f"Run `sudo apt-get install {' '.join(missing)}`.",
         )
+
+
+def _setup(base: Base) -> BaseSetup:
+    """Spack is never set up on this machine itself."""
+    return BaseSetup(base, Deps.SYSTEM)

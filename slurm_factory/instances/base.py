@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from craft_providers import Executor
 from craft_providers.bases import BuilddBase, BuilddBaseAlias
 from craft_providers.errors import BaseCompatibilityError, BaseConfigurationError
@@ -16,23 +17,55 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from typing_extensions import override
 
 from slurm_factory import resources
-from slurm_factory.base_record import SETUP_SCRIPT, base_packages, setup_digest
+from slurm_factory.base_record import (
+    CHECKOUT_FILE,
+    INSTANCE_INDEX,
+    SETUP_SCRIPT,
+    SPACK_SETUP_SCRIPT,
+    base_packages,
+    setup_digest,
+)
+from slurm_factory.constants import (
+    INSTANCE_EXTERNALS,
+    INSTANCE_SPACK,
+    INSTANCE_SPACK_PACKAGES,
+    INSTANCE_SPACK_PYTHON,
+)
 from slurm_factory.instances.streams import PIPED, follow, telling_line
 
 if TYPE_CHECKING:
-    from slurm_factory.bases import Base
+    from slurm_factory.base_record import BaseSetup
 
 CA_DIRECTORY = PurePosixPath("/usr/local/share/ca-certificates")
+PUSHED = PurePosixPath("/var/tmp")  # noqa: S108  # nobody else is in the instance yet
 READY_SECONDS = 60
+SPACK_PATHS = {
+    "SPACK": INSTANCE_SPACK,
+    "SPACK_PACKAGES": INSTANCE_SPACK_PACKAGES,
+    "SPACK_PYTHON": INSTANCE_SPACK_PYTHON,
+    "EXTERNALS": INSTANCE_EXTERNALS,
+    "INDEX": INSTANCE_INDEX,
+}
+"""What setup-spack.sh is told, by the names of its parameters (instance)."""
+CHECKOUTS = {"spack": INSTANCE_SPACK, "spack-packages": INSTANCE_SPACK_PACKAGES}
 
 
-def compatibility_tag(base: Base, project: str) -> str:
+def compatibility_tag(setup: BaseSetup, project: str) -> str:
     """Changes whenever what our setup installs does, which invalidates cached base instances.
 
     The LXD project is a part of it because instances of all projects share the bridge, and two
     with one name cannot both be on it.
     """
-    return f"slurm-factory-{project}-{BuilddBase.compatibility_tag}.{setup_digest(base)}"
+    return f"slurm-factory-{project}-{BuilddBase.compatibility_tag}.{setup_digest(setup)}"
+
+
+@dataclass(frozen=True)
+class SpackFiles:
+    """What a base for Spack is made of, all on the host: two .tar.gz and a wheel."""
+
+    spack: Path
+    packages: Path
+    clingo: Path
 
 
 @dataclass(frozen=True)
@@ -46,33 +79,37 @@ class Surroundings:
     sources_list: str = ""
     """Lines for apt, where the image's own shall not be used."""
     reach: str = "deb.debian.org"
-    """Host name that must resolve inside: that of the archive, or of the proxy before it."""
+    """Host name that must resolve inside: that of the archive, or of the proxy before it; empty:
+    no network is needed."""
 
 
 class FactoryBase(BuilddBase):
-    """craft-providers' Ubuntu base, without snaps and for Debian as well.
+    """craft-providers' Ubuntu base, without snaps and for Debian as well; with Spack if asked.
 
     The hooks that are overridden to do nothing contact snapcraft.io or install snapd.
     """
 
     def __init__(
         self,
-        base: Base,
+        setup: BaseSetup,
         project: str,
         surroundings: Surroundings,
         *,
+        spack_files: SpackFiles | None = None,
         on_line: Callable[[str], None],
     ) -> None:
         # The alias only has to be some member: compatibility is checked by `_base`.
         super().__init__(
             alias=BuilddBaseAlias.NOBLE,
-            compatibility_tag=compatibility_tag(base, project),
+            compatibility_tag=compatibility_tag(setup, project),
             environment={**self.default_command_environment(), **surroundings.proxies},
             hostname="slurm-factory",
             use_default_packages=False,
         )
-        self._base = base
+        self._setup = setup
+        self._base = setup.base
         self._surroundings = surroundings
+        self._spack_files = spack_files
         self._on_line = on_line
         self.begun = False
         """Whether a base instance was begun to be made, rather than copied."""
@@ -97,6 +134,8 @@ class FactoryBase(BuilddBase):
 
     @override
     def _setup_wait_for_network(self, executor: Executor) -> None:
+        if not self._surroundings.reach:
+            return
         try:
             _until_it_succeeds(executor, ["getent", "hosts", self._surroundings.reach])
         except subprocess.SubprocessError as error:
@@ -116,20 +155,46 @@ class FactoryBase(BuilddBase):
 
     @override
     def _setup_packages(self, executor: Executor) -> None:
+        environment = {
+            "PACKAGES": " ".join(base_packages(self._setup)),
+            "SOURCES_LIST": self._surroundings.sources_list,
+        }
+        failed = "The packages of the base instance could not be installed."
+        self._run_script(executor, SETUP_SCRIPT, environment, failed)
+
+    @override
+    def _post_setup_packages(self, executor: Executor) -> None:
+        super()._post_setup_packages(executor)
+        if self._setup.spack is None:
+            return
+        if self._spack_files is None:
+            raise BaseConfigurationError(
+                brief="The base instance for Spack is gone.",
+                details="It was there when the build began, and was removed meanwhile.",
+                resolution="Run the command again.",
+            )
+        given = {
+            "SPACK_ARCHIVE": self._spack_files.spack,
+            "PACKAGES_ARCHIVE": self._spack_files.packages,
+            "CLINGO_WHEEL": self._spack_files.clingo,
+        }
+        pushed = {key: PUSHED / file.name for key, file in given.items()}
+        for key, file in given.items():
+            executor.push_file(source=file, destination=pushed[key])
+        environment = {key: str(path) for key, path in {**pushed, **SPACK_PATHS}.items()}
+        failed = "Spack could not be set up in the base instance."
+        self._run_script(executor, SPACK_SETUP_SCRIPT, environment, failed)
+
+    def _run_script(
+        self, executor: Executor, name: str, environment: dict[str, str], failed: str
+    ) -> None:
         process = executor.execute_popen(
-            ["bash", "-c", resources.script(SETUP_SCRIPT), SETUP_SCRIPT],
-            env={
-                "PACKAGES": " ".join(base_packages(self._base)),
-                "SOURCES_LIST": self._surroundings.sources_list,
-            },
-            **PIPED,
+            ["bash", "-c", resources.script(name), name], env={**environment}, **PIPED
         )
         returncode, tail = follow(process, self._on_line)
         if returncode != 0:
-            raise BaseConfigurationError(
-                brief="The packages of the base instance could not be installed.",
-                details=telling_line(tail, "The package manager said nothing."),
-            )
+            said = telling_line(tail, "It said nothing.")
+            raise BaseConfigurationError(brief=failed, details=said)
 
     @override
     def _pre_setup_snapd(self, executor: Executor) -> None: ...
@@ -157,16 +222,48 @@ def _until_it_succeeds(executor: Executor, command: list[str]) -> None:
     retrying(executor.execute_run, command, capture_output=True, check=True, timeout=10)
 
 
-def read_record(base: Base, executor: Executor) -> dict[str, Any]:
-    """What only a base can tell: the versions of all packages in it."""
+def read_record(setup: BaseSetup, executor: Executor) -> dict[str, Any]:
+    """What only a base can tell: the versions of all packages in it, and what Spack found there.
+
+    Args:
+        setup: What the base was made of.
+        executor: Runs commands in it.
+
+    Returns:
+        A record as `base_record.load_record` describes it.
+
+    Raises:
+        BaseConfigurationError: It is not such a base.
+    """
     command = [
         "dpkg-query",
         "-W",
         "-f",
         "${db:Status-Status} ${Package}:${Architecture} ${Version}\n",
     ]
-    done = executor.execute_run(command, capture_output=True, check=True, text=True, timeout=60)
-    rows = (line.split(" ", 2) for line in done.stdout.splitlines())
+    rows = (line.split(" ", 2) for line in _output(command, executor).splitlines())
     # dpkg also lists what was removed and left its configuration behind.
     packages = {name: version for status, name, version in rows if status == "installed"}
-    return {"base": base.name, "setup": setup_digest(base), "packages": packages}
+    record = {"base": setup.base.name, "setup": setup_digest(setup), "packages": packages}
+    return record if setup.spack is None else record | _spack_record(executor)
+
+
+def _spack_record(executor: Executor) -> dict[str, Any]:
+    externals = yaml.safe_load(_output(["cat", str(INSTANCE_EXTERNALS)], executor))
+    if not isinstance(externals, dict):
+        raise BaseConfigurationError(
+            brief=f"{INSTANCE_EXTERNALS} names no externals.",
+            resolution="Remove the base with `slurm-factory clean --full`, then build again.",
+        )
+    return {
+        "externals": externals,
+        "checkouts": {
+            name: _output(["cat", str(directory / CHECKOUT_FILE)], executor).strip()
+            for name, directory in CHECKOUTS.items()
+        },
+    }
+
+
+def _output(command: list[str], executor: Executor) -> str:
+    done = executor.execute_run(command, capture_output=True, check=True, text=True, timeout=60)
+    return str(done.stdout)

@@ -9,7 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,8 +24,8 @@ from craft_providers.executor import get_instance_name
 from craft_providers.lxd.project import create_with_default_profile
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from slurm_factory.base_record import write_record
-from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE
+from slurm_factory.base_record import BASE_LIFE, BaseSetup, write_record
+from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE, Deps
 from slurm_factory.exceptions import (
     ConfigurationError,
     InterruptedBuildError,
@@ -34,6 +35,7 @@ from slurm_factory.exceptions import (
 from slurm_factory.instances import ATTEMPTS, TRANSIENT, Instance
 from slurm_factory.instances.base import (
     FactoryBase,
+    SpackFiles,
     Surroundings,
     compatibility_tag,
     read_record,
@@ -82,14 +84,30 @@ class _TransientError(ProviderError):
 
 @dataclass(frozen=True)
 class Launch:
-    """What to launch, and what to do with it in the end."""
+    """What to launch, and what to do with it in the end.
 
-    base: Base
+    Attributes:
+        setup: What the base is made of.
+        architecture: As uname(1) names it.
+        name: Of the instance.
+        lock: File (host) that stays locked while the build runs.
+        keep: Keep the instance whatever happens.
+        spack_files: To make a base for Spack; see `needs_base`.
+        offline: The instance need not reach the network; for a base that is there.
+    """
+
+    setup: BaseSetup
     architecture: str
     name: str
     lock: Path
-    """File (host) that stays locked while the build runs."""
     keep: bool = False
+    spack_files: SpackFiles | None = None
+    offline: bool = False
+
+    @property
+    def base(self) -> Base:
+        """The distribution."""
+        return self.setup.base
 
 
 def both_spellings(environ: Mapping[str, str]) -> dict[str, str]:
@@ -168,13 +186,30 @@ def this_machine(base: Base, settings: Settings, work: Path) -> Iterator[Instanc
         cache_on_host=settings.cache_dir,
         cache=PurePosixPath(settings.cache_dir),
         build_dir=PurePosixPath(build_dir),
-        record=read_record(base, executor),
+        record=read_record(BaseSetup(base, Deps.SYSTEM), executor),
     )
 
 
-def base_instance_name(base: Base, image: ImageName, project: str) -> str:
+def needs_base(setup: BaseSetup, architecture: str, settings: Settings) -> bool:
+    """Whether a launch would have to make the base instance first: there is none, or it is too old.
+
+    Args:
+        setup: What it is made of.
+        architecture: As uname(1) names it.
+        settings: Of this site.
+
+    Raises:
+        LXDError: LXD cannot be asked.
+    """
+    project = settings.project_name
+    names = [name for name, _ in _present_bases(setup, architecture, project)[:1]]
+    made = creation_time(names[0], project) if names else None
+    return made is None or datetime.now(UTC) - made > BASE_LIFE
+
+
+def base_instance_name(setup: BaseSetup, image: ImageName, project: str) -> str:
     """Name under which craft-providers keeps the base instance (lxd/launcher.py)."""
-    name = f"base-instance-{compatibility_tag(base, project)}-{image.remote}-{image.alias}"
+    name = f"base-instance-{compatibility_tag(setup, project)}-{image.remote}-{image.alias}"
     return get_instance_name(name, lxd.LXDError)
 
 
@@ -245,7 +280,7 @@ def _start_over(
     on_line(f"Launching again: {error}")
     delete_instance(launch.name, project)
     if isinstance(error, BaseCompatibilityError) and state.attempt_number > 1:
-        for name, _ in _present_bases(launch, project):
+        for name, _ in _present_bases(launch.setup, launch.architecture, project):
             delete_instance(name, project)
 
 
@@ -255,7 +290,15 @@ def _launch_once(
     # Anew for each attempt: the image may have gone long ago, with only its base left.
     image = _choose_image(launch, settings, on_line)
     surroundings = _surroundings(launch.base, image, settings)
-    base = FactoryBase(launch.base, settings.project_name, surroundings, on_line=on_line)
+    if launch.offline:
+        surroundings = replace(surroundings, reach="")
+    base = FactoryBase(
+        launch.setup,
+        settings.project_name,
+        surroundings,
+        spack_files=launch.spack_files,
+        on_line=on_line,
+    )
     with _no_unfinished_base(launch, image, settings, base), _provider_errors():
         executor = lxd.launch(
             launch.name,
@@ -270,11 +313,11 @@ def _launch_once(
             gid=_primary_group(),
         )
         # Of the copy, each time: another user, or another cache directory, may have made the base.
-        record = read_record(launch.base, executor)
+        record = read_record(launch.setup, executor)
         made = creation_time(
-            base_instance_name(launch.base, image, settings.project_name), settings.project_name
+            base_instance_name(launch.setup, image, settings.project_name), settings.project_name
         )
-        write_record(record, launch.base, settings.images_dir, made)
+        write_record(record, launch.setup, settings.images_dir, made)
         return executor, record
 
 
@@ -287,7 +330,7 @@ def _no_unfinished_base(
     craft-providers would mark it as finished and copy it for ever.
     """
     project = settings.project_name
-    name = base_instance_name(launch.base, image, project)
+    name = base_instance_name(launch.setup, image, project)
     was_there = name in instance_names(project)
     try:
         yield
@@ -340,17 +383,19 @@ def _last_words(details: str) -> str:
 
 def _choose_image(launch: Launch, settings: Settings, on_line: Callable[[str], None]) -> ImageName:
     """The image of a base instance that is there already needs no network to be asked for."""
-    present = _present_bases(launch, settings.project_name)
+    present = _present_bases(launch.setup, launch.architecture, settings.project_name)
     if present:
         return present[0][1]
     return ensure_image(launch.base, launch.architecture, settings, on_line)
 
 
-def _present_bases(launch: Launch, project: str) -> list[tuple[str, ImageName]]:
+def _present_bases(
+    setup: BaseSetup, architecture: str, project: str
+) -> list[tuple[str, ImageName]]:
     """Names of the base instances that are there, with the images they are from."""
     present = instance_names(project)
-    images = candidates(launch.base, launch.architecture)
-    named = [(base_instance_name(launch.base, image, project), image) for image in images]
+    images = candidates(setup.base, architecture)
+    named = [(base_instance_name(setup, image, project), image) for image in images]
     return [(name, image) for name, image in named if name in present]
 
 

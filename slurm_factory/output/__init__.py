@@ -3,7 +3,15 @@
 from slurm_factory.output.buildlog import BuildLog
 from slurm_factory.output.displays import Mode, choose_mode
 from slurm_factory.output.lines import as_called, mask_credentials
-from slurm_factory.output.records import FileRecord, Outcome, Results, StepRecord, duration
+from slurm_factory.output.records import (
+    FileRecord,
+    Outcome,
+    PackageProgress,
+    PackageRecord,
+    Results,
+    StepRecord,
+    duration,
+)
 from slurm_factory.output.reporter import Reporter, make_reporter
 from slurm_factory.output.results import print_results, result_table
 
@@ -12,6 +20,8 @@ __all__ = [
     "FileRecord",
     "Mode",
     "Outcome",
+    "PackageProgress",
+    "PackageRecord",
     "Reporter",
     "Results",
     "StepRecord",

@@ -13,7 +13,14 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from slurm_factory.output.records import ErrorText, Outcome, Results, StepRecord, duration
+from slurm_factory.output.records import (
+    ErrorText,
+    Outcome,
+    PackageProgress,
+    Results,
+    StepRecord,
+    duration,
+)
 from slurm_factory.output.results import markdown
 from slurm_factory.output.stream import safe
 
@@ -64,6 +71,9 @@ class QuietDisplay:
 
     def passing(self, text: str) -> None:
         """Something of interest for this moment only, such as progress."""
+
+    def packages(self, progress: PackageProgress) -> None:
+        """How far the packages of the running step are; `last` only when one was just finished."""
 
     def note(self, text: str) -> None:
         """Something that the user should know."""
@@ -116,6 +126,10 @@ class PlainDisplay(QuietDisplay):
         if self._verbose:
             self.raw(text)
 
+    def packages(self, progress: PackageProgress) -> None:
+        if progress.last:
+            self._print(f"{progress.summary}: {progress.last}")
+
     def note(self, text: str) -> None:
         self._print(text)
 
@@ -152,6 +166,10 @@ class GitHubDisplay(QuietDisplay):
         # What a compiler prints must not be taken for a command of ours.
         harmless = f". {text}" if text.lstrip().startswith("::") else text
         self.raw(harmless.replace("##[", "## ["))
+
+    def packages(self, progress: PackageProgress) -> None:
+        if progress.last:
+            self.line(f"{progress.summary}: {progress.last}")
 
     def note(self, text: str) -> None:
         self.line(text)
@@ -222,6 +240,9 @@ class LiveDisplay(QuietDisplay):
     def passing(self, text: str) -> None:
         self._view.last_line = text
 
+    def packages(self, progress: PackageProgress) -> None:
+        self._view.packages = (progress.summary, *progress.active)
+
     def note(self, text: str) -> None:
         self.console.print(Text(text))
 
@@ -246,6 +267,7 @@ class _LiveView:
 
     def __init__(self, console: Console) -> None:
         self.last_line = ""
+        self.packages: tuple[str, ...] = ()
         self._steps: tuple[tuple[str, float], ...] = ()
         self._spinner = Spinner("dots" if _unicode(console) else "line")
 
@@ -255,11 +277,11 @@ class _LiveView:
 
     def push(self, name: str) -> None:
         self._steps = (*self._steps, (name, time.monotonic()))
-        self.last_line = ""
+        self.last_line, self.packages = "", ()
 
     def pop(self) -> None:
         self._steps = self._steps[:-1]
-        self.last_line = ""
+        self.last_line, self.packages = "", ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         frame = str(self._spinner.render(console.get_time()))
@@ -267,7 +289,8 @@ class _LiveView:
             Text.assemble((frame, "cyan"), f" {duration(time.monotonic() - began)} {name}")
             for name, began in self._steps
         ]
-        if self.last_line:
+        lines += [Text(f"  {line}") for line in self.packages]
+        if self.last_line and not self.packages:
             lines.append(Text(f"  {self.last_line}", style="dim"))
         for line in lines:
             line.truncate(options.max_width, overflow="ellipsis" if _unicode(console) else "crop")

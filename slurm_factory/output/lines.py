@@ -24,7 +24,7 @@ _CREDENTIALS = re.compile(
 """In URLs, and in proxies that are given without a scheme."""
 _COMMAND = re.compile(
     rf"(?<![\w./-])(?<!--project ){APPLICATION}"
-    r"(?= (?:build|clean|doctor|list|setup|versions)\b| --?[a-z])"
+    r"(?= (?:build|clean|doctor|list|prefetch|setup|versions)\b| --?[a-z])"
 )
 """The name of the program where a command line of it begins, and not in prose."""
 

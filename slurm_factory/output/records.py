@@ -37,6 +37,31 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
+class PackageProgress:
+    """How far the packages of a build are.
+
+    Attributes:
+        done: How many are finished.
+        total: How many there are.
+        cached: How many of those that are finished came from a cache.
+        active: What is being worked on, a line each.
+        last: What was finished last; empty where nothing is.
+    """
+
+    done: int
+    total: int
+    cached: int
+    active: tuple[str, ...] = ()
+    last: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Such as `12 of 24 packages, 9 from the build cache`."""
+        cached = f", {self.cached} from the build cache" if self.cached else ""
+        return f"{self.done} of {self.total} packages{cached}"
+
+
+@dataclass(frozen=True)
 class ErrorText:
     """An error as the user reads it; empty parts are not shown."""
 
@@ -62,6 +87,18 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class PackageRecord:
+    """A package that the build installed, and the seconds that took.
+
+    `cached`: it came from a build cache; otherwise it was compiled.
+    """
+
+    name: str
+    seconds: float
+    cached: bool
+
+
+@dataclass(frozen=True)
 class Results:
     """What is told at the end of a build.
 
@@ -69,11 +106,15 @@ class Results:
         files: What the build left.
         glibc: The glibc version that the package needs at least, such as `2.36`; empty: none.
         distributions: Names of distributions that have it.
+        packages: What Spack installed on the way; none for the other recipe.
+        compilations: How many compilations ccache had the result of, and how many there were.
     """
 
     files: tuple[FileRecord, ...] = ()
     glibc: str = ""
     distributions: tuple[str, ...] = ()
+    packages: tuple[PackageRecord, ...] = ()
+    compilations: tuple[int, int] = (0, 0)
 
 
 def duration(seconds: float) -> str:

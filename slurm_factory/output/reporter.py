@@ -14,7 +14,13 @@ from slurm_factory.exceptions import InterruptedBuildError, SlurmFactoryError
 from slurm_factory.output.buildlog import BuildLog
 from slurm_factory.output.displays import QuietDisplay, choose_mode, make_display
 from slurm_factory.output.lines import as_called, clean, mask_credentials
-from slurm_factory.output.records import ErrorText, Outcome, Results, StepRecord
+from slurm_factory.output.records import (
+    ErrorText,
+    Outcome,
+    PackageProgress,
+    Results,
+    StepRecord,
+)
 from slurm_factory.output.results import print_results
 
 TAIL_LINES: Final = 10
@@ -88,6 +94,15 @@ class Reporter:
         of = f" of {total / MEGABYTE:.1f}" if total else ""
         with self._lock:
             self._display.passing(f"{received / MEGABYTE:.1f}{of} MB")
+
+    def packages(self, progress: PackageProgress) -> None:
+        """How far the packages of the running step are: shown, and logged when one is finished."""
+        with self._lock:
+            if progress.last:
+                text = f"{progress.summary}: {progress.last}"
+                facts = {"total": progress.total, "cached": progress.cached}
+                self._write(text, "packages", done=progress.done, last=progress.last, **facts)
+            self._display.packages(progress)
 
     def note(self, text: str) -> None:
         """Tell the user something, in one line."""

@@ -9,10 +9,18 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from slurm_factory.output.records import FileRecord, Results, StepRecord, duration
+from slurm_factory.output.records import (
+    FileRecord,
+    PackageRecord,
+    Results,
+    StepRecord,
+    duration,
+)
 from slurm_factory.output.stream import safe
 
 WIDTH_OF_FILES = 1_000
+PACKAGES_SHOWN = 10
+"""The slowest ones; all are in the manifest."""
 
 
 def print_results(steps: Sequence[StepRecord], results: Results, stream: TextIO) -> None:
@@ -36,6 +44,9 @@ def result_table(steps: Sequence[StepRecord], results: Results, *, width: int) -
     parts: list[RenderableType] = []
     if steps:
         parts.append(_steps_table(steps))
+    if results.packages:
+        parts.append(_packages_table(results.packages))
+        parts.append(Text(f" {_caches(results)}", overflow="fold"))
     if results.files:
         parts += [Text(f" {results.files[0].path.parent}", overflow="fold")]
         parts += [_files_table(results.files, width)]
@@ -48,6 +59,13 @@ def markdown(steps: Sequence[StepRecord], results: Results) -> str:
     """The same in Markdown, for the summary of a GitHub job."""
     lines = ["| Step | Time | |", "| --- | ---: | --- |"]
     lines += [f"| {_cell(step)} | {duration(step.seconds)} | {step.outcome} |" for step in steps]
+    if results.packages:
+        lines += ["", "| Package | Time | From |", "| --- | ---: | --- |"]
+        lines += [
+            f"| {_escaped(package.name)} | {duration(package.seconds)} | {_origin(package)} |"
+            for package in _slowest(results.packages)
+        ]
+        lines += ["", _escaped(_caches(results))]
     if results.files:
         lines += ["", "| File | Size | SHA-256 |", "| --- | ---: | --- |"]
         lines += [
@@ -67,6 +85,38 @@ def _steps_table(steps: Sequence[StepRecord]) -> Table:
         name = Text(f"{'  ' * step.depth}{step.name}{ending}", overflow="fold")
         table.add_row(name, duration(step.seconds))
     return table
+
+
+def _packages_table(packages: Sequence[PackageRecord]) -> Table:
+    table = Table("Package", box=box.SIMPLE_HEAD)
+    table.add_column("Time", justify="right", no_wrap=True)
+    table.add_column("From")
+    for package in _slowest(packages):
+        name = Text(package.name, overflow="fold")
+        table.add_row(name, duration(package.seconds), _origin(package))
+    return table
+
+
+def _slowest(packages: Sequence[PackageRecord]) -> Sequence[PackageRecord]:
+    return sorted(packages, key=lambda package: -package.seconds)[:PACKAGES_SHOWN]
+
+
+def _origin(package: PackageRecord) -> str:
+    return "build cache" if package.cached else "source"
+
+
+def _caches(results: Results) -> str:
+    """Such as `23 of 24 packages from the build cache (96%), 9 of 9 compilations from …`."""
+    cached = sum(package.cached for package in results.packages)
+    parts = [_share(cached, len(results.packages), "packages from the build cache")]
+    hits, compilations = results.compilations
+    if compilations:
+        parts.append(_share(hits, compilations, "compilations from ccache"))
+    return ", ".join(parts)
+
+
+def _share(part: int, whole: int, what: str) -> str:
+    return f"{part} of {whole} {what} ({part / whole:.0%})"
 
 
 def _files_table(files: Sequence[FileRecord], width: int) -> Table:

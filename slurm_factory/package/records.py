@@ -92,6 +92,8 @@ class BundledFile(Record):
     """Kind of package, as package URLs name it."""
     needs: tuple[str, ...] = ()
     """`file` of each bundled library that it needs."""
+    spack_hash: str | None = None
+    """Of a package that Spack built: its hash with all that it is made from."""
 
 
 class HostRequirement(Record):
@@ -132,6 +134,39 @@ class File(Record):
         return cls(name=artifact.path.name, size=artifact.size, sha256=artifact.sha256)
 
 
+class SpackPackage(Record):
+    """A package that Spack installed for the build."""
+
+    name: Name
+    version: str
+    hash: str
+    """Spack's hash of the package with all that it is made from."""
+    run_time: bool
+    """Whether Slurm needs it to run; others are only needed to build."""
+    cached: bool
+    """Whether it came from a build cache."""
+    seconds: float
+
+
+class SpackBuild(Record):
+    """How Spack came to what is in the package."""
+
+    concretized: bool
+    """False: what an earlier build had decided was taken."""
+    packages: tuple[SpackPackage, ...]
+    externals: tuple[str, ...] = ()
+    """Run-time libraries that the site's own configuration takes from the base: name@version."""
+    configure: tuple[str, ...] = ()
+    """Arguments of Slurm's configure; empty where the recipe did not keep them."""
+    compiler_cache_hits: int = 0
+    compiler_cache_misses: int = 0
+
+    @property
+    def cached(self) -> int:
+        """How many packages came from a build cache."""
+        return sum(package.cached for package in self.packages)
+
+
 class Verification(Record):
     """A live cluster that has run jobs from the package."""
 
@@ -167,5 +202,7 @@ class Manifest(Record):
     distributions: tuple[str, ...]
     """Distributions that have this glibc."""
     limits: tuple[Limit, ...] = ()
+    spack: SpackBuild | None = None
+    """None for packages of the recipe `system`."""
     verified: Literal[False] | Verification = False
     files: tuple[File, ...] = Field(min_length=1)

@@ -102,7 +102,7 @@ def _slurm(identity: PackageIdentity, source: Source, licence: str) -> Component
 
 
 def _component(item: BundledFile, base: str) -> Component:
-    about = {"file": item.file, "soname": item.soname}
+    about = {"file": item.file, "soname": item.soname, "spack-hash": item.spack_hash}
     kind = ComponentType.APPLICATION if item.kind == "program" else ComponentType.LIBRARY
     return Component(
         type=kind,

@@ -25,6 +25,7 @@ class Workshop:
         work: Directory (host) of this build, below the cache directory and so visible inside.
         sources: Paths (host) of the source archives by name; `slurm` is Slurm's own.
         jobs: How many compilers may run at once.
+        offline: Nothing may be downloaded.
     """
 
     plan: BuildPlan
@@ -34,3 +35,4 @@ class Workshop:
     work: Path
     sources: dict[str, Path]
     jobs: int
+    offline: bool = False

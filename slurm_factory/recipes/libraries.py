@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from slurm_factory.relocate import Directory, Library
+from slurm_factory.relocate import Directory, Library, LibrarySource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,24 @@ class Package:
     version: str
     architecture: str
     source: str
+    kind: Literal["deb", "generic"] = "deb"
+    """As package URLs name it; what Spack built is `generic`."""
+    spack_hash: str | None = None
+
+
+class PackageSource(LibrarySource, Protocol):
+    """Where libraries come from, with the packages that they belong to."""
+
+    packages: dict[str, Package]
+    """Packages that something was fetched from, by name."""
+
+    def fetch_common_licences(self) -> Path:
+        """The texts that copyright files name, in a directory on the host."""
+        ...
+
+    def installed(self) -> dict[PurePosixPath, Package]:
+        """The package of each ELF file of the tree that is not Slurm's, by path in the tree."""
+        ...
 
 
 @dataclass
@@ -98,7 +116,8 @@ class InstanceLibraries:
         )
 
     def _note(self, about: Sequence[str]) -> Package:
-        package = Package(*about)
+        name, version, architecture, source = about
+        package = Package(name, version, architecture, source)
         return self.packages.setdefault(package.name, package)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from slurm_factory.constants import INSTANCE_PREFIX
 from slurm_factory.exceptions import BuildError, SlurmFactoryError
 from slurm_factory.plan import COMPILER_FLAGS, LINKER_FLAGS
+from slurm_factory.recipes.ccache import ccache_environment
 from slurm_factory.recipes.libraries import installed_list
+from slurm_factory.recipes.promises import require_defines, require_files
 from slurm_factory.resources import patches_dir
 
 if TYPE_CHECKING:
@@ -62,27 +63,6 @@ def compiler_environment(workshop: Workshop, source: PurePosixPath) -> dict[str,
         "CFLAGS": " ".join(flags),
         "LDFLAGS": " ".join(LINKER_FLAGS),
         "SOURCE_DATE_EPOCH": str(workshop.plan.release.epoch),
-    }
-
-
-def ccache_environment(workshop: Workshop, source: PurePosixPath) -> dict[str, str]:
-    """Settings of ccache.
-
-    Depend mode takes the dependencies that the build writes anyway, instead of running the
-    preprocessor a second time (ccache(1), "depend_mode"). The inode cache remembers the hashes of
-    headers, which every compilation would compute again; it lies beside the source and goes with
-    it, since inodes say nothing about another instance (ccache(1), "inode_cache").
-    """
-    instance = workshop.instance
-    return {
-        "CCACHE_DIR": str(instance.inside(workshop.settings.ccache_dir)),
-        "CCACHE_BASEDIR": str(source),
-        "CCACHE_NOHASHDIR": "1",
-        "CCACHE_COMPILERCHECK": "content",
-        "CCACHE_DEPEND": "1",
-        "CCACHE_INODECACHE": "1",
-        "CCACHE_TEMPDIR": str(instance.build_dir / "ccache"),
-        "CCACHE_MAXSIZE": workshop.settings.ccache_size.replace("B", ""),
     }
 
 
@@ -157,35 +137,6 @@ def _kept_outcome(workshop: Workshop) -> str:
     return str(workshop.instance.inside(kept / f"{key}.status"))
 
 
-def require_defines(
-    promised: Sequence[tuple[str, str]], config_h: Sequence[str], said: Sequence[str]
-) -> None:
-    """Fail where configure turned down what the feature table promises.
-
-    Args:
-        promised: (feature, macro) pairs.
-        config_h: Lines of config.h.
-        said: Lines that configure printed.
-
-    Raises:
-        BuildError: With configure's own reason.
-    """
-    defined = {m[1] for line in config_h if (m := re.match(r"#define (\w+)\b", line))}
-    missing = [(feature, macro) for feature, macro in promised if macro not in defined]
-    if not missing:
-        return
-    features = ", ".join(dict.fromkeys(feature for feature, _ in missing))
-    # What was being checked may stand before it in the line.
-    warnings = [found[0] for line in said if (found := re.search(r"configure: WARNING: .*", line))]
-    words = {word for feature, macro in missing for word in (feature, macro.removeprefix("HAVE_"))}
-    about = [w for w in warnings if any(word.lower() in w.lower() for word in words)]
-    raise BuildError(
-        f"configure turned down what this package promises: {features}.",
-        details=" ".join(about) or f"config.h lacks {missing[0][1]}.",
-        resolution=f'Leave it out with --additional-variants "~{missing[0][0]}".',
-    )
-
-
 def _make_nvml_stub(workshop: Workshop) -> None:
     header = workshop.work / "nvml.h"
     with zipfile.ZipFile(workshop.sources["nvml"]) as wheel, wheel.open(NVML_HEADER) as member:
@@ -235,23 +186,11 @@ def _install(workshop: Workshop, source: PurePosixPath) -> Path:
     tree = workshop.work / "software"
     (stage / INSTANCE_PREFIX.relative_to("/")).rename(tree)
     shutil.rmtree(stage)
+    workshop.instance.run_script(
+        "strip-tree.sh", {"TREE": workshop.instance.inside(tree)}, workshop.reporter.line
+    )
     require_files(workshop.plan.selection.files, tree)
     return tree
-
-
-def require_files(promised: Sequence[tuple[str, str]], tree: Path) -> None:
-    """Fail where the tree lacks a file that the feature table promises.
-
-    Raises:
-        BuildError: Names the feature and the file.
-    """
-    for feature, file in promised:
-        if not (tree / file).exists():
-            raise BuildError(
-                f"The build left out what this package promises: {feature}.",
-                details=f"{file} is not in the tree.",
-                resolution="Read the build log for the reason.",
-            )
 
 
 def _with_pam(workshop: Workshop) -> str:

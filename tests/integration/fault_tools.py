@@ -18,8 +18,10 @@ from typing import Any, Self
 from craft_providers.lxd import LXC
 from craft_providers.lxd.project import create_with_default_profile
 
+from slurm_factory.base_record import BaseSetup
 from slurm_factory.bases import find_base, host_release
 from slurm_factory.config import Settings
+from slurm_factory.constants import Deps
 from slurm_factory.instances.base import compatibility_tag
 from slurm_factory.instances.images import candidates
 from slurm_factory.instances.launch import base_instance_name
@@ -34,6 +36,7 @@ from slurm_factory.releases import find_release
 
 RELEASE = "24.11.5"
 BASE = find_base("same", host_release())
+SETUP = BaseSetup(BASE, Deps.SYSTEM)
 PLAN = ("--slurm-version", RELEASE, "--deps", "system", "--base", "same")
 MINIMAL = ("build", *PLAN, "--minimal")
 SOURCE = Path("_source-cache", "archive")
@@ -322,15 +325,15 @@ def fill(directory: Path) -> None:
 def _copy_base(settings: Settings, project: str) -> None:
     """Give a project the base instance that the site has, or gets now."""
     images = candidates(BASE, platform.machine())
-    names = {base_instance_name(BASE, i, settings.project_name): i for i in images}
+    names = {base_instance_name(SETUP, i, settings.project_name): i for i in images}
     if not set(names) & set(instance_names(settings.project_name)):
         Site(settings.cache_dir, settings.project_name).build(*MINIMAL, "--force")
     [base] = set(names) & set(instance_names(settings.project_name))
-    copy = base_instance_name(BASE, names[base], project)
+    copy = base_instance_name(SETUP, names[base], project)
     whither = ("--target-project", project)
     lxc("copy", base, copy, *whither, project=settings.project_name, timeout=LONG_SECONDS)
     # The project is a part of the tag by which a base is known to be compatible.
     path = f"{copy}/etc/craft-instance.conf"
     record = lxc("file", "pull", path, "-", project=project)
-    old, new = (compatibility_tag(BASE, name) for name in (settings.project_name, project))
+    old, new = (compatibility_tag(SETUP, name) for name in (settings.project_name, project))
     lxc("file", "push", "-", path, project=project, stdin=record.replace(old, new))

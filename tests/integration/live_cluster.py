@@ -1,17 +1,29 @@
 """A cluster of one node, run from an unpacked package in a clean instance."""
 
+import subprocess
+import tarfile
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from clean_instance import CleanInstance, ScriptError, clean_copy
+from clean_instance import SCRIPTS, CleanInstance, ScriptError, clean_copy
 
 from slurm_factory.config import Settings
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.relocate.policy import Policy, load_policy
 
-CHECKS = ("srun", "sbatch", "restd", "pmix", "lua")
+CHECKS = {
+    "srun": "bin/srun",
+    "sbatch": "bin/sbatch",
+    "restd": "sbin/slurmrestd",
+    "pmix": "lib/slurm/mpi_pmix.so",
+    "lua": "lib/slurm/job_submit_lua.so",
+    "mpi": "bin/mpicc",
+}
+"""Checks, and the file of the tree that each is about."""
+MPI_PROGRAM = PurePosixPath("/var/tmp/mpi-hello")
 MODULES = PurePosixPath("/opt/module files")
 LOGIN_PLUGIN = PurePosixPath("lib/private/mariadb/plugin/client_ed25519.so")
 
@@ -67,6 +79,7 @@ class LiveCluster:
 
     Attributes:
         place: Where the tree is at the moment.
+        checks: Those of `CHECKS` that are about something the package has.
     """
 
     def __init__(self, instance: CleanInstance, manifest: Path, place: Place) -> None:
@@ -78,6 +91,13 @@ class LiveCluster:
         self._modules = manifest.with_name(identity.module_tarball)
         self._unpack(self._modules, place.tree.parent)
         self._unpack(self._modules, MODULES)
+        with tarfile.open(manifest.with_name(identity.software_tarball)) as software:
+            names = {PurePosixPath(name) for name in software.getnames()}
+        self.checks = tuple(
+            check for check, file in CHECKS.items() if "software" / PurePosixPath(file) in names
+        )
+        if "mpi" in self.checks:
+            self._push_mpi_program(manifest.with_name(identity.software_tarball))
 
     def move_to(self, place: Place) -> None:
         """Move the tree; module files are unpacked beside it there."""
@@ -130,6 +150,15 @@ class LiveCluster:
             ),
         )
 
+    def _push_mpi_program(self, tarball: Path) -> None:
+        """Compile with the tree's own mpicc, at a third place; the instance has no compiler."""
+        with tempfile.TemporaryDirectory() as place:
+            subprocess.run(["tar", "-xzf", tarball, "-C", place], check=True)
+            program = Path(place) / "mpi-hello"
+            mpicc = Path(place) / "software/bin/mpicc"
+            subprocess.run([str(mpicc), SCRIPTS / "mpi-hello.c", "-o", program], check=True)
+            self.instance.push(program, MPI_PROGRAM)
+
     def _unpack(self, tarball: Path, directory: PurePosixPath) -> None:
         arrived = PurePosixPath("/var/tmp") / tarball.name
         self.instance.push(tarball, arrived)
@@ -153,7 +182,7 @@ def try_package(settings: Settings, manifest: Path, on_line: Callable[[str], Non
             began = time.monotonic()
             cluster.move_to(place)
             cluster.start()
-            found = {name: cluster.check(name).strip() for name in CHECKS}
+            found = {name: cluster.check(name).strip() for name in cluster.checks}
             for system in ("lmod", "tcl"):
                 found[system] = " and ".join(
                     cluster.check_module(system, beside=beside).strip().splitlines()[-1]

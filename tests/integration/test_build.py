@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from fault_tools import (
-    BASE,
     MINIMAL,
     PLAN,
     RELEASE,
+    SETUP,
     WARM,
     Site,
     machine_for_builds,
@@ -96,7 +96,7 @@ def second(site: Site, first: Build) -> Build:
 
 
 def test_base_is_recorded_so_that_up_to_date_can_be_told(site: Site, first: Build) -> None:
-    record = load_record(BASE, site.cache / "images")
+    record = load_record(SETUP, site.cache / "images")
     assert record is not None
     assert record["packages"]
 

@@ -10,9 +10,19 @@ from typing import Any
 from craft_providers import Executor
 
 OS_RELEASE = 'ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'
+EXTERNALS = """\
+packages:
+  gmake:
+    externals:
+    - {spec: gmake@4.3, prefix: /usr}
+    buildable: false
+"""
 ANSWERS = {
     ("cat", "/etc/os-release"): OS_RELEASE,
     ("systemctl", "is-system-running"): "running\n",
+    ("cat", "/opt/spack-externals/packages.yaml"): EXTERNALS,
+    ("cat", "/opt/spack/.slurm-factory-checkout"): "git:1234\n",
+    ("cat", "/opt/spack-packages/.slurm-factory-checkout"): "sha256:abcd\n",
     ("dpkg-query",): (
         "installed libc6:amd64 2.36-9\ninstalled zlib1g:amd64 1:1.2.13.dfsg-1\n"
         "config-files munge:amd64 0.5.15-2\n"

@@ -14,17 +14,19 @@ PACKAGE = Path(__file__).parents[2] / "slurm_factory"
 LAYERS = (
     ("__main__",),
     ("main",),
-    ("builder", "clean"),
+    ("builder", "clean", "prefetch"),
+    ("preparation",),
     ("assembly", "freshness"),
     ("recipes",),
     ("machine", "modules", "upstream"),
-    ("host", "instances", "package", "relocate", "sources"),
+    ("checkouts", "host", "instances", "package", "relocate", "sources"),
     ("memory", "mirrors", "transfer", "workspace"),
+    ("spack_choice", "spack_repository", "spack_yaml"),
     ("output", "plan"),
     ("base_record",),
     ("features",),
     ("bases", "config", "releases"),
-    ("resources",),
+    ("resources", "values"),
     ("constants", "exceptions", "interrupts", "proxies"),
 )
 """Rooms from top to bottom. A room imports itself and what lies in lower layers."""
@@ -34,12 +36,12 @@ ONLY_IN = {
     "rich": {"main", "output"},
     "typer": {"main"},
 }
-HEAVY = ("craft_providers", "cyclonedx", "elftools", "pylxd", "requests")
+HEAVY = ("craft_providers", "cyclonedx", "dulwich", "elftools", "pylxd", "requests")
 """Libraries that would make `slurm-factory --help` slow."""
 
 LONGEST_FUNCTION = 60
 MOST_PARAMETERS = 7
-OLD_NAMES = ("main", "builder", "config", "constants", "exceptions")
+OLD_NAMES = ("main", "builder", "config", "constants", "exceptions", "spack_yaml")
 """Modules that the documentation of the predecessor names."""
 
 LEVELS = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from plan_samples import sample_plan, sample_settings
+from plan_samples import sample_plan, sample_settings, spack_plan
 from relocate_toolkit import POLICY, Instance, make_instance, make_tree
 
 from slurm_factory import assembly
@@ -17,7 +17,7 @@ from slurm_factory.exceptions import VerificationError
 from slurm_factory.instances.launch import this_machine
 from slurm_factory.output import make_reporter
 from slurm_factory.package.manifest import load_manifest
-from slurm_factory.package.records import Manifest
+from slurm_factory.package.records import Manifest, SpackBuild, SpackPackage
 from slurm_factory.recipes import Workshop
 from slurm_factory.recipes.libraries import Package
 from slurm_factory.relocate import Directory, Library
@@ -172,3 +172,74 @@ def test_texts_that_licences_name_come_along_or_nothing_does(
     (workshop.work / "artifacts").rename(workshop.work / "before")
     with pytest.raises(VerificationError, match="licence text of"):
         assemble(workshop, tree, RECORD)
+
+
+# --- packages of the Spack recipe ---------------------------------------------------------------
+
+SPACK_HASH = "h" * 32
+
+
+@dataclass
+class SpackToys(ToyLibraries):
+    """The toy instance, with packages as Spack knows them."""
+
+    def _package(self, name: str) -> Package:
+        package = Package(name, "1.0", "x86_64_v3", name, kind="generic", spack_hash=SPACK_HASH)
+        return self.packages.setdefault(name, package)
+
+
+@pytest.fixture
+def spack_workshop(
+    workshop: Workshop, compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Workshop:
+    toys = SpackToys(shutil.copytree(compiled / "instance", tmp_path / "instance"))
+    (toys.folder / "common-licenses").mkdir()
+    (toys.folder / "common-licenses/GPL-2").write_text("the GPL")
+    monkeypatch.setattr(assembly, "SpackLibraries", lambda _: toys)
+    monkeypatch.setattr(assembly, "load_policy", lambda: POLICY)
+    built = SpackBuild(
+        concretized=False,
+        packages=(
+            SpackPackage(
+                name="lz4", version="1.10", hash=SPACK_HASH, run_time=True, cached=True, seconds=1.5
+            ),
+        ),
+        externals=("openssl@3.0",),
+        configure=("--with-munge=/opt/slurm-factory/store/munge",),
+    )
+    (workshop.work / "spack-build.json").write_text(built.model_dump_json())
+    return replace(workshop, plan=spack_plan(gpu=True))
+
+
+def test_a_package_of_the_spack_recipe_tells_what_spack_did(
+    spack_workshop: Workshop, tree: Path
+) -> None:
+    manifest, sbom = assembled(spack_workshop, tree)
+    assert manifest.spack is not None
+    assert (manifest.spack.cached, manifest.spack.externals) == (1, ("openssl@3.0",))
+    assert manifest.configure == manifest.spack.configure
+    bundled = {item.file: item for item in manifest.bundled}[MUNGE]
+    assert (bundled.package_type, bundled.spack_hash) == ("generic", SPACK_HASH)
+    (component,) = [c for c in sbom["components"] if c["bom-ref"] == MUNGE]
+    assert component["purl"] == "pkg:generic/munge@1.0?arch=x86_64_v3"
+    assert {"name": "slurm-factory:spack-hash", "value": SPACK_HASH} in component["properties"]
+
+
+def test_a_path_of_spacks_store_in_the_package_fails_the_audit(
+    spack_workshop: Workshop, tree: Path
+) -> None:
+    script = tree / "bin/mpicc"
+    script.write_text("#!/opt/slurm-factory/store/perl-5/bin/perl\n")
+    with pytest.raises(VerificationError) as caught:
+        assembled(spack_workshop, tree)
+    assert "bin/mpicc" in caught.value.details
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_package_of_the_other_recipe_says_nothing_of_spack(
+    workshop: Workshop, tree: Path
+) -> None:
+    manifest, sbom = assembled(workshop, tree)
+    assert manifest.spack is None
+    assert {item.package_type for item in manifest.bundled} == {"deb"}
+    assert "spack" not in json.dumps(sbom)

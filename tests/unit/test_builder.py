@@ -14,11 +14,11 @@ from fake_lxc import install_fake_lxc
 from package_samples import stage
 from plan_samples import sample_plan, sample_settings
 
-from slurm_factory import builder
+from slurm_factory import builder, preparation
 from slurm_factory.base_record import BASE_LIFE, write_record
 from slurm_factory.builder import build
 from slurm_factory.config import Settings
-from slurm_factory.exceptions import BuildError, LXDError, OutputError
+from slurm_factory.exceptions import BuildError, DownloadError, LXDError, OutputError
 from slurm_factory.freshness import Outcome, find_up_to_date
 from slurm_factory.instances import Instance
 from slurm_factory.instances.launch import this_machine
@@ -36,7 +36,7 @@ STEPS = ("require_build_packages", "fetch", "compile", "assemble", "publish")
 def settings(tmp_path: Path) -> Settings:
     settings = sample_settings(tmp_path / "cache")
     settings.images_dir.mkdir(parents=True)
-    write_record(RECORD, sample_plan().base, settings.images_dir)
+    write_record(RECORD, sample_plan().setup, settings.images_dir)
     return settings
 
 
@@ -60,9 +60,9 @@ class Steps:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.failing: dict[str, BaseException] = {}
         self.done: list[str] = []
-        monkeypatch.setattr(builder, "fetch", self._step("fetch", lambda *_, **__: Path("/s")))
-        for name in ("require_build_packages",):
-            monkeypatch.setattr(builder, name, self._step(name, lambda *_: {}))
+        monkeypatch.setattr(preparation, "fetch", self._step("fetch", lambda *_, **__: Path("/s")))
+        look = self._step("require_build_packages", lambda *_: {})
+        monkeypatch.setattr(preparation, "require_build_packages", look)
         monkeypatch.setattr(system, "build", self._step("compile", self._compile))
         monkeypatch.setattr(builder, "assemble", self._step("assemble", self._assemble))
         monkeypatch.setattr(builder, "publish", self._step("publish", publish))
@@ -125,7 +125,7 @@ def test_another_plan_is_not_up_to_date(settings: Settings, tmp_path: Path) -> N
 def test_an_upgraded_base_is_not_up_to_date(settings: Settings, tmp_path: Path) -> None:
     plan = sample_plan()
     finish(settings, tmp_path / "staged", plan.build_key(RECORD))
-    write_record({**RECORD, "packages": {}}, plan.base, settings.images_dir)
+    write_record({**RECORD, "packages": {}}, plan.setup, settings.images_dir)
     assert find_up_to_date(plan, settings) is None
 
 
@@ -135,9 +135,9 @@ def test_what_was_built_on_a_base_that_has_outlived_itself_is_not_up_to_date(
     plan = sample_plan()
     finish(settings, tmp_path / "staged", plan.build_key(RECORD))
     day = timedelta(days=1)
-    write_record(RECORD, plan.base, settings.images_dir, datetime.now(UTC) - BASE_LIFE + day)
+    write_record(RECORD, plan.setup, settings.images_dir, datetime.now(UTC) - BASE_LIFE + day)
     assert find_up_to_date(plan, settings) is not None
-    write_record(RECORD, plan.base, settings.images_dir, datetime.now(UTC) - BASE_LIFE - day)
+    write_record(RECORD, plan.setup, settings.images_dir, datetime.now(UTC) - BASE_LIFE - day)
     assert find_up_to_date(plan, settings) is None
 
 
@@ -259,7 +259,7 @@ def test_a_package_is_published_before_its_instance_goes_which_may_hang(
             yield instance
         raise LXDError("LXD did not answer within 180 s.")
 
-    monkeypatch.setattr(builder, "this_machine", hanging)
+    monkeypatch.setattr(preparation, "this_machine", hanging)
     with pytest.raises(LXDError, match="did not answer"):
         run(settings, reporter)
     assert [found.problem for found in find_artifacts(settings.builds_dir)] == [""]
@@ -274,7 +274,7 @@ def test_downloads_show_their_progress(
 
     shown: list[tuple[int, int]] = []
     monkeypatch.setattr(reporter, "progress", lambda *numbers: shown.append(numbers))
-    monkeypatch.setattr(builder, "fetch", fetch)
+    monkeypatch.setattr(preparation, "fetch", fetch)
     run(settings, reporter)
     assert set(shown) == {(1, 2)}
 
@@ -286,6 +286,34 @@ def test_missing_build_packages_are_told_before_anything_is_downloaded(
     with pytest.raises(LXDError, match="lacks packages"):
         run(settings, reporter)
     assert steps.done == ["require_build_packages"]
+
+
+def test_an_offline_build_fetches_nothing_and_tells_the_recipe(
+    settings: Settings, reporter: Reporter, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def compile_offline(workshop: Workshop) -> Path:
+        seen.append(workshop.offline)
+        return Steps._compile(workshop)
+
+    monkeypatch.setattr(system, "build", compile_offline)
+    monkeypatch.setattr(preparation, "cached", lambda source, _: Path("/s"))
+    plan = sample_plan(destructive_mode=True)
+    build(plan, settings, reporter, keep_instance=False, offline=True)
+    assert steps.done == ["require_build_packages", "assemble", "publish"]
+    assert seen == [True]
+
+
+def test_an_offline_build_without_its_sources_leaves_nothing_behind(
+    settings: Settings, reporter: Reporter, steps: Steps
+) -> None:
+    plan = sample_plan(destructive_mode=True)
+    with pytest.raises(DownloadError, match="--offline") as caught:
+        build(plan, settings, reporter, keep_instance=False, offline=True)
+    assert f"Slurm {plan.release.release}" in caught.value.details
+    assert steps.done == ["require_build_packages"]
+    assert tree_of(settings.work_dir) == []
 
 
 def test_a_machine_without_lxd_is_told_before_anything_is_downloaded(

@@ -352,12 +352,13 @@ def test_finished_builds_and_logs_go_only_when_asked_for(settings: Settings, lxc
     assert [removal.kind for removal in plan.removals] == ["build", "log"]
 
 
-def test_all_four_caches_go_only_when_asked_for(settings: Settings, lxc: FakeLxc) -> None:
-    settings.buildcache_dir.mkdir()
-    (settings.cache_dir / "binary_index").mkdir()
+def test_all_caches_go_only_when_asked_for(settings: Settings, lxc: FakeLxc) -> None:
+    spack = ("spack-buildcache", "spack-checkouts", "spack-misc", "spack-locks", "binary_index")
+    for name in spack:
+        (settings.cache_dir / name).mkdir(exist_ok=True)
     assert names(planned(settings, full=True, builds=True), "cache") == []
     assert names(planned(settings, caches=True), "cache") == [
-        *("ccache", "spack-sourcecache", "spack-buildcache", "binary_index")
+        *("ccache", "spack-sourcecache", *spack)
     ]
 
 

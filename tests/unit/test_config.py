@@ -20,7 +20,19 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "image_server": ("false", False),
     "ca_certificates": ("/etc/ca", Path("/etc/ca")),
     "download_timeout": ("2.5", 2.5),
+    "spack_url": ("https://git.example/spack", "https://git.example/spack"),
+    "spack_ref": ("develop", "develop"),
+    "spack_packages_url": ("/srv/spack-packages", "/srv/spack-packages"),
+    "spack_packages_ref": ("a" * 40, "a" * 40),
+    "spack_target": ("zen4", "zen4"),
+    "spack_config": ("/srv/site.yaml", Path("/srv/site.yaml")),
+    "spack_base_packages": ("libpmix-dev", ("libpmix-dev",)),
+    "spack_buildcaches": ("https://b.example/x", ("https://b.example/x",)),
+    "spack_buildcache_keys": ("/srv/keys.asc", Path("/srv/keys.asc")),
+    "spack_unsigned_buildcaches": ("true", True),
 }
+NO_STRINGS = {"cpu_limit", "image_server", "download_timeout", "spack_unsigned_buildcaches"}
+"""Settings that have no quotation marks in the file."""
 
 
 def write_settings(text: str) -> Path:
@@ -54,7 +66,7 @@ def test_every_setting_is_read_from_the_environment(
 @pytest.mark.parametrize("name", FROM_ENVIRONMENT)
 def test_every_setting_is_read_from_the_file(name: str) -> None:
     text, value = FROM_ENVIRONMENT[name]
-    literal = text if name in {"cpu_limit", "image_server", "download_timeout"} else f'"{text}"'
+    literal = text if name in NO_STRINGS else f'"{text}"'
     write_settings(f"{name} = {literal}\n")
     assert getattr(load_settings(), name) == value
 
@@ -157,11 +169,16 @@ def test_a_wrong_value_is_refused_and_its_variable_named(
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
+        ("SPACK_URL", "git@git.example:spack.git", "or a directory from / on"),
+        ("SPACK_REF", "v1 0", "a tag or a branch"),
+        ("SPACK_TARGET", "x86-64-v3", "such as x86_64_v3"),
+        ("SPACK_BUILDCACHES", "file:///srv/cache", "does not see the directories"),
+        ("SPACK_BASE_PACKAGES", "libpmix-dev;id", "A package's name"),
         ("MEMORY_LIMIT", "8G", "Write 8GiB."),
         ("MEMORY_LIMIT", "512 mb", "Write 512MiB."),
         ("CCACHE_SIZE", "2.5Ti", "Write 2.5TiB."),
         ("CCACHE_SIZE", "all", "such as 8GiB"),
-        ("SOURCE_MIRRORS", "[1", "write the URLs with spaces between"),
+        ("SOURCE_MIRRORS", "[1", "write the entries with spaces between"),
         ("SOURCE_MIRRORS", "ftp://a.example", "begins with http://"),
         ("PROJECT_NAME", "1a", "letters, digits and dashes"),
     ],
@@ -197,6 +214,7 @@ def test_variables_that_look_like_settings_and_are_none_are_found() -> None:
     environ = {
         "SLURM_FACTORY_CPU_LIMITS": "3",
         "SLURM_FACTORY_XYZZY": "",
+        "SLURM_FACTORY_SPACK_URLS": "x",
         "SLURM_FACTORY_CPU_LIMIT": "3",
         "slurm_factory_cache_dir": "/x",
         "SLURM_FACTORY_TESTS_REQUIRE_LXD": "1",
@@ -205,6 +223,7 @@ def test_variables_that_look_like_settings_and_are_none_are_found() -> None:
     assert unknown_variables(environ) == {
         "SLURM_FACTORY_CPU_LIMITS": "SLURM_FACTORY_CPU_LIMIT",
         "SLURM_FACTORY_XYZZY": "",
+        "SLURM_FACTORY_SPACK_URLS": "SLURM_FACTORY_SPACK_URL",
     }
 
 
@@ -250,6 +269,54 @@ def test_the_settings_file_lies_where_xdg_says(
     assert settings_file() == tmp_path / "slurm-factory/config.toml"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://git.example/spack.git", "http://me:word@git.example:8080/a/b", "file:///srv/s"),
+        *("/srv/spack", "/srv/a directory with blanks"),
+    ],
+)
+def test_spack_may_come_from_a_url_or_a_directory(url: str) -> None:
+    assert load_settings(spack_url=url).spack_url == url
+
+
+def test_a_tilde_in_the_directory_of_spack_means_the_home() -> None:
+    assert load_settings(spack_url="~/spack").spack_url == str(Path.home() / "spack")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "spack", "./spack", "../spack", "ssh://git.example/spack", "git://git.example/spack"),
+        *("-c", "--upload-pack=id", "https://", "https://a.example/$(id)", "https://a.example/ b"),
+        *("https://a.example/\nb", "/srv/spack\n", "~nobody-has-this-name/spack", "ext::sh -c id"),
+    ],
+)
+def test_what_is_neither_url_nor_directory_is_no_repository(url: str) -> None:
+    assert "spack_packages_url" in refused(spack_packages_url=url).brief
+
+
+@pytest.mark.parametrize("ref", ["v1.1.0", "develop", "releases/v1.1", "0" * 40, "a+b_c-d", "1"])
+def test_a_tag_a_branch_and_a_commit_are_refs(ref: str) -> None:
+    assert load_settings(spack_ref=ref).spack_ref == ref
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        *("", " ", "-v", "--all", "a..b", "a//b", "/a", "a/", "a.", "a.lock", "a b", "a\n", "a~1"),
+        *("a^", "a:b", "a?", "a*", "[a", "a\\", "@{-1}", "$(id)", "../../etc", "ħ", "x" * 201),
+    ],
+)
+def test_what_git_or_a_file_name_could_misread_is_no_ref(ref: str) -> None:
+    assert "spack_ref" in refused(spack_ref=ref).brief
+
+
+@pytest.mark.parametrize("target", ["", "x86_64:", "zen4,zen5", "zen 4", "-m", "Zen4", "zen4\n"])
+def test_a_target_is_one_plain_name(target: str) -> None:
+    assert "spack_target" in refused(spack_target=target).brief
+
+
 def test_a_tilde_in_the_cache_directory_means_the_home() -> None:
     assert load_settings(cache_dir="~/cache").builds_dir == Path.home() / "cache/builds"
 
@@ -258,6 +325,7 @@ def test_every_directory_has_a_place_of_its_own_in_the_cache() -> None:
     settings = load_settings(cache_dir="/c")
     directories = [
         *(settings.builds_dir, settings.source_cache_dir, settings.buildcache_dir),
+        *(settings.spack_checkouts_dir, settings.spack_misc_dir, settings.spack_locks_dir),
         *(settings.ccache_dir, settings.images_dir, settings.logs_dir, settings.work_dir),
     ]
     assert {directory.parent for directory in directories} == {Path("/c")}

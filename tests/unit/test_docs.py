@@ -7,20 +7,30 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from slurm_factory import main as command_line
+from slurm_factory import resources
 from slurm_factory.clean import parse_age
 from slurm_factory.config import ENVIRONMENT_PREFIX, Settings
 from slurm_factory.main import app
+from slurm_factory.spack_choice import SECTIONS
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "patches" / "README.md")
 COMMAND = re.compile(r"(?:^(?: {4}|.*run: )|`)(?:\S*/)?slurm-factory( [^`\n]+)", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
-TESTS_ONLY = {"SLURM_FACTORY_TESTS_REQUIRE_LXD"}
+NIGHTLY = ROOT / ".github" / "workflows" / "nightly.yml"
+TESTS_ONLY = {
+    "SLURM_FACTORY_TESTS_REQUIRE_LXD",
+    "SLURM_FACTORY_TESTS_SPACK",
+    "SLURM_FACTORY_TESTS_SPACK_CACHE",
+    "SLURM_FACTORY_TESTS_SPACK_PYTHON",
+}
 
 
 def commands() -> list[str]:
@@ -69,7 +79,7 @@ def test_documented_age_is_one(age: str) -> None:
     assert parse_age(age)
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if "--deps system" in c])
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("build ")])
 def test_documented_build_can_be_planned(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_line, "host_release", lambda: ("ubuntu", "24.04"))
     result = CliRunner().invoke(app, [*shlex.split(command), "--dry-run"])
@@ -78,6 +88,59 @@ def test_documented_build_can_be_planned(command: str, monkeypatch: pytest.Monke
 
 def test_commands_are_found_in_the_documentation() -> None:
     assert {command.split()[0] for command in commands()} >= {"build", "clean", "doctor", "setup"}
+
+
+def nightly() -> Any:
+    return yaml.safe_load(NIGHTLY.read_text("utf-8"))["jobs"]
+
+
+def test_nightly_tests_run_with_the_spack_that_builds_use() -> None:
+    checkouts = {
+        f"https://github.com/{told['repository']}.git": told["ref"]
+        for step in nightly()["test"]["steps"]
+        if "repository" in (told := step.get("with", {}))
+    }
+    settings = Settings()
+    assert checkouts == {
+        settings.spack_url: settings.spack_ref,
+        settings.spack_packages_url: settings.spack_packages_ref,
+    }
+
+
+@pytest.mark.parametrize("file", [NIGHTLY, ROOT / "docs" / "contributing.md"], ids=lambda f: f.name)
+def test_clingo_of_the_tests_is_the_one_of_the_bases(file: Path) -> None:
+    [version] = re.findall(r"clingo==(\S+)", file.read_text("utf-8"))
+    wheels = [s for s in resources.load_toml("sources.toml")["source"] if "clingo" in s["name"]]
+    assert wheels
+    assert all(f"/clingo-{version}-" in url for wheel in wheels for url in wheel["urls"])
+
+
+def test_nightly_caches_come_back_under_the_name_they_were_kept_by() -> None:
+    steps = nightly()["build"]["steps"]
+    kept, taken = (
+        next(step["with"] for step in steps if f"cache/{action}@" in step.get("uses", ""))
+        for action in ("save", "restore")
+    )
+    assert kept == {name: taken[name] for name in kept}
+    assert kept["key"].startswith(taken["restore-keys"])
+    directories = (Settings().buildcache_dir, Settings().source_cache_dir)
+    assert [Path(path).expanduser() for path in kept["path"].split()] == [*directories]
+
+
+def nightly_runs() -> str:
+    return "\n".join(step.get("run", "") for job in nightly().values() for step in job["steps"])
+
+
+@pytest.mark.parametrize("command", re.findall(r"slurm-factory (.+)", nightly_runs()))
+def test_command_of_the_nightly_workflow_is_understood(command: str, parse: Parse) -> None:
+    result = parse(command)
+    assert result.exit_code == 0, result.output
+
+
+def test_make_has_the_targets_of_the_nightly_workflow() -> None:
+    targets = set(re.findall(r"make (\S+)", nightly_runs()))
+    assert targets
+    assert targets <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def test_options_page_is_what_the_code_says() -> None:
@@ -104,6 +167,12 @@ def test_named_setting_exists() -> None:
         for name in re.findall(rf"{ENVIRONMENT_PREFIX}[A-Z_]+[A-Z]", page.read_text())
     }
     assert named <= known
+
+
+def test_sections_of_the_sites_own_configuration_are_those_that_are_taken() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    [named] = re.findall(r"It may have the sections\s(.*?)\.", text, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", named)) == {*SECTIONS}
 
 
 def test_make_has_the_targets_that_the_documentation_names() -> None:

@@ -1,5 +1,6 @@
 """The feature table and the variants by which a user changes what it says."""
 
+import re
 from itertools import product
 
 import pytest
@@ -80,6 +81,44 @@ def test_openmpi_is_promised_by_the_spack_recipe_and_explained_for_the_other() -
     assert "openmpi" in chosen(BuildType.STANDARD, recipe=Deps.SPACK)
     selection = select(BuildType.STANDARD, {}, RELEASE, DEBIAN, Deps.SYSTEM)
     assert "openmpi" in selection.unavailable
+
+
+def test_what_is_built_beside_slurm_is_no_variant_of_it() -> None:
+    for feature in table():
+        assert not (feature.roots and feature.variant), feature.name
+
+
+@pytest.mark.parametrize(
+    ("build_type", "roots"),
+    [
+        (BuildType.MINIMAL, ()),
+        (BuildType.STANDARD, ("openmpi",)),
+        (BuildType.GPU, ("openmpi",)),
+    ],
+)
+def test_openmpi_is_built_beside_slurm_and_not_for_minimal_packages(
+    build_type: BuildType, roots: tuple[str, ...]
+) -> None:
+    assert select(build_type, {}, RELEASE, DEBIAN, Deps.SPACK).roots == roots
+    assert select(build_type, {}, RELEASE, DEBIAN, Deps.SYSTEM).roots == ()
+
+
+@pytest.mark.parametrize("build_type", BuildType)
+def test_every_variant_is_decided_for_the_recipe_of_spack(build_type: BuildType) -> None:
+    selection = select(build_type, {"hdf5": True}, RELEASE, DEBIAN, Deps.SPACK)
+    decided = {word[1:]: word[0] for word in selection.variants}
+    assert len(decided) == len(selection.variants)
+    assert decided == {
+        feature.variant: "+" if feature in selection.chosen else "~"
+        for feature in table()
+        if feature.variant
+    }
+
+
+def test_a_root_is_a_plain_spec() -> None:
+    for feature in table():
+        for root in feature.roots:
+            assert re.fullmatch(r"[a-z][a-z0-9-]*( [+~][a-z0-9_]+| [a-z_]+=[a-z0-9_]+)*", root)
 
 
 def test_no_two_rows_share_a_name_or_a_variant() -> None:
@@ -212,7 +251,9 @@ def test_a_variant_of_an_empty_cell_is_refused_with_the_reason_of_the_table() ->
     error = refusal("+gtk")
     assert "--deps system" in error.brief
     assert error.details.startswith("GTK loads its modules")
-    assert "gtk" in chosen(BuildType.STANDARD, "+gtk", Deps.SPACK)
+    error = refusal("+gtk", Deps.SPACK)
+    assert "--deps spack" in error.brief
+    assert error.details == "Sview needs GTK 2, and Spack's recipes begin with GTK 3.24."
 
 
 def test_leaving_out_what_cannot_be_had_anyway_is_no_error() -> None:

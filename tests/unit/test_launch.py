@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,23 +29,48 @@ from plan_samples import sample_settings
 from test_clean import NOW
 
 from slurm_factory import base_record, resources
-from slurm_factory.base_record import load_record, record_path
-from slurm_factory.bases import bases, find_base
+from slurm_factory.base_record import (
+    BaseSetup,
+    SpackRefs,
+    base_packages,
+    load_record,
+    record_path,
+    setup_digest,
+    spack_digest,
+    without_credentials,
+)
+from slurm_factory.bases import PackageManager, bases, find_base
 from slurm_factory.config import Settings
+from slurm_factory.constants import Deps
 from slurm_factory.exceptions import BuildError, InterruptedBuildError, LXDError
 from slurm_factory.instances import TRANSIENT, Instance
 from slurm_factory.instances import base as base_module
 from slurm_factory.instances import images as images_module
 from slurm_factory.instances import launch as launch_module
-from slurm_factory.instances.base import FactoryBase, Surroundings, compatibility_tag
+from slurm_factory.instances.base import (
+    FactoryBase,
+    SpackFiles,
+    Surroundings,
+    compatibility_tag,
+)
 from slurm_factory.instances.images import ImageName, ensure_image, sources_list
-from slurm_factory.instances.launch import Launch, base_instance_name, both_spellings, lxd_instance
+from slurm_factory.instances.launch import (
+    Launch,
+    base_instance_name,
+    both_spellings,
+    lxd_instance,
+    needs_base,
+)
 from slurm_factory.instances.lxc import explain, lxc
 
 DEBIAN = find_base("debian@12", ("debian", "12"))
 UBUNTU = find_base("ubuntu@24.04", ("debian", "12"))
 MADE_HERE = ImageName("local", "slurm-factory-debian-12-x86_64")
-BASE_NAME = base_instance_name(DEBIAN, MADE_HERE, PROJECT)
+SETUP = BaseSetup(DEBIAN, Deps.SYSTEM)
+UBUNTU_SETUP = BaseSetup(UBUNTU, Deps.SYSTEM)
+REFS = SpackRefs("https://u:p@git.example/spack", "v1.1.0", "/srv/spack-packages", "v2026.06.0")
+SPACK_SETUP = BaseSetup(DEBIAN, Deps.SPACK, REFS)
+BASE_NAME = base_instance_name(SETUP, MADE_HERE, PROJECT)
 NAME = "build-x"
 LAUNCH = lxd.launch
 
@@ -101,7 +127,7 @@ def launcher(monkeypatch: pytest.MonkeyPatch, *errors: BaseException) -> FakeLau
 
 @contextmanager
 def launched(settings: Settings, *, keep: bool = False) -> Iterator[Instance]:
-    launch = Launch(DEBIAN, "x86_64", NAME, settings.work_dir / "x.lock", keep=keep)
+    launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock", keep=keep)
     with lxd_instance(launch, settings, lambda _: None) as place:
         yield place
 
@@ -109,7 +135,7 @@ def launched(settings: Settings, *, keep: bool = False) -> Iterator[Instance]:
 def make_base(
     surroundings: Surroundings | None = None, on_line: Callable[[str], None] = lambda _: None
 ) -> FactoryBase:
-    return FactoryBase(DEBIAN, PROJECT, surroundings or Surroundings(), on_line=on_line)
+    return FactoryBase(SETUP, PROJECT, surroundings or Surroundings(), on_line=on_line)
 
 
 # --- the base -----------------------------------------------------------------------------------
@@ -178,7 +204,7 @@ def test_an_archive_that_cannot_be_resolved_fails_the_setup_and_is_named(
 
 
 def test_an_image_of_another_distribution_is_incompatible() -> None:
-    base = FactoryBase(UBUNTU, PROJECT, Surroundings(), on_line=lambda _: None)
+    base = FactoryBase(UBUNTU_SETUP, PROJECT, Surroundings(), on_line=lambda _: None)
     with pytest.raises(BaseCompatibilityError, match=r"expected ubuntu@24.04, found debian@12"):
         base.setup(executor=RecordingExecutor())
 
@@ -186,46 +212,205 @@ def test_an_image_of_another_distribution_is_incompatible() -> None:
 def test_the_compatibility_tag_changes_with_the_packages_and_with_the_script(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tag = compatibility_tag(DEBIAN, PROJECT)
+    tag = compatibility_tag(SETUP, PROJECT)
     assert BuilddBase.compatibility_tag in tag
-    assert compatibility_tag(DEBIAN, PROJECT) == tag
+    assert compatibility_tag(SETUP, PROJECT) == tag
     with monkeypatch.context() as patched:
         patched.setattr(base_record, "packages_for", lambda _: ("another-dev",))
-        assert compatibility_tag(DEBIAN, PROJECT) != tag
+        assert compatibility_tag(SETUP, PROJECT) != tag
     original = resources.script
     monkeypatch.setattr(resources, "script", lambda name: original(name) + "#")
-    assert compatibility_tag(DEBIAN, PROJECT) != tag
+    assert compatibility_tag(SETUP, PROJECT) != tag
 
 
 def test_a_record_is_that_of_the_current_setup_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert load_record(DEBIAN, tmp_path) is None
-    record = base_module.read_record(DEBIAN, RecordingExecutor())
+    assert load_record(SETUP, tmp_path) is None
+    record = base_module.read_record(SETUP, RecordingExecutor())
     assert record["packages"]["zlib1g:amd64"] == "1:1.2.13.dfsg-1"
     assert "munge:amd64" not in record["packages"], "removed, with its configuration left"
-    base_record.write_record(record, DEBIAN, tmp_path)
-    assert load_record(DEBIAN, tmp_path) == record
-    assert load_record(UBUNTU, tmp_path) is None
+    base_record.write_record(record, SETUP, tmp_path)
+    assert load_record(SETUP, tmp_path) == record
+    assert load_record(UBUNTU_SETUP, tmp_path) is None
     with monkeypatch.context() as patched:
         patched.setattr(base_record, "packages_for", lambda _: ("another-dev",))
-        assert load_record(DEBIAN, tmp_path) is None
+        assert load_record(SETUP, tmp_path) is None
     for damaged in ("", "{", "[]", '{"base": "debian@13"}', "\udcff"):
-        record_path(DEBIAN, tmp_path).write_bytes(damaged.encode("utf-8", "surrogateescape"))
-        assert load_record(DEBIAN, tmp_path) is None
+        record_path(SETUP, tmp_path).write_bytes(damaged.encode("utf-8", "surrogateescape"))
+        assert load_record(SETUP, tmp_path) is None
 
 
 @pytest.mark.parametrize("base", bases(), ids=lambda base: base.slug)
 @pytest.mark.parametrize("remote", ["local", "ubuntu", "images"])
 def test_the_name_of_a_base_is_the_one_craft_providers_gives_it(base: Any, remote: str) -> None:
     found = ImageName(remote, f"slurm-factory-{base.slug}-x86_64")
-    base_configuration = FactoryBase(base, PROJECT, Surroundings(), on_line=lambda _: None)
+    setup = BaseSetup(base, Deps.SYSTEM)
+    base_configuration = FactoryBase(setup, PROJECT, Surroundings(), on_line=lambda _: None)
     theirs = _formulate_base_instance_name(
         image_name=found.alias,
         image_remote=remote,
         compatibility_tag=base_configuration.compatibility_tag,
     )
-    assert base_instance_name(base, found, PROJECT) == get_instance_name(theirs, lxd.LXDError)
+    assert base_instance_name(setup, found, PROJECT) == get_instance_name(theirs, lxd.LXDError)
+
+
+# --- a base for Spack ----------------------------------------------------------------------------
+
+
+def make_spack_base(files: SpackFiles | None) -> FactoryBase:
+    return FactoryBase(
+        SPACK_SETUP, PROJECT, Surroundings(), spack_files=files, on_line=lambda _: None
+    )
+
+
+@pytest.fixture
+def spack_files(tmp_path: Path) -> SpackFiles:
+    paths = [tmp_path / name for name in ("spack-1.tar.gz", "packages-1.tar.gz", "0123abcd")]
+    for path in paths:
+        path.write_text(path.name)
+    return SpackFiles(*paths)
+
+
+def test_the_digest_of_a_system_base_is_still_the_one_of_bases_that_exist(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else every base that users have would be made again after an update of this program."""
+    monkeypatch.setattr(base_record, "packages_for", lambda _: ("libmunge-dev", "libpam0g-dev"))
+    monkeypatch.setattr(resources, "script", lambda name: f"# {name}\n")
+    assert setup_digest(SETUP) == "182c1eaded1c"
+
+
+def test_a_system_base_does_not_change_with_anything_of_spack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = setup_digest(SETUP), setup_digest(SPACK_SETUP)
+    original = resources.script
+    monkeypatch.setattr(
+        resources, "script", lambda name: original(name) + "#" * (name == "setup-spack.sh")
+    )
+    monkeypatch.setattr(base_record, "SPACK_TOOLS", {PackageManager.APT: ("gcc",)})
+    assert setup_digest(SETUP) == before[0]
+    assert setup_digest(SPACK_SETUP) not in before
+
+
+@pytest.mark.parametrize("changed", ["url", "ref", "packages_url", "packages_ref"])
+def test_another_spack_or_other_recipes_make_another_base(changed: str) -> None:
+    refs = replace(REFS, **{changed: "other"})
+    assert setup_digest(replace(SPACK_SETUP, spack=refs)) != setup_digest(SPACK_SETUP)
+    assert spack_digest(refs) != spack_digest(REFS)
+
+
+def test_who_fetches_spack_makes_no_other_base() -> None:
+    refs = replace(REFS, url="https://someone:else@git.example/spack")
+    assert setup_digest(replace(SPACK_SETUP, spack=refs)) == setup_digest(SPACK_SETUP)
+
+
+@pytest.mark.parametrize(
+    ("url", "public"),
+    [
+        ("https://user:p@ss@host/x?a=b@c", "https://host/x?a=b@c"),
+        ("https://host/x@y", "https://host/x@y"),
+        ("/srv/spack@1", "/srv/spack@1"),
+    ],
+)
+def test_user_names_and_passwords_are_taken_out_of_urls_and_nothing_else(
+    url: str, public: str
+) -> None:
+    assert without_credentials(url) == public
+
+
+def test_a_spack_base_has_tools_but_no_headers_of_libraries_that_spack_builds() -> None:
+    packages = {*base_packages(SPACK_SETUP)}
+    assert {"build-essential", "cmake", "gfortran", "libtool-bin", "python3"} <= packages
+    assert not [name for name in packages if name.endswith("-dev")]
+
+
+def test_a_spack_base_has_the_packages_that_the_users_externals_need() -> None:
+    assert "libssl-dev" in base_packages(replace(SPACK_SETUP, packages=("libssl-dev",)))
+
+
+def test_spack_is_pushed_and_set_up_after_the_packages(spack_files: SpackFiles) -> None:
+    executor = RecordingExecutor()
+    make_spack_base(spack_files).setup(executor=executor)
+    [packages] = [i for i, e in enumerate(executor.environments) if "PACKAGES" in e]
+    [spack] = [i for i, e in enumerate(executor.environments) if "SPACK_ARCHIVE" in e]
+    assert packages < spack
+    environment = executor.environments[spack]
+    for key in ("SPACK_ARCHIVE", "PACKAGES_ARCHIVE", "CLINGO_WHEEL"):
+        path = str(environment[key])
+        assert executor.files[path].decode() == Path(path).name
+    assert environment["SPACK_PYTHON"] == "/opt/spack-python/bin/python3"
+    assert environment["EXTERNALS"] == "/opt/spack-externals/packages.yaml"
+
+
+def test_a_system_base_is_made_without_spack() -> None:
+    executor = RecordingExecutor()
+    make_base().setup(executor=executor)
+    assert not [e for e in executor.environments if "SPACK_ARCHIVE" in e]
+
+
+def test_a_base_that_was_removed_while_the_build_began_is_explained() -> None:
+    with pytest.raises(BaseConfigurationError) as caught:
+        make_spack_base(None).setup(executor=RecordingExecutor())
+    assert caught.value.resolution == "Run the command again."
+
+
+def test_spack_that_cannot_be_set_up_fails_the_setup_with_the_scripts_own_reason(
+    spack_files: SpackFiles,
+) -> None:
+    script = f"bash -c {resources.script('setup-spack.sh')}"
+    with pytest.raises(BaseConfigurationError, match="Spack could not be set up") as caught:
+        make_spack_base(spack_files).setup(executor=RecordingExecutor(failing=[script]))
+    assert caught.value.details == "E: Unable to locate package x"
+
+
+def test_the_record_of_a_spack_base_has_the_externals_and_says_which_spack_it_is(
+    tmp_path: Path,
+) -> None:
+    record = base_module.read_record(SPACK_SETUP, RecordingExecutor())
+    assert record["externals"]["packages"]["gmake"]["externals"][0]["spec"] == "gmake@4.3"
+    assert record["checkouts"] == {"spack": "git:1234", "spack-packages": "sha256:abcd"}
+    base_record.write_record(record, SPACK_SETUP, tmp_path)
+    assert load_record(SPACK_SETUP, tmp_path) == record
+    assert load_record(SETUP, tmp_path) is None
+    del record["externals"]
+    base_record.write_record(record, SPACK_SETUP, tmp_path)
+    assert load_record(SPACK_SETUP, tmp_path) is None
+
+
+def test_a_spack_base_without_externals_is_no_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_module, "_output", lambda *_: "")
+    with pytest.raises(BaseConfigurationError, match="names no externals"):
+        base_module.read_record(SPACK_SETUP, RecordingExecutor())
+
+
+def test_a_launch_tells_beforehand_whether_it_has_to_make_the_base(
+    fake: FakeLxc, settings: Settings
+) -> None:
+    assert not needs_base(SETUP, "x86_64", settings)
+    assert needs_base(SPACK_SETUP, "x86_64", settings)
+    day = timedelta(days=1)
+    fake.instances([instance(BASE_NAME, datetime.now(UTC) - base_record.BASE_LIFE + day)])
+    assert not needs_base(SETUP, "x86_64", settings)
+    fake.instances([instance(BASE_NAME, datetime.now(UTC) - base_record.BASE_LIFE - day)])
+    assert needs_base(SETUP, "x86_64", settings)
+
+
+def test_an_offline_launch_does_not_wait_for_a_network_in_the_instance(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = launcher(monkeypatch)
+    launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
+    for offline in (False, True):
+        with lxd_instance(replace(launch, offline=offline), settings, lambda _: None):
+            pass
+    asked = []
+    for call in made.calls:
+        executor = RecordingExecutor()
+        call["base_configuration"]._setup_wait_for_network(executor)
+        asked.append([command.split()[0] for command in executor.commands])
+    assert asked == [["getent"], []]
 
 
 # --- the network --------------------------------------------------------------------------------
@@ -303,7 +488,7 @@ def test_what_the_base_contains_is_recorded_with_every_launch(
     launcher(monkeypatch)
     with launched(settings):
         pass
-    record = load_record(DEBIAN, settings.images_dir)
+    record = load_record(SETUP, settings.images_dir)
     assert record is not None
     assert record["packages"]["libc6:amd64"] == "2.36-9"
 
@@ -316,7 +501,7 @@ def test_a_record_that_every_launch_writes_anew_stays_as_old_as_its_base(
     launcher(monkeypatch)
     with launched(settings):
         pass
-    assert record_path(DEBIAN, settings.images_dir).stat().st_mtime == pytest.approx(
+    assert record_path(SETUP, settings.images_dir).stat().st_mtime == pytest.approx(
         made.timestamp()
     )
 
@@ -329,7 +514,7 @@ def test_waiting_for_the_base_is_told_only_while_another_build_makes_it(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
-    launch = Launch(DEBIAN, "x86_64", NAME, settings.work_dir / "x.lock")
+    launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
     launcher(monkeypatch)
     with lxd_instance(launch, settings, lines.append):
         assert lines == []
@@ -375,7 +560,7 @@ def test_an_instance_that_cannot_be_deleted_after_success_is_a_warning_that_name
     fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
     fake.fail("delete --force", "Error: The instance is busy")
     launcher(monkeypatch)
-    launch = Launch(DEBIAN, "x86_64", NAME, settings.work_dir / "x.lock")
+    launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
     warnings: list[str] = []
     with lxd_instance(launch, settings, lambda _: None, warnings.append):
         pass

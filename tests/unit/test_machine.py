@@ -8,13 +8,15 @@ import pytest
 from plan_samples import sample_settings
 
 from slurm_factory import machine
-from slurm_factory.base_record import base_packages
+from slurm_factory.base_record import BaseSetup, base_packages
 from slurm_factory.bases import find_base
+from slurm_factory.constants import Deps
 from slurm_factory.exceptions import ConfigurationError, LXDError
 from slurm_factory.machine import choose_jobs, require_build_packages, size_in_bytes
 from slurm_factory.memory import available_memory
 
 DEBIAN = find_base("debian@12", ("debian", "12"))
+SETUP = BaseSetup(DEBIAN, Deps.SYSTEM)
 GIB = 1 << 30
 
 
@@ -63,7 +65,7 @@ def test_sizes_are_read_in_lxds_units(size: str, number: int) -> None:
 def test_missing_packages_are_named_with_the_command_that_installs_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    installed = {f"{name}:amd64": "1" for name in base_packages(DEBIAN)}
+    installed = {f"{name}:amd64": "1" for name in base_packages(SETUP)}
     monkeypatch.setattr(machine, "machine_record", lambda _: {"packages": installed})
     require_build_packages(DEBIAN)
     del installed["libmunge-dev:amd64"], installed["ccache:amd64"]

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fake_lxc import DEAD, PROJECT, FakeLxc, install_fake_lxc, instance, locked_elsewhere
 from package_samples import stage
 from typer.testing import CliRunner
 
 from slurm_factory import __version__, exceptions, host
 from slurm_factory import main as command_line
+from slurm_factory.config import Settings
 from slurm_factory.constants import JSON_VERSION
 from slurm_factory.exceptions import SlurmFactoryError
 from slurm_factory.freshness import Outcome
@@ -26,9 +28,11 @@ from slurm_factory.host import Check, Status
 from slurm_factory.main import app
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.publish import publish
-from slurm_factory.releases import catalogue
+from slurm_factory.plan import BuildPlan
+from slurm_factory.prefetch import Failure, Prefetched
+from slurm_factory.releases import catalogue, series
 
-COMMANDS = ("build", "clean", "setup", "doctor", "list", "versions")
+COMMANDS = ("build", "clean", "setup", "doctor", "list", "prefetch", "versions")
 BUILD = ("build", "--slurm-version", "24.11", "--base", "debian@12", "--deps", "system")
 HEAVY = ("craft_providers", "pylxd", "requests", "cyclonedx", "elftools", "tenacity")
 
@@ -196,32 +200,134 @@ def test_a_build_on_this_machine_below_a_path_with_a_blank_is_exit_code_2(
     assert run(*BUILD, "--dry-run").code == 0
 
 
-# --- the recipe that does not exist yet ---------------------------------------------------------
+# --- the default recipe -------------------------------------------------------------------------
+
+
+def test_a_dry_run_of_the_default_recipe_prints_the_environment_that_spack_gets(
+    run: Runner,
+) -> None:
+    result = run("build", "--slurm-version", "25.05", "--dry-run", "--additional-variants", "+hdf5")
+    assert (result.code, result.err) == (0, "")
+    document = yaml.safe_load(result.out[result.out.index("spack:") :])
+    assert "+hdf5" in document["spack"]["specs"][0]
+    as_json = run("build", "--slurm-version", "25.05", "--dry-run", "--json").document["plan"]
+    assert yaml.safe_load(as_json["spack_yaml"])["spack"]["view"]
+    assert as_json["deps"] == "spack"
+
+
+def test_building_on_the_machine_itself_with_spack_is_refused_with_the_command_that_works(
+    run: Runner,
+) -> None:
+    result = run("build", "--slurm-version", "25.05", "--destructive-mode")
+    assert (result.code, result.out) == (2, "")
+    _, *told = shlex.split(result.err.splitlines()[-1].partition("run: ")[2])
+    assert told[-2:] == ["--deps", "system"]
+    assert run(*told, "--dry-run").code in {0, 2}
+
+
+# --- without a network --------------------------------------------------------------------------
+
+
+def prefetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *failures: Failure
+) -> list[BuildPlan]:
+    """Let prefetch end with a file of 1234 bytes and `failures`; the plans that it was given."""
+    given: list[BuildPlan] = []
+    (tmp_path / "lz4.tar.gz").write_bytes(bytes(1234))
+
+    def fetch(plans: list[BuildPlan], settings: Settings, _: object) -> Prefetched:
+        given.extend(plans)
+        return Prefetched(settings.cache_dir, (tmp_path / "lz4.tar.gz",), failures)
+
+    monkeypatch.setattr("slurm_factory.prefetch.prefetch", fetch)
+    return given
+
+
+def test_prefetch_tells_how_much_there_is_and_which_directory_to_carry(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = prefetched(monkeypatch, tmp_path)
+    plan = ("--slurm-version", "25.05", "--minimal", "--base", "debian@13")
+    result = run("prefetch", *plan)
+    assert (result.code, result.err) == (0, "")
+    (line,) = result.out.splitlines()
+    assert line.startswith(f"1 files, 1.2 kB, are in {tmp_path}/cache: carry it ")
+    document = run("prefetch", *plan, "--json").document
+    assert document == {
+        "version": JSON_VERSION,
+        "plans": ["slurm-25.05-minimal-debian-13"],
+        "directory": f"{tmp_path}/cache",
+        "files": 1,
+        "size": 1234,
+        "failures": [],
+    }
+    assert [plan.stem for plan in given] == ["slurm-25.05-minimal-debian-13"] * 2
+
+
+def test_prefetch_of_all_takes_every_series_and_type_for_either_recipe(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = prefetched(monkeypatch, tmp_path)
+    assert run("prefetch", "--all").code == 0
+    assert len({plan.stem for plan in given}) == len(series()) * 3
+    assert all(plan.spack for plan in given)
+    assert run("prefetch", "--all", "--deps", "system").code == 0
+    assert not given[-1].spack
+
+
+def test_what_prefetch_could_not_fetch_is_named_and_the_first_of_it_is_the_exit_code(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failures = (
+        Failure("slurm-25.05", exceptions.DownloadError("No lz4.", details="http://u:p@h/x: 404")),
+        Failure("slurm-24.11", exceptions.SpackError("No way.", resolution="Try without.")),
+    )
+    prefetched(monkeypatch, tmp_path, *failures)
+    result = run("prefetch", "--all")
+    assert result.code == 4
+    assert "slurm-25.05: No lz4." in result.err
+    assert "slurm-24.11: No way." in result.err
+    assert "Error: No lz4." in result.err
+    assert "not all" in result.out
+    as_json = run("prefetch", "--all", "--json")
+    assert as_json.code == 4
+    assert [(f["what"], f["exit_code"]) for f in as_json.document["failures"]] == [
+        *(("slurm-25.05", 4), ("slurm-24.11", 5)),
+    ]
+    assert "u:p" not in as_json.out + result.err
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("build", "--slurm-version", "25.05"),
-        ("build", "--slurm-version", "25.05", "--deps", "spack", "--gpu"),
-        ("build", "--deps=spack", "--slurm-version", "25.05", "--base", "debian@12"),
-        ("build", "--slurm-version", "25.05", "--additional-variants", "+hdf5 ~restd"),
-        ("--project-name", "spack", "build", "--slurm-version", "25.05"),
+        (),
+        ("--all", "--slurm-version", "25.05"),
+        ("--all", "--gpu"),
+        ("--all", "--minimal"),
+        ("--slurm-version", "25.05", "--gpu", "--minimal"),
+        ("--slurm-version", "25.06"),
+        ("--all", "--deps", "conda"),
     ],
 )
-def test_without_deps_system_one_line_tells_the_same_command_with_it(
+def test_bad_input_of_prefetch_is_one_clear_message_and_exit_code_2(
     run: Runner, arguments: tuple[str, ...]
 ) -> None:
-    result = run(*arguments)
+    result = run("prefetch", *arguments)
     assert (result.code, result.out) == (2, "")
-    [line] = result.err.splitlines()
-    program, *told = shlex.split(line.partition("run: ")[2])
-    assert program == "slurm-factory"
-    kept = [a for a in arguments if a not in {"--deps", "--deps=spack"}]
-    if "--deps" in arguments:
-        kept.remove("spack")
-    assert told == [*kept, "--deps", "system"]
-    assert run(*told, "--dry-run").code == 0
+    assert len(result.err.splitlines()) <= 3
+
+
+def test_build_hands_offline_on(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+
+    def build(*_: object, offline: bool, **__: object) -> None:
+        told.append(offline)
+        raise exceptions.DownloadError("Missing.")
+
+    monkeypatch.setattr("slurm_factory.builder.build", build)
+    assert run(*BUILD, "--offline").code == 4
+    assert run(*BUILD).code == 4
+    assert told == [True, False]
 
 
 # --- documents ----------------------------------------------------------------------------------
@@ -325,7 +431,7 @@ def test_help_of_every_command_lists_only_options_that_work(run: Runner, command
     result = run(command, "--help")
     assert (result.code, result.err) == (0, "")
     options = set(re.findall(r"--[a-z][a-z-]+", result.out))
-    assert not options & {"--verify", "--offline", "--install-completion"}
+    assert not options & {"--verify", "--install-completion"}
     assert "--json" in options
     assert run(command, "-h").out == result.out
 

@@ -26,6 +26,8 @@ from slurm_factory.output import (
     FileRecord,
     Mode,
     Outcome,
+    PackageProgress,
+    PackageRecord,
     Reporter,
     Results,
     StepRecord,
@@ -588,3 +590,69 @@ def test_results_reach_the_github_summary(
         reporter.results(RESULTS)
     assert "ab" * 32 in summary.read_text()
     assert "ab" * 32 in capsys.readouterr().out
+
+
+# --- packages of a Spack build ------------------------------------------------------------------
+
+PROGRESS = PackageProgress(
+    done=12,
+    total=24,
+    cached=9,
+    active=("openssl@3.6: build (5.0 s)",),
+    last="zlib@1.3 built in 1 s",
+)
+
+
+def test_progress_of_packages_is_drawn_live_and_is_gone_with_its_step() -> None:
+    terminal = Terminal()
+    with make_reporter(stream=terminal, environment={"TERM": "xterm"}) as reporter:
+        with reporter.step("Build packages"):
+            reporter.line("some output")
+            reporter.packages(PROGRESS)
+            time.sleep(0.3)
+        seen = terminal.getvalue()
+        terminal.seek(0)
+        terminal.truncate()
+        with reporter.step("Collect"):
+            time.sleep(0.3)
+    assert "12 of 24 packages, 9 from the build cache" in seen
+    assert "openssl@3.6: build" in seen
+    assert "packages" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize("environment", [{}, {"GITHUB_ACTIONS": "true"}])
+def test_without_a_terminal_each_finished_package_is_one_line(
+    environment: dict[str, str],
+) -> None:
+    stream = io.StringIO()
+    with make_reporter(stream=stream, environment=environment) as reporter:
+        reporter.packages(PackageProgress(done=11, total=24, cached=9, active=("x: build",)))
+        reporter.packages(PROGRESS)
+    lines = [line for line in stream.getvalue().splitlines() if "packages" in line]
+    assert len(lines) == 1
+    assert "12 of 24 packages, 9 from the build cache: zlib@1.3 built in 1 s" in lines[0]
+
+
+def test_finished_packages_are_events_of_the_log(tmp_path: Path) -> None:
+    with make_reporter(quiet=True) as reporter:
+        reporter.log_to(tmp_path)
+        reporter.packages(PackageProgress(done=11, total=24, cached=9))
+        reporter.packages(PROGRESS)
+    (event,) = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert (event["event"], event["done"], event["total"], event["cached"]) == (
+        "packages",
+        12,
+        24,
+        9,
+    )
+
+
+def test_results_tell_the_slowest_packages_and_what_the_caches_gave() -> None:
+    packages = tuple(PackageRecord(f"p{n}@1", float(n), cached=n % 2 == 0) for n in range(12))
+    results = Results(packages=packages, compilations=(3, 4))
+    stream = io.StringIO()
+    print_results((), results, stream)
+    assert "6 of 12 packages from the build cache (50%), 3 of 4 compilations" in stream.getvalue()
+    assert "p11@1" in stream.getvalue()
+    assert "p1@1" not in stream.getvalue()
+    assert "| p11@1 | 11.0 s | source |" in markdown((), results)

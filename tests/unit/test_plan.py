@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plan_samples import DEBIAN_12, X86_64, make_request, sample_plan
+from plan_samples import DEBIAN_12, SPACK, X86_64, make_request, sample_plan, spack_plan
 
 from slurm_factory import plan as planning
 from slurm_factory import resources
 from slurm_factory.constants import BuildType, Deps
 from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.plan import BuildRequest, make_plan, patches_for
+from slurm_factory.features import table
+from slurm_factory.plan import BuildRequest, default_target, make_plan, patches_for
 from slurm_factory.releases import find_release, series
 
 SNAPSHOT = json.loads((Path(__file__).parent / "data/configure_arguments.json").read_text())
@@ -26,6 +27,11 @@ def refusal(request: BuildRequest, host: tuple[str, str] = DEBIAN_12) -> Configu
     with pytest.raises(ConfigurationError) as caught:
         make_plan(request, X86_64, host)
     return caught.value
+
+
+def copy_patches(directory: Path) -> Path:
+    source = Path(str(resources.patches_dir()))
+    return Path(shutil.copytree(source, directory / "patches"))
 
 
 @pytest.mark.parametrize("build_type", BuildType)
@@ -71,8 +77,16 @@ def test_configuration_stays_in_etc_and_the_prefix_is_the_configured_one() -> No
 def test_file_names_say_what_is_not_the_default_and_only_that(
     request_: BuildRequest, stem: str
 ) -> None:
-    assert make_plan(request_, X86_64, DEBIAN_12).stem == stem
-    assert make_plan(request_, "aarch64", DEBIAN_12).stem == f"{stem}-aarch64"
+    for architecture, ending in ((X86_64, ""), ("aarch64", "-aarch64")):
+        spack = replace(SPACK, target=default_target(architecture))
+        plan = make_plan(replace(request_, spack=spack), architecture, DEBIAN_12)
+        assert plan.stem == stem + ending
+
+
+def test_packages_for_another_cpu_lie_beside_those_for_the_default_one() -> None:
+    other = spack_plan("25.05", spack=replace(SPACK, target="zen4"))
+    assert other.stem == "slurm-25.05-debian-12-zen4"
+    assert spack_plan("25.05").stem == "slurm-25.05-debian-12"
 
 
 def test_the_order_of_variants_makes_no_other_package() -> None:
@@ -92,6 +106,27 @@ def test_destructive_mode_builds_only_what_this_machine_runs() -> None:
     assert "debian@12" in error.details
     assert "--base same" in error.resolution
     assert make_plan(replace(request, base="same"), X86_64, DEBIAN_12).destructive
+
+
+@pytest.mark.parametrize(
+    ("changes", "command"),
+    [
+        ({"base": "same"}, "--slurm-version 24.11 --base same --destructive-mode --deps system"),
+        (
+            {"minimal": True, "additional_variants": "+hdf5 ~lua"},
+            (
+                "--slurm-version 24.11 --minimal --additional-variants '+hdf5 ~lua'"
+                " --base debian@12 --destructive-mode --deps system"
+            ),
+        ),
+    ],
+)
+def test_spack_never_builds_on_this_very_machine_and_the_command_that_does_is_told(
+    changes: dict[str, Any], command: str
+) -> None:
+    error = refusal(make_request(deps=Deps.SPACK, destructive_mode=True, **changes))
+    assert "--destructive-mode" in error.brief
+    assert error.resolution.endswith(f"run: slurm-factory build {command}")
 
 
 def test_a_plan_is_made_without_a_program_or_a_file_of_this_machine(
@@ -130,7 +165,103 @@ def test_every_series_is_made_relocatable_and_each_patch_has_its_checksum(name: 
     assert all(len(patch.sha256) == 64 for patch in patches)
 
 
+def test_slurm_is_the_first_root_and_every_variant_of_the_table_is_decided() -> None:
+    slurm, *others = spack_plan("25.05.8").roots
+    name, *words = slurm.split()
+    assert (name, words[-1]) == ("slurm@=25-05-8-1", "sysconfdir=/etc/slurm")
+    variants = {word[1:]: word[0] for word in words[:-1]}
+    assert variants.keys() == {feature.variant for feature in table() if feature.variant}
+    on = {name for name, sign in variants.items() if sign == "+"}
+    assert on == {f.variant for f in spack_plan("25.05.8").selection.chosen if f.variant}
+    assert others == ["openmpi"]
+
+
+def test_a_minimal_package_has_no_root_but_slurm() -> None:
+    (slurm,) = spack_plan(minimal=True).roots
+    assert slurm.count("+") == 1
+    assert " +readline ~hwloc " in slurm
+
+
+def test_variants_of_the_user_reach_the_root() -> None:
+    slurm = spack_plan(additional_variants="+hdf5 ~lua").roots[0]
+    assert {"+hdf5", "~lua"} <= set(slurm.split())
+
+
+def test_a_plan_with_the_libraries_of_the_distribution_knows_nothing_of_spack() -> None:
+    plan = sample_plan()
+    assert (plan.spack, plan.roots, plan.setup.spack) == (None, (), None)
+    assert "spack" not in plan.describe()
+    assert "roots" not in plan.describe()
+
+
+def test_the_base_of_a_plan_has_the_spack_and_the_packages_that_were_chosen() -> None:
+    setup = spack_plan(spack=replace(SPACK, packages=("libpmix-dev",))).setup
+    assert (setup.base.name, setup.deps, setup.spack) == ("debian@12", Deps.SPACK, SPACK.refs)
+    assert setup.packages == ("libpmix-dev",)
+
+
+def test_a_plan_with_spack_names_what_it_is_made_with_and_no_password() -> None:
+    refs = replace(SPACK.refs, url="https://me:secret@git.example/spack.git")
+    plan = spack_plan(spack=replace(SPACK, refs=refs, config="packages: {}"))
+    document = json.loads(json.dumps(plan.describe()))
+    assert document["roots"] == list(plan.roots)
+    assert document["spack"]["url"] == "https://git.example/spack.git"
+    assert document["spack"]["config"] == "packages: {}"
+
+
+def test_a_request_for_spack_that_does_not_say_which_is_a_mistake_of_the_program() -> None:
+    with pytest.raises(ValueError, match="which Spack"):
+        make_plan(make_request(deps=Deps.SPACK, spack=None), X86_64, DEBIAN_12)
+
+
 KEY = sample_plan().build_key(RECORD)
+SPACK_KEY = spack_plan().build_key(RECORD)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target": "x86_64_v4"},
+        {"config": "packages: {}"},
+        {"packages": ("libpmix-dev",)},
+        *(
+            {"refs": replace(SPACK.refs, **{name: "other"})}
+            for name in ("url", "ref", "packages_url", "packages_ref")
+        ),
+    ],
+    ids=str,
+)
+def test_another_choice_of_spack_has_another_build_key(changes: dict[str, Any]) -> None:
+    other = replace(SPACK, **changes)
+    assert spack_plan(spack=other).build_key(RECORD) != SPACK_KEY
+    assert sample_plan(spack=other).build_key(RECORD) == KEY
+
+
+def test_where_sources_and_binaries_come_from_does_not_change_the_build_key() -> None:
+    mirrors = ("https://a.example",)
+    refs = replace(SPACK.refs, url=SPACK.refs.url.replace("https://", "https://me:secret@"))
+    other = replace(SPACK, refs=refs, source_mirrors=mirrors, buildcaches=mirrors, signed=False)
+    assert spack_plan(spack=other).build_key(RECORD) == SPACK_KEY
+
+
+@pytest.mark.parametrize("name", ["packages/slurm/package.py", "repo.yaml", "packages/new.patch"])
+def test_our_spack_recipes_change_the_build_key_of_what_they_build(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    patches = copy_patches(tmp_path)
+    shutil.rmtree(patches / planning.SPACK_REPOSITORY, ignore_errors=True)
+    file = patches / planning.SPACK_REPOSITORY / "slurm_factory" / name
+    file.parent.mkdir(parents=True)
+    monkeypatch.setattr(planning, "patches_dir", lambda: patches)
+    keys = []
+    for text in ("one", "two"):
+        file.write_text(text)
+        keys.append(spack_plan().build_key(RECORD))
+        assert sample_plan().build_key(RECORD) == KEY
+    compiled = file.parent / "__pycache__" / "package.cpython-311.pyc"
+    compiled.parent.mkdir()
+    compiled.write_bytes(b"")
+    assert keys[0] != keys[1] == spack_plan().build_key(RECORD)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +304,20 @@ def test_reasons_and_mirrors_do_not_change_the_build_key() -> None:
 def test_packages_of_the_base_change_the_build_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "base_packages", lambda _: ("gcc",))
     assert sample_plan().build_key(RECORD) != KEY
+
+
+@pytest.mark.parametrize("module", ["recipes/spack.py", "spack_yaml.py", "recipes/spack/x.py"])
+def test_code_of_the_spack_recipe_changes_the_build_key_of_its_packages_only(
+    module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copy = tmp_path / "package"
+    shutil.copytree(planning.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(planning, "PACKAGE", copy)
+    (copy / module).parent.mkdir(exist_ok=True)
+    with (copy / module).open("a") as file:
+        file.write("# changed\n")
+    assert spack_plan().build_key(RECORD) != SPACK_KEY
+    assert sample_plan().build_key(RECORD) == KEY
 
 
 @pytest.mark.parametrize(
@@ -233,11 +378,10 @@ def test_an_upgraded_package_of_the_base_changes_the_build_key() -> None:
 def test_the_bytes_of_a_patch_change_the_build_key(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for path in Path(str(resources.patches_dir())).iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(planning, "patches_dir", lambda: tmp_path)
+    patches = copy_patches(tmp_path)
+    monkeypatch.setattr(planning, "patches_dir", lambda: patches)
     assert sample_plan().build_key(RECORD) == KEY
-    with (tmp_path / "slurm-relocatable.patch").open("a") as file:
+    with (patches / "slurm-relocatable.patch").open("a") as file:
         file.write("\n")
     assert sample_plan().build_key(RECORD) != KEY
 
@@ -265,6 +409,19 @@ def test_what_scripts_templates_and_policy_say_changes_the_build_key(
 
     monkeypatch.setattr(resources, loader, changed)
     assert sample_plan().build_key(RECORD) != KEY
+
+
+def test_scripts_and_template_of_the_spack_recipe_do_not_concern_the_other_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    template, script, scripts = resources.template, resources.script, resources.scripts
+    monkeypatch.setattr(resources, "template", lambda n: template(n) + "#" * ("spack" in n))
+    assert spack_plan().build_key(RECORD) != SPACK_KEY
+    monkeypatch.setattr(resources, "template", template)
+    monkeypatch.setattr(resources, "scripts", lambda: (*scripts(), "spack-more.sh"))
+    monkeypatch.setattr(resources, "script", lambda n: "" if n == "spack-more.sh" else script(n))
+    assert spack_plan().build_key(RECORD) != SPACK_KEY
+    assert sample_plan().build_key(RECORD) == KEY
 
 
 def test_another_header_of_nvml_changes_the_key_of_gpu_packages_only(

@@ -22,13 +22,10 @@ from slurm_factory.instances.launch import this_machine
 from slurm_factory.output import make_reporter
 from slurm_factory.plan import Patch
 from slurm_factory.recipes import Workshop, system
+from slurm_factory.recipes.ccache import ccache_environment, compiler_cache_use
 from slurm_factory.recipes.libraries import InstanceLibraries
-from slurm_factory.recipes.system import (
-    ccache_environment,
-    compiler_environment,
-    require_defines,
-    require_files,
-)
+from slurm_factory.recipes.promises import require_defines, require_files
+from slurm_factory.recipes.system import compiler_environment
 from slurm_factory.relocate.elf import scan
 
 DPKG = pytest.mark.skipif(not shutil.which("dpkg-query"), reason="no dpkg on this machine")
@@ -270,6 +267,18 @@ def test_no_path_of_this_build_reaches_the_object_files(workshop: Workshop) -> N
     assert f"-ffile-prefix-map={source}=/usr/src/slurm" in environment["CFLAGS"]
     assert environment["SOURCE_DATE_EPOCH"] == str(workshop.plan.release.epoch)
     assert ccache_environment(workshop, source)["CCACHE_BASEDIR"] == str(source)
+
+
+def test_what_ccache_logged_is_counted_and_no_log_means_nothing_was_compiled(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "stats"
+    assert (compiler_cache_use(log).hits, compiler_cache_use(log).misses) == (0, 0)
+    log.write_text(
+        "# a.c\ndirect_cache_hit\n# b.c\npreprocessed_cache_hit\n# c.c\ncache_miss\n"
+        "# conftest.c\nautoconf_test\n# cache_miss\n"
+    )
+    assert (compiler_cache_use(log).hits, compiler_cache_use(log).misses) == (2, 1)
 
 
 def fake_source(workshop: Workshop, files: dict[str, str]) -> Path:

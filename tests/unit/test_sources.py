@@ -353,7 +353,7 @@ def test_url_that_makes_no_sense_is_one_clear_error(tmp_path: Path, url: str) ->
 def test_a_host_that_does_not_answer_costs_one_connect_timeout(
     error: requests.exceptions.RequestException, kind: type[Exception], reason: str
 ) -> None:
-    failure = transfer._classified(error, 5)
+    failure = transfer.classified(error, (10, 5))
     assert type(failure) is kind
     assert reason in str(failure)
 

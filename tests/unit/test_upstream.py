@@ -1,15 +1,18 @@
 """Where the sources of a plan are looked for."""
 
+import re
 from pathlib import Path
 
 import pytest
-from plan_samples import sample_plan, sample_settings
+from plan_samples import sample_plan, sample_settings, spack_plan
 
 from slurm_factory import upstream
+from slurm_factory.bases import Base, bases
 from slurm_factory.config import Settings
+from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.releases import catalogue, find_release
 from slurm_factory.sources import archive_extension
-from slurm_factory.upstream import debian_mirrors, slurm_source, sources_for
+from slurm_factory.upstream import clingo_source, debian_mirrors, slurm_source, sources_for
 
 POOL = "pool/main/s/slurm-wlm/slurm-wlm_24.11.5.orig.tar.gz"
 
@@ -33,7 +36,7 @@ def test_a_gpu_package_needs_the_header_of_nvml_as_spack_would_store_it(
 ) -> None:
     nvml = sources_for(sample_plan(gpu=True), settings)["nvml"]
     assert nvml.size
-    assert archive_extension(nvml.urls[0]) == ""
+    assert nvml.extension == archive_extension(nvml.urls[0]) == ""
 
 
 def test_what_the_debian_archive_has_too_is_looked_for_there_after_upstream(
@@ -64,3 +67,32 @@ def test_every_release_is_stored_as_spack_would_store_it() -> None:
         source = slurm_source(release, ())
         assert source.extension == archive_extension(release.url) == ".tar.gz"
         assert str(source.stored_as).endswith(f"/{release.sha256[:2]}/{release.sha256}.tar.gz")
+
+
+def test_a_new_base_for_spack_needs_clingo_for_its_python_and_one_that_is_there_does_not(
+    settings: Settings,
+) -> None:
+    clingo = sources_for(spack_plan(base="ubuntu@22.04"), settings)["clingo"]
+    assert "-cp310-" in clingo.urls[0]
+    assert "clingo" not in sources_for(spack_plan(), settings, new_base=False)
+    assert "clingo" not in sources_for(sample_plan(), settings)
+
+
+@pytest.mark.parametrize("base", bases(), ids=lambda base: base.slug)
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+def test_every_base_has_a_clingo_that_runs_on_its_python_and_its_glibc(
+    base: Base, architecture: str
+) -> None:
+    source = clingo_source(base, architecture)
+    wheel = source.urls[0].rpartition("/")[2]
+    assert f"-cp{base.python.replace('.', '')}-" in wheel
+    assert wheel.endswith(f"_{architecture}.whl")
+    needed = re.findall(r"manylinux_2_(\d+)", wheel)
+    assert max(map(int, needed)) <= int(base.glibc.removeprefix("2."))
+    assert source.extension == archive_extension(source.urls[0]), "stored as Spack would"
+
+
+def test_an_architecture_without_clingo_is_told_what_it_can_build() -> None:
+    with pytest.raises(ConfigurationError, match="riscv64") as caught:
+        clingo_source(bases()[0], "riscv64")
+    assert "--deps system" in caught.value.resolution

@@ -57,9 +57,3 @@ cp /usr/share/doc/munge/copyright "${tree}/share/licenses/munge/"
 find "${tree}" -mindepth 1 -maxdepth 1 \
     ! -name bin ! -name sbin ! -name lib ! -name include ! -name share -exec rm -rf {} +
 find "${tree}/share" -mindepth 1 -maxdepth 1 ! -name man ! -name licenses -exec rm -rf {} +
-find "${tree}/lib" \( -name '*.la' -o -name '*.a' \) -delete
-# Slurm installs this page whether it has built the daemon or not.
-[[ -e ${tree}/sbin/slurmrestd ]] || rm -f "${tree}/share/man/man8/slurmrestd.8"
-
-# Before patchelf, never after: strip may move what patchelf has placed.
-find "${tree}" -type f -print0 | xargs -0 grep -lZa $'^\177ELF' | xargs -0 -r -P 4 -n 16 strip --strip-unneeded

@@ -10,6 +10,18 @@ case $(release_of "${tree}") in
     *) cgroups=disabled ;;
 esac
 
+# Only what the package has: a minimal one knows neither tokens nor accounting nor Lua.
+tokens='' submit='' accounting=''
+if has "${tree}" auth_jwt; then
+    tokens=$'AuthAltTypes=auth/jwt\nAuthAltParameters=jwt_key=/var/spool/slurmctld/jwt.key'
+fi
+if has "${tree}" job_submit_lua; then
+    submit='JobSubmitPlugins=lua'
+fi
+if has "${tree}" accounting_storage_mysql; then
+    accounting=$'AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1'
+fi
+
 install -d -m 0755 /etc/slurm /var/log/slurm
 install -d -m 0700 -o munge -g munge /etc/munge /var/lib/munge /var/log/munge
 install -d -m 0755 -o munge -g munge /run/munge
@@ -31,8 +43,7 @@ ClusterName=live
 SlurmctldHost=${node}(127.0.0.1)
 SlurmUser=slurm
 AuthType=auth/munge
-AuthAltTypes=auth/jwt
-AuthAltParameters=jwt_key=/var/spool/slurmctld/jwt.key
+${tokens}
 StateSaveLocation=/var/spool/slurmctld
 SlurmctldPidFile=/run/slurm/slurmctld.pid
 SlurmctldLogFile=/var/log/slurm/slurmctld.log
@@ -43,11 +54,10 @@ SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/affinity
 JobAcctGatherType=jobacct_gather/linux
-JobSubmitPlugins=lua
+${submit}
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
-AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=127.0.0.1
+${accounting}
 MpiDefault=none
 MailProg=/bin/true
 ReturnToService=2
@@ -70,13 +80,13 @@ end
 return slurm.SUCCESS
 LUA
 
+[[ -n ${accounting} ]] || exit 0
 cat > /etc/slurm/slurmdbd.conf << CONF
 DbdHost=${node}
 DbdAddr=127.0.0.1
 SlurmUser=slurm
 AuthType=auth/munge
-AuthAltTypes=auth/jwt
-AuthAltParameters=jwt_key=/var/spool/slurmctld/jwt.key
+${tokens}
 LogFile=/var/log/slurm/slurmdbd.log
 PidFile=/run/slurm/slurmdbd.pid
 StorageType=accounting_storage/mysql

@@ -6,10 +6,15 @@
 tree=$1
 rm -f /tmp/hold
 mkfifo -m 0644 /tmp/hold
-as alice timeout 60 "${tree}/bin/srun" --mpi=pmix /bin/cat /tmp/hold > /dev/null &
+programs=(munged slurmctld slurmd slurmstepd)
+! has "${tree}" accounting_storage_mysql || programs+=(slurmdbd)
+[[ ! -e ${tree}/sbin/slurmrestd ]] || programs+=(slurmrestd)
+mpi=none
+! has "${tree}" mpi_pmix || mpi=pmix
+as alice timeout 60 "${tree}/bin/srun" "--mpi=${mpi}" /bin/cat /tmp/hold > /dev/null &
 wait_for 20 "the task" pgrep -x cat
 
-for program in munged slurmdbd slurmctld slurmd slurmstepd slurmrestd; do
+for program in "${programs[@]}"; do
     pids=$(pgrep -x "${program}") || fail "${program} does not run"
     for pid in ${pids}; do
         # Nothing but the path may hold a space.

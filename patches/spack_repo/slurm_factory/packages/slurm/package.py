@@ -1,0 +1,182 @@
+"""Slurm: every release of the factory's catalogue, with its patches and its feature table."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from spack.package import (
+    conflicts,
+    depends_on,
+    install,
+    install_tree,
+    license,
+    mkdirp,
+    patch,
+    run_after,
+    variant,
+    version,
+    when,
+)
+from spack_repo.builtin.build_systems.autotools import AutotoolsPackage
+
+FACTORY = json.loads(Path(__file__).parents[2].joinpath("factory.json").read_text("utf-8"))
+
+PLACES = {
+    "--with-munge": ("munge", ""),
+    "--with-hwloc": ("hwloc", ""),
+    "--with-pmix": ("pmix", ""),
+    "--with-json": ("json-c", ""),
+    "--with-http-parser": ("http-parser", ""),
+    "--with-libhttp-parser": ("http-parser", ""),
+    "--with-yaml": ("libyaml", ""),
+    "--with-jwt": ("libjwt", ""),
+    "--with-lz4": ("lz4", ""),
+    "--with-mysql_config": ("mariadb-c-client", "bin"),
+    "--with-nvml": ("nvml-stub", ""),
+    "--with-rsmi": ("rocm-smi-stub", ""),
+    "--with-oneapi": ("level-zero-stub", ""),
+    "--with-hdf5": ("hdf5", "bin/h5cc"),
+}
+"""Options of configure that name a place: the dependency, and what below its prefix."""
+
+
+class Slurm(AutotoolsPackage):
+    """Slurm, as the factory configures it.
+
+    Not derived from the builtin recipe: that one needs curl, glib, json-c, lz4, OpenSSL and zlib
+    in every build, a subclass cannot take dependencies back, and a minimal package has none of
+    them. Nothing is written twice: releases, checksums, patches, compiler flags, and what
+    configure is told for each feature come from factory.json, which the factory writes from its
+    own tables.
+    """
+
+    homepage = "https://slurm.schedmd.com"
+
+    license("GPL-2.0-or-later")
+
+    for _version, _source in FACTORY["versions"].items():
+        version(_version, **_source)
+
+    for _patch in FACTORY["patches"]:
+        patch(_patch["file"], when=_patch["when"])
+
+    for _feature in FACTORY["features"]:
+        if _feature["variant"]:
+            variant(_feature["variant"], default=False, description=_feature["summary"])
+    variant("sysconfdir", default="/etc/slurm", values=any, description="Where slurm.conf is")
+
+    depends_on("c", type="build")
+    depends_on("pkgconfig", type="build")
+
+    depends_on("munge")
+    depends_on("readline", when="+readline")
+    # 2.13.0 is patched from the network.
+    depends_on("hwloc@2:2.12", when="+hwloc")
+    depends_on("numactl", when="+numa")
+    depends_on("pmix@2:5", when="+pmix")
+    depends_on("dbus", when="+cgroup")
+    depends_on("linux-pam", when="+pam")
+    depends_on("mariadb-c-client", when="+mariadb")
+    depends_on("lua@5.1:5.4", when="+lua")
+    depends_on("curl", when="+curl")
+    depends_on("lz4", when="+lz4")
+    depends_on("hdf5~mpi+hl", when="+hdf5")
+    with when("+restd"):
+        depends_on("json-c")
+        depends_on("http-parser")
+        depends_on("libyaml")
+        depends_on("libjwt@1.10:2")
+        # libjwt's recipe tells no dependent where OpenSSL is, and a linker asks for it.
+        depends_on("openssl")
+
+    conflicts("+gtk", msg="sview needs GTK 2, for which there is no recipe")
+
+    # Slurm opens the drivers' own libraries by name; only the compiler and configure see these.
+    depends_on("nvml-stub", type="build", when="+nvml")
+    depends_on("rocm-smi-stub", type="build", when="+rsmi")
+    depends_on("level-zero-stub", type="build", when="+oneapi")
+
+    def content_hash(self, content=None):
+        """As Spack's, and with what the recipe reads besides its own text.
+
+        Without it, a package in the build cache would be taken for what other flags make.
+        """
+        told = {name: FACTORY[name] for name in ("prefix", "arguments", "cflags", "ldflags")}
+        features = [[row["variant"], row["on"], row["off"]] for row in FACTORY["features"]]
+        text = json.dumps([super().content_hash(content), told, features], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def prefix_inside(self):
+        """Prefix that is compiled in: a last resort, since Slurm finds itself where it lies."""
+        return FACTORY["prefix"]
+
+    def configure_args(self):
+        source = self.stage.source_path
+        flags = [*FACTORY["cflags"], f"-ffile-prefix-map={source}=/usr/src/slurm"]
+        arguments = [
+            f"--prefix={self.prefix_inside}",
+            f"--sysconfdir={self.spec.variants['sysconfdir'].value}",
+            *FACTORY["arguments"],
+            # Else configure defines where libpmix is and the plugin opens it there and nowhere
+            # else, whatever its run path says (auxdir/x_ac_pmix.m4).
+            "--with-rpath",
+            f"CFLAGS={' '.join(flags)}",
+            f"LDFLAGS={' '.join(FACTORY['ldflags'])}",
+        ]
+        for feature in FACTORY["features"]:
+            if self._has(feature):
+                arguments += [self._located(argument) for argument in feature["on"]]
+            else:
+                arguments += feature["off"]
+        if self.spec.satisfies("+curl"):
+            # As --with-libcurl=PREFIX it would leave out the plugins (auxdir/x_ac_curl.m4).
+            config = self.spec["curl"].prefix.bin.join("curl-config")
+            arguments.append(f"ac_cv_path__libcurl_config={config}")
+        return arguments
+
+    def build(self, spec, prefix):
+        for directory in self._directories():
+            self.module.make("-C", directory, self._pam_dir())
+
+    def install(self, spec, prefix):
+        stage = str(Path(self.stage.path, "installed"))
+        self.module.make("install-pkgincludeHEADERS", f"DESTDIR={stage}")
+        for directory in (*self._directories(), "doc/man", "etc"):
+            self.module.make("-C", directory, "install", f"DESTDIR={stage}", self._pam_dir())
+        install_tree(stage + self.prefix_inside, prefix)
+        licences = str(prefix.share.licenses.slurm)
+        mkdirp(licences)
+        for name in ("COPYING", "DISCLAIMER", "LICENSE.OpenSSL"):
+            install(name, licences)
+
+    @run_after("install")
+    def keep_evidence(self):
+        """What configure was told and what it found, for who checks the package.
+
+        Spack's new installer archives no files of its own accord.
+        """
+        kept = Path(self.metadata_dir, "archived-files")
+        mkdirp(str(kept))
+        for name in ("config.h", "config.log"):
+            install(str(Path(self.build_directory, name)), str(kept))
+        arguments = "".join(f"{argument}\n" for argument in self.configure_args())
+        (kept / "configure-arguments").write_text(arguments, "utf-8")
+
+    def _has(self, feature):
+        return not feature["variant"] or self.spec.satisfies(f"+{feature['variant']}")
+
+    def _located(self, argument):
+        option = argument.partition("=")[0]
+        if option not in PLACES:
+            return argument
+        name, below = PLACES[option]
+        return f"{option}={Path(self.spec[name].prefix, below)}"
+
+    def _directories(self):
+        wanted = ["src", "contribs/pmi", "contribs/pmi2"]
+        wanted += ["contribs/pam_slurm_adopt"] * self.spec.satisfies("+pam")
+        return [directory for directory in wanted if Path(self.build_directory, directory).is_dir()]
+
+    def _pam_dir(self):
+        return f"PAM_DIR={self.prefix_inside}/lib/security"

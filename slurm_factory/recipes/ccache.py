@@ -1,0 +1,57 @@
+"""The compiler cache that all builds share, and what one build got out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path, PurePosixPath
+
+    from slurm_factory.recipes import Workshop
+
+HITS = ("direct_cache_hit", "preprocessed_cache_hit")
+MISS = "cache_miss"
+
+
+@dataclass(frozen=True)
+class CompilerCacheUse:
+    """How many compilations a build took from the cache, and how many it did itself."""
+
+    hits: int
+    misses: int
+
+
+def ccache_environment(workshop: Workshop, source: PurePosixPath) -> dict[str, str]:
+    """Settings of ccache for compilations below the directory `source` (instance).
+
+    Depend mode takes the dependencies that the build writes anyway, instead of running the
+    preprocessor a second time (ccache(1), "depend_mode"). The inode cache remembers the hashes of
+    headers, which every compilation would compute again; it lies beside the source and goes with
+    it, since inodes say nothing about another instance (ccache(1), "inode_cache").
+    """
+    instance = workshop.instance
+    return {
+        "CCACHE_DIR": str(instance.inside(workshop.settings.ccache_dir)),
+        "CCACHE_BASEDIR": str(source),
+        "CCACHE_NOHASHDIR": "1",
+        "CCACHE_COMPILERCHECK": "content",
+        "CCACHE_DEPEND": "1",
+        "CCACHE_INODECACHE": "1",
+        "CCACHE_TEMPDIR": str(instance.build_dir / "ccache"),
+        "CCACHE_MAXSIZE": workshop.settings.ccache_size.replace("B", ""),
+    }
+
+
+def compiler_cache_use(stats_log: Path) -> CompilerCacheUse:
+    """Count what a log (host) says that CCACHE_STATSLOG named (ccache(1), "stats_log").
+
+    It has one line for each counter that a call raised; there is none where nothing was compiled.
+    """
+    try:
+        counters = stats_log.read_text("utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return CompilerCacheUse(hits=0, misses=0)
+    return CompilerCacheUse(
+        hits=sum(counters.count(name) for name in HITS), misses=counters.count(MISS)
+    )

@@ -1,0 +1,56 @@
+"""What the feature table promises for a plan must be in what was built."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from slurm_factory.exceptions import BuildError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def require_defines(
+    promised: Sequence[tuple[str, str]], config_h: Sequence[str], said: Sequence[str]
+) -> None:
+    """Fail where configure turned down what the feature table promises.
+
+    Args:
+        promised: (feature, macro) pairs.
+        config_h: Lines of config.h.
+        said: Lines that configure printed.
+
+    Raises:
+        BuildError: With configure's own reason.
+    """
+    defined = {m[1] for line in config_h if (m := re.match(r"#define (\w+)\b", line))}
+    missing = [(feature, macro) for feature, macro in promised if macro not in defined]
+    if not missing:
+        return
+    features = ", ".join(dict.fromkeys(feature for feature, _ in missing))
+    # What was being checked may stand before it in the line.
+    warnings = [found[0] for line in said if (found := re.search(r"configure: WARNING: .*", line))]
+    words = {word for feature, macro in missing for word in (feature, macro.removeprefix("HAVE_"))}
+    about = [w for w in warnings if any(word.lower() in w.lower() for word in words)]
+    raise BuildError(
+        f"configure turned down what this package promises: {features}.",
+        details=" ".join(about) or f"config.h lacks {missing[0][1]}.",
+        resolution=f'Leave it out with --additional-variants "~{missing[0][0]}".',
+    )
+
+
+def require_files(promised: Sequence[tuple[str, str]], tree: Path) -> None:
+    """Fail where the tree (host) lacks a file that the feature table promises.
+
+    Raises:
+        BuildError: Names the feature and the file.
+    """
+    for feature, file in promised:
+        if not (tree / file).exists():
+            raise BuildError(
+                f"The build left out what this package promises: {feature}.",
+                details=f"{file} is not in the tree.",
+                resolution="Read the build log for the reason.",
+            )

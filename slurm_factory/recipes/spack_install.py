@@ -1,0 +1,216 @@
+"""`spack install`: followed, tried again where that helps, and explained when it fails."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_exponential
+
+from slurm_factory.exceptions import DownloadError, OutputError, SlurmFactoryError, SpackError
+from slurm_factory.instances import NEARLY_FULL_BYTES, CommandError
+from slurm_factory.instances.streams import telling_line
+from slurm_factory.output import duration
+from slurm_factory.recipes.spack_cache import refresh_index
+from slurm_factory.recipes.spack_failure import (
+    Cause,
+    FailedPackage,
+    Reason,
+    explain,
+    failed_packages,
+)
+from slurm_factory.recipes.spack_progress import InstallProgress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from slurm_factory.recipes.spack_lock import Lock
+    from slurm_factory.recipes.spack_session import Spack
+
+ATTEMPTS = 4
+FIRST_PAUSE = 2.0
+LONGEST_PAUSE = 60.0
+BUNDLE = "failed"
+BUILD_LOG = "spack-build-out.txt"
+OLD_INSTALLER = ("-c", "config:installer:old", "install", "--only-concrete")
+
+
+class _TransientError(DownloadError):
+    """A source could not be fetched, which may be otherwise in a while."""
+
+
+def install(spack: Spack, lock: Lock) -> InstallProgress:
+    """Install every package of `lock`, from the build cache or from source.
+
+    What was built is in the build cache afterwards, whether this succeeds or not. Only downloads
+    that failed are tried again.
+
+    Raises:
+        SpackError: A package failed; its log and more of the kind lie among the logs.
+        DownloadError: A source could not be fetched, or is not what its recipe expects.
+        OutputError: The cache directory is full.
+    """
+    progress = InstallProgress(lock.packages)
+    refresh_index(spack)
+    retrying = Retrying(
+        retry=retry_if_exception_type(_TransientError),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
+        before_sleep=lambda state: _announce(spack, state),
+        reraise=True,
+    )
+    try:
+        retrying(_attempt, spack, progress)
+    except SlurmFactoryError:
+        # The user should read the first error.
+        with suppress(SlurmFactoryError, OSError):
+            refresh_index(spack)
+        raise
+    refresh_index(spack)
+    return progress
+
+
+def _announce(spack: Spack, state: RetryCallState) -> None:
+    failure = state.outcome.exception() if state.outcome else None
+    pause = state.next_action.sleep if state.next_action else 0.0
+    spack.workshop.reporter.warning(f"{failure} Next attempt in {duration(pause)}.")
+
+
+def _attempt(spack: Spack, progress: InstallProgress) -> None:
+    reporter = spack.workshop.reporter
+
+    def take(line: str) -> None:
+        reporter.line(line)
+        state = progress.take(line)
+        if state is None:
+            return
+        if state.damaged and state.phase == "staging" and not state.ended:
+            reporter.warning(
+                f"What the build cache has of {state.node.label} could not be used, most likely it"
+                " is damaged: the package is built anew."
+            )
+        reporter.packages(progress.snapshot(state if state.done else None))
+
+    try:
+        spack.run("install", "--only-concrete", "-j", str(spack.workshop.jobs), on_line=take)
+    except CommandError as error:
+        _explain(spack, progress, error)
+
+
+def _explain(spack: Spack, progress: InstallProgress, error: CommandError) -> NoReturn:
+    failed = failed_packages(error.tail)
+    if not failed:
+        raise SpackError(
+            "spack install failed.", details=error.details, resolution=error.resolution
+        ) from error
+    bundle = _keep_evidence(spack, failed)
+    reasons = {package: _reason(spack, package, bundle) for package in failed}
+    # A failure that trying again may mend must not hide one that it will not.
+    package = min(failed, key=lambda each: reasons[each].transient)
+    reason = reasons[package]
+    for line in reason.lines:
+        spack.workshop.reporter.line(f"{package.label}: {line}")
+    _dump_environment(spack, package, bundle)
+    raise _failure(spack, progress, package, reason) from error
+
+
+def _keep_evidence(spack: Spack, failed: tuple[FailedPackage, ...]) -> Path:
+    bundle = spack.logs / BUNDLE
+    with suppress(SlurmFactoryError, OSError):
+        spack.run_script(
+            "spack-evidence.sh",
+            {"LOGS": "\n".join(str(f.log) for f in failed), "OUT": spack.inside(bundle)},
+        )
+    return bundle
+
+
+def _reason(spack: Spack, package: FailedPackage, bundle: Path) -> Reason:
+    log = bundle / package.log.parent.name.removeprefix("spack-stage-") / BUILD_LOG
+    lines = log.read_text("utf-8", errors="replace").splitlines() if log.exists() else []
+    return explain(lines) or _reason_of_old_installer(spack, package)
+
+
+def _reason_of_old_installer(spack: Spack, package: FailedPackage) -> Reason:
+    """The new installer may keep the reason to itself.
+
+    What happens before a package has a log goes nowhere, and the end of a log may be lost when a
+    package fails early (Spack 1.1.0).
+    """
+    said: list[str] = []
+
+    def take(line: str) -> None:
+        spack.workshop.reporter.line(line)
+        said.append(line)
+
+    try:
+        spack.run(*OLD_INSTALLER, f"/{package.hash}", on_line=take)
+    except SlurmFactoryError:
+        return explain(said) or Reason(Cause.BUILD, (telling_line(said, "It printed nothing."),))
+    return Reason(Cause.BUILD, ("It was installed at a second attempt.",), transient=True)
+
+
+def _dump_environment(spack: Spack, package: FailedPackage, bundle: Path) -> None:
+    """The environment that the package was built in, for somebody who tries by hand."""
+    folder = bundle / package.log.parent.name.removeprefix("spack-stage-")
+    with suppress(SlurmFactoryError, OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        spack.run(
+            *("build-env", "--dump", spack.inside(folder / "spack-build-env.txt")),
+            f"/{package.hash}",
+        )
+
+
+def _failure(
+    spack: Spack, progress: InstallProgress, package: FailedPackage, reason: Reason
+) -> SlurmFactoryError:
+    evidence = f"Evidence: {spack.logs}."
+    details = reason.lines[0]
+    state = progress.find(package.hash)
+    in_phase = f" in phase {state.phase}" if state and state.phase else ""
+    match reason.cause:
+        case Cause.FETCH:
+            failure = _TransientError if reason.transient else DownloadError
+            return failure(
+                f"The source of {package.label} could not be fetched.",
+                details=details,
+                resolution="Check the network and its proxies, or fill the source cache on another"
+                f" machine: slurm-factory prefetch. {evidence}",
+            )
+        case Cause.CHECKSUM:
+            return DownloadError(
+                f"The source of {package.label} is not what its recipe expects.",
+                details=" ".join(reason.lines[:2]),
+                resolution="Remove the wrong file from the mirror that has it, or set"
+                f" SLURM_FACTORY_SOURCE_MIRRORS to another. {evidence}",
+            )
+        case Cause.DISK:
+            return _disk_full(spack, package, details)
+        case Cause.MEMORY:
+            return SpackError(
+                f"{package.label} failed{in_phase}: it was killed, most likely for want of memory.",
+                details=details,
+                resolution=f"Raise SLURM_FACTORY_MEMORY_LIMIT or lower --jobs. {evidence}",
+            )
+        case Cause.BUILD:
+            brief = f"{package.label} failed{in_phase}."
+            if reason.transient:
+                return _TransientError(brief, details=details, resolution=evidence)
+            return SpackError(brief, details=details, resolution=evidence)
+
+
+def _disk_full(spack: Spack, package: FailedPackage, details: str) -> SlurmFactoryError:
+    cache = spack.workshop.settings.cache_dir
+    if shutil.disk_usage(cache).free < NEARLY_FULL_BYTES:
+        return OutputError(
+            f"{package.label} failed: the cache directory {cache} is full.",
+            details=details,
+            resolution="Run `slurm-factory clean` or free space there, then build again.",
+        )
+    return SpackError(
+        f"{package.label} failed: the disk of the instance is full.",
+        details=details,
+        resolution="Free space in LXD's storage pool (lxc storage list), then build again: what is"
+        f" finished is in the build cache. Evidence: {spack.logs}.",
+    )

@@ -1,0 +1,158 @@
+"""The libraries of a Spack build, as `relocate` wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from slurm_factory.recipes.libraries import InstanceLibraries, Package
+from slurm_factory.recipes.spack_tree import in_tree, run_time_packages
+from slurm_factory.relocate import Directory, Library
+from slurm_factory.relocate.elf import read_elf
+
+if TYPE_CHECKING:
+    from slurm_factory.recipes import Workshop
+    from slurm_factory.recipes.spack_tree import RunTimePackage
+
+USR = "/usr/"
+"""Start of the policy's globs of plugin directories; prefixes of Spack are laid out alike."""
+
+
+@dataclass
+class SpackLibraries:
+    """Fetches libraries out of Spack's prefixes, and out of the base where an external explains it.
+
+    What Spack built comes first. A library of the base is taken only if the user's own
+    configuration has made a run-time library an external there; else it would be one that a
+    configure script has found by accident.
+    """
+
+    workshop: Workshop
+    packages: dict[str, Package] = field(default_factory=dict)
+    """Packages that something was fetched from, by name."""
+    fetched: int = field(default=0)
+
+    @cached_property
+    def base(self) -> InstanceLibraries:
+        """The libraries of the distribution; shares the list of packages."""
+        return InstanceLibraries(self.workshop, self.packages)
+
+    def fetch(self, sonames: Sequence[str]) -> dict[str, Library]:
+        """Copies of the libraries that are there, by soname; others are left out."""
+        out = self._new_folder()
+        self.workshop.instance.run_script(
+            "spack-fetch-libraries.sh",
+            {
+                "PREFIXES": "\n".join(self._built),
+                "SONAMES": "\n".join(sonames),
+                "OUT": self.workshop.instance.inside(out),
+            },
+            self.workshop.reporter.line,
+        )
+        rows = _rows(out / "libraries.tsv")
+        found = {row[0]: self._library(out / "lib" / row[0], *row) for row in rows}
+        rest = [soname for soname in sonames if soname not in found]
+        return found | self._of_base(rest)
+
+    def fetch_directory(self, patterns: Sequence[str]) -> Directory | None:
+        """A copy of the first directory that matches one of the globs, if one does."""
+        out = self._new_folder()
+        below = [p.removeprefix(USR) for p in patterns if p.startswith(USR)]
+        self.workshop.instance.run_script(
+            "spack-fetch-directory.sh",
+            {
+                "PREFIXES": "\n".join(self._built),
+                "PATTERNS": "\n".join(below),
+                "OUT": self.workshop.instance.inside(out),
+            },
+            self.workshop.reporter.line,
+        )
+        if not (out / "directory.tsv").exists():
+            return self._directory_of_base(patterns)
+        [(prefix, origin)] = _rows(out / "directory.tsv")
+        built = self._built[prefix]
+        self._note(built)
+        return Directory(
+            path=out / "content",
+            origin=PurePosixPath(origin),
+            package=built.name,
+            version=built.release,
+            licences=(self.workshop.work / built.licence,),
+        )
+
+    def fetch_common_licences(self) -> Path:
+        """The texts that copyright files of the base name, in a directory on the host."""
+        return self.base.fetch_common_licences()
+
+    def installed(self) -> dict[PurePosixPath, Package]:
+        """The package of each ELF file that lies in the tree itself and is not Slurm's."""
+        tree = self.workshop.work / "software"
+        by_name = {package.name: package for package in self._built.values()}
+        return {
+            path: self._note(by_name[name])
+            for path, name in in_tree(self.workshop).items()
+            if (tree / path).is_file() and read_elf(tree / path)
+        }
+
+    @cached_property
+    def _known(self) -> tuple[RunTimePackage, ...]:
+        return run_time_packages(self.workshop)
+
+    @cached_property
+    def _built(self) -> dict[str, RunTimePackage]:
+        """What Spack built, by prefix."""
+        return {package.prefix: package for package in self._known if not package.external}
+
+    def _of_base(self, sonames: Sequence[str]) -> dict[str, Library]:
+        found = self.base.fetch(sonames) if sonames and self._explained else {}
+        return {
+            soname: library for soname, library in found.items() if self._explains(library.origin)
+        }
+
+    def _directory_of_base(self, patterns: Sequence[str]) -> Directory | None:
+        """Only of a package that has given a library: others are there by accident."""
+        known = {*self.packages}
+        found = self.base.fetch_directory(patterns) if self._explained else None
+        return found if found and found.package in known else None
+
+    @property
+    def _explained(self) -> list[PurePosixPath]:
+        return [PurePosixPath(p.prefix) for p in self._known if p.external]
+
+    def _explains(self, origin: PurePosixPath) -> bool:
+        usr_merged = PurePosixPath(USR, *origin.parts[1:])
+        return any(
+            path.is_relative_to(prefix)
+            for prefix in self._explained
+            for path in (origin, usr_merged)
+        )
+
+    def _library(self, path: Path, soname: str, prefix: str, origin: str) -> Library:
+        built = self._built[prefix]
+        self._note(built)
+        return Library(
+            soname=soname,
+            path=path,
+            origin=PurePosixPath(origin),
+            package=built.name,
+            version=built.release,
+            licences=(self.workshop.work / built.licence,),
+        )
+
+    def _note(self, built: RunTimePackage) -> Package:
+        target = self.workshop.plan.spack.target if self.workshop.plan.spack else ""
+        package = Package(
+            built.name, built.release, target, built.name, kind="generic", spack_hash=built.hash
+        )
+        return self.packages.setdefault(built.name, package)
+
+    def _new_folder(self) -> Path:
+        self.fetched += 1
+        return self.workshop.work / f"spack-libraries-{self.fetched}"
+
+
+def _rows(path: Path) -> list[list[str]]:
+    return [line.split("\t") for line in path.read_text("utf-8").splitlines()]

@@ -1,0 +1,123 @@
+"""Spack in an instance: where it lies, with which environment it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from slurm_factory.constants import (
+    INSTANCE_PROJECT,
+    INSTANCE_SPACK,
+    INSTANCE_SPACK_PACKAGES,
+    INSTANCE_SPACK_PYTHON,
+    INSTANCE_STORE,
+)
+from slurm_factory.recipes.ccache import ccache_environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from slurm_factory.plan import SpackChoice
+    from slurm_factory.recipes import Workshop
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are in the instance."""
+
+    program: PurePosixPath = INSTANCE_SPACK / "bin/spack"
+    python: PurePosixPath = INSTANCE_SPACK_PYTHON
+    builtin: PurePosixPath = INSTANCE_SPACK_PACKAGES / "repos/spack_repo/builtin"
+    project: PurePosixPath = INSTANCE_PROJECT
+    store: PurePosixPath = INSTANCE_STORE
+
+
+@dataclass(frozen=True)
+class Spack:
+    """Runs Spack in its project, for one build."""
+
+    workshop: Workshop
+    places: Places
+
+    @property
+    def choice(self) -> SpackChoice:
+        """What the plan says about Spack."""
+        if self.workshop.plan.spack is None:
+            raise ValueError("the plan is not for the Spack recipe")
+        return self.workshop.plan.spack
+
+    @property
+    def logs(self) -> Path:
+        """Directory (host) of this build's logs, which outlives the instance."""
+        return self.workshop.settings.logs_dir / self.workshop.work.name
+
+    @property
+    def stats_log(self) -> Path:
+        """File (host) that gets what ccache counted in this build."""
+        return self.workshop.work / "ccache-stats"
+
+    def environment(self) -> dict[str, str]:
+        """Of every Spack command; what is built inherits it."""
+        instance = self.workshop.instance
+        stage = instance.build_dir / "spack-stage"
+        return {
+            **ccache_environment(self.workshop, stage),
+            "CCACHE_STATSLOG": str(instance.inside(self.stats_log)),
+            "PYTHONUNBUFFERED": "1",
+            "SOURCE_DATE_EPOCH": str(self.workshop.plan.release.epoch),
+            "SPACK_DISABLE_LOCAL_CONFIG": "1",
+            "SPACK_GNUPGHOME": str(instance.build_dir / "spack-gpg"),
+            "SPACK_PYTHON": str(self.places.python),
+            "SPACK_USER_CACHE_PATH": str(instance.build_dir / "spack-user"),
+        }
+
+    def run(self, *arguments: str, on_line: Callable[[str], None] | None = None) -> None:
+        """Run a Spack command in the project.
+
+        Args:
+            arguments: Of `spack -D <project>`; no line breaks.
+            on_line: Takes each line it prints; the build log does by default.
+
+        Raises:
+            CommandError: It failed.
+            OutputError: It failed because the cache directory is full.
+        """
+        self.run_script(
+            "spack-run.sh",
+            {
+                **self.environment(),
+                "SPACK": str(self.places.program),
+                "PROJECT": str(self.places.project),
+                "ARGUMENTS": "\n".join(arguments),
+            },
+            on_line,
+        )
+
+    def run_script(
+        self,
+        name: str,
+        parameters: dict[str, str],
+        on_line: Callable[[str], None] | None = None,
+    ) -> None:
+        """Run a script of resources/scripts in the instance; raises as `run` does."""
+        self.workshop.instance.run_script(name, parameters, on_line or self.workshop.reporter.line)
+
+    def inside(self, path: Path) -> str:
+        """The instance's path of a host path below the cache directory."""
+        return str(self.workshop.instance.inside(path))
+
+    def bring(self, files: Sequence[tuple[PurePosixPath, Path]]) -> None:
+        """Copy files of the instance to the host, below the cache directory.
+
+        Raises:
+            CommandError: One is missing.
+        """
+        for source, target in files:
+            self.workshop.instance.run(
+                ["cp", str(source), self.inside(target)],
+                {},
+                self.workshop.reporter.line,
+                what=f"Copying {source.name}",
+            )

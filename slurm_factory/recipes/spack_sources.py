@@ -1,0 +1,203 @@
+"""The sources of what Spack has to build, fetched by the factory's own downloader.
+
+Spack asks each URL once and cannot resume. It also runs in the instance, where mirrors in
+directories of this machine are out of reach.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from slurm_factory import resources
+from slurm_factory.exceptions import DownloadError, SpackError
+from slurm_factory.instances import CommandError
+from slurm_factory.recipes.offline import not_here
+from slurm_factory.recipes.spack_cache import ENTRIES
+from slurm_factory.sources import Source, cached, fetch
+
+if TYPE_CHECKING:
+    from slurm_factory.recipes.spack_lock import Lock, Node
+    from slurm_factory.recipes.spack_session import Spack
+
+SCRIPT = "spack-sources.py"
+MARK = "slurm-factory-source "
+PROTOCOLS = ("https://", "http://", "file://")
+PUBLIC_MIRROR = "https://mirror.spack.io"
+"""Spack's own (etc/spack/defaults/base/mirrors.yaml), asked last."""
+
+
+@dataclass(frozen=True)
+class PackageSource:
+    """A source of one package: its archive, a resource, or a patch.
+
+    Attributes:
+        hash: Spack's, of the package.
+        label: Name and version of the package.
+        stored_as: Path below a source mirror of Spack.
+        source: None for a commit of a repository, which is known by no checksum: only Spack can
+            make its archive.
+    """
+
+    hash: str
+    label: str
+    stored_as: PurePosixPath
+    source: Source | None
+
+    def find(self, cache: Path) -> Path | None:
+        """Where it lies in the source cache (host); None if it is not there, or damaged."""
+        if self.source:
+            return cached(self.source, cache)
+        path = cache / self.stored_as
+        return path if path.is_file() else None
+
+
+def fetch_sources(spack: Spack, lock: Lock, *, every: bool = False) -> tuple[Path, ...]:
+    """Bring the sources of all packages that are not in the build cache into the source cache.
+
+    Args:
+        spack: With the project of `lock` in the instance.
+        lock: What is going to be installed.
+        every: Also those of packages in the build cache, and those behind one that fails.
+
+    Returns:
+        Paths (host) of the sources, in the order of Spack's list.
+
+    Raises:
+        DownloadError: One could not be had; its message tells where it can be put by hand. Where
+            there are further build caches, Spack asks those first.
+        SpackError: Spack does not tell the sources.
+        OutputError: The source cache cannot be written, or is full.
+    """
+    found: list[Path] = []
+    failures: list[DownloadError] = []
+    for wanted in _wanted(spack, lock, every=every):
+        try:
+            found += _brought(spack, wanted, every=every)
+        except DownloadError as error:
+            if every:
+                failures.append(error)
+            elif spack.choice.buildcaches:
+                spack.workshop.reporter.line(f"{error.brief} A build cache may have the package.")
+            else:
+                raise
+    if failures:
+        raise _together(failures)
+    return tuple(dict.fromkeys(found))
+
+
+def require_sources(spack: Spack, lock: Lock) -> None:
+    """Fail where a package is neither in the build cache nor has its sources in the source cache.
+
+    Raises:
+        DownloadError: Names what is missing.
+        SpackError: Spack does not tell the sources.
+    """
+    workshop = spack.workshop
+    cache = workshop.settings.source_cache_dir
+    missing = [wanted.label for wanted in _wanted(spack, lock) if wanted.find(cache) is None]
+    if missing:
+        names = [f"sources of {label}" for label in dict.fromkeys(missing)]
+        raise not_here(names, workshop.plan, workshop.settings)
+
+
+def parse(line: str) -> PackageSource:
+    """One line of spack-sources.py."""
+    row = json.loads(line.removeprefix(MARK))
+    stored_as, digest = PurePosixPath(row["stored_as"]), row["sha256"]
+    label = f"{row['package']} {row['version']}"
+    if digest is None:
+        return PackageSource(row["hash"], label, stored_as, None)
+    urls = (url for url in row["urls"] if url.startswith(PROTOCOLS))
+    source = Source(
+        name=label,
+        sha256=digest,
+        size=None,
+        urls=(*dict.fromkeys(urls), f"{PUBLIC_MIRROR}/{stored_as}"),
+        extension=stored_as.name.removeprefix(digest),
+    )
+    return PackageSource(row["hash"], label, stored_as, source)
+
+
+def _brought(spack: Spack, wanted: PackageSource, *, every: bool) -> list[Path]:
+    """Where a source lies now (host); empty for what an install may fetch itself."""
+    settings, reporter = spack.workshop.settings, spack.workshop.reporter
+    if wanted.source is None:
+        found = wanted.find(settings.source_cache_dir)
+        if every and not found:
+            found = _cloned(spack, wanted)
+        return [found] if found else []
+    path = fetch(
+        wanted.source,
+        settings.source_cache_dir,
+        mirrors=settings.source_mirrors,
+        timeout=settings.download_timeout,
+        report=reporter.progress,
+        warn=reporter.line,
+    )
+    return [path]
+
+
+def _cloned(spack: Spack, wanted: PackageSource) -> Path:
+    """The archive that Spack makes of a commit; in the instance, with git if the base has it."""
+    details = "Spack left nothing in the source cache."
+    cause = None
+    try:
+        spack.run("fetch", f"/{wanted.hash}")
+    except CommandError as error:
+        details, cause = error.details, error
+    found = wanted.find(spack.workshop.settings.source_cache_dir)
+    if found:
+        return found
+    path = spack.workshop.settings.source_cache_dir / wanted.stored_as
+    raise DownloadError(
+        f"{wanted.label}, a commit of a repository, could not be fetched.",
+        details=details,
+        resolution=f"Put an archive of that commit at {path}, or let the base have git:"
+        " export SLURM_FACTORY_SPACK_BASE_PACKAGES=git",
+    ) from cause
+
+
+def _together(failures: list[DownloadError]) -> DownloadError:
+    first = failures[0]
+    if len(failures) == 1:
+        return first
+    return DownloadError(
+        f"{len(failures)} sources could not be had.",
+        details=" ".join(failure.brief for failure in failures),
+        resolution=f"Of the first: {first.details} {first.resolution}",
+    )
+
+
+def _wanted(spack: Spack, lock: Lock, *, every: bool = False) -> tuple[PackageSource, ...]:
+    entries = spack.workshop.settings.buildcache_dir / ENTRIES
+    nodes = [node for node in lock.packages if every or not _is_built(node, entries)]
+    if not nodes:
+        return ()
+    wanted = {node.hash for node in nodes}
+    return tuple(source for source in _listed(spack) if source.hash in wanted)
+
+
+def _is_built(node: Node, entries: Path) -> bool:
+    """Whether the build cache has it (its layout v3: spack.readthedocs.io, "binary_caches.html").
+
+    By the hash: in versions that name a commit, Spack replaces a sign.
+    """
+    return any((entries / node.name).glob(f"*-{node.hash}.spec.manifest.json"))
+
+
+def _listed(spack: Spack) -> tuple[PackageSource, ...]:
+    script = spack.workshop.work / SCRIPT
+    script.write_text(resources.script(SCRIPT), "utf-8")
+    said: list[str] = []
+    try:
+        spack.run("python", spack.inside(script), on_line=said.append)
+    except CommandError as error:
+        raise SpackError(
+            "Spack does not tell the sources of its packages.",
+            details=error.details,
+            resolution="Report this with the build log.",
+        ) from error
+    return tuple(parse(line) for line in said if line.startswith(MARK))

@@ -1,0 +1,233 @@
+"""From Spack's prefixes to one tree, and what is known of the packages in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory.constants import SPACK_NAMESPACE
+from slurm_factory.exceptions import BuildError, SpackError
+from slurm_factory.package.contents import LICENCES
+from slurm_factory.plan import SPACK_REPOSITORY
+from slurm_factory.recipes.promises import require_defines, require_files
+from slurm_factory.recipes.spack_licences import LicenceFinder
+
+if TYPE_CHECKING:
+    from slurm_factory.recipes import Workshop
+    from slurm_factory.recipes.spack_lock import Lock, Node
+    from slurm_factory.recipes.spack_session import Spack
+
+PARTS = {
+    "slurm": ("bin", "sbin", "lib", "include", "share/man", "share/licenses/slurm"),
+    "munge": ("bin/munge", "bin/unmunge", "sbin/munged"),
+    "openmpi": ("bin", "lib", "include", "share/openmpi", "share/prte", "share/man"),
+}
+"""What a package has in the tree; of all others only the libraries that something needs."""
+C_LIBRARIES = frozenset({"glibc", "musl"})
+"""Spack makes the C library an external by itself."""
+
+
+@dataclass(frozen=True)
+class RunTimePackage:
+    """A package that something of the tree may need.
+
+    Attributes:
+        name: Of Spack's package.
+        version: As Spack writes it.
+        hash: Spack's hash of it with all that it is made from.
+        prefix: Where it lies in the instance.
+        external: The base has it, because the user's own configuration says so.
+        licence: File with its licence text, relative to the work directory; empty for externals.
+    """
+
+    name: str
+    version: str
+    hash: str
+    prefix: str
+    external: bool
+    licence: str = ""
+
+    @property
+    def release(self) -> str:
+        """The version as others know it: Spack writes git.<commit>=<release> for a commit."""
+        return self.version.rpartition("=")[2]
+
+
+def collect(spack: Spack, lock: Lock) -> Path:
+    """Make the tree of a package from what Spack installed.
+
+    Returns:
+        The tree (host), stripped and not yet relocated.
+
+    Raises:
+        BuildError: Something that the feature table promises is not in it.
+        SpackError: Spack's database does not tell where a package is.
+    """
+    packages = _run_time_packages(spack, lock)
+    about = _fetch_about(spack, packages)
+    tree = spack.workshop.work / "software"
+    _copy_parts(spack, packages, tree)
+    packages = _with_licences(spack, packages, about)
+    _add_licences(spack.workshop, packages, tree)
+    _write_packages(spack.workshop, packages)
+    spack.run_script("strip-tree.sh", {"TREE": spack.inside(tree)})
+    _require_promises(spack, about / _slurm(packages).hash, tree)
+    return tree
+
+
+def run_time_packages(workshop: Workshop) -> tuple[RunTimePackage, ...]:
+    """What `collect` found out, nearest to Slurm first."""
+    rows = json.loads(_packages_file(workshop).read_text("utf-8"))
+    return tuple(RunTimePackage(**row) for row in rows)
+
+
+def tree_list(workshop: Workshop) -> Path:
+    """Lists (host) the files of the tree that are not Slurm's, with a tab and their package."""
+    return workshop.work / "spack-installed.tsv"
+
+
+def configure_arguments(workshop: Workshop) -> tuple[str, ...]:
+    """What Slurm's configure was told, as the recipe archived it; empty where it did not."""
+    slurm = _slurm(run_time_packages(workshop))
+    path = _about(workshop) / slurm.hash / "archived-files" / "configure-arguments"
+    return tuple(path.read_text("utf-8").splitlines()) if path.exists() else ()
+
+
+def _slurm(packages: tuple[RunTimePackage, ...]) -> RunTimePackage:
+    return next(package for package in packages if package.name == "slurm")
+
+
+def _packages_file(workshop: Workshop) -> Path:
+    return workshop.work / "spack-run-time.json"
+
+
+def _about(workshop: Workshop) -> Path:
+    return workshop.work / "spack-about"
+
+
+def _run_time_packages(spack: Spack, lock: Lock) -> tuple[RunTimePackage, ...]:
+    database = spack.workshop.work / "spack-database.json"
+    spack.bring([(spack.places.store / ".spack-db/index.json", database)])
+    installs = json.loads(database.read_text("utf-8"))["database"]["installs"]
+    record = spack.workshop.instance.record.get("externals", {})
+    tools = C_LIBRARIES | {*record.get("packages", {})}
+    return tuple(
+        RunTimePackage(
+            node.name,
+            node.version,
+            node.hash,
+            str(node.external or _prefix(node, installs)),
+            external=node.external is not None,
+        )
+        for node in lock.run_time
+        if node.external is None or node.name not in tools
+    )
+
+
+def _prefix(node: Node, installs: dict[str, Any]) -> str:
+    try:
+        return str(installs[node.hash]["path"])
+    except KeyError as error:
+        raise SpackError(
+            f"Spack did not install {node.label}.",
+            details="Its database has no such package, although `spack install` succeeded.",
+            resolution="Report this with the build log.",
+        ) from error
+
+
+def _fetch_about(spack: Spack, packages: tuple[RunTimePackage, ...]) -> Path:
+    out = _about(spack.workshop)
+    ours = spack.places.project / SPACK_REPOSITORY / SPACK_NAMESPACE
+    spack.run_script(
+        "spack-about.sh",
+        {
+            "PACKAGES": "\n".join(
+                f"{p.name}|{p.hash}|{p.prefix}" for p in packages if not p.external
+            ),
+            "REPOSITORIES": f"{ours}\n{spack.places.builtin}",
+            "OUT": spack.inside(out),
+        },
+    )
+    return out
+
+
+def _copy_parts(spack: Spack, packages: tuple[RunTimePackage, ...], tree: Path) -> None:
+    parts = [
+        f"{package.name}|{package.prefix}|{part}"
+        for package in packages
+        if not package.external
+        for part in PARTS.get(package.name, ())
+    ]
+    spack.run_script(
+        "spack-collect.sh",
+        {
+            "PARTS": "\n".join(parts),
+            "TREE": spack.inside(tree),
+            "INSTALLED": spack.inside(tree_list(spack.workshop)),
+        },
+    )
+
+
+def _with_licences(
+    spack: Spack, packages: tuple[RunTimePackage, ...], about: Path
+) -> tuple[RunTimePackage, ...]:
+    settings = spack.workshop.settings
+    finder = LicenceFinder(settings.source_cache_dir, settings.spack_misc_dir / "licences")
+    return tuple(
+        package if package.external else _with_licence(package, about / package.hash, finder)
+        for package in packages
+    )
+
+
+def _with_licence(package: RunTimePackage, about: Path, finder: LicenceFinder) -> RunTimePackage:
+    recipes = [path.read_text("utf-8") for path in sorted(about.glob("recipe-*.py"))]
+    shipped = [path for path in (about / "licences").rglob("*") if path.is_file()]
+    licence = about / "licence"
+    text = finder.text(package.name, package.version, recipes, shipped)
+    licence.write_text(text, "utf-8")
+    known = asdict(package) | {"licence": str(licence.relative_to(about.parents[1]))}
+    return RunTimePackage(**known)
+
+
+def _add_licences(workshop: Workshop, packages: tuple[RunTimePackage, ...], tree: Path) -> None:
+    """For what lies in the tree itself; relocation brings those of the libraries it carries."""
+    for package in packages:
+        if package.name in PARTS and package.name != "slurm" and package.licence:
+            target = tree / LICENCES / package.name / "copyright"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((workshop.work / package.licence).read_bytes())
+
+
+def _write_packages(workshop: Workshop, packages: tuple[RunTimePackage, ...]) -> None:
+    rows = [asdict(package) for package in packages]
+    _packages_file(workshop).write_text(json.dumps(rows, indent=1), "utf-8")
+
+
+def _require_promises(spack: Spack, about_slurm: Path, tree: Path) -> None:
+    archived = about_slurm / "archived-files"
+    config_h = next(iter(sorted(archived.rglob("config.h"))), None)
+    if config_h is None:
+        raise BuildError(
+            "What configure decided about Slurm is not known.",
+            details="The recipe left no config.h with the package.",
+            resolution="Report this with the build log.",
+        )
+    said = next(iter(sorted(archived.rglob("config.log"))), None)
+    selection = spack.workshop.plan.selection
+    # In the log, the line number of configure stands where the output has nothing.
+    lines = [re.sub(r"^configure:\d+:", "configure:", line) for line in _lines(said)]
+    require_defines(selection.defines, _lines(config_h), lines)
+    require_files(selection.files, tree)
+
+
+def _lines(path: Path | None) -> list[str]:
+    return path.read_text("utf-8", errors="replace").splitlines() if path else []
+
+
+def in_tree(workshop: Workshop) -> dict[PurePosixPath, str]:
+    """Name of the package of each file of the tree that is not Slurm's, by path in the tree."""
+    rows = (line.split("\t") for line in tree_list(workshop).read_text("utf-8").splitlines())
+    return {PurePosixPath(path): package for path, package in rows}

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Take from an installed tree what is only needed to build or to debug. TREE: directory.
+set -euo pipefail
+
+find "${TREE}/lib" \( -name '*.la' -o -name '*.a' \) -delete
+# Slurm installs this page whether it has built the daemon or not.
+[[ -e ${TREE}/sbin/slurmrestd ]] || rm -f "${TREE}/share/man/man8/slurmrestd.8"
+
+# Before patchelf, never after: strip may move what patchelf has placed.
+find "${TREE}" -type f -print0 | xargs -0 grep -lZa $'^\177ELF' | xargs -0 -r -P 4 -n 16 strip --strip-unneeded

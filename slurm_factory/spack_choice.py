@@ -1,0 +1,114 @@
+"""What the settings say about Spack, with the user's own configuration of it."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from slurm_factory.base_record import SpackRefs
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.plan import SpackChoice, default_target
+
+if TYPE_CHECKING:
+    from slurm_factory.config import Settings
+
+SECTIONS = ("concretizer", "config", "env_vars", "mirrors", "packages", "repos", "toolchains")
+"""Sections of Spack's configuration that a site may add to
+(spack.readthedocs.io/en/latest/configuration.html); the others are about Spack's other uses, or
+name files that are not in the instance."""
+OVERRIDING = "+-:"
+"""Signs at the end of a key by which Spack replaces or extends (same page, "Overriding")."""
+
+
+def choose_spack(settings: Settings, architecture: str) -> SpackChoice:
+    """What the settings say about Spack.
+
+    Args:
+        settings: Of this site.
+        architecture: Of this machine, as uname(1) names it; decides about the default target.
+
+    Raises:
+        ConfigurationError: The file that `spack_config` names cannot be used.
+    """
+    return SpackChoice(
+        refs=SpackRefs(
+            url=settings.spack_url,
+            ref=settings.spack_ref,
+            packages_url=settings.spack_packages_url,
+            packages_ref=settings.spack_packages_ref,
+        ),
+        target=settings.spack_target or default_target(architecture),
+        config=load_spack_config(settings.spack_config) if settings.spack_config else "",
+        packages=settings.spack_base_packages,
+        source_mirrors=settings.source_mirrors,
+        buildcaches=settings.spack_buildcaches,
+        signed=not settings.spack_unsigned_buildcaches,
+    )
+
+
+def load_spack_config(path: Path) -> str:
+    """Text of the user's own configuration of Spack.
+
+    Args:
+        path: Of the file (host).
+
+    Returns:
+        The text as it is, for Spack to include.
+
+    Raises:
+        ConfigurationError: It cannot be read, is not YAML, or is no configuration of Spack.
+    """
+    try:
+        text = path.read_text("utf-8")
+        document = yaml.safe_load(text)
+    except OSError as error:
+        raise _refusal(path, "cannot be read", f"{error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise _refusal(path, "is not YAML", f"Byte {error.start + 1} is not UTF-8.") from error
+    except yaml.YAMLError as error:
+        raise _refusal(path, "is not YAML", _where(error)) from error
+    except RecursionError as error:
+        raise _refusal(path, "cannot be used", "Its lists are nested too deeply.") from error
+    _require_sections(path, document)
+    return text
+
+
+def _require_sections(path: Path, document: object) -> None:
+    if not isinstance(document, dict):
+        raise _refusal(
+            path, "is no configuration of Spack", "It is not a mapping with sections at the top."
+        )
+    for key in document:
+        name = str(key).rstrip(OVERRIDING)
+        if name == "spack":
+            raise _refusal(
+                path,
+                "is an environment of Spack, not a configuration",
+                "What stands below `spack:` belongs at the top; specs and views are decided here.",
+            )
+        if name not in SECTIONS:
+            near = difflib.get_close_matches(name, SECTIONS, n=1)
+            raise _refusal(
+                path,
+                f"has a section that a build does not take: {name[:40]!r}",
+                f"Did you mean {near[0]}?" if near else f"It takes {', '.join(SECTIONS)}.",
+            )
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """Line and column, both from one, and what is wrong there."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"Line {mark.line + 1}, column {mark.column + 1}: {error.problem}."
+    return f"{' '.join(str(error).split())}."
+
+
+def _refusal(path: Path, what: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The file {path} {what}.",
+        details=why,
+        resolution="Correct it, or unset SLURM_FACTORY_SPACK_CONFIG.",
+    )

@@ -1,0 +1,112 @@
+"""The environment in which Spack builds a plan. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from slurm_factory import resources
+from slurm_factory.base_record import spack_digest
+from slurm_factory.config import BUILDCACHE, SOURCE_CACHE, SPACK_INDEX
+from slurm_factory.constants import (
+    INSTANCE_BUILD,
+    INSTANCE_CACHE,
+    INSTANCE_PROJECT,
+    INSTANCE_SPACK_PACKAGES,
+    INSTANCE_STORE,
+    INSTANCE_VIEW,
+    SPACK_NAMESPACE,
+)
+from slurm_factory.plan import SPACK_REPOSITORY, BuildPlan, SpackChoice
+
+TEMPLATE = "spack.yaml.j2"
+
+SPACK_YAML: Final = "spack.yaml"
+EXTERNALS_YAML: Final = "externals.yaml"
+"""Externals of the base, as its record has them; lies beside spack.yaml."""
+SITE_YAML: Final = "site.yaml"
+"""The user's own configuration of Spack; lies there only if there is one."""
+LOCAL_BUILDCACHE: Final = "local"
+"""Name of the mirror that holds what was built here."""
+
+
+@dataclass(frozen=True)
+class _Mirror:
+    """A mirror of Spack, for sources or for binary packages."""
+
+    name: str
+    url: str
+    binary: bool = False
+    signed: bool = True
+    autopush: bool = False
+
+
+def generate_yaml_string(plan: BuildPlan) -> str:
+    """The spack.yaml of `plan`, a plan for the Spack recipe.
+
+    It names paths of the instance only. The files that it includes lie beside it in
+    `INSTANCE_PROJECT`; an earlier one beats a later one (spack.readthedocs.io, "include.yaml").
+    """
+    spack = plan.spack
+    if spack is None:
+        raise ValueError("only a plan for the Spack recipe has an environment of Spack")
+    # The output is YAML, not HTML: every expression of the template is quoted for that.
+    environment = Environment(  # noqa: S701
+        undefined=StrictUndefined,
+        finalize=_quoted,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.from_string(resources.template(TEMPLATE)).render(
+        roots=plan.roots,
+        include=[*([SITE_YAML] if spack.config else []), EXTERNALS_YAML],
+        namespace=SPACK_NAMESPACE,
+        repository=INSTANCE_PROJECT / SPACK_REPOSITORY / SPACK_NAMESPACE,
+        builtin=INSTANCE_SPACK_PACKAGES / "repos" / "spack_repo" / "builtin",
+        mirrors=list(_mirrors(spack)),
+        view=INSTANCE_VIEW,
+        collected=["munge", *(_name(root) for root in plan.roots)],
+        store=INSTANCE_STORE,
+        stage=INSTANCE_BUILD / "spack-stage",
+        source_cache=INSTANCE_CACHE / SOURCE_CACHE,
+        misc_cache=INSTANCE_CACHE / SPACK_INDEX / spack_digest(spack.refs),
+        target=spack.target,
+    )
+
+
+def _mirrors(spack: SpackChoice) -> Iterator[_Mirror]:
+    """What this machine has, then what the settings name, in the order in which Spack asks.
+
+    The local build cache needs no signatures: it belongs to the user, and is for nobody else to
+    write. A file URL is about this machine, not about the instance: what lies there is fetched
+    before, by the program itself.
+    """
+    yield _Mirror("sources", f"file://{INSTANCE_CACHE / SOURCE_CACHE}")
+    cache = f"file://{INSTANCE_CACHE / BUILDCACHE}"
+    yield _Mirror(LOCAL_BUILDCACHE, cache, binary=True, signed=False, autopush=True)
+    remote = [url for url in spack.source_mirrors if not url.startswith("file:")]
+    for number, url in enumerate(remote, start=1):
+        yield _Mirror(f"sources-{number}", url)
+    for number, url in enumerate(spack.buildcaches, start=1):
+        yield _Mirror(f"binaries-{number}", url, binary=True, signed=spack.signed)
+
+
+def _name(spec: str) -> str:
+    """Of the package that `spec` is about."""
+    return re.split(r"[^a-z0-9-]", spec, maxsplit=1)[0]
+
+
+def _quoted(value: str | bool | PurePosixPath) -> str:
+    """A YAML scalar, on one line and in ASCII whatever is in it."""
+    if isinstance(value, bool):
+        return json.dumps(value)
+    quoted: str = yaml.safe_dump(str(value), default_style='"', width=float("inf"))
+    return quoted.rstrip("\n")

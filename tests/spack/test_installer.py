@@ -1,0 +1,202 @@
+"""The real Spack's new installer does and prints what the recipe relies on (Spack 1.1.0)."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from slurm_factory import resources
+from slurm_factory.recipes.spack_cache import index_is_current
+from slurm_factory.recipes.spack_failure import Cause, explain, failed_packages
+from slurm_factory.recipes.spack_lock import Lock, read_lock
+from slurm_factory.recipes.spack_progress import InstallProgress
+
+pytestmark = pytest.mark.spack
+
+
+class RealSpack(Protocol):
+    """The fixture `spack`."""
+
+    cache: Path
+
+    @property
+    def program(self) -> Path: ...
+
+    @property
+    def builtin(self) -> Path: ...
+
+    def environment(self) -> dict[str, str]: ...
+
+
+RECIPE = """\
+from spack_repo.builtin.build_systems.generic import Package
+from spack.package import *
+
+class {name}(Package):
+    url = "{url}"
+    version("1.0", sha256="{digest}")
+{depends}
+    def install(self, spec, prefix):
+        mkdirp(prefix.lib)
+        install("data", prefix.lib)
+        {extra}
+"""
+ENVIRONMENT = """\
+spack:
+  specs: [toymain]
+  view: false
+  concretizer: {{unify: true, reuse: false}}
+  repos::
+    toy: {here}/spack_repo/toy
+    builtin: {builtin}
+  mirrors::
+    local:
+      {{url: "file://{here}/cache", source: false, binary: true, signed: false, autopush: true}}
+  config:
+    install_tree: {{root: {here}/store, projections: {{all: "{{name}}-{{hash:7}}"}}}}
+    build_stage: {here}/stage
+    source_cache: {here}/sources
+    misc_cache: {misc}
+    ccache: false
+    locks: false
+    installer: new
+"""
+
+
+class Toys:
+    """Two packages of our own, one needing the other, in a project with a build cache."""
+
+    def __init__(self, spack: RealSpack, here: Path) -> None:
+        self.spack, self.here = spack, here
+        self.packages = here / "spack_repo/toy/packages"
+        self.packages.mkdir(parents=True)
+        (here / "spack_repo/toy/repo.yaml").write_text("repo: {namespace: toy, api: v2.2}\n")
+        self.project = here / "project"
+        self.project.mkdir()
+        misc = spack.cache / "misc"
+        text = ENVIRONMENT.format(here=here, builtin=spack.builtin, misc=misc)
+        (self.project / "spack.yaml").write_text(text)
+
+    def recipe(
+        self, name: str, *, needs: str = "", extra: str = "pass", damaged: bool = False
+    ) -> None:
+        source = self.here / f"{name}-1.0"
+        source.mkdir()
+        (source / "data").write_text(name)
+        archive = self.here / f"{name}-1.0.tar.gz"
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(source, source.name)
+        digest = hashlib.sha256(b"" if damaged else archive.read_bytes()).hexdigest()
+        depends = f'    depends_on("{needs}")\n' if needs else ""
+        text = RECIPE.format(
+            name=name.title(),
+            url=f"file://{archive}",
+            digest=digest,
+            depends=depends,
+            extra=extra,
+        )
+        folder = self.packages / name
+        folder.mkdir()
+        (folder / "package.py").write_text(text)
+
+    def run(self, *arguments: str) -> list[str]:
+        """What a command prints; it runs as the recipe runs it."""
+        environment = self.spack.environment() | {
+            "SPACK": str(self.spack.program),
+            "PROJECT": str(self.project),
+            "ARGUMENTS": "\n".join(arguments),
+        }
+        command = ["bash", "-c", resources.script("spack-run.sh")]
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.stdout.splitlines()
+
+    def lock(self) -> Lock:
+        said = self.run("concretize", "--force")
+        lock = self.project / "spack.lock"
+        assert lock.exists(), said
+        return read_lock(lock.read_text())
+
+    def install(self, lock: Lock) -> tuple[InstallProgress, list[str]]:
+        said = self.run("install", "--only-concrete", "-j", "2")
+        progress = InstallProgress(lock.packages)
+        for line in said:
+            progress.take(line)
+        return progress, said
+
+    def forget(self) -> None:
+        """As in a new instance."""
+        shutil.rmtree(self.here / "store")
+        shutil.rmtree(self.here / "stage", ignore_errors=True)
+
+
+@pytest.fixture
+def toys(spack: RealSpack, tmp_path: Path) -> Toys:
+    return Toys(spack, tmp_path)
+
+
+def test_packages_are_pushed_as_they_finish_and_come_from_the_cache_the_next_time(
+    toys: Toys,
+) -> None:
+    toys.recipe("toydep")
+    toys.recipe("toymain", needs="toydep")
+    lock = toys.lock()
+    first, said = toys.install(lock)
+    snapshot = first.snapshot()
+    assert (snapshot.done, snapshot.total, snapshot.cached) == (2, 2, 0), said
+    cache = toys.here / "cache"
+    assert not index_is_current(cache)
+    toys.run("buildcache", "update-index", f"file://{cache}")
+    assert index_is_current(cache)
+    toys.forget()
+    second, said = toys.install(lock)
+    snapshot = second.snapshot()
+    assert (snapshot.done, snapshot.cached) == (2, 2), said
+    toys.forget()
+    for blob in cache.glob("blobs/sha256/*/*"):
+        if blob.read_bytes().startswith(b"\x1f\x8b"):
+            blob.write_bytes(b"\x1f\x8b damaged")
+    third, said = toys.install(lock)
+    assert third.snapshot().done == 2, said
+    assert all(state.damaged for state in third.states.values()), said
+    database = json.loads((toys.here / "store/.spack-db/index.json").read_text())
+    assert {*database["database"]["installs"]} >= {*lock.nodes}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "cause", "phase"),
+    [
+        (lambda toys: toys.recipe("toymain", extra='which("false")()'), Cause.BUILD, "install"),
+        (lambda toys: toys.recipe("toymain", damaged=True), Cause.CHECKSUM, "staging"),
+    ],
+)
+def test_a_failure_is_listed_and_its_log_tells_the_reason(
+    toys: Toys, prepare: Callable[[Toys], None], cause: Cause, phase: str
+) -> None:
+    prepare(toys)
+    progress, said = toys.install(toys.lock())
+    (failed,) = failed_packages(said)
+    state = progress.find(failed.hash)
+    assert state is not None
+    assert (state.failed, state.phase) == (True, phase)
+    # The new installer may lose the end of a log; the old one is asked then.
+    log = Path(failed.log)
+    reason = explain(log.read_text().splitlines()) if log.exists() else None
+    if reason is None:
+        old = ("-c", "config:installer:old", "install", "--only-concrete", f"/{failed.hash}")
+        reason = explain(toys.run(*old))
+    assert reason is not None
+    assert reason.cause is cause

@@ -1,0 +1,178 @@
+"""The real Spack tells the sources of a graph as the recipe needs them (Spack 1.1.0)."""
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import pytest
+
+from slurm_factory import resources
+from slurm_factory.recipes.spack_lock import read_lock
+from slurm_factory.recipes.spack_sources import MARK, SCRIPT, PackageSource, parse
+
+pytestmark = pytest.mark.spack
+
+COMMIT = "51b7f2abdade71cd9bb0e7a373ef2610ec6f9daf"
+RECIPE = """\
+from spack_repo.builtin.build_systems.generic import Package
+from spack.package import *
+
+class Toymain(Package):
+    url = "https://toys.example/v1.0/toymain.txz"
+    git = "https://git.example/toys/toymain.git"
+    version("1.0", sha256="{archive}")
+    version("0.9", commit="{commit}")
+    resource(name="data", url="https://toys.example/data.zip", sha256="{resource}", when="@1.0")
+    patch("https://toys.example/mend.patch?full_index=1", sha256="{patch}", when="@1.0")
+    patch("own.patch", when="@1.0")
+    depends_on("toybare")
+
+    def install(self, spec, prefix):
+        mkdirp(prefix.lib)
+"""
+BARE = """\
+from spack_repo.builtin.build_systems.generic import Package
+from spack.package import *
+
+class Toybare(Package):
+    has_code = False
+    version("1.0")
+
+    def install(self, spec, prefix):
+        mkdirp(prefix.lib)
+"""
+ENVIRONMENT = """\
+spack:
+  specs: ["toymain@={version}"]
+  view: false
+  concretizer: {{unify: true, reuse: false}}
+  repos::
+    toy: {here}/spack_repo/toy
+    builtin: {builtin}
+  mirrors::
+    sources: {{url: "file://{here}/sources", source: true, binary: false}}
+  config:
+    install_tree: {{root: {here}/store}}
+    build_stage: {here}/stage
+    source_cache: {here}/sources
+    misc_cache: {misc}
+    locks: false
+"""
+DIGESTS = {
+    name: hashlib.sha256(name.encode()).hexdigest() for name in ("archive", "resource", "patch")
+}
+
+
+class RealSpack(Protocol):
+    """The fixture `spack`."""
+
+    cache: Path
+
+    @property
+    def program(self) -> Path: ...
+
+    @property
+    def builtin(self) -> Path: ...
+
+    def environment(self) -> dict[str, str]: ...
+
+
+class Toys:
+    """A package with every kind of source, in a project."""
+
+    def __init__(self, spack: RealSpack, here: Path) -> None:
+        self.spack, self.here = spack, here
+        self.project = here / "project"
+        self.project.mkdir()
+        main = here / "spack_repo/toy/packages/toymain"
+        bare = here / "spack_repo/toy/packages/toybare"
+        for folder in (main, bare):
+            folder.mkdir(parents=True)
+        (here / "spack_repo/toy/repo.yaml").write_text("repo: {namespace: toy, api: v2.2}\n")
+        (main / "package.py").write_text(RECIPE.format(commit=COMMIT, **DIGESTS))
+        (main / "own.patch").write_text("--- a/data\n+++ b/data\n")
+        (bare / "package.py").write_text(BARE)
+        shutil.copy(resources.host_script(SCRIPT), here / SCRIPT)
+
+    def run(self, *arguments: str) -> list[str]:
+        """What a command prints; it runs as the recipe runs it."""
+        environment = self.spack.environment() | {
+            "SPACK": str(self.spack.program),
+            "PROJECT": str(self.project),
+            "ARGUMENTS": "\n".join(arguments),
+        }
+        done = subprocess.run(
+            ["bash", "-c", resources.script("spack-run.sh")],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.stdout.splitlines()
+
+    def sources(self, version: str) -> list[PackageSource]:
+        """What the script tells of the environment with one version of the package."""
+        text = ENVIRONMENT.format(
+            here=self.here,
+            version=version,
+            builtin=self.spack.builtin,
+            misc=self.spack.cache / "misc",
+        )
+        (self.project / "spack.yaml").write_text(text)
+        said = self.run("concretize", "--force")
+        lock = self.project / "spack.lock"
+        assert lock.exists(), said
+        main, *_ = read_lock(lock.read_text()).run_time
+        said = self.run("python", str(self.here / SCRIPT))
+        found = [parse(line) for line in said if line.startswith(MARK)]
+        assert found, said
+        assert {source.hash for source in found} == {main.hash}
+        return found
+
+
+@pytest.fixture
+def toys(spack: RealSpack, tmp_path: Path) -> Toys:
+    return Toys(spack, tmp_path)
+
+
+def test_archive_resources_and_patches_are_told_with_the_names_of_a_source_mirror(
+    toys: Toys,
+) -> None:
+    archive, resource, patch = toys.sources("1.0")
+    expected = {
+        "archive": (archive, ".txz", "https://toys.example/v1.0/toymain.txz"),
+        "resource": (resource, ".zip", "https://toys.example/data.zip"),
+        "patch": (patch, "", "https://toys.example/mend.patch?full_index=1"),
+    }
+    for name, (found, ending, url) in expected.items():
+        digest = DIGESTS[name]
+        below = PurePosixPath("_source-cache/archive", digest[:2], f"{digest}{ending}")
+        assert found.label == "toymain 1.0"
+        assert found.stored_as == below
+        assert found.source is not None
+        assert found.source.stored_as == below
+        assert found.source.urls == (url, f"https://mirror.spack.io/{below}")
+
+
+def test_a_commit_of_a_repository_is_told_with_the_place_that_spack_takes_its_archive_from(
+    toys: Toys,
+) -> None:
+    (found,) = toys.sources("0.9")
+    assert found.source is None
+    place = PurePosixPath("_source-cache/git/toys/toymain.git") / f"{COMMIT}.tar.gz"
+    assert found.stored_as == place
+    cache = toys.here / "sources"
+    assert found.find(cache) is None
+    (cache / place).parent.mkdir(parents=True)
+    tree = toys.here / "toymain"
+    tree.mkdir()
+    (tree / "data").write_text("data")
+    subprocess.run(["tar", "-czf", cache / place, "-C", toys.here, "toymain"], check=True)
+    assert found.find(cache) == cache / place
+    said = toys.run("fetch", f"/{found.hash}")
+    used = [line for line in said if "Using cached archive" in line]
+    assert [line for line in used if place.name in line], said

@@ -1,0 +1,199 @@
+"""What a build needs: fetched, or with --offline looked for and, where missing, named."""
+
+import hashlib
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from fake_lxc import FakeLxc, install_fake_lxc, instance
+from plan_samples import sample_plan, sample_settings, spack_plan
+from typer.testing import CliRunner
+
+from slurm_factory import preparation
+from slurm_factory.checkouts import checkouts_of
+from slurm_factory.config import Settings
+from slurm_factory.exceptions import DownloadError
+from slurm_factory.instances.images import candidates
+from slurm_factory.instances.launch import base_instance_name
+from slurm_factory.main import app
+from slurm_factory.output import Reporter, make_reporter
+from slurm_factory.plan import BuildPlan
+from slurm_factory.preparation import fetch_supplies, find_supplies
+from slurm_factory.recipes.offline import prefetch_command
+from slurm_factory.sources import Source
+
+PLANS = (sample_plan(gpu=True), spack_plan())
+
+
+class Machine:
+    """This machine: LXD on it, its caches, and what a plan's sources are."""
+
+    def __init__(
+        self, settings: Settings, fake: FakeLxc, monkeypatch: pytest.MonkeyPatch, upstream: Path
+    ) -> None:
+        self.settings, self.fake, self.upstream = settings, fake, upstream
+        upstream.mkdir()
+        monkeypatch.setattr(preparation, "sources_for", self._sources_for)
+
+    def _sources_for(self, plan: BuildPlan, _: Settings, *, new_base: bool) -> dict[str, Source]:
+        names = ["slurm", "nvml"] + ["clingo"] * (plan.spack is not None and new_base)
+        return {name: self.source(name) for name in names}
+
+    def source(self, name: str) -> Source:
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        return Source(f"source of {name}", digest, None, (f"file://{self.upstream / name}",), "")
+
+    def has(self, *names: str) -> None:
+        """Put sources into the cache."""
+        for name in names:
+            path = self.settings.source_cache_dir / self.source(name).stored_as
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+
+    def has_checkouts(self, plan: BuildPlan) -> None:
+        assert plan.spack
+        self.settings.spack_checkouts_dir.mkdir(parents=True)
+        for checkout in checkouts_of(plan.spack.refs):
+            (self.settings.spack_checkouts_dir / checkout.archive_name).write_text("tar")
+
+    def has_base(self, plan: BuildPlan) -> None:
+        image = candidates(plan.base, plan.architecture)[1]
+        name = base_instance_name(plan.setup, image, self.settings.project_name)
+        self.fake.instances([instance(name, datetime.now(UTC))])
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    fake = install_fake_lxc(tmp_path / "bin", monkeypatch)
+    settings = sample_settings(tmp_path / "cache")
+    return Machine(settings, fake, monkeypatch, tmp_path / "upstream")
+
+
+@pytest.fixture
+def reporter() -> Iterator[Reporter]:
+    with make_reporter(quiet=True) as reporter:
+        yield reporter
+
+
+def missing(plan: BuildPlan, settings: Settings) -> tuple[list[str], str]:
+    """What an offline build of a plan finds missing, and what it advises."""
+    with pytest.raises(DownloadError, match="--offline") as caught:
+        find_supplies(plan, settings)
+    listed = caught.value.details.removeprefix("Missing: ").removesuffix(".")
+    return listed.split(", "), caught.value.resolution
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_offline_everything_that_is_missing_is_named_at_once(
+    machine: Machine, plan: BuildPlan
+) -> None:
+    named, advice = missing(plan, machine.settings)
+    spack = ["source of clingo"] if plan.spack else []
+    assert named[: 2 + len(spack)] == ["source of slurm", "source of nvml", *spack]
+    archives = checkouts_of(plan.spack.refs) if plan.spack else ()
+    directory = machine.settings.spack_checkouts_dir
+    assert named[2 + len(spack) : -1] == [str(directory / a.archive_name) for a in archives]
+    assert named[-1] == "a base instance of debian@12"
+    assert f"`{prefetch_command(plan)}`" in advice
+    assert f"copy {machine.settings.cache_dir} from there" in advice
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("absent", ["slurm", "nvml"])
+def test_offline_one_missing_source_is_named_and_nothing_else(
+    machine: Machine, plan: BuildPlan, absent: str
+) -> None:
+    machine.has(*({"slurm", "nvml"} - {absent}))
+    machine.has_base(plan)
+    assert missing(plan, machine.settings)[0] == [f"source of {absent}"]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_offline_a_missing_base_is_named_with_the_way_to_it(
+    machine: Machine, plan: BuildPlan
+) -> None:
+    machine.has("slurm", "nvml", "clingo")
+    if plan.spack:
+        machine.has_checkouts(plan)
+    named, advice = missing(plan, machine.settings)
+    assert named == ["a base instance of debian@12"]
+    assert "made here by the same command" in advice
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_offline_with_all_there_the_build_goes_on_and_no_connection_is_made(
+    machine: Machine, plan: BuildPlan
+) -> None:
+    """What makes a base is not asked for where the base is; the guard ends a connection."""
+    machine.has("slurm", "nvml")
+    machine.has_base(plan)
+    supplies = find_supplies(plan, machine.settings)
+    texts = {name: path.read_text() for name, path in supplies.sources.items()}
+    assert texts == {"slurm": "slurm", "nvml": "nvml"}
+    assert supplies.spack_files is None
+    assert machine.fake.changes == []
+
+
+def test_offline_a_damaged_source_counts_as_missing(machine: Machine) -> None:
+    machine.has("slurm", "nvml")
+    machine.has_base(PLANS[0])
+    stored = machine.settings.source_cache_dir / machine.source("slurm").stored_as
+    stored.write_text("damaged")
+    assert missing(PLANS[0], machine.settings)[0] == ["source of slurm"]
+
+
+def test_offline_a_build_on_this_machine_needs_no_base(machine: Machine) -> None:
+    machine.has("slurm", "nvml")
+    find_supplies(replace(PLANS[0], destructive=True), machine.settings)
+    assert machine.fake.calls == []
+
+
+def test_what_makes_a_base_for_spack_is_fetched_only_where_there_is_none(
+    machine: Machine, reporter: Reporter
+) -> None:
+    plan = PLANS[1]
+    machine.has("slurm", "nvml", "clingo")
+    machine.has_checkouts(plan)
+    files = fetch_supplies(plan, machine.settings, reporter).spack_files
+    assert files is not None
+    assert files.clingo.read_text() == "clingo"
+    assert "packages" in files.packages.name
+    machine.has_base(plan)
+    assert fetch_supplies(plan, machine.settings, reporter).spack_files is None
+
+
+def test_what_is_in_the_cache_is_not_fetched_again(machine: Machine, reporter: Reporter) -> None:
+    for name in ("slurm", "nvml"):
+        (machine.upstream / name).write_text(name)
+    first = fetch_supplies(PLANS[0], machine.settings, reporter)
+    for path in machine.upstream.iterdir():
+        path.unlink()
+    assert fetch_supplies(PLANS[0], machine.settings, reporter) == first
+
+
+@pytest.mark.parametrize(
+    ("plan", "command"),
+    [
+        (lambda: spack_plan("25.05", base="ubuntu@24.04"), "--slurm-version 25.05"),
+        (
+            lambda: sample_plan("25.05.8", gpu=True),
+            "--slurm-version 25.05.8 --gpu --deps system --base debian@12",
+        ),
+        (
+            lambda: spack_plan(minimal=True, base="same", additional_variants="+hdf5 +lz4"),
+            "--slurm-version 24.11 --minimal --additional-variants '+hdf5 +lz4' --base debian@12",
+        ),
+    ],
+)
+def test_the_command_that_fetches_a_plan_is_one_that_the_program_takes(
+    plan: Callable[[], BuildPlan], command: str
+) -> None:
+    told = prefetch_command(plan())
+    assert told == f"slurm-factory prefetch {command}"
+    _, _, *options = shlex.split(told)
+    result = CliRunner().invoke(app, ["build", *options, "--dry-run", "--json"])
+    assert result.exit_code == 0, result.output
+    assert f'"stem": "{plan().stem}"' in result.stdout

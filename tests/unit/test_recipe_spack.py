@@ -1,0 +1,536 @@
+"""The Spack recipe with a stand-in for Spack, on this machine: steps, retries, evidence, tree."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import pytest
+from spack_samples import (
+    CONFIG_H,
+    LOCK,
+    LZ4,
+    MUNGE,
+    OPENSSL,
+    RECORD,
+    SLURM,
+    StandIn,
+    database,
+    recorded,
+    row,
+    stand_in,
+)
+
+from slurm_factory.exceptions import (
+    BuildError,
+    ConfigurationError,
+    DownloadError,
+    OutputError,
+    SlurmFactoryError,
+    SpackError,
+)
+from slurm_factory.instances import NEARLY_FULL_BYTES, CommandError
+from slurm_factory.recipes import spack_install
+from slurm_factory.recipes.spack import build, spack_build
+from slurm_factory.recipes.spack_cache import INDEX, index_is_current, refresh_index
+from slurm_factory.recipes.spack_install import install
+from slurm_factory.recipes.spack_lock import read_lock
+from slurm_factory.recipes.spack_project import write_project
+from slurm_factory.recipes.spack_session import Spack
+from slurm_factory.recipes.spack_tree import in_tree, run_time_packages
+
+SLURM_FILES = {
+    "bin/srun": "#!/bin/sh\n",
+    "sbin/slurmd": "#!/bin/sh\n",
+    "lib/slurm/auth_munge.so": "",
+    "lib/slurm/cred_munge.so": "",
+    "lib/libslurm.la": "",
+    "include/slurm/slurm.h": "",
+    "share/man/man8/slurmrestd.8": "",
+    "share/doc/slurm/index.html": "",
+    "share/licenses/slurm/LICENSE.OpenSSL": "GPL",
+    ".spack/archived-files/config.h": CONFIG_H,
+    ".spack/archived-files/configure-arguments": "--prefix=/opt/slurm/software\n--with-munge\n",
+}
+MUNGE_FILES = {
+    "bin/munge": "",
+    "bin/unmunge": "",
+    "sbin/munged": "",
+    "bin/remunge": "",
+    "share/licenses/munge/COPYING": "the licence of munge",
+}
+
+
+def install_slurm(here: StandIn) -> None:
+    """Let an install make Slurm's prefix, with one real program in it, and munge's."""
+    slurm = here.prefix("slurm-1", SLURM_FILES)
+    shutil.copy("/bin/true", slurm / "bin/srun")
+    here.prefix("munge-1", MUNGE_FILES)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    monkeypatch.setattr(spack_install, "FIRST_PAUSE", 0.0)
+    with stand_in(tmp_path) as here:
+        install_slurm(here)
+        here.prefix("lz4-1", {"lib/liblz4.so.1": ""})
+        known = {SLURM: "slurm-1", MUNGE: "munge-1", LZ4: "lz4-1"}
+        here.prefix(".spack-db", {"index.json": database(here.folder, **known)})
+        yield here
+
+
+def built(here: StandIn) -> Path:
+    return build(here.spack.workshop, here.spack.places)
+
+
+def failing(here: StandIn, name: str = "toyfail") -> None:
+    """Let every install fail as it was recorded, with the log in a stage of this machine."""
+    stage = here.folder / f"stage/spack-stage-{name}-1.0"
+    said = recorded(f"install-{name}.txt").splitlines()
+    log = said[-1].rpartition(": ")[2]
+    stage = here.folder / Path(log).parent.name
+    (stage / "spack-src").mkdir(parents=True)
+    shutil.copy(Path(__file__).parent / f"data/spack_output/log-{name}.txt", stage / Path(log).name)
+    (stage / "spack-src/config.log").write_text("what configure tried")
+    here.answers("install", "\n".join(said).replace(str(Path(log).parent), str(stage)), 1)
+
+
+def failure_of(here: StandIn, kind: type[SlurmFactoryError]) -> SlurmFactoryError:
+    lock = read_lock(recorded("toymain.lock"))
+    with pytest.raises(kind) as caught:
+        install(here.spack, lock)
+    assert type(caught.value).exit_code == kind.exit_code
+    return caught.value
+
+
+# --- the whole ----------------------------------------------------------------------------------
+
+
+def test_the_tree_holds_slurm_and_munges_programs_and_nothing_of_the_build(here: StandIn) -> None:
+    tree = built(here)
+    files = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
+    assert files == {
+        *("bin/srun", "sbin/slurmd", "lib/slurm/auth_munge.so", "lib/slurm/cred_munge.so"),
+        *("include/slurm/slurm.h", "bin/munge", "bin/unmunge", "sbin/munged"),
+        *("share/licenses/slurm/LICENSE.OpenSSL", "share/licenses/munge/copyright"),
+    }
+    assert "the licence of munge" in (tree / "share/licenses/munge/copyright").read_text()
+    munge = {PurePosixPath(p): "munge" for p in ("bin/munge", "bin/unmunge", "sbin/munged")}
+    assert in_tree(here.spack.workshop) == munge
+
+
+def test_the_manifest_tells_of_each_package_how_it_came_and_how_long_it_took(
+    here: StandIn,
+) -> None:
+    lines = (
+        f"{SLURM[:7]} slurm@24-11-5-1: fetching from build cache",
+        f"{SLURM[:7]} slurm@24-11-5-1: finished",
+        f"{LZ4[:7]} lz4@1.10.0: staging",
+        f"{LZ4[:7]} lz4@1.10.0: finished",
+    )
+    here.answers("install", "\n".join(lines) + "\n")
+    here.spack.stats_log.parent.mkdir(exist_ok=True)
+    here.spack.stats_log.write_text("# a.c\ndirect_cache_hit\n# b.c\ncache_miss\ncache_miss\n")
+    built(here)
+    record = spack_build(here.spack.workshop)
+    assert record.concretized
+    assert {(p.name, p.cached, p.run_time) for p in record.packages} == {
+        *(("slurm", True, True), ("lz4", False, True), ("munge", False, True)),
+    }
+    assert record.cached == 1
+    assert (record.compiler_cache_hits, record.compiler_cache_misses) == (1, 2)
+    assert record.configure == ("--prefix=/opt/slurm/software", "--with-munge")
+    assert record.externals == ()
+
+
+def test_what_spack_runs_with_does_not_depend_on_the_surroundings(here: StandIn) -> None:
+    built(here)
+    environment = here.environment("install")
+    assert environment["SPACK_DISABLE_LOCAL_CONFIG"] == "1"
+    assert environment["PYTHONUNBUFFERED"] == "1"
+    assert environment["SPACK_PYTHON"] == "/usr/bin/python3"
+    assert environment["CCACHE_DIR"] == str(here.spack.workshop.settings.ccache_dir)
+    assert environment["SOURCE_DATE_EPOCH"] == str(here.spack.workshop.plan.release.epoch)
+    assert environment["SPACK_USER_CACHE_PATH"].startswith(str(here.spack.workshop.work))
+    assert [call.split()[0] for call in here.calls] == ["concretize", "python", "install"]
+    assert "install --only-concrete -j 3" in here.calls
+
+
+def with_keys(here: StandIn, keys: Path) -> Spack:
+    """A build that takes packages from a further build cache, signed by somebody's keys."""
+    workshop, choice = here.spack.workshop, here.spack.choice
+    settings = workshop.settings.model_copy(update={"spack_buildcache_keys": keys})
+    plan = replace(workshop.plan, spack=replace(choice, buildcaches=("https://b.example/cache",)))
+    return replace(here.spack, workshop=replace(workshop, plan=plan, settings=settings))
+
+
+def test_only_keys_that_the_site_names_are_trusted(here: StandIn, tmp_path: Path) -> None:
+    write_project(here.spack)
+    assert here.calls == []
+    keys = tmp_path / "keys.asc"
+    keys.write_text("a key")
+    write_project(with_keys(here, keys))
+    [call] = here.calls
+    assert call.startswith("gpg trust ")
+    assert Path(call.split()[-1]).read_text() == "a key"
+
+
+def test_keys_that_cannot_be_read_or_are_none_are_a_matter_of_the_settings(
+    here: StandIn, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be trusted"):
+        write_project(with_keys(here, tmp_path / "nothing"))
+    keys = tmp_path / "keys.asc"
+    keys.write_text("no key")
+    here.answers("gpg", "==> Error: no valid OpenPGP data found.\n", 1)
+    with pytest.raises(ConfigurationError) as caught:
+        write_project(with_keys(here, keys))
+    assert "no valid OpenPGP data" in caught.value.details
+
+
+def test_another_source_mirror_is_no_reason_to_concretize_again(here: StandIn) -> None:
+    plan, choice = here.spack.workshop.plan, here.spack.choice
+    project, _ = write_project(here.spack)
+    other = replace(plan, spack=replace(choice, source_mirrors=("https://m.example/sources",)))
+    workshop = replace(here.spack.workshop, plan=other)
+    assert write_project(replace(here.spack, workshop=workshop))[0].kept == project.kept
+
+
+def test_no_password_reaches_the_logs_with_the_environment(here: StandIn) -> None:
+    plan, choice = here.spack.workshop.plan, here.spack.choice
+    secret = replace(choice, buildcaches=("https://user:secret@b.example/cache",))
+    spack = replace(
+        here.spack, workshop=replace(here.spack.workshop, plan=replace(plan, spack=secret))
+    )
+    write_project(spack)
+    assert "secret" not in (spack.logs / "spack.yaml").read_text()
+    assert "secret" in (Path(spack.places.project) / "spack.yaml").read_text()
+
+
+def test_the_project_is_in_the_instance_with_externals_and_our_recipes(here: StandIn) -> None:
+    built(here)
+    project = here.folder / "project"
+    assert "cmake@3.25" in (project / "externals.yaml").read_text()
+    assert (project / "spack_repo/slurm_factory/repo.yaml").exists()
+    assert (project / "spack_repo/slurm_factory/packages/slurm/package.py").exists()
+    assert not (project / "site.yaml").exists()
+    assert (here.spack.logs / "spack.yaml").read_text() == (project / "spack.yaml").read_text()
+    assert json.loads((here.spack.logs / "spack.lock").read_text()) == LOCK
+
+
+def test_the_users_own_configuration_goes_along(tmp_path: Path) -> None:
+    with stand_in(tmp_path) as here:
+        workshop = here.spack.workshop
+        assert workshop.plan.spack
+        choice = replace(workshop.plan.spack, config="config:\n  connect_timeout: 3\n")
+        plan = replace(workshop.plan, spack=choice)
+        spack = replace(here.spack, workshop=replace(workshop, plan=plan))
+        write_project(spack)
+        assert (here.folder / "project/site.yaml").read_text() == choice.config
+
+
+# --- what was decided before --------------------------------------------------------------------
+
+
+class Again(NamedTuple):
+    """A second build in the same cache directory, as after its instance has gone."""
+
+    calls: list[str]
+    concretized: bool
+
+
+def again(here: StandIn) -> Again:
+    for name in ("calls.txt", "store", "project"):
+        path = here.folder / name
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+    shutil.rmtree(here.spack.workshop.work / "software")
+    shutil.rmtree(here.spack.workshop.work / "spack-about")
+    built(here)
+    return Again(here.calls, spack_build(here.spack.workshop).concretized)
+
+
+def test_a_second_build_does_not_concretize_again(here: StandIn) -> None:
+    built(here)
+    second = again(here)
+    assert not [call for call in second.calls if call.startswith("concretize")]
+    assert not second.concretized
+    assert json.loads((here.folder / "project/spack.lock").read_text()) == LOCK
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"roots": []}'])
+def test_a_damaged_kept_lock_is_no_error_and_is_replaced(here: StandIn, damage: str) -> None:
+    built(here)
+    (kept,) = here.spack.workshop.settings.spack_locks_dir.iterdir()
+    kept.write_text(damage)
+    assert again(here).concretized
+    assert json.loads(kept.read_text()) == LOCK
+
+
+def test_a_lock_is_kept_whole_or_not_at_all(here: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OSError, match="full"):
+        built(here)
+    locks = here.spack.workshop.settings.spack_locks_dir
+    assert [path.suffix for path in locks.iterdir()] == [".part"]
+
+
+def test_a_plan_that_spack_finds_no_way_for_is_one_clear_error(here: StandIn) -> None:
+    here.answers("concretize", "==> Error: failed to concretize `slurm`: nothing provides x\n", 1)
+    with pytest.raises(SpackError) as caught:
+        built(here)
+    assert "nothing provides x" in caught.value.details
+    assert "SLURM_FACTORY_SPACK_CONFIG" in caught.value.resolution
+    assert str(here.spack.logs / "spack.yaml") in caught.value.resolution
+
+
+def test_a_lock_that_this_program_cannot_read_is_spacks_failure(here: StandIn) -> None:
+    (here.folder / "spack.lock").write_text('{"roots": "new"}')
+    with pytest.raises(SpackError, match=r"spack\.lock"):
+        built(here)
+
+
+# --- failures -----------------------------------------------------------------------------------
+
+
+def test_a_package_that_fails_is_named_with_phase_reason_and_evidence(here: StandIn) -> None:
+    failing(here)
+    shutil.copy(
+        Path(__file__).parent / "data/spack_output/toyfail.lock", here.folder / "spack.lock"
+    )
+    with pytest.raises(SpackError) as caught:
+        built(here)
+    assert caught.value.brief == "toyfail@1.0 failed in phase build."
+    assert "undeclared_thing" in caught.value.details
+    assert str(here.spack.logs) in caught.value.resolution
+    (bundle,) = (here.spack.logs / "failed").iterdir()
+    assert {path.name for path in bundle.iterdir()} == {
+        *("spack-build-out.txt", "config.log", "spack-build-env.txt"),
+    }
+    assert {"spack.yaml", "spack.lock"} <= {path.name for path in here.spack.logs.iterdir()}
+    assert "make: *** [Makefile:4: toyfail.o] Error 1" in here.screen.getvalue()
+
+
+def test_only_a_failed_download_is_tried_again_and_then_it_is_one(here: StandIn) -> None:
+    failing(here, "toyfetch")
+    error = failure_of(here, DownloadError)
+    assert "toyfetch@1.0" in error.brief
+    assert "Connection refused" in error.details
+    assert "slurm-factory prefetch" in error.resolution
+    assert [c.split()[0] for c in here.calls].count("install") == spack_install.ATTEMPTS
+    assert here.screen.getvalue().count("Next attempt in") == spack_install.ATTEMPTS - 1
+
+
+def test_a_download_that_works_the_second_time_is_no_failure(here: StandIn) -> None:
+    failing(here, "toyfetch")
+    here.answers("install-2", "")
+    install(here.spack, read_lock(recorded("toymain.lock")))
+    assert [c.split()[0] for c in here.calls].count("install") == 2
+
+
+@pytest.mark.parametrize(("name", "kind"), [("toynet", DownloadError), ("toyfail", SpackError)])
+def test_what_trying_again_does_not_mend_is_tried_once(
+    here: StandIn, name: str, kind: type[SlurmFactoryError]
+) -> None:
+    failing(here, name)
+    failure_of(here, kind)
+    assert [c.split()[0] for c in here.calls].count("install") == 1
+
+
+def test_a_source_with_a_wrong_checksum_names_both_checksums(here: StandIn) -> None:
+    failing(here, "toynet")
+    error = failure_of(here, DownloadError)
+    assert "not what its recipe expects" in error.brief
+    assert "Expected 0000" in error.details
+    assert "60d1005e88d7" in error.details
+
+
+def test_the_old_installer_is_asked_where_the_new_one_keeps_the_reason_to_itself(
+    here: StandIn,
+) -> None:
+    said = recorded("install-toyfail.txt").replace("/srv/build/spack-stage", "/nowhere")
+    here.answers("install", said, 1)
+    here.answers("old", "==> Error: CommandNotFoundError: spack requires 'ccache'.\n", 1)
+    error = failure_of(here, SpackError)
+    assert "spack requires 'ccache'" in error.details
+    (asked,) = [call for call in here.calls if call.startswith("-c")]
+    assert asked.endswith("install --only-concrete /iosvolvixskehbkfnrgfqgpcmiwlinba")
+
+
+def test_a_download_that_failed_without_a_log_is_tried_again_too(here: StandIn) -> None:
+    said = recorded("install-toyfetch.txt").replace("/srv/build/spack-stage", "/nowhere")
+    here.answers("install", said, 1)
+    here.answers("old", recorded("old-toyfetch.txt"), 1)
+    assert "Connection refused" in failure_of(here, DownloadError).details
+    assert [c.split()[0] for c in here.calls].count("install") == spack_install.ATTEMPTS
+
+
+def test_what_works_with_the_old_installer_is_tried_again_with_the_new_one(
+    here: StandIn,
+) -> None:
+    here.answers("install-1", recorded("install-toyfail.txt").replace("/srv", "/nowhere"), 1)
+    install(here.spack, read_lock(recorded("toymain.lock")))
+    assert [c.split()[0] for c in here.calls].count("install") == 2
+
+
+def test_spack_itself_failing_is_told_with_its_last_error(here: StandIn) -> None:
+    here.answers("install", "==> Error: [Errno 1] Operation not permitted\n", 1)
+    error = failure_of(here, SpackError)
+    assert "Operation not permitted" in error.details
+
+
+def full(here: StandIn) -> None:
+    failing(here)
+    (stage,) = here.folder.glob("spack-stage-*")
+    (stage / "spack-build-out.txt").write_text("cc1: No space left on device\n")
+
+
+def test_a_full_disk_of_the_instance_is_told_from_a_full_cache(
+    here: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full(here)
+    assert "disk of the instance is full" in failure_of(here, SpackError).brief
+    usage = shutil.disk_usage(here.folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=NEARLY_FULL_BYTES - 1))
+    assert "cache directory" in failure_of(here, OutputError).brief
+
+
+def test_a_damaged_entry_of_the_build_cache_is_reported(here: StandIn) -> None:
+    here.answers("install", recorded("install-damaged.txt"))
+    install(here.spack, read_lock(recorded("toymain.lock")))
+    warnings = [line for line in here.screen.getvalue().splitlines() if "Warning" in line]
+    assert len(warnings) == 1
+    assert "toydep@1.0" in warnings[0]
+
+
+def test_each_finished_package_is_one_line_where_there_is_no_terminal(here: StandIn) -> None:
+    here.answers("install", recorded("install-cached.txt"))
+    install(here.spack, read_lock(recorded("toymain.lock")))
+    lines = [line for line in here.screen.getvalue().splitlines() if " packages, " in line]
+    assert len(lines) == 4
+    assert "4 of 4 packages, 4 from the build cache: toymain@1.0 from the build cache" in lines[-1]
+
+
+# --- promises -----------------------------------------------------------------------------------
+
+
+def test_what_configure_turned_down_fails_the_build(here: StandIn) -> None:
+    here.prefix("slurm-1", {".spack/archived-files/config.h": "/* #undef HAVE_READLINE */\n"})
+    log = "configure:4711: WARNING: unable to locate readline\n"
+    here.prefix("slurm-1", {".spack/archived-files/config.log": log})
+    with pytest.raises(BuildError, match="readline") as caught:
+        built(here)
+    assert caught.value.details == "configure: WARNING: unable to locate readline"
+
+
+def test_a_recipe_that_keeps_no_config_h_fails_the_build(here: StandIn) -> None:
+    shutil.rmtree(here.folder / "prefixes/slurm-1/.spack")
+    with pytest.raises(BuildError, match="not known"):
+        built(here)
+
+
+def test_a_file_that_is_promised_and_missing_fails_the_build(here: StandIn) -> None:
+    (here.folder / "prefixes/munge-1/sbin/munged").unlink()
+    with pytest.raises(BuildError, match="munge"):
+        built(here)
+
+
+def test_tools_of_the_base_explain_no_library_and_the_users_externals_do(tmp_path: Path) -> None:
+    nodes = dict(LOCK["concrete_specs"])
+    nodes[LZ4] = row("lz4", "1.9", external="/usr")
+    nodes[OPENSSL] = row("openssl", "3.0", external="/usr")
+    with stand_in(tmp_path, LOCK | {"concrete_specs": nodes}) as here:
+        install_slurm(here)
+        known = database(here.folder, **{SLURM: "slurm-1", MUNGE: "munge-1"})
+        here.prefix(".spack-db", {"index.json": known})
+        built(here)
+        packages = {p.name: p.external for p in run_time_packages(here.spack.workshop)}
+        assert packages == {"slurm": False, "munge": False, "lz4": True}
+        assert spack_build(here.spack.workshop).externals == ("lz4@1.9",)
+        assert RECORD["externals"]["packages"].keys() == {"cmake"}
+
+
+# --- the index of the build cache ---------------------------------------------------------------
+
+
+def entry(cache: Path, name: str, seconds: int) -> Path:
+    path = cache / f"v3/manifests/spec/{name}/{name}-1.spec.manifest.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+    os.utime(path, (seconds, seconds))
+    return path
+
+
+def indexed(cache: Path, seconds: int) -> Path:
+    """An index that is sound; returns what it leads to."""
+    digest = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+    blob = cache / "blobs/sha256" / digest[:2] / digest
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_text("a")
+    index = cache / INDEX
+    index.parent.mkdir(parents=True, exist_ok=True)
+    index.write_text(json.dumps({"version": 3, "data": [{"checksum": digest}]}))
+    os.utime(index, (seconds, seconds))
+    return blob
+
+
+def test_an_index_that_names_all_entries_is_left_alone(tmp_path: Path) -> None:
+    assert index_is_current(tmp_path)
+    entry(tmp_path, "a", 100)
+    assert not index_is_current(tmp_path)
+    indexed(tmp_path, 200)
+    assert index_is_current(tmp_path)
+    entry(tmp_path, "b", 300)
+    assert not index_is_current(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda cache: (cache / INDEX).write_text('{"ver'),
+        lambda cache: (cache / INDEX).write_text("[]"),
+        lambda cache: indexed(cache, 200).write_text("b"),
+        lambda cache: indexed(cache, 200).unlink(),
+    ],
+)
+def test_a_damaged_index_which_would_end_spack_is_made_anew(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    entry(tmp_path, "a", 100)
+    indexed(tmp_path, 200)
+    damage(tmp_path)
+    assert not index_is_current(tmp_path)
+
+
+def test_what_was_pushed_is_in_the_index_after_a_failure_too(here: StandIn) -> None:
+    failing(here)
+    cache = here.spack.workshop.settings.buildcache_dir
+    entry(cache, "a", 100)
+    failure_of(here, SpackError)
+    updates = [call for call in here.calls if call.startswith("buildcache")]
+    assert updates == [f"buildcache update-index file://{cache}"] * 2
+
+
+def test_an_entry_that_cannot_be_read_is_reported(here: StandIn) -> None:
+    cache = here.spack.workshop.settings.buildcache_dir
+    entry(cache, "a", 100)
+    place = f"file://{cache}/v3/manifests/spec/a/a-1.0-abc.spec.manifest.json"
+    here.answers(
+        "buildcache", f"==> Warning: Unable to fetch spec for manifest {place} due to: x\n"
+    )
+    refresh_index(here.spack)
+    assert "entry a-1.0-abc is damaged" in here.screen.getvalue()
+
+
+def test_an_index_that_cannot_be_written_does_not_hide_why_a_package_failed(
+    here: StandIn,
+) -> None:
+    failing(here)
+    here.answers("buildcache-2", "==> Error: no\n", 1)
+    entry(here.spack.workshop.settings.buildcache_dir, "a", 100)
+    assert "toyfail" in failure_of(here, SpackError).brief
+    here.answers("buildcache", "", 1)
+    with pytest.raises(CommandError):
+        refresh_index(here.spack)

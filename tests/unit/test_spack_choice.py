@@ -1,0 +1,158 @@
+"""What the settings say about Spack, and the user's own configuration of it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from slurm_factory.config import Settings
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.plan import SpackChoice
+from slurm_factory.spack_choice import SECTIONS, choose_spack, load_spack_config
+
+SITE = """\
+# what this site has already
+packages:
+  openssl:
+    buildable: false
+    externals:
+    - spec: openssl@3.0.15
+      prefix: /usr
+config::
+  connect_timeout: 60
+"""
+
+
+def write(directory: Path, content: str | bytes) -> Path:
+    path = directory / "site.yaml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def refusal(path: Path) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        load_spack_config(path)
+    error = caught.value
+    lines = str(error).splitlines()
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    assert str(path) in error.brief
+    assert "SLURM_FACTORY_SPACK_CONFIG" in error.resolution
+    return error
+
+
+def test_settings_alone_choose_the_pinned_spack_and_nothing_of_the_site(tmp_path: Path) -> None:
+    choice = choose_spack(Settings(cache_dir=tmp_path), "x86_64")
+    assert (choice.refs.ref, choice.refs.packages_ref) == ("v1.1.0", "v2026.06.0")
+    assert choice.refs.url == "https://github.com/spack/spack.git"
+    assert choice.refs.packages_url == "https://github.com/spack/spack-packages.git"
+    assert choice == SpackChoice(choice.refs, "x86_64_v3")
+
+
+@pytest.mark.parametrize(("architecture", "target"), [("x86_64", "x86_64_v3"), ("aarch64",) * 2])
+def test_without_a_setting_the_target_is_one_of_the_architecture(
+    architecture: str, target: str, tmp_path: Path
+) -> None:
+    assert choose_spack(Settings(cache_dir=tmp_path), architecture).target == target
+    chosen = Settings(cache_dir=tmp_path, spack_target="zen4")
+    assert choose_spack(chosen, architecture).target == "zen4"
+
+
+def test_everything_that_the_settings_say_is_in_the_choice(tmp_path: Path) -> None:
+    settings = Settings(
+        cache_dir=tmp_path,
+        spack_url="/srv/spack",
+        spack_ref="a",
+        spack_packages_url="/srv/spack-packages",
+        spack_packages_ref="b",
+        spack_config=write(tmp_path, SITE),
+        spack_base_packages=("libssl-dev",),
+        source_mirrors=("https://s.example",),
+        spack_buildcaches=("https://b.example",),
+        spack_unsigned_buildcaches=True,
+    )
+    choice = choose_spack(settings, "x86_64")
+    refs = choice.refs
+    assert (refs.url, refs.ref) == ("/srv/spack", "a")
+    assert (refs.packages_url, refs.packages_ref) == ("/srv/spack-packages", "b")
+    assert (choice.config, choice.packages) == (SITE, ("libssl-dev",))
+    assert choice.source_mirrors == ("https://s.example",)
+    assert choice.buildcaches == ("https://b.example",)
+    assert choice.signed is False
+
+
+def test_a_file_is_given_to_spack_as_it_is_with_its_comments(tmp_path: Path) -> None:
+    assert load_spack_config(write(tmp_path, SITE)) == SITE
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("sign", ["", ":", "+", "-"])
+def test_a_section_may_replace_or_extend_what_is_there(
+    section: str, sign: str, tmp_path: Path
+) -> None:
+    text = yaml.safe_dump({f"{section}{sign}": {}})
+    assert load_spack_config(write(tmp_path, text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("packages:\n  a: [1\nb: 2\n", "Line 3, column 2"),
+        ("packages:\n\ta: 1\n", "Line 2, column 1"),
+        ("packages: {a: 'x\n", "Line 2, column 1"),
+        ("packages: *gone\n", "Line 1, column 11"),
+        ("packages: !!python/object/apply:os.system [id]\n", "Line 1, column 11"),
+        ("packages: {}\n---\npackages: {}\n", "Line 2, column 1"),
+    ],
+)
+def test_a_mistake_in_the_yaml_is_told_with_line_and_column(
+    text: str, place: str, tmp_path: Path
+) -> None:
+    error = refusal(write(tmp_path, text))
+    assert error.brief.endswith("is not YAML.")
+    assert error.details.startswith(f"{place}: ")
+
+
+@pytest.mark.parametrize("content", [b"packages: \x00\n", b"\xff\xfe\x00", "packages: \x1b[31m\n"])
+def test_a_file_that_is_no_text_is_refused(content: str | bytes, tmp_path: Path) -> None:
+    assert refusal(write(tmp_path, content)).brief.endswith("is not YAML.")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n", "text", "3", "~"])
+def test_what_is_no_mapping_is_refused(text: str, tmp_path: Path) -> None:
+    assert "not a mapping" in refusal(write(tmp_path, text)).details
+
+
+def test_a_file_nested_beyond_reason_is_refused(tmp_path: Path) -> None:
+    assert "nested too deeply" in refusal(write(tmp_path, "[" * 100_000)).details
+
+
+def test_a_whole_environment_is_not_taken_for_a_configuration(tmp_path: Path) -> None:
+    error = refusal(write(tmp_path, "spack:\n  specs: [slurm]\n"))
+    assert "belongs at the top" in error.details
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("package", "Did you mean packages?"),
+        ("configs:", "Did you mean config?"),
+        ("include", "It takes concretizer, config,"),
+        ("view", "It takes concretizer, config,"),
+        ("\x1b" + "x" * 500, "It takes concretizer, config,"),
+    ],
+)
+def test_a_section_that_a_build_does_not_take_is_refused_with_the_nearest(
+    key: str, said: str, tmp_path: Path
+) -> None:
+    error = refusal(write(tmp_path, yaml.safe_dump({key: {}})))
+    assert error.details.startswith(said)
+    assert len(error.brief) < len(str(tmp_path)) + 150
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert "No such file" in refusal(tmp_path / "gone.yaml").details
+
+
+def test_a_directory_is_refused(tmp_path: Path) -> None:
+    assert "Is a directory" in refusal(tmp_path).details

@@ -1,0 +1,196 @@
+"""From a plan to Spack's environment; run as a program it writes the snapshots anew."""
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from plan_samples import SPACK, sample_plan, spack_plan
+
+from slurm_factory.config import Settings
+from slurm_factory.constants import BuildType
+from slurm_factory.plan import BuildPlan
+from slurm_factory.releases import catalogue, series
+from slurm_factory.spack_yaml import LOCAL_BUILDCACHE, SITE_YAML, generate_yaml_string
+
+SNAPSHOTS = Path(__file__).parent / "data" / "spack_yaml"
+CELLS = tuple(product(series(), BuildType))
+HOSTILE = (
+    *("a\nb: c", "a\r\n  - b", '" x: "y', "' x", "\\", "\\n", "{{ 7 * 7 }}", "{% for %}", "{# #}"),
+    *("# none", "a #b", ": ", "- ", "? x", "&a", "*a", "!!python/object:os.system", "|", ">", "%"),
+    *("[a, b]", "{a: b}", "~", "null", "yes", "0x10", "1e3", "2026-06-01", "", " ", "\t"),
+    *("\x00", "\x1b[31m", "\x7f", "\x85", "\u2028", "\ufeff", "ħ", "\U0001f600", "\udc80"),
+    "x" * 5000,
+)
+
+
+def snapshot_plan(name: str, build_type: BuildType) -> BuildPlan:
+    """A plan for the oldest release of a series, so that a new release changes no snapshot."""
+    oldest = next(release.release for release in catalogue() if release.series == name)
+    return spack_plan(
+        oldest, gpu=build_type is BuildType.GPU, minimal=build_type is BuildType.MINIMAL
+    )
+
+
+def snapshot(name: str, build_type: BuildType) -> Path:
+    return SNAPSHOTS / f"{name}-{build_type}.yaml"
+
+
+def environment(plan: BuildPlan) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(generate_yaml_string(plan))
+    assert list(document) == ["spack"]
+    return dict(document["spack"])
+
+
+def plan_with(**changes: Any) -> BuildPlan:
+    return spack_plan(spack=replace(SPACK, **changes))
+
+
+def keys(value: Any) -> Any:
+    """The keys of a document without the values, lists by their length."""
+    if isinstance(value, dict):
+        return {key: keys(item) for key, item in value.items()}
+    return [keys(item) for item in value] if isinstance(value, list) else type(value)
+
+
+@pytest.mark.parametrize(("name", "build_type"), CELLS)
+def test_environment_is_the_same_as_ever(name: str, build_type: BuildType) -> None:
+    path = snapshot(name, build_type)
+    assert generate_yaml_string(snapshot_plan(name, build_type)) == path.read_text("utf-8"), (
+        f"{path.name} is another; if that is meant, run: python tests/unit/{Path(__file__).name}"
+    )
+
+
+def test_there_is_no_snapshot_of_what_is_no_longer_built() -> None:
+    assert {path.name for path in SNAPSHOTS.iterdir()} == {snapshot(*cell).name for cell in CELLS}
+
+
+@pytest.mark.parametrize("field", ["target", "buildcaches", "source_mirrors"])
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_no_string_of_the_user_can_break_out_of_its_value(field: str, text: str) -> None:
+    value: Any = text if field == "target" else (text,)
+    harmless: Any = "x" if field == "target" else ("x",)
+    document = environment(plan_with(**{field: value}))
+    assert keys(document) == keys(environment(plan_with(**{field: harmless})))
+    urls = [mirror["url"] for mirror in document["mirrors"].values()]
+    assert text in [*document["packages"]["all"]["target"], *urls]
+
+
+def test_specs_are_the_roots_of_the_plan_in_their_order() -> None:
+    plan = spack_plan("25.05", gpu=True, additional_variants="+hdf5 ~lua")
+    assert environment(plan)["specs"] == list(plan.roots)
+
+
+def test_the_file_of_the_user_is_included_before_the_externals_and_only_if_there_is_one() -> None:
+    assert environment(spack_plan())["include"] == ["externals.yaml"]
+    assert environment(plan_with(config="packages: {}"))["include"] == [
+        SITE_YAML,
+        "externals.yaml",
+    ]
+
+
+def test_the_text_of_the_user_never_reaches_the_template() -> None:
+    assert "hostile" not in generate_yaml_string(plan_with(config="hostile: {{ 1 }}"))
+
+
+def test_directories_of_the_cache_are_those_that_the_settings_name() -> None:
+    settings = Settings(cache_dir=Path("/c"))
+    document = environment(spack_plan())
+    inside = "/opt/slurm-factory-cache"
+    sources = f"{inside}/{settings.source_cache_dir.name}"
+    assert document["config"]["source_cache"] == sources
+    assert document["mirrors"]["sources"]["url"] == f"file://{sources}"
+    buildcache = f"file://{inside}/{settings.buildcache_dir.name}"
+    assert document["mirrors"][LOCAL_BUILDCACHE]["url"] == buildcache
+    assert document["config"]["misc_cache"].startswith(f"{inside}/{settings.spack_misc_dir.name}/")
+
+
+def test_another_set_of_recipes_has_another_index() -> None:
+    other = replace(SPACK.refs, packages_ref="develop")
+    indexes = {
+        environment(plan_with(refs=refs))["config"]["misc_cache"] for refs in (SPACK.refs, other)
+    }
+    assert len(indexes) == 2
+
+
+def test_only_the_local_build_cache_is_written_to_and_goes_without_signatures() -> None:
+    mirrors = environment(plan_with(buildcaches=("https://a.example", "https://b.example")))[
+        "mirrors"
+    ]
+    binary = {name: mirror for name, mirror in mirrors.items() if mirror["binary"]}
+    assert [name for name, mirror in binary.items() if mirror["autopush"]] == [LOCAL_BUILDCACHE]
+    assert [name for name, mirror in binary.items() if not mirror["signed"]] == [LOCAL_BUILDCACHE]
+    assert [mirror["url"] for mirror in binary.values()][1:] == [
+        "https://a.example",
+        "https://b.example",
+    ]
+
+
+def test_unsigned_packages_of_others_are_taken_only_where_the_settings_say_so() -> None:
+    plan = plan_with(buildcaches=("https://a.example",), signed=False)
+    assert environment(plan)["mirrors"]["binaries-1"]["signed"] is False
+
+
+def test_a_mirror_on_this_machine_is_not_given_to_spack_which_cannot_see_it() -> None:
+    plan = plan_with(source_mirrors=("file:///srv/slurm", "https://a.example"))
+    mirrors = environment(plan)["mirrors"]
+    assert "srv" not in str(mirrors)
+    assert mirrors["sources-1"] == {"url": "https://a.example", "source": True, "binary": False}
+
+
+def test_a_local_mirror_is_asked_before_one_of_the_network() -> None:
+    plan = plan_with(source_mirrors=("https://a.example",), buildcaches=("https://b.example",))
+    urls = [mirror["url"] for mirror in environment(plan)["mirrors"].values()]
+    assert [url.split(":")[0] for url in urls] == ["file", "file", "https", "https"]
+
+
+def test_what_is_wanted_of_libraries_never_turns_an_external_of_the_user_down() -> None:
+    packages = environment(spack_plan())["packages"]
+    assert [name for name, wanted in packages.items() if "require" in wanted] == ["all"]
+
+
+def test_every_package_is_compiled_for_the_target_even_one_with_requirements_of_its_own() -> None:
+    wanted = environment(plan_with(target="zen4"))["packages"]["all"]
+    assert (wanted["require"], wanted["target"]) == (["target=zen4"], ["zen4"])
+
+
+def test_our_own_recipes_are_never_reused_in_an_older_form() -> None:
+    reuse = environment(spack_plan())["concretizer"]["reuse"]
+    assert reuse["roots"] is False
+    assert reuse["from"] == [{"type": "buildcache", "exclude": ["namespace=slurm_factory"]}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "collected"),
+    [({}, ["munge", "slurm", "openmpi"]), ({"minimal": True}, ["munge", "slurm"])],
+)
+def test_the_view_holds_what_users_run_and_no_more(
+    changes: dict[str, Any], collected: list[str]
+) -> None:
+    view = environment(spack_plan(**changes))["view"]["default"]
+    assert view["select"] == collected
+    assert (view["link"], view["link_type"]) == ("all", "hardlink")
+
+
+def test_jobs_do_not_change_the_environment() -> None:
+    assert generate_yaml_string(spack_plan(jobs=7)) == generate_yaml_string(spack_plan())
+
+
+def test_passwords_in_the_url_of_spack_are_not_written_down() -> None:
+    refs = replace(SPACK.refs, url="https://me:secret@git.example/spack.git")
+    assert "secret" not in generate_yaml_string(plan_with(refs=refs))
+
+
+def test_a_plan_without_spack_has_no_environment() -> None:
+    with pytest.raises(ValueError, match="Spack recipe"):
+        generate_yaml_string(sample_plan())
+
+
+if __name__ == "__main__":
+    SNAPSHOTS.mkdir(parents=True, exist_ok=True)
+    for old in SNAPSHOTS.iterdir():
+        old.unlink()
+    for cell in CELLS:
+        snapshot(*cell).write_text(generate_yaml_string(snapshot_plan(*cell)), "utf-8")
