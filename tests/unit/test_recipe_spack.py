@@ -122,6 +122,15 @@ def test_the_tree_holds_slurm_and_munges_programs_and_nothing_of_the_build(here:
     assert in_tree(here.spack.workshop) == munge
 
 
+def test_a_link_into_a_prefix_that_stays_behind_is_left_out(here: StandIn) -> None:
+    slurm = here.folder / "prefixes/slurm-1"
+    (slurm / "bin/pcc").symlink_to("/opt/slurm-factory/store/pmix/bin/pmixcc")
+    (slurm / "bin/sbatch").symlink_to("srun")
+    tree = built(here)
+    assert not (tree / "bin/pcc").is_symlink()
+    assert (tree / "bin/sbatch").readlink() == Path("srun")
+
+
 def test_the_manifest_tells_of_each_package_how_it_came_and_how_long_it_took(
     here: StandIn,
 ) -> None:

@@ -15,3 +15,6 @@ while IFS='|' read -r package prefix part; do
         (cd "${prefix}" && find "${part}" -type f -printf "%p\t${package}\n") >> "${INSTALLED}"
     fi
 done <<< "${PARTS}"
+
+# Open MPI links its `pcc` to a program of PMIx, which is not in the tree.
+find "${TREE}" -type l -lname '/*' -printf 'left out: %P -> %l\n' -delete

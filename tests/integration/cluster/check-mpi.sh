@@ -2,8 +2,10 @@
 # usage: check-mpi.sh TREE    (/var/tmp/mpi-hello: prints "rank R of N")
 # shellcheck shell=bash
 tree=$1
-# The wrapper has noted where the tree was when it compiled.
-run() { as alice "LD_LIBRARY_PATH=${tree}/lib" timeout 60 "$@" /var/tmp/mpi-hello | sort; }
+# Open MPI wants a home. The program has noted where the tree was when it was compiled.
+run() {
+    as alice HOME=/home/alice "LD_LIBRARY_PATH=${tree}/lib" timeout 60 "$@" /var/tmp/mpi-hello | sort
+}
 wanted=$'rank 0 of 2\nrank 1 of 2'
 found=$(run "${tree}/bin/srun" --mpi=pmix --ntasks=2 --overcommit)
 [[ ${found} == "${wanted}" ]] || fail "by srun: ${found}"
