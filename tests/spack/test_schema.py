@@ -56,8 +56,6 @@ config:
   verify_ssl: false
   install_tree:
     root: /somewhere/else
-mirrors:
-  site: https://mirror.example
 """
 
 Seen = dict[str, dict[str, Any]]
@@ -171,7 +169,7 @@ def test_the_site_cannot_move_the_store(seen: Seen) -> None:
 
 def test_mirrors_are_asked_in_their_order_and_the_public_one_last(seen: Seen) -> None:
     assert list(seen["full"]["configuration"]["mirrors"]) == [
-        *("sources", "local", "sources-1", "binaries-1", "site", "spack-public")
+        *("sources", "local", "sources-1", "binaries-1", "spack-public")
     ]
 
 
