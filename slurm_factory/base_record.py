@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from slurm_factory import resources
+from slurm_factory.appearing import appearing
 from slurm_factory.bases import PackageManager
 from slurm_factory.features import packages_for
 
@@ -162,11 +163,11 @@ def write_record(
             is a part of the build key.
     """
     path = record_path(setup, images_dir)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(record, indent=1, sort_keys=True))
-    if made:
-        os.utime(partial, (made.timestamp(), made.timestamp()))
-    partial.replace(path)
+    with appearing(path) as file:
+        file.write(json.dumps(record, indent=1, sort_keys=True).encode())
+        if made:
+            file.flush()
+            os.utime(file.fileno(), (made.timestamp(), made.timestamp()))
 
 
 def _has_expired(path: Path) -> bool:

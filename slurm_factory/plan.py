@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 from slurm_factory import __version__, resources
-from slurm_factory.base_record import BaseSetup, SpackRefs, base_packages
+from slurm_factory.base_record import BaseSetup, SpackRefs, base_packages, without_credentials
 from slurm_factory.bases import DEFAULT_BASE, Base, find_base
 from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_PREFIX, SYSCONFDIR, BuildType, Deps
 from slurm_factory.exceptions import ConfigurationError
@@ -74,8 +74,9 @@ class SpackChoice:
         packages: Further packages of the base, for externals in that configuration.
         source_mirrors: URLs that sources are looked for at; they decide about no bytes, since
             Spack knows every source by its checksum.
-        buildcaches: URLs that binary packages are taken from; they decide about no bytes either,
-            since Spack knows a package by the hash of all that it is made from.
+        buildcaches: URLs that binary packages are taken from. They decide about versions and
+            variants, since Spack prefers what is there to newer ones; and where one is no longer
+            trusted, what came from it has to be built.
         signed: Whether those must have a trusted signature.
     """
 
@@ -89,7 +90,13 @@ class SpackChoice:
 
     def describe(self) -> dict[str, Any]:
         """What decides about the bytes of a package, without passwords, as JSON."""
-        return {"target": self.target, "config": self.config, **asdict(self.refs.public)}
+        return {
+            "target": self.target,
+            "config": self.config,
+            "buildcaches": [without_credentials(url) for url in self.buildcaches],
+            "signed": self.signed,
+            **asdict(self.refs.public),
+        }
 
 
 @dataclass(frozen=True)
@@ -193,7 +200,6 @@ class BuildPlan:
             "variants": dict(self.variants),
             "features": [feature.name for feature in self.selection.chosen],
             "unavailable": dict(self.selection.unavailable),
-            "configure": list(self.shown_arguments),
             "cflags": list(COMPILER_FLAGS),
             "ldflags": list(LINKER_FLAGS),
             "patches": [asdict(patch) for patch in self.patches],
@@ -203,7 +209,8 @@ class BuildPlan:
             "tools": {name: metadata.version(name) for name in TOOLS},
         }
         if self.spack is None:
-            return document
+            return document | {"configure": list(self.shown_arguments)}
+        # Not the arguments of configure: Spack decides about the places in them.
         return document | {"roots": list(self.roots), "spack": self.spack.describe()}
 
     def build_key(self, base_record: Mapping[str, Any]) -> str:
@@ -216,6 +223,8 @@ class BuildPlan:
         plan = self.describe() | {
             "base": [self.base.name, *base_packages(self.setup)],
             "unavailable": sorted(self.selection.unavailable),
+            # Of a plan with Spack too: its recipe of Slurm takes them from the same table.
+            "configure": list(self.shown_arguments),
         }
         document = {"plan": plan, "base_record": dict(base_record)}
         return _sha256(json.dumps(document, sort_keys=True).encode())

@@ -65,7 +65,7 @@ def require_machine(plan: BuildPlan, settings: Settings) -> None:
 
 
 def fetch_supplies(plan: BuildPlan, settings: Settings, reporter: Reporter) -> Supplies:
-    """Fetch into the cache what the build needs, and its base where that has to be made.
+    """Fetch into the cache what the build needs in any case, and its base where that is to be made.
 
     Raises:
         DownloadError: Something could not be had.
@@ -76,13 +76,13 @@ def fetch_supplies(plan: BuildPlan, settings: Settings, reporter: Reporter) -> S
     refs = plan.setup.spack
     new_base = bool(refs) and needs_base(plan.setup, plan.architecture, settings)
     checkouts = bring_checkouts(refs, settings, reporter) if refs and new_base else None
-    wanted = sources_for(plan, settings, new_base=new_base)
+    wanted = _beforehand(plan, settings, new_base=new_base)
     sources = bring_sources(wanted, settings, reporter)
     return Supplies(sources, SpackFiles(*checkouts, sources[CLINGO]) if checkouts else None)
 
 
 def find_supplies(plan: BuildPlan, settings: Settings) -> Supplies:
-    """What the build needs, out of the cache: for `--offline`. Touches no network.
+    """What the build needs in any case, out of the cache: for `--offline`. Touches no network.
 
     What makes a base of Spack counts as missing only together with the base itself, which is
     made from the archive of the distribution.
@@ -93,7 +93,7 @@ def find_supplies(plan: BuildPlan, settings: Settings) -> Supplies:
         OutputError: The cache cannot be read.
     """
     new_base = not plan.destructive and needs_base(plan.setup, plan.architecture, settings)
-    wanted = sources_for(plan, settings, new_base=new_base)
+    wanted = _beforehand(plan, settings, new_base=new_base)
     looked = {name: cached(source, settings.source_cache_dir) for name, source in wanted.items()}
     sources = {name: path for name, path in looked.items() if path}
     missing = [source.name for name, source in wanted.items() if name not in sources]
@@ -109,6 +109,17 @@ def find_supplies(plan: BuildPlan, settings: Settings) -> Supplies:
     if missing:
         raise not_here(missing, plan, settings, note)
     return Supplies(sources)
+
+
+def _beforehand(plan: BuildPlan, settings: Settings, *, new_base: bool) -> dict[str, Source]:
+    """The sources that a build needs in any case, by name.
+
+    Spack tells later which it needs: none of packages that the build cache has.
+    """
+    wanted = sources_for(plan, settings, new_base=new_base)
+    if plan.spack is None:
+        return wanted
+    return {name: source for name, source in wanted.items() if name == CLINGO}
 
 
 def bring_checkouts(refs: SpackRefs, settings: Settings, reporter: Reporter) -> tuple[Path, Path]:

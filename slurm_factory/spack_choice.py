@@ -15,10 +15,11 @@ from slurm_factory.plan import SpackChoice, default_target
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
 
-SECTIONS = ("concretizer", "config", "env_vars", "mirrors", "packages", "repos", "toolchains")
+SECTIONS = ("concretizer", "config", "env_vars", "packages", "repos", "toolchains")
 """Sections of Spack's configuration that a site may add to
 (spack.readthedocs.io/en/latest/configuration.html); the others are about Spack's other uses, or
-name files that are not in the instance."""
+name files that are not in the instance. `mirrors` would be asked with `--offline` too, and its
+passwords would be in manifests."""
 OVERRIDING = "+-:"
 """Signs at the end of a key by which Spack replaces or extends (same page, "Overriding")."""
 
@@ -88,6 +89,13 @@ def _require_sections(path: Path, document: object) -> None:
                 path,
                 "is an environment of Spack, not a configuration",
                 "What stands below `spack:` belongs at the top; specs and views are decided here.",
+            )
+        if name == "mirrors":
+            raise _refusal(
+                path,
+                "names mirrors, which are settings of their own",
+                "SLURM_FACTORY_SOURCE_MIRRORS takes those of sources, and"
+                " SLURM_FACTORY_SPACK_BUILDCACHES build caches.",
             )
         if name not in SECTIONS:
             near = difflib.get_close_matches(name, SECTIONS, n=1)

@@ -70,6 +70,7 @@ def factory_document() -> dict[str, Any]:
             release.spack_version: {"sha256": release.sha256, "url": release.url}
             for release in catalogue()
         },
+        "epochs": {release.spack_version: release.epoch for release in catalogue()},
         "patches": [{"file": row["file"], "when": _when(row)} for row in _patches()],
         "arguments": list(CONFIGURE_ARGUMENTS),
         "cflags": list(COMPILER_FLAGS),

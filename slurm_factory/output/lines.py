@@ -19,7 +19,7 @@ _ESCAPE_SEQUENCE = re.compile(
 """CSI, OSC, device control and two-character sequences of ECMA-48."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CREDENTIALS = re.compile(
-    r"(\b(?:https?|ftp|socks[45]?[ah]?)://|proxy(?:_https?)?=)[^/?#\s'\"<>]*@", re.IGNORECASE
+    r"(\b(?:https?|ftp|socks[45]?[ah]?)://|proxy(?:_https?)?=['\"]?)[^/?#\s'\"<>]*@", re.IGNORECASE
 )
 """In URLs, and in proxies that are given without a scheme."""
 _COMMAND = re.compile(

@@ -189,7 +189,11 @@ class Manifest(Record):
     plan: dict[str, JsonValue]
     """As `--dry-run` prints it: patches and further sources with checksums, variants, flags."""
     base_record: dict[str, JsonValue]
-    """What the base contained: every package with its version, the compiler's among them."""
+    """What the base contained: every package with its version, the compiler's among them.
+
+    With Spack, what came from the build cache (`cached` in `spack`) may have been compiled in an
+    earlier base, by another revision of the compiler than this one.
+    """
     features: tuple[str, ...]
     configure: tuple[str, ...]
     """Arguments of Slurm's configure."""

@@ -6,17 +6,16 @@ import os
 import stat
 import struct
 import tarfile
-import tempfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 from zlib_ng import zlib_ng
 
+from slurm_factory.appearing import appearing
 from slurm_factory.exceptions import OutputError
 from slurm_factory.package.writing import not_written
 
@@ -60,7 +59,7 @@ def pack(
     """
     digest = hashlib.sha256()
     try:
-        with _appearing(destination) as file:
+        with appearing(destination) as file:
             output = _Hashed(file, digest)
             gzip = _ParallelGzip(output, threads or len(os.sched_getaffinity(0)))
             with gzip, tarfile.open(fileobj=gzip, mode="w|", format=tarfile.PAX_FORMAT) as archive:
@@ -124,23 +123,6 @@ def _member(
             resolution="Keep what the build leaves in its tree to files, directories and links.",
         )
     return member
-
-
-@contextmanager
-def _appearing(destination: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name when the block ends well, and vanishes when it does not."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        temporary.replace(destination)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 class _Hashed:

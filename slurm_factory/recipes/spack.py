@@ -9,6 +9,7 @@ from slurm_factory.exceptions import SpackError
 from slurm_factory.instances import CommandError
 from slurm_factory.package.records import SpackBuild, SpackPackage
 from slurm_factory.recipes.ccache import compiler_cache_use
+from slurm_factory.recipes.spack_cache import refresh_index
 from slurm_factory.recipes.spack_install import install
 from slurm_factory.recipes.spack_project import write_project
 from slurm_factory.recipes.spack_session import Places, Spack
@@ -102,6 +103,8 @@ def _decided(spack: Spack) -> tuple[Lock, bool]:
     reporter = spack.workshop.reporter
     with reporter.step("Prepare Spack"):
         project, kept = write_project(spack)
+        # What is in the build cache is a part of what Spack decides.
+        refresh_index(spack)
     if kept is not None:
         return project.accept(kept), False
     with reporter.step("Concretize"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from slurm_factory.recipes.spack_session import Spack
 
 ENTRIES = "v3/manifests/spec"
+ENTRY = ".spec.manifest.json"
 INDEX = "v3/manifests/index/index.manifest.json"
+COPIES = "indices/contents.json"
+"""What Spack keeps of the indexes that it has read, below its `misc_cache`."""
 UNUSABLE = re.compile(r"Unable to fetch spec for manifest \S*/(?P<entry>[^/\s]+)\.spec\.manifest")
 
 
@@ -22,12 +26,16 @@ def refresh_index(spack: Spack) -> None:
 
     Packages that are pushed as they finish are not in the index (Spack 1.1.0), and the new
     installer takes nothing from a cache whose index does not name it; a damaged index ends it.
+    Where it names packages that are gone, Spack decides for those and then calls them damaged.
 
     Raises:
         CommandError: Spack could not.
+        OSError: What is left of an empty build cache cannot be removed.
     """
     cache = spack.workshop.settings.buildcache_dir
-    if not index_is_current(cache):
+    if not _hashes(cache):
+        _forget_index(spack)
+    elif not index_is_current(cache):
         spack.run(
             "buildcache",
             "update-index",
@@ -37,26 +45,56 @@ def refresh_index(spack: Spack) -> None:
 
 
 def index_is_current(cache: Path) -> bool:
-    """Whether the index of a build cache (host) is sound and younger than every entry.
+    """Whether the index of a build cache (host) is sound, younger than every entry, and names no
+    other ones (layout of Spack's build caches, v3: spack.readthedocs.io, "binary_caches.html").
 
-    There is nothing to be done for a cache that is empty (layout of Spack's build caches, v3:
-    spack.readthedocs.io, "binary_caches.html").
+    Not all entries have to be in it: Spack leaves out what it cannot read. An empty cache needs
+    none.
     """
-    entries = [path.stat().st_mtime_ns for path in (cache / ENTRIES).glob("*/*.json")]
+    entries, index = _entries(cache), cache / INDEX
     if not entries:
         return True
-    index = cache / INDEX
-    return index.exists() and index.stat().st_mtime_ns >= max(entries) and _is_sound(index, cache)
+    named = _named(index, cache)
+    if named is None or not named <= _hashes(cache):
+        return False
+    return index.stat().st_mtime_ns >= max(path.stat().st_mtime_ns for path in entries)
 
 
-def _is_sound(index: Path, cache: Path) -> bool:
+def _entries(cache: Path) -> list[Path]:
+    return list((cache / ENTRIES).glob(f"*/*{ENTRY}"))
+
+
+def _hashes(cache: Path) -> frozenset[str]:
+    """Of the packages that are there; their files are called <name>-<version>-<hash>."""
+    names = (path.name.removesuffix(ENTRY) for path in _entries(cache))
+    return frozenset(name.rpartition("-")[2] for name in names)
+
+
+def _named(index: Path, cache: Path) -> frozenset[str] | None:
+    """Hashes of the packages that an index names; None if it is damaged."""
     try:
         (about,) = json.loads(index.read_text("utf-8"))["data"]
         digest = str(about["checksum"])
         content = (cache / "blobs" / "sha256" / digest[:2] / digest).read_bytes()
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return hashlib.sha256(content).hexdigest() == digest
+        if hashlib.sha256(content).hexdigest() != digest:
+            return None
+        installs = json.loads(content)["database"]["installs"]
+        return frozenset(known for known, row in installs.items() if row["in_buildcache"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _forget_index(spack: Spack) -> None:
+    """Remove the index of an empty build cache, and what Spack keeps of it.
+
+    Where an index is gone, Spack goes by the copy that it made before (1.1.0).
+    """
+    settings = spack.workshop.settings
+    (settings.buildcache_dir / INDEX).unlink(missing_ok=True)
+    here = f"file://{spack.inside(settings.buildcache_dir)}"
+    for copies in settings.spack_misc_dir.glob(f"*/{COPIES}"):
+        if here in copies.read_text("utf-8"):
+            shutil.rmtree(copies.parent)
 
 
 class _Watch:

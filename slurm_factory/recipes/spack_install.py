@@ -12,7 +12,7 @@ from tenacity.wait import wait_exponential
 from slurm_factory.exceptions import DownloadError, OutputError, SlurmFactoryError, SpackError
 from slurm_factory.instances import NEARLY_FULL_BYTES, CommandError
 from slurm_factory.instances.streams import telling_line
-from slurm_factory.output import duration
+from slurm_factory.output import duration, mask_credentials
 from slurm_factory.recipes.spack_cache import refresh_index
 from slurm_factory.recipes.spack_failure import (
     Cause,
@@ -103,16 +103,21 @@ def _explain(spack: Spack, progress: InstallProgress, error: CommandError) -> No
     failed = failed_packages(error.tail)
     if not failed:
         raise SpackError(
-            "spack install failed.", details=error.details, resolution=error.resolution
+            "spack install failed.",
+            details=error.details,
+            resolution=f"{error.resolution} Evidence: {spack.logs}.".strip(),
         ) from error
     bundle = _keep_evidence(spack, failed)
-    reasons = {package: _reason(spack, package, bundle) for package in failed}
-    # A failure that trying again may mend must not hide one that it will not.
-    package = min(failed, key=lambda each: reasons[each].transient)
+    try:
+        reasons = {package: _reason(spack, package, bundle) for package in failed}
+        # A failure that trying again may mend must not hide one that it will not.
+        package = min(failed, key=lambda each: reasons[each].transient)
+        _dump_environment(spack, package, bundle)
+    finally:
+        _mask(bundle)
     reason = reasons[package]
     for line in reason.lines:
         spack.workshop.reporter.line(f"{package.label}: {line}")
-    _dump_environment(spack, package, bundle)
     raise _failure(spack, progress, package, reason) from error
 
 
@@ -124,6 +129,14 @@ def _keep_evidence(spack: Spack, failed: tuple[FailedPackage, ...]) -> Path:
             {"LOGS": "\n".join(str(f.log) for f in failed), "OUT": spack.inside(bundle)},
         )
     return bundle
+
+
+def _mask(bundle: Path) -> None:
+    """What is in a bundle is shown to others; the environment of a build has the proxies."""
+    for path in bundle.rglob("*"):
+        with suppress(OSError):
+            text = path.read_bytes().decode(errors="surrogateescape")
+            path.write_bytes(mask_credentials(text).encode(errors="surrogateescape"))
 
 
 def _reason(spack: Spack, package: FailedPackage, bundle: Path) -> Reason:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from slurm_factory.appearing import appearing
+
 LICENCE_NAME = re.compile(r"(un)?licen[cs]es?|copying|copyright|notice|disclaimer", re.IGNORECASE)
 """Start of the name of a file that holds a licence, or of a directory of such files."""
 LICENCE_IN = {"lua": "src/lua.h"}
@@ -100,9 +102,8 @@ class LicenceFinder:
         found = "".join(_joined(_texts(archive, LICENCE_IN.get(name))) for archive in archives[:1])
         if found:
             self.kept.mkdir(parents=True, exist_ok=True)
-            partial = kept.with_suffix(".part")
-            partial.write_text(found, "utf-8")
-            partial.replace(kept)
+            with appearing(kept) as file:
+                file.write(found.encode())
         return found
 
 

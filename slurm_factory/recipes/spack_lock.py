@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from slurm_factory.appearing import appearing
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -102,9 +104,8 @@ def keep_lock(text: str, path: Path) -> None:
         OSError: It cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
+    with appearing(path) as file:
+        file.write(text.encode())
 
 
 def lock_key(project: Mapping[str, str], repository: str, record: Mapping[str, Any]) -> str:

@@ -101,7 +101,8 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
     for name, text in (project.files | ({SPACK_LOCK: lock} if lock else {})).items():
         (folder / name).write_text(text, "utf-8")
     spack.logs.mkdir(parents=True, exist_ok=True)
-    (spack.logs / SPACK_YAML).write_text(mask_credentials(project.files[SPACK_YAML]), "utf-8")
+    for name, text in project.files.items():
+        (spack.logs / name).write_text(mask_credentials(text), "utf-8")
     misc = spack.workshop.settings.spack_misc_dir / spack_digest(spack.choice.refs)
     spack.run_script(
         "spack-project.sh",

@@ -7,7 +7,7 @@ directories of this machine are out of reach.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,11 @@ from slurm_factory.instances import CommandError
 from slurm_factory.recipes.offline import not_here
 from slurm_factory.recipes.spack_cache import ENTRIES
 from slurm_factory.sources import Source, cached, fetch
+from slurm_factory.upstream import sources_for
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from slurm_factory.recipes.spack_lock import Lock, Node
     from slurm_factory.recipes.spack_session import Spack
 
@@ -177,7 +180,19 @@ def _wanted(spack: Spack, lock: Lock, *, every: bool = False) -> tuple[PackageSo
     if not nodes:
         return ()
     wanted = {node.hash for node in nodes}
-    return tuple(source for source in _listed(spack) if source.hash in wanted)
+    ours = sources_for(spack.workshop.plan, spack.workshop.settings, new_base=False).values()
+    known = {source.sha256: source for source in ours}
+    return tuple(_completed(each, known) for each in _listed(spack) if each.hash in wanted)
+
+
+def _completed(listed: PackageSource, known: Mapping[str, Source]) -> PackageSource:
+    """With the places that our own catalogue knows as well, such as the Debian archive."""
+    source = listed.source
+    if source is None or source.sha256 not in known:
+        return listed
+    ours = known[source.sha256]
+    urls = tuple(dict.fromkeys((*ours.urls, *source.urls)))
+    return replace(listed, source=replace(source, size=ours.size, urls=urls))
 
 
 def _is_built(node: Node, entries: Path) -> bool:

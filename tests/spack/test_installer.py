@@ -12,7 +12,7 @@ from typing import Protocol
 import pytest
 
 from slurm_factory import resources
-from slurm_factory.recipes.spack_cache import index_is_current
+from slurm_factory.recipes.spack_cache import COPIES, index_is_current
 from slurm_factory.recipes.spack_failure import Cause, explain, failed_packages
 from slurm_factory.recipes.spack_lock import Lock, read_lock
 from slurm_factory.recipes.spack_progress import InstallProgress
@@ -174,6 +174,23 @@ def test_packages_are_pushed_as_they_finish_and_come_from_the_cache_the_next_tim
     assert all(state.damaged for state in third.states.values()), said
     database = json.loads((toys.here / "store/.spack-db/index.json").read_text())
     assert {*database["database"]["installs"]} >= {*lock.nodes}
+
+
+def test_spack_goes_by_its_copy_of_an_index_that_is_gone_until_that_is_removed(toys: Toys) -> None:
+    toys.recipe("toymain")
+    lock = toys.lock()
+    toys.install(lock)
+    toys.run("buildcache", "update-index", f"file://{toys.here}/cache")
+    toys.forget()
+    toys.install(lock)
+    for copy in (True, False):
+        shutil.rmtree(toys.here / "cache")
+        toys.forget()
+        if not copy:
+            shutil.rmtree((toys.spack.cache / "misc" / COPIES).parent)
+        again, said = toys.install(lock)
+        assert again.snapshot().done == 1, said
+        assert [state.damaged for state in again.states.values()] == [copy], said
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ LAYERS = (
     ("features",),
     ("bases", "config", "releases"),
     ("resources", "values"),
-    ("constants", "exceptions", "interrupts", "proxies"),
+    ("appearing", "constants", "exceptions", "interrupts", "proxies"),
 )
 """Rooms from top to bottom. A room imports itself and what lies in lower layers."""
 

@@ -223,6 +223,25 @@ def test_the_compatibility_tag_changes_with_the_packages_and_with_the_script(
     assert compatibility_tag(SETUP, PROJECT) != tag
 
 
+def test_two_launches_that_write_the_same_record_at_the_same_time_both_succeed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = datetime.now(UTC) - timedelta(days=1)
+    record = base_module.read_record(SETUP, RecordingExecutor())
+    replacing = Path.replace
+
+    def replace_after_the_other(path: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replacing)
+        base_record.write_record(record, SETUP, tmp_path)
+        return replacing(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_after_the_other)
+    base_record.write_record(record, SETUP, tmp_path, made)
+    assert load_record(SETUP, tmp_path) == record
+    assert record_path(SETUP, tmp_path).stat().st_mtime == pytest.approx(made.timestamp(), abs=1)
+    assert list(tmp_path.iterdir()) == [record_path(SETUP, tmp_path)]
+
+
 def test_a_record_is_that_of_the_current_setup_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

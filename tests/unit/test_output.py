@@ -114,6 +114,7 @@ def test_lines_are_shown_as_a_terminal_would_leave_them(raw: str, shown: str) ->
         ("socks5h://u:p@h", "socks5h://***@h"),
         ("https_proxy=u:p@h:3128 make", "https_proxy=***@h:3128 make"),
         ("core.proxy_https=u:p@h:3128", "core.proxy_https=***@h:3128"),
+        ("http_proxy='u:$p@h'; export http_proxy", "http_proxy='***@h'; export http_proxy"),
         ("mail me@example.org, https://h/x?mail=a@b", "mail me@example.org, https://h/x?mail=a@b"),
         ("git@host:repo ssh://git@host", "git@host:repo ssh://git@host"),
     ],

@@ -224,6 +224,8 @@ SPACK_KEY = spack_plan().build_key(RECORD)
         {"target": "x86_64_v4"},
         {"config": "packages: {}"},
         {"packages": ("libpmix-dev",)},
+        {"buildcaches": ("https://b.example",)},
+        {"signed": False},
         *(
             {"refs": replace(SPACK.refs, **{name: "other"})}
             for name in ("url", "ref", "packages_url", "packages_ref")
@@ -237,11 +239,32 @@ def test_another_choice_of_spack_has_another_build_key(changes: dict[str, Any]) 
     assert sample_plan(spack=other).build_key(RECORD) == KEY
 
 
-def test_where_sources_and_binaries_come_from_does_not_change_the_build_key() -> None:
-    mirrors = ("https://a.example",)
+def test_what_a_build_cache_may_have_decided_is_not_up_to_date_without_it() -> None:
+    caches = replace(SPACK, buildcaches=("https://a.example", "https://b.example"))
+    for fewer in (("https://a.example",), ()):
+        trusted = spack_plan(spack=replace(caches, buildcaches=fewer))
+        assert trusted.build_key(RECORD) != spack_plan(spack=caches).build_key(RECORD)
+
+
+def test_where_sources_come_from_and_passwords_do_not_change_the_build_key() -> None:
+    one = replace(SPACK, buildcaches=("https://b.example",))
     refs = replace(SPACK.refs, url=SPACK.refs.url.replace("https://", "https://me:secret@"))
-    other = replace(SPACK, refs=refs, source_mirrors=mirrors, buildcaches=mirrors, signed=False)
-    assert spack_plan(spack=other).build_key(RECORD) == SPACK_KEY
+    caches, mirrors = ("https://me:secret@b.example",), ("https://a.example",)
+    other = replace(one, refs=refs, source_mirrors=mirrors, buildcaches=caches)
+    assert spack_plan(spack=other).build_key(RECORD) == spack_plan(spack=one).build_key(RECORD)
+    assert "secret" not in json.dumps(spack_plan(spack=other).describe())
+
+
+def test_a_plan_with_spack_shows_no_arguments_that_only_the_other_recipe_gives_configure() -> None:
+    assert "--with-rsmi=/usr" in sample_plan(gpu=True).describe()["configure"]
+    assert "--with-rsmi=/usr" not in json.dumps(spack_plan(gpu=True).describe())
+
+
+def test_what_the_table_tells_configure_changes_the_build_key_with_spack_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planning, "CONFIGURE_ARGUMENTS", ("--enable-debug",))
+    assert spack_plan().build_key(RECORD) != SPACK_KEY
 
 
 @pytest.mark.parametrize("name", ["packages/slurm/package.py", "repo.yaml", "packages/new.patch"])

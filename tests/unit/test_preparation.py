@@ -91,24 +91,32 @@ def test_offline_everything_that_is_missing_is_named_at_once(
     machine: Machine, plan: BuildPlan
 ) -> None:
     named, advice = missing(plan, machine.settings)
-    spack = ["source of clingo"] if plan.spack else []
-    assert named[: 2 + len(spack)] == ["source of slurm", "source of nvml", *spack]
     archives = checkouts_of(plan.spack.refs) if plan.spack else ()
     directory = machine.settings.spack_checkouts_dir
-    assert named[2 + len(spack) : -1] == [str(directory / a.archive_name) for a in archives]
-    assert named[-1] == "a base instance of debian@12"
+    assert named == [
+        *(["source of clingo"] if plan.spack else ["source of slurm", "source of nvml"]),
+        *(str(directory / archive.archive_name) for archive in archives),
+        "a base instance of debian@12",
+    ]
     assert f"`{prefetch_command(plan)}`" in advice
     assert f"copy {machine.settings.cache_dir} from there" in advice
 
 
-@pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("absent", ["slurm", "nvml"])
 def test_offline_one_missing_source_is_named_and_nothing_else(
-    machine: Machine, plan: BuildPlan, absent: str
+    machine: Machine, absent: str
 ) -> None:
     machine.has(*({"slurm", "nvml"} - {absent}))
-    machine.has_base(plan)
-    assert missing(plan, machine.settings)[0] == [f"source of {absent}"]
+    machine.has_base(PLANS[0])
+    assert missing(PLANS[0], machine.settings)[0] == [f"source of {absent}"]
+
+
+def test_no_source_is_asked_for_before_spack_has_told_what_the_build_cache_lacks(
+    machine: Machine, reporter: Reporter
+) -> None:
+    machine.has_base(PLANS[1])
+    assert find_supplies(PLANS[1], machine.settings).sources == {}
+    assert fetch_supplies(PLANS[1], machine.settings, reporter).sources == {}
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -132,7 +140,7 @@ def test_offline_with_all_there_the_build_goes_on_and_no_connection_is_made(
     machine.has_base(plan)
     supplies = find_supplies(plan, machine.settings)
     texts = {name: path.read_text() for name, path in supplies.sources.items()}
-    assert texts == {"slurm": "slurm", "nvml": "nvml"}
+    assert texts == ({} if plan.spack else {"slurm": "slurm", "nvml": "nvml"})
     assert supplies.spack_files is None
     assert machine.fake.changes == []
 
@@ -155,7 +163,7 @@ def test_what_makes_a_base_for_spack_is_fetched_only_where_there_is_none(
     machine: Machine, reporter: Reporter
 ) -> None:
     plan = PLANS[1]
-    machine.has("slurm", "nvml", "clingo")
+    machine.has("clingo")
     machine.has_checkouts(plan)
     files = fetch_supplies(plan, machine.settings, reporter).spack_files
     assert files is not None

@@ -1,5 +1,6 @@
 """The Spack recipe with a stand-in for Spack, on this machine: steps, retries, evidence, tree."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -37,10 +38,11 @@ from slurm_factory.recipes import spack_install
 from slurm_factory.recipes.spack import build, spack_build
 from slurm_factory.recipes.spack_cache import INDEX, index_is_current, refresh_index
 from slurm_factory.recipes.spack_install import install
-from slurm_factory.recipes.spack_lock import read_lock
+from slurm_factory.recipes.spack_lock import keep_lock, read_lock
 from slurm_factory.recipes.spack_project import write_project
-from slurm_factory.recipes.spack_session import Spack
+from slurm_factory.recipes.spack_session import EPOCH, Spack
 from slurm_factory.recipes.spack_tree import in_tree, run_time_packages
+from slurm_factory.releases import catalogue
 
 SLURM_FILES = {
     "bin/srun": "#!/bin/sh\n",
@@ -162,10 +164,18 @@ def test_what_spack_runs_with_does_not_depend_on_the_surroundings(here: StandIn)
     assert environment["PYTHONUNBUFFERED"] == "1"
     assert environment["SPACK_PYTHON"] == "/usr/bin/python3"
     assert environment["CCACHE_DIR"] == str(here.spack.workshop.settings.ccache_dir)
-    assert environment["SOURCE_DATE_EPOCH"] == str(here.spack.workshop.plan.release.epoch)
     assert environment["SPACK_USER_CACHE_PATH"].startswith(str(here.spack.workshop.work))
     assert [call.split()[0] for call in here.calls] == ["concretize", "python", "install"]
     assert "install --only-concrete -j 3" in here.calls
+
+
+def test_what_the_build_cache_keeps_for_every_release_has_the_date_of_none(
+    here: StandIn,
+) -> None:
+    built(here)
+    dates = {str(release.epoch) for release in catalogue()}
+    assert here.environment("install")["SOURCE_DATE_EPOCH"] == str(EPOCH)
+    assert str(EPOCH) not in dates
 
 
 def with_keys(here: StandIn, keys: Path) -> Spack:
@@ -226,7 +236,8 @@ def test_the_project_is_in_the_instance_with_externals_and_our_recipes(here: Sta
     assert (project / "spack_repo/slurm_factory/repo.yaml").exists()
     assert (project / "spack_repo/slurm_factory/packages/slurm/package.py").exists()
     assert not (project / "site.yaml").exists()
-    assert (here.spack.logs / "spack.yaml").read_text() == (project / "spack.yaml").read_text()
+    for name in ("spack.yaml", "externals.yaml"):
+        assert (here.spack.logs / name).read_text() == (project / name).read_text()
     assert json.loads((here.spack.logs / "spack.lock").read_text()) == LOCK
 
 
@@ -234,11 +245,14 @@ def test_the_users_own_configuration_goes_along(tmp_path: Path) -> None:
     with stand_in(tmp_path) as here:
         workshop = here.spack.workshop
         assert workshop.plan.spack
-        choice = replace(workshop.plan.spack, config="config:\n  connect_timeout: 3\n")
+        text = "repos:\n  site: https://me:secret@git.example/repo\n"
+        choice = replace(workshop.plan.spack, config=text)
         plan = replace(workshop.plan, spack=choice)
         spack = replace(here.spack, workshop=replace(workshop, plan=plan))
         write_project(spack)
-        assert (here.folder / "project/site.yaml").read_text() == choice.config
+        assert (here.folder / "project/site.yaml").read_text() == text
+        logged = (spack.logs / "site.yaml").read_text()
+        assert logged == text.replace("me:secret@", "***@")
 
 
 # --- what was decided before --------------------------------------------------------------------
@@ -283,7 +297,23 @@ def test_a_lock_is_kept_whole_or_not_at_all(here: StandIn, monkeypatch: pytest.M
     with pytest.raises(OSError, match="full"):
         built(here)
     locks = here.spack.workshop.settings.spack_locks_dir
-    assert [path.suffix for path in locks.iterdir()] == [".part"]
+    assert list(locks.iterdir()) == []
+
+
+def test_two_builds_that_keep_the_same_lock_at_the_same_time_both_succeed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, replacing = tmp_path / "lock.json", Path.replace
+
+    def replace_after_the_other(path: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replacing)
+        keep_lock("of the other", kept)
+        return replacing(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_after_the_other)
+    keep_lock("of this one", kept)
+    assert kept.read_text() == "of this one"
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_a_plan_that_spack_finds_no_way_for_is_one_clear_error(here: StandIn) -> None:
@@ -320,6 +350,19 @@ def test_a_package_that_fails_is_named_with_phase_reason_and_evidence(here: Stan
     }
     assert {"spack.yaml", "spack.lock"} <= {path.name for path in here.spack.logs.iterdir()}
     assert "make: *** [Makefile:4: toyfail.o] Error 1" in here.screen.getvalue()
+
+
+def test_no_password_of_a_proxy_is_in_the_evidence_that_users_send(here: StandIn) -> None:
+    failing(here)
+    (config_log,) = here.folder.glob("spack-stage-*/spack-src/config.log")
+    config_log.write_bytes(b"\xff http://me:s3cret@proxy.example\r\n")
+    failure_of(here, SpackError)
+    files = [path for path in (here.spack.logs / "failed").rglob("*") if path.is_file()]
+    texts = {path.name: path.read_bytes() for path in files}
+    assert texts["config.log"] == b"\xff http://***@proxy.example\r\n"
+    shown = b"http_proxy='http://***@proxy.example'; export http_proxy\n"
+    assert texts["spack-build-env.txt"] == shown
+    assert b"s3cret" not in b"".join(texts.values())
 
 
 def test_only_a_failed_download_is_tried_again_and_then_it_is_one(here: StandIn) -> None:
@@ -388,6 +431,7 @@ def test_spack_itself_failing_is_told_with_its_last_error(here: StandIn) -> None
     here.answers("install", "==> Error: [Errno 1] Operation not permitted\n", 1)
     error = failure_of(here, SpackError)
     assert "Operation not permitted" in error.details
+    assert error.resolution == f"Evidence: {here.spack.logs}."
 
 
 def full(here: StandIn) -> None:
@@ -465,19 +509,22 @@ def test_tools_of_the_base_explain_no_library_and_the_users_externals_do(tmp_pat
 
 
 def entry(cache: Path, name: str, seconds: int) -> Path:
-    path = cache / f"v3/manifests/spec/{name}/{name}-1.spec.manifest.json"
+    path = cache / f"v3/manifests/spec/{name}/{name}-1.0-{name}.spec.manifest.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("{}")
     os.utime(path, (seconds, seconds))
     return path
 
 
-def indexed(cache: Path, seconds: int) -> Path:
-    """An index that is sound; returns what it leads to."""
-    digest = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+def indexed(cache: Path, seconds: int, *names: str) -> Path:
+    """An index that is sound and names these entries; returns what it leads to."""
+    installs = {"external": {"in_buildcache": False}}
+    installs |= {name: {"in_buildcache": True} for name in names}
+    content = json.dumps({"database": {"version": "8", "installs": installs}})
+    digest = hashlib.sha256(content.encode()).hexdigest()
     blob = cache / "blobs/sha256" / digest[:2] / digest
     blob.parent.mkdir(parents=True, exist_ok=True)
-    blob.write_text("a")
+    blob.write_text(content)
     index = cache / INDEX
     index.parent.mkdir(parents=True, exist_ok=True)
     index.write_text(json.dumps({"version": 3, "data": [{"checksum": digest}]}))
@@ -489,10 +536,48 @@ def test_an_index_that_names_all_entries_is_left_alone(tmp_path: Path) -> None:
     assert index_is_current(tmp_path)
     entry(tmp_path, "a", 100)
     assert not index_is_current(tmp_path)
-    indexed(tmp_path, 200)
+    indexed(tmp_path, 200, "a")
     assert index_is_current(tmp_path)
     entry(tmp_path, "b", 300)
     assert not index_is_current(tmp_path)
+
+
+def test_an_index_that_names_an_entry_which_was_removed_is_made_anew(tmp_path: Path) -> None:
+    entry(tmp_path, "a", 100)
+    entry(tmp_path, "b", 100).unlink()
+    indexed(tmp_path, 200, "a", "b")
+    assert not index_is_current(tmp_path)
+
+
+def copied_index(here: StandIn, url: str) -> Path:
+    """What Spack keeps of the index of a build cache."""
+    copies = here.spack.workshop.settings.spack_misc_dir / f"refs-{url[:4]}/indices"
+    copies.mkdir(parents=True)
+    (copies / "contents.json").write_text(json.dumps({f"{url}__v3": {"index_path": "1.json"}}))
+    return copies
+
+
+@pytest.mark.parametrize("rest", ["an index", "nothing"])
+def test_spack_forgets_the_index_of_a_build_cache_that_was_emptied(
+    here: StandIn, rest: str
+) -> None:
+    cache = here.spack.workshop.settings.buildcache_dir
+    copies = copied_index(here, f"file://{cache}")
+    other = copied_index(here, "https://b.example/cache")
+    if rest == "an index":
+        indexed(cache, 200, "a")
+    refresh_index(here.spack)
+    assert not copies.exists()
+    assert not (cache / INDEX).exists()
+    assert other.exists()
+    assert here.calls == []
+
+
+def test_spack_decides_by_what_is_in_the_build_cache_now(here: StandIn) -> None:
+    entry(here.spack.workshop.settings.buildcache_dir, "a", 100)
+    built(here)
+    names = [call.split()[0] for call in here.calls]
+    assert names.index("buildcache") < names.index("concretize")
 
 
 @pytest.mark.parametrize(
@@ -500,15 +585,15 @@ def test_an_index_that_names_all_entries_is_left_alone(tmp_path: Path) -> None:
     [
         lambda cache: (cache / INDEX).write_text('{"ver'),
         lambda cache: (cache / INDEX).write_text("[]"),
-        lambda cache: indexed(cache, 200).write_text("b"),
-        lambda cache: indexed(cache, 200).unlink(),
+        lambda cache: indexed(cache, 200, "a").write_text("b"),
+        lambda cache: indexed(cache, 200, "a").unlink(),
     ],
 )
 def test_a_damaged_index_which_would_end_spack_is_made_anew(
     tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
     entry(tmp_path, "a", 100)
-    indexed(tmp_path, 200)
+    indexed(tmp_path, 200, "a")
     damage(tmp_path)
     assert not index_is_current(tmp_path)
 

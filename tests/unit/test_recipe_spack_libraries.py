@@ -217,6 +217,23 @@ def test_a_text_that_was_found_is_there_when_the_source_has_gone(finder: Licence
     assert lz4_text(finder, digest) == before
 
 
+def test_two_builds_that_find_the_same_licence_at_the_same_time_both_succeed(
+    finder: LicenceFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = archive(finder.source_cache, {"COPYING": "copy it"})
+    replacing = Path.replace
+    others: list[str] = []
+
+    def replace_after_the_other(path: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replacing)
+        others.append(lz4_text(finder, digest))
+        return replacing(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_after_the_other)
+    assert [lz4_text(finder, digest)] == others
+    assert [path.name for path in finder.kept.iterdir()] == [f"{digest}.txt"]
+
+
 def test_without_a_source_the_licence_by_the_recipe_is_named_and_the_lack_of_text_told(
     finder: LicenceFinder,
 ) -> None:

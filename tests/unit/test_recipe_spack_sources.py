@@ -23,6 +23,7 @@ from slurm_factory.recipes.spack_sources import (
     parse,
     require_sources,
 )
+from slurm_factory.sources import Source
 
 COMMIT = "_source-cache/git/madler/zlib.git/51b7f2abdade71cd9bb0e7a373ef2610ec6f9daf.tar.gz"
 
@@ -173,6 +174,18 @@ def test_a_source_that_cannot_be_had_is_no_failure_where_another_build_cache_may
     assert upstream.fetched == {"lz4-1.tar.gz"}
     with pytest.raises(DownloadError, match="munge"):
         fetch_sources(spack, lock, every=True)
+
+
+def test_slurm_comes_from_where_our_catalogue_knows_it_when_no_place_of_its_recipe_has_it(
+    here: StandIn, upstream: Upstream, lock: Lock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = upstream.offers(SLURM, "slurm")
+    elsewhere = path.rename(path.with_name("slurm.orig.tar.gz"))
+    sha256 = hashlib.sha256(elsewhere.read_bytes()).hexdigest()
+    ours = Source("Slurm", sha256, None, (f"file://{elsewhere}",), ".tar.gz")
+    monkeypatch.setattr(spack_sources, "sources_for", lambda *_, **__: {"slurm": ours})
+    fetch_sources(here.spack, lock)
+    assert upstream.fetched == {path.name}
 
 
 def test_a_commit_of_a_repository_is_left_to_spack_in_a_build(

@@ -150,6 +150,16 @@ def test_a_section_that_a_build_does_not_take_is_refused_with_the_nearest(
     assert len(error.brief) < len(str(tmp_path)) + 150
 
 
+@pytest.mark.parametrize("sign", ["", ":", "+"])
+def test_mirrors_which_offline_would_not_know_of_are_refused_and_the_settings_named(
+    sign: str, tmp_path: Path
+) -> None:
+    mirrors = {f"mirrors{sign}": {"m": "https://me:secret@m.example"}}
+    error = refusal(write(tmp_path, yaml.safe_dump(mirrors)))
+    assert "SLURM_FACTORY_SOURCE_MIRRORS" in error.details
+    assert "SLURM_FACTORY_SPACK_BUILDCACHES" in error.details
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "gone.yaml").details
 

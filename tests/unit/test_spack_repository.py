@@ -1,11 +1,17 @@
 """The Spack repository, as it is written for Spack."""
 
 import ast
+import hashlib
+import importlib.util
+import inspect
 import json
 import shutil
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -19,6 +25,20 @@ from slurm_factory.resources import patches_dir
 from slurm_factory.spack_repository import repository_digest, write_repository
 
 RECIPES = Path(str(patches_dir())) / "spack_repo" / SPACK_NAMESPACE / "packages"
+
+
+BUILTIN = "spack_repo.builtin"
+RELEASE = find_release("24.11")
+
+
+class SpackPackage:
+    """Of Spack's base class, what the recipes ask it for when they are hashed or built."""
+
+    version = RELEASE.spack_version
+
+    def content_hash(self, content: bytes | None = None) -> str:
+        own = Path(inspect.getfile(type(self))).read_bytes()
+        return hashlib.sha256(content or own).hexdigest()
 
 
 @pytest.fixture
@@ -37,6 +57,40 @@ def document(repository: Path) -> dict[str, Any]:
 
 def recipe(name: str) -> str:
     return (RECIPES / name / "package.py").read_text()
+
+
+@pytest.fixture
+def builtin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As much of Spack as recipes import; returns where its own recipes are."""
+    stand_in = MagicMock(Package=SpackPackage, AutotoolsPackage=SpackPackage)
+    systems = ("generic", "autotools")
+    for name in ("spack.package", *(f"{BUILTIN}.build_systems.{system}" for system in systems)):
+        monkeypatch.setitem(sys.modules, name, stand_in)
+    recipes = tmp_path / "builtin"
+    for name in ("pmix", "ncurses"):
+        path = recipes / name / "package.py"
+        path.parent.mkdir(parents=True)
+        base = "from spack.package import Package"
+        path.write_text(f"{base}\n\n\nclass {name.capitalize()}(Package):\n    pass\n")
+        load(path, f"{BUILTIN}.packages.{name}.package", monkeypatch)
+    return recipes
+
+
+def load(path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def package(repository: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The package that a recipe of ours describes, without Spack."""
+    path = repository / "packages" / name / "package.py"
+    module = load(path, f"ours_{name}", monkeypatch)
+    return getattr(module, name.title().replace("_", ""))()
 
 
 def applies(when: str, spack_version: str) -> bool:
@@ -140,6 +194,52 @@ def test_nvml_comes_from_the_source_of_the_other_recipe(document: dict[str, Any]
 def test_nvml_stub_is_made_by_the_script_of_the_other_recipe(repository: Path) -> None:
     script = repository / "packages" / "nvml_stub" / "make-nvml-stub.sh"
     assert script.read_text() == resources.script("make-nvml-stub.sh")
+
+
+def test_a_changed_script_makes_another_nvml_stub_than_the_build_cache_has(
+    repository: Path, builtin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert builtin.is_dir()
+    stub = package(repository, "nvml_stub", monkeypatch)
+    before = stub.content_hash()
+    assert stub.content_hash() == before
+    with (repository / "packages/nvml_stub/make-nvml-stub.sh").open("a") as script:
+        script.write("# corrected\n")
+    assert stub.content_hash() != before
+
+
+@pytest.mark.parametrize("name", ["pmix", "ncurses"])
+def test_a_changed_builtin_recipe_makes_another_package_than_the_build_cache_has(
+    name: str, repository: Path, builtin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = package(repository, name, monkeypatch)
+    before = ours.content_hash()
+    assert ours.content_hash() == before
+    assert ours.content_hash(b"our recipe, changed") != before
+    with (builtin / name / "package.py").open("a") as text:
+        text.write("    option = 1\n")
+    assert ours.content_hash() != before
+
+
+def test_every_recipe_that_inherits_or_reads_a_file_has_a_hash_of_its_own() -> None:
+    for path in RECIPES.glob("*/package.py"):
+        text = path.read_text()
+        if "(Builtin" in text or "__file__" in text:
+            assert "def content_hash(" in text, path
+
+
+def test_slurm_is_dated_and_hashed_by_its_release_and_not_by_the_session(
+    repository: Path, builtin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert builtin.is_dir()
+    slurm = package(repository, "slurm", monkeypatch)
+    environment = MagicMock()
+    slurm.setup_build_environment(environment)
+    environment.set.assert_called_once_with("SOURCE_DATE_EPOCH", str(RELEASE.epoch))
+    before = slurm.content_hash()
+    epochs = sys.modules["ours_slurm"].FACTORY["epochs"]
+    monkeypatch.setitem(epochs, RELEASE.spack_version, RELEASE.epoch + 86400)
+    assert slurm.content_hash() != before
 
 
 def test_no_recipe_downloads_a_patch() -> None:

@@ -1,5 +1,6 @@
 """What a compiler wants to see of NVML."""
 
+import hashlib
 import json
 from pathlib import Path
 from zipfile import ZipFile
@@ -9,6 +10,7 @@ from spack_repo.builtin.build_systems.generic import Package
 
 HERE = Path(__file__).parent
 FACTORY = json.loads(HERE.parents[1].joinpath("factory.json").read_text("utf-8"))
+SCRIPT = HERE / "make-nvml-stub.sh"
 HEADER = "nvidia/nvml_dev/include/nvml.h"
 
 
@@ -28,10 +30,13 @@ class NvmlStub(Package):
 
     depends_on("c", type="build")
 
+    def content_hash(self, content=None):
+        """As Spack's, and with the script, which makes what is installed."""
+        text = super().content_hash(content) + SCRIPT.read_text("utf-8")
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def install(self, spec, prefix):
         with ZipFile(self.stage.archive_file) as wheel:
             Path("nvml.h").write_bytes(wheel.read(HEADER))
         script = Executable("bash")
-        script(
-            str(HERE / "make-nvml-stub.sh"), extra_env={"HEADER": "nvml.h", "PREFIX": str(prefix)}
-        )
+        script(str(SCRIPT), extra_env={"HEADER": "nvml.h", "PREFIX": str(prefix)})

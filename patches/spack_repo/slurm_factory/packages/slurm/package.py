@@ -102,9 +102,13 @@ class Slurm(AutotoolsPackage):
         Without it, a package in the build cache would be taken for what other flags make.
         """
         told = {name: FACTORY[name] for name in ("prefix", "arguments", "cflags", "ldflags")}
+        told["epoch"] = self._epoch
         features = [[row["variant"], row["on"], row["off"]] for row in FACTORY["features"]]
         text = json.dumps([super().content_hash(content), told, features], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def setup_build_environment(self, env):
+        env.set("SOURCE_DATE_EPOCH", self._epoch)
 
     @property
     def prefix_inside(self):
@@ -162,6 +166,11 @@ class Slurm(AutotoolsPackage):
             install(str(Path(self.build_directory, name)), str(kept))
         arguments = "".join(f"{argument}\n" for argument in self.configure_args())
         (kept / "configure-arguments").write_text(arguments, "utf-8")
+
+    @property
+    def _epoch(self):
+        """When the release was made; "0" for one that is not the factory's, as an external."""
+        return str(FACTORY["epochs"].get(str(self.version), 0))
 
     def _has(self, feature):
         return not feature["variant"] or self.spec.satisfies(f"+{feature['variant']}")
