@@ -25,7 +25,7 @@ def compiler_flags() -> None:
 def patch() -> None:
     """A patch that does not fit the release."""
     shipped, changed = Path(str(resources.patches_dir())), Path(tempfile.mkdtemp())
-    for path in shipped.iterdir():
+    for path in (path for path in shipped.iterdir() if path.is_file()):
         lines = path.read_text().splitlines(keepends=True)
         other = [f" {line[1:].rstrip()} changed\n" if line[:1] == " " else line for line in lines]
         (changed / path.name).write_text("".join(other if path.suffix == ".patch" else lines))
