@@ -1,6 +1,7 @@
 """Spack and its recipes: brought once, from git or a directory, or a clear reason why not."""
 
 import socket
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -186,8 +187,8 @@ def test_a_tree_that_was_unpacked_from_an_archive_can_be_packed_again(
     refs: SpackRefs, cache: Path, tmp_path: Path
 ) -> None:
     archive, _ = fetched(refs, cache)
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path / "again", filter="data")
+    (tmp_path / "again").mkdir()
+    subprocess.run(["tar", "-xzf", archive, "-C", tmp_path / "again"], check=True)
     again, _ = fetched(replace(refs, url=str(tmp_path / "again")), cache)
     assert {*content(again)} == {*content(archive)}
 
