@@ -281,12 +281,18 @@ def default_target(architecture: str) -> str:
 def patches_for(release: Release) -> tuple[Patch, ...]:
     """The patches that apply to `release`, in order (patches/series.toml)."""
     series = Version(release.series)
-    rows = tomllib.loads(patches_dir().joinpath("series.toml").read_text("utf-8"))["patch"]
     return tuple(
         Patch(row["file"], _sha256(patches_dir().joinpath(row["file"]).read_bytes()))
-        for row in rows
+        for row in patch_table()
         if Version(row["since"]) <= series <= Version(row.get("until", release.series))
     )
+
+
+def patch_table() -> list[dict[str, str]]:
+    """All rows of patches/series.toml, in order."""
+    text = patches_dir().joinpath("series.toml").read_text("utf-8")
+    rows: list[dict[str, str]] = tomllib.loads(text)["patch"]
+    return rows
 
 
 def require_plain_path(path: Path) -> None:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 import shutil
-import tomllib
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory import resources
@@ -21,6 +20,7 @@ from slurm_factory.plan import (
     CONFIGURE_ARGUMENTS,
     LINKER_FLAGS,
     SPACK_REPOSITORY,
+    patch_table,
 )
 from slurm_factory.releases import catalogue
 from slurm_factory.resources import patches_dir
@@ -71,7 +71,7 @@ def factory_document() -> dict[str, Any]:
             for release in catalogue()
         },
         "epochs": {release.spack_version: release.epoch for release in catalogue()},
-        "patches": [{"file": row["file"], "when": _when(row)} for row in _patches()],
+        "patches": [{"file": row["file"], "when": _when(row)} for row in patch_table()],
         "arguments": list(CONFIGURE_ARGUMENTS),
         "cflags": list(COMPILER_FLAGS),
         "ldflags": list(LINKER_FLAGS),
@@ -87,7 +87,7 @@ def factory_document() -> dict[str, Any]:
 def _content() -> dict[str, bytes]:
     """Every file of the repository, by its path in it."""
     files = dict(_files_below(patches_dir() / SPACK_REPOSITORY / SPACK_NAMESPACE))
-    for row in _patches():
+    for row in patch_table():
         files[f"{SLURM}/{row['file']}"] = (patches_dir() / row["file"]).read_bytes()
     files[f"{NVML}/{NVML_SCRIPT}"] = resources.script(NVML_SCRIPT).encode()
     document = json.dumps(factory_document(), indent=1, sort_keys=True)
@@ -102,12 +102,6 @@ def _files_below(directory: Traversable, prefix: str = "") -> Iterator[tuple[str
             yield prefix + entry.name, entry.read_bytes()
         elif entry.name != "__pycache__":
             yield from _files_below(entry, f"{prefix}{entry.name}/")
-
-
-def _patches() -> list[dict[str, str]]:
-    text = (patches_dir() / "series.toml").read_text("utf-8")
-    rows: list[dict[str, str]] = tomllib.loads(text)["patch"]
-    return rows
 
 
 def _when(patch: dict[str, str]) -> str:

@@ -62,7 +62,7 @@ class InstanceLibraries:
             {"SONAMES": "\n".join(sonames), "OUT": self.workshop.instance.inside(self._out)},
             self.workshop.reporter.line,
         )
-        rows = _rows(self._out / "libraries.tsv")
+        rows = read_rows(self._out / "libraries.tsv")
         return {soname: self._library(soname, *rest) for soname, *rest in rows}
 
     def fetch_directory(self, patterns: Sequence[str]) -> Directory | None:
@@ -76,7 +76,7 @@ class InstanceLibraries:
         )
         if not (out / "directory.tsv").exists():
             return None
-        [(origin, *about)] = _rows(out / "directory.tsv")
+        [(origin, *about)] = read_rows(out / "directory.tsv")
         package = self._note(about)
         return Directory(
             path=out / "content",
@@ -101,7 +101,7 @@ class InstanceLibraries:
 
         What relocation has fetched is in `packages`.
         """
-        rows = _rows(installed_list(self.workshop))
+        rows = read_rows(installed_list(self.workshop))
         return {PurePosixPath(path): self._note(about) for path, *about in rows}
 
     def _library(self, soname: str, origin: str, *about: str) -> Library:
@@ -129,5 +129,6 @@ def installed_list(workshop: Workshop) -> Path:
     return workshop.work / "installed.tsv"
 
 
-def _rows(path: Path) -> list[list[str]]:
-    return [line.split("\t") for line in path.read_text().splitlines()]
+def read_rows(path: Path) -> list[list[str]]:
+    """Fields of each line of a table (host) that a script of the recipes wrote, split at tabs."""
+    return [line.split("\t") for line in path.read_text("utf-8").splitlines()]

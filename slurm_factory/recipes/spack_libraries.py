@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from slurm_factory.recipes.libraries import InstanceLibraries, Package
+from slurm_factory.recipes.libraries import InstanceLibraries, Package, read_rows
 from slurm_factory.recipes.spack_tree import in_tree, run_time_packages
 from slurm_factory.relocate import Directory, Library
 from slurm_factory.relocate.elf import read_elf
@@ -52,7 +52,7 @@ class SpackLibraries:
             },
             self.workshop.reporter.line,
         )
-        rows = _rows(out / "libraries.tsv")
+        rows = read_rows(out / "libraries.tsv")
         found = {row[0]: self._library(out / "lib" / row[0], *row) for row in rows}
         rest = [soname for soname in sonames if soname not in found]
         return found | self._of_base(rest)
@@ -72,7 +72,7 @@ class SpackLibraries:
         )
         if not (out / "directory.tsv").exists():
             return self._directory_of_base(patterns)
-        [(prefix, origin)] = _rows(out / "directory.tsv")
+        [(prefix, origin)] = read_rows(out / "directory.tsv")
         built = self._built[prefix]
         self._note(built)
         return Directory(
@@ -152,7 +152,3 @@ class SpackLibraries:
     def _new_folder(self) -> Path:
         self.fetched += 1
         return self.workshop.work / f"spack-libraries-{self.fetched}"
-
-
-def _rows(path: Path) -> list[list[str]]:
-    return [line.split("\t") for line in path.read_text("utf-8").splitlines()]

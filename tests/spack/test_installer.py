@@ -3,35 +3,19 @@
 import hashlib
 import json
 import shutil
-import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import pytest
+from real_spack import Spack
 
-from slurm_factory import resources
 from slurm_factory.recipes.spack_cache import COPIES, index_is_current
 from slurm_factory.recipes.spack_failure import Cause, explain, failed_packages
 from slurm_factory.recipes.spack_lock import Lock, read_lock
 from slurm_factory.recipes.spack_progress import InstallProgress
 
 pytestmark = pytest.mark.spack
-
-
-class RealSpack(Protocol):
-    """The fixture `spack`."""
-
-    cache: Path
-
-    @property
-    def program(self) -> Path: ...
-
-    @property
-    def builtin(self) -> Path: ...
-
-    def environment(self) -> dict[str, str]: ...
 
 
 RECIPE = """\
@@ -72,7 +56,7 @@ spack:
 class Toys:
     """Two packages of our own, one needing the other, in a project with a build cache."""
 
-    def __init__(self, spack: RealSpack, here: Path) -> None:
+    def __init__(self, spack: Spack, here: Path) -> None:
         self.spack, self.here = spack, here
         self.packages = here / "spack_repo/toy/packages"
         self.packages.mkdir(parents=True)
@@ -106,23 +90,7 @@ class Toys:
         (folder / "package.py").write_text(text)
 
     def run(self, *arguments: str) -> list[str]:
-        """What a command prints; it runs as the recipe runs it."""
-        environment = self.spack.environment() | {
-            "SPACK": str(self.spack.program),
-            "PROJECT": str(self.project),
-            "ARGUMENTS": "\n".join(arguments),
-        }
-        command = ["bash", "-c", resources.script("spack-run.sh")]
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return done.stdout.splitlines()
+        return self.spack.run(self.project, *arguments)
 
     def lock(self) -> Lock:
         said = self.run("concretize", "--force")
@@ -144,7 +112,7 @@ class Toys:
 
 
 @pytest.fixture
-def toys(spack: RealSpack, tmp_path: Path) -> Toys:
+def toys(spack: Spack, tmp_path: Path) -> Toys:
     return Toys(spack, tmp_path)
 
 

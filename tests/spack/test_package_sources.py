@@ -4,9 +4,9 @@ import hashlib
 import shutil
 import subprocess
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 import pytest
+from real_spack import Spack
 
 from slurm_factory import resources
 from slurm_factory.recipes.spack_lock import read_lock
@@ -65,24 +65,10 @@ DIGESTS = {
 }
 
 
-class RealSpack(Protocol):
-    """The fixture `spack`."""
-
-    cache: Path
-
-    @property
-    def program(self) -> Path: ...
-
-    @property
-    def builtin(self) -> Path: ...
-
-    def environment(self) -> dict[str, str]: ...
-
-
 class Toys:
     """A package with every kind of source, in a project."""
 
-    def __init__(self, spack: RealSpack, here: Path) -> None:
+    def __init__(self, spack: Spack, here: Path) -> None:
         self.spack, self.here = spack, here
         self.project = here / "project"
         self.project.mkdir()
@@ -97,22 +83,7 @@ class Toys:
         shutil.copy(resources.host_script(SCRIPT), here / SCRIPT)
 
     def run(self, *arguments: str) -> list[str]:
-        """What a command prints; it runs as the recipe runs it."""
-        environment = self.spack.environment() | {
-            "SPACK": str(self.spack.program),
-            "PROJECT": str(self.project),
-            "ARGUMENTS": "\n".join(arguments),
-        }
-        done = subprocess.run(
-            ["bash", "-c", resources.script("spack-run.sh")],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return done.stdout.splitlines()
+        return self.spack.run(self.project, *arguments)
 
     def sources(self, version: str) -> list[PackageSource]:
         """What the script tells of the environment with one version of the package."""
@@ -135,7 +106,7 @@ class Toys:
 
 
 @pytest.fixture
-def toys(spack: RealSpack, tmp_path: Path) -> Toys:
+def toys(spack: Spack, tmp_path: Path) -> Toys:
     return Toys(spack, tmp_path)
 
 

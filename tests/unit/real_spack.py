@@ -1,9 +1,12 @@
 """The real Spack, for tests that need it."""
 
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from slurm_factory import resources
 
 HERE = os.environ.get("SLURM_FACTORY_TESTS_SPACK", "")
 PYTHON = os.environ.get("SLURM_FACTORY_TESTS_SPACK_PYTHON", sys.executable)
@@ -42,3 +45,21 @@ class Spack:
             "SPACK_USER_CACHE_PATH": str(self.cache / "user"),
             "PYTHONUNBUFFERED": "1",
         }
+
+    def run(self, project: Path, *arguments: str) -> list[str]:
+        """What a command prints; it runs as the recipe runs it."""
+        environment = self.environment() | {
+            "SPACK": str(self.program),
+            "PROJECT": str(project),
+            "ARGUMENTS": "\n".join(arguments),
+        }
+        done = subprocess.run(
+            ["bash", "-c", resources.script("spack-run.sh")],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.stdout.splitlines()
