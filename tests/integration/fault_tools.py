@@ -1,6 +1,7 @@
 """The command line as a user meets it: in a process, on a terminal, with a project of its own."""
 
 import json
+import mmap
 import os
 import platform
 import re
@@ -50,6 +51,7 @@ CTRL_C = b"\x03"
 BUILD_SECONDS = 600
 REPOSITORY = Path(__file__).parents[2]
 INSIDE = "/srv/cache"
+PAGE_BYTES = mmap.PAGESIZE
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,9 @@ def assert_one_message(
 
 def make_cache(directory: Path, settings: Settings, ccache: Path | None = None) -> Path:
     """A cache directory that has the source and, if there is one, this compiler cache."""
-    source = settings.source_cache_dir / SOURCE
-    shutil.copytree(source, directory / "spack-sourcecache" / SOURCE)
+    source = source_in(directory)
+    source.parent.mkdir(parents=True)
+    shutil.copy2(source_in(settings.cache_dir), source)
     if ccache and ccache.exists():
         share_ccache(ccache, directory / "ccache")
     directory.chmod(0o700)
@@ -312,6 +315,12 @@ def small_file_system(directory: Path, mebibytes: int) -> Iterator[Path]:
         yield directory
     finally:
         as_root("umount", "--lazy", str(directory))
+
+
+def in_memory_mebibytes(directory: Path) -> int:
+    """How much of a file system in memory these files take, where each file has whole pages."""
+    pages = (-(-f.stat().st_size // PAGE_BYTES) for f in directory.rglob("*") if f.is_file())
+    return -(-sum(pages) * PAGE_BYTES >> 20)
 
 
 def fill(directory: Path) -> None:

@@ -26,6 +26,7 @@ from fault_tools import (
     assert_one_message,
     copy_image,
     fill,
+    in_memory_mebibytes,
     make_cache,
     own_project,
     small_file_system,
@@ -145,8 +146,8 @@ def test_cache_directory_with_too_little_room_is_told_before_anything_is_done(
 def test_cache_directory_that_fills_up_is_told_and_leaves_no_artifact(
     lxd: Settings, site: Site, tmp_path: Path
 ) -> None:
-    warmth = sum(f.stat().st_size for f in (site.cache / "ccache").rglob("*") if f.is_file())
-    with small_file_system(tmp_path / "small", NEEDED_MEBIBYTES + (warmth >> 19)) as directory:
+    warmth = in_memory_mebibytes(site.cache / "ccache")
+    with small_file_system(tmp_path / "small", NEEDED_MEBIBYTES + warmth) as directory:
         make_cache(directory, lxd, site.cache / "ccache")
         place = replace(site, cache=directory)
         with Terminal(place, *MINIMAL) as terminal:
