@@ -31,7 +31,8 @@ from slurm_factory.bases import host_release
 from slurm_factory.config import ENVIRONMENT_PREFIX, Settings, load_settings
 from slurm_factory.constants import BUILD_PREFIX, Deps
 from slurm_factory.instances import Instance
-from slurm_factory.instances.launch import Launch, lxd_instance
+from slurm_factory.instances.build_instance import lxd_instance
+from slurm_factory.instances.launch import Launch
 from slurm_factory.machine import choose_jobs
 from slurm_factory.plan import COMPILER_FLAGS, LINKER_FLAGS, BuildPlan, BuildRequest, make_plan
 from slurm_factory.sources import cached

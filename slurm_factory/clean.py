@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -131,6 +131,7 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
         stays = any(entry["name"] not in going for entry in instances)
         removals += _project(settings, stays=stays) if before is None else []
         removals += _paths("record", settings.images_dir.glob("*.json"), before)
+        removals += _paths("lock", _locks_of_bases_that_failed(settings), before)
     if request.builds:
         removals += _paths("build", settings.builds_dir.glob("*/slurm-*"), before)
         logs = settings.logs_dir.glob("*-*")
@@ -286,8 +287,14 @@ def _is_needed(removal: Removal, settings: Settings, now: datetime) -> bool:
     return removal.name in at_work if removal.kind == "instance" else bool(at_work)
 
 
+def _locks_of_bases_that_failed(settings: Settings) -> Iterator[Path]:
+    """Those that go with no record (base_instances.py, `base_lock`)."""
+    locks = settings.images_dir.glob("*.json.lock")
+    return (lock for lock in locks if not lock.with_suffix("").exists())
+
+
 def _images_made(settings: Settings) -> bool:
-    """Whether a build makes an image or a base instance right now."""
+    """Whether a build makes an image, or makes or copies a base instance right now."""
     return any(map(is_running, settings.images_dir.glob("*.lock")))
 
 

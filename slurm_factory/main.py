@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.filesize import decimal
-from rich.table import Table
 
-from slurm_factory import __version__, releases
-from slurm_factory.base_record import base_packages
+from slurm_factory import __version__, answers
 from slurm_factory.bases import DEFAULT_BASE, host_release
 from slurm_factory.config import Settings, load_settings, unknown_variables
-from slurm_factory.constants import JSON_VERSION, Deps
+from slurm_factory.constants import Deps
 from slurm_factory.exceptions import (
     ConfigurationError,
     InterruptedBuildError,
     OutputError,
     SlurmFactoryError,
 )
-from slurm_factory.freshness import Outcome, find_up_to_date
-from slurm_factory.output import (
-    FileRecord,
-    PackageRecord,
-    Reporter,
-    Results,
-    as_called,
-    make_reporter,
-    mask_credentials,
-)
+from slurm_factory.freshness import find_up_to_date
+from slurm_factory.output import Reporter, make_reporter
 from slurm_factory.plan import (
     DEFAULT_DEPS,
     BuildPlan,
@@ -51,10 +36,8 @@ from slurm_factory.plan import (
 )
 
 if TYPE_CHECKING:
-    from slurm_factory.clean import Removal
-    from slurm_factory.package.records import SpackBuild
     from slurm_factory.plan import SpackChoice
-    from slurm_factory.prefetch import Prefetched
+    from slurm_factory.prefetch import Failure
 
 app = typer.Typer(
     name="slurm-factory",
@@ -64,7 +47,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-PIPED_WIDTH = 1000
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 GpuOption = Annotated[bool, typer.Option("--gpu", help="Add detection of GPUs.")]
@@ -156,7 +138,7 @@ def build(
         if plan.destructive:
             require_plain_path(settings.cache_dir)
         if dry_run:
-            _print_plan(plan, as_json=as_json)
+            answers.print_plan(plan, as_json=as_json)
             return
         outcome = None if force else find_up_to_date(plan, settings)
         if outcome is None:
@@ -165,7 +147,7 @@ def build(
             outcome = builder.build(
                 plan, settings, reporter, keep_instance=keep_instance, offline=offline
             )
-        _print_outcome(outcome, reporter, as_json=as_json)
+        answers.print_outcome(outcome, reporter, as_json=as_json)
 
 
 @app.command()
@@ -207,9 +189,9 @@ def prefetch(
         )
         requests = fetching.all_requests(request) if every else (request,)
         plans = [_plan(request) for request in requests]
-        _print_prefetched(
-            fetching.prefetch(plans, settings, reporter), plans, reporter, as_json=as_json
-        )
+        prefetched = fetching.prefetch(plans, settings, reporter)
+        answers.print_prefetched(prefetched, plans, as_json=as_json)
+        _tell_failures(prefetched.failures, reporter)
 
 
 @app.command()
@@ -242,14 +224,14 @@ def clean(
         for note in plan.notes:
             reporter.note(note)
         if not as_json:
-            _print_removals(plan.removals)
+            answers.print_removals(plan.removals)
         if plan.removals and not dry_run:
             if not yes:
                 _confirm(len(plan.removals))
             done = cleaning.remove_all(plan.removals, settings, reporter.warning)
             plan = replace(plan, removals=done)
         if as_json:
-            _print_json({"dry_run": dry_run, **asdict(plan)})
+            answers.print_cleaned(plan, dry_run=dry_run)
 
 
 @app.command()
@@ -263,12 +245,8 @@ def setup(
         from slurm_factory import host  # noqa: PLC0415  # slow to import
 
         result = host.setup(settings, reporter.note, check=check)
-        if as_json:
-            _print_json(asdict(result))
-        else:
-            for step in result.steps:
-                state = ("missing" if check else "done") if step.needed else "ok"
-                typer.echo(f"{state:8} {step.name}: {step.why}")
+        answers.print_setup(result, check=check, as_json=as_json)
+        if not as_json:
             for note in result.notes:
                 reporter.note(note)
         if not result.ready:
@@ -282,13 +260,7 @@ def doctor(*, as_json: JsonOption = False) -> None:
         from slurm_factory import host  # noqa: PLC0415  # slow to import
 
         checks = host.doctor(settings)
-        if as_json:
-            _print_json({"checks": [asdict(check) for check in checks]})
-        else:
-            for check in checks:
-                typer.echo(f"{check.status:8} {check.name}: {check.message}")
-                if check.fix_command:
-                    typer.echo(f"{'':8} fix: {as_called(check.fix_command)}")
+        answers.print_checks(checks, as_json=as_json)
         if any(check.status == host.Status.FAILED for check in checks):
             raise typer.Exit(3)
 
@@ -300,50 +272,14 @@ def list_builds(*, as_json: JsonOption = False) -> None:
         from slurm_factory.package.publish import find_artifacts  # noqa: PLC0415  # slow
 
         _require_readable(settings.cache_dir)
-        artifacts = find_artifacts(settings.builds_dir)
-        if as_json:
-            _print_json(
-                {
-                    "builds": [
-                        {
-                            "manifest_path": artifact.path,
-                            "problem": artifact.problem,
-                            "identity": artifact.manifest
-                            and artifact.manifest.identity.model_dump(mode="json"),
-                        }
-                        for artifact in artifacts
-                    ]
-                }
-            )
-            return
-        table = Table("Build", "Release", "Size", "glibc", "Built", "State", box=box.SIMPLE_HEAD)
-        for artifact in artifacts:
-            manifest = artifact.manifest
-            table.add_row(
-                str(artifact.path).removesuffix("-manifest.json"),
-                manifest.identity.release if manifest else "",
-                decimal(manifest.files[0].size) if manifest else "",
-                manifest.glibc if manifest else "",
-                f"{manifest.created:%Y-%m-%d %H:%M}" if manifest else "",
-                artifact.problem or "complete",
-            )
-        _print_table(table, empty="There are no finished builds.")
+        answers.print_builds(find_artifacts(settings.builds_dir), as_json=as_json)
 
 
 @app.command()
 def versions(*, as_json: JsonOption = False) -> None:
     """List the releases that can be built."""
     with _session(as_json=as_json):
-        catalogue = releases.catalogue()
-        if as_json:
-            _print_json({"releases": [release.model_dump() for release in catalogue]})
-            return
-        table = Table("Series", "Newest", "Date", "Releases", box=box.SIMPLE_HEAD)
-        for series in releases.series():
-            members = [release for release in catalogue if release.series == series]
-            names = " ".join(release.release for release in members)
-            table.add_row(series, members[-1].release, members[-1].date, names)
-        _print_table(table)
+        answers.print_versions(as_json=as_json)
 
 
 def run() -> None:
@@ -379,17 +315,8 @@ def _session(*, as_json: bool) -> Iterator[tuple[Reporter, Settings]]:
             return
         reporter.error(error)
         if as_json:
-            _print_json({"error": _describe(error)})
+            answers.print_error(error)
         raise typer.Exit(error.exit_code)
-
-
-def _describe(error: SlurmFactoryError) -> dict[str, Any]:
-    return {
-        "exit_code": error.exit_code,
-        "brief": error.brief,
-        "details": error.details,
-        "resolution": error.resolution,
-    }
 
 
 def _warn_of_unknown_variables(reporter: Reporter) -> None:
@@ -434,122 +361,13 @@ def _plan(request: BuildRequest) -> BuildPlan:
     return make_plan(request, platform.machine(), host_release())
 
 
-def _print_json(document: dict[str, Any]) -> None:
-    plain = json.loads(json.dumps({"version": JSON_VERSION, **document}, default=str))
-    typer.echo(json.dumps(_masked(plain), indent=2))
-
-
-def _masked(value: Any) -> Any:
-    """A JSON value with the credentials of all URLs in it masked."""
-    if isinstance(value, dict):
-        return {key: _masked(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_masked(item) for item in value]
-    return mask_credentials(value) if isinstance(value, str) else value
-
-
-def _print_table(table: Table, empty: str = "") -> None:
-    if table.row_count or not empty:
-        # Piped, a line is never folded; paths are no markup.
-        width = None if sys.stdout.isatty() else PIPED_WIDTH
-        Console(width=width, markup=False, emoji=False, highlight=False).print(table)
-    else:
-        typer.echo(empty)
-
-
-def _print_plan(plan: BuildPlan, *, as_json: bool) -> None:
-    from slurm_factory import spack_yaml as rendering  # noqa: PLC0415  # slow to import
-
-    spack_yaml = rendering.generate_yaml_string(plan) if plan.spack else ""
-    if as_json:
-        _print_json({"plan": {"stem": plan.stem, **plan.describe(), "spack_yaml": spack_yaml}})
-        return
-    typer.echo(f"{plan.stem}: Slurm {plan.release.release} on {plan.base.name}")
-    table = Table("Feature", "What", box=box.SIMPLE_HEAD)
-    for feature in plan.selection.chosen:
-        table.add_row(feature.name, feature.summary)
-    for name, reason in plan.selection.unavailable.items():
-        table.add_row(f"no {name}", reason)
-    _print_table(table)
-    typer.echo(f"packages of the base: {' '.join(base_packages(plan.setup))}")
-    typer.echo(f"patches: {' '.join(patch.name for patch in plan.patches)}")
-    if plan.spack:
-        typer.echo(f"\n{mask_credentials(spack_yaml)}", nl=False)
-    else:
-        typer.echo(f"configure {shlex.join(plan.shown_arguments)}")
-
-
-def _print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> None:
-    directory, manifest = outcome.manifest_path.parent, outcome.manifest
-    if as_json:
-        _print_json(
-            {
-                "up_to_date": outcome.up_to_date,
-                "manifest_path": outcome.manifest_path,
-                "manifest": manifest.model_dump(mode="json"),
-                "log": outcome.log,
-            }
-        )
-        return
-    if outcome.up_to_date:
-        made = f"{manifest.identity.stem} of {manifest.created:%Y-%m-%d}"
-        typer.echo(f"{made} is up to date; --force builds it again.")
-    files = tuple(FileRecord(directory / f.name, f.size, f.sha256) for f in manifest.files)
-    results = Results(files, manifest.glibc, manifest.distributions)
-    if manifest.spack and not outcome.up_to_date:
-        results = replace(results, **_spack_figures(manifest.spack))
-    reporter.results(results)
-    software = shlex.quote(str(directory / manifest.identity.software_tarball))
-    modules = shlex.quote(str(directory / manifest.identity.module_tarball))
-    typer.echo("To use it, here or wherever the two tarballs are copied to:\n")
-    typer.echo(f"  mkdir -p /opt/slurm && tar -xzf {software} -C /opt/slurm")
-    typer.echo(f"  tar -xzf {modules} -C /opt/slurm")
-    typer.echo(f"  module use /opt/slurm/modules && module load slurm/{manifest.identity.version}")
-
-
-def _spack_figures(spack: SpackBuild) -> dict[str, Any]:
-    hits, misses = spack.compiler_cache_hits, spack.compiler_cache_misses
-    return {
-        "packages": tuple(
-            PackageRecord(f"{package.name}@{package.version}", package.seconds, package.cached)
-            for package in spack.packages
-        ),
-        "compilations": (hits, hits + misses),
-    }
-
-
-def _print_prefetched(
-    prefetched: Prefetched, plans: list[BuildPlan], reporter: Reporter, *, as_json: bool
-) -> None:
-    """What is in the caches now; ends with the code of the first failure."""
-    failures, directory = prefetched.failures, prefetched.directory
-    if as_json:
-        _print_json(
-            {
-                "plans": [plan.stem for plan in plans],
-                "directory": directory,
-                "files": len(prefetched.files),
-                "size": prefetched.size,
-                "failures": [{"what": f.what, **_describe(f.error)} for f in failures],
-            }
-        )
-    else:
-        have = f"{len(prefetched.files)} files, {decimal(prefetched.size)}, are in {directory}"
-        use = "carry it to where build --offline shall run, or run that here"
-        typer.echo(f"{have}: {'not all that is needed' if failures else use}.")
+def _tell_failures(failures: Sequence[Failure], reporter: Reporter) -> None:
+    """What could not be fetched; ends with the code of the first of them."""
     for failure in failures:
         reporter.warning(f"{failure.what}: {failure.error.brief} {failure.error.details}".strip())
     if failures:
         reporter.error(failures[0].error)
         raise typer.Exit(failures[0].error.exit_code)
-
-
-def _print_removals(removals: tuple[Removal, ...]) -> None:
-    table = Table("What", "Name", "Size", box=box.SIMPLE_HEAD)
-    for removal in removals:
-        size = "" if removal.size is None else decimal(removal.size)
-        table.add_row(removal.kind, removal.name, size)
-    _print_table(table, empty="There is nothing to remove.")
 
 
 def _confirm(count: int) -> None:

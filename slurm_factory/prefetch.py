@@ -12,7 +12,7 @@ from slurm_factory import releases
 from slurm_factory.constants import BuildType
 from slurm_factory.exceptions import InterruptedBuildError, LXDError, OutputError, SlurmFactoryError
 from slurm_factory.instances.base import SpackFiles
-from slurm_factory.instances.launch import needs_base
+from slurm_factory.instances.base_instances import needs_base
 from slurm_factory.preparation import (
     Place,
     bring_checkouts,

@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_factory.checkouts import fetch_checkouts, missing_checkouts
-from slurm_factory.constants import BUILD_PREFIX
-from slurm_factory.exceptions import OutputError
+from slurm_factory.constants import BUILD_PREFIX, INSTANCE_CACHE
+from slurm_factory.exceptions import ConfigurationError, OutputError
 from slurm_factory.instances.base import SpackFiles
-from slurm_factory.instances.launch import Launch, lxd_instance, needs_base, this_machine
+from slurm_factory.instances.base_instances import needs_base
+from slurm_factory.instances.build_instance import lxd_instance
+from slurm_factory.instances.host import this_machine
+from slurm_factory.instances.launch import Launch
 from slurm_factory.instances.lxc import project_exists
 from slurm_factory.machine import require_build_packages
 from slurm_factory.recipes.offline import not_here
 from slurm_factory.sources import cached, fetch
+from slurm_factory.spack_choice import cloned_repositories
 from slurm_factory.upstream import CLINGO, sources_for
 
 if TYPE_CHECKING:
@@ -88,10 +92,12 @@ def find_supplies(plan: BuildPlan, settings: Settings) -> Supplies:
     made from the archive of the distribution.
 
     Raises:
+        ConfigurationError: The site's own configuration of Spack lets it clone repositories.
         DownloadError: Something is missing; names all of it.
         LXDError: LXD cannot be asked for the base.
         OutputError: The cache cannot be read.
     """
+    _refuse_clones(plan, settings)
     new_base = not plan.destructive and needs_base(plan.setup, plan.architecture, settings)
     wanted = _beforehand(plan, settings, new_base=new_base)
     looked = {name: cached(source, settings.source_cache_dir) for name, source in wanted.items()}
@@ -109,6 +115,18 @@ def find_supplies(plan: BuildPlan, settings: Settings) -> Supplies:
     if missing:
         raise not_here(missing, plan, settings, note)
     return Supplies(sources)
+
+
+def _refuse_clones(plan: BuildPlan, settings: Settings) -> None:
+    names = cloned_repositories(plan.spack.config) if plan.spack else ()
+    if names:
+        listed = ", ".join(repr(name[:40]) for name in names)
+        raise ConfigurationError(
+            f"--offline: Spack would clone repositories of recipes: {listed}.",
+            details=f"{settings.spack_config} names them by URL, and each instance clones anew.",
+            resolution=f"Clone each into a directory below {settings.cache_dir}, which instances"
+            f" see as {INSTANCE_CACHE}, and name that one instead: the one with its repo.yaml.",
+        )
 
 
 def _beforehand(plan: BuildPlan, settings: Settings, *, new_base: bool) -> dict[str, Source]:
@@ -153,7 +171,7 @@ def bring_sources(
 def launched(
     plan: BuildPlan, settings: Settings, reporter: Reporter, place: Place
 ) -> Iterator[Instance]:
-    """The instance of a build, or this machine; raises as `launch.lxd_instance` does."""
+    """The instance of a build, or this machine; raises as `build_instance.lxd_instance` does."""
     workspace = place.workspace
     if plan.destructive:
         instance = this_machine(plan.base, settings, workspace.work)

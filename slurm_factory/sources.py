@@ -4,7 +4,6 @@ What lies under a final name has the checksum that the name says: a download gro
 `.partial/`, outside of the mirror, and is renamed when it has been checked.
 """
 
-import errno
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from slurm_factory.disks import FULL_ERRORS
 from slurm_factory.exceptions import DownloadError, OutputError
 from slurm_factory.transfer import (
     Body,
@@ -272,7 +272,7 @@ def _cache_errors(cache_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        full = error.errno in FULL_ERRORS
         mend = "Free space there" if full else f"Make it writable (ls -ld '{cache_dir}')"
         raise OutputError(
             f"The source cache {cache_dir} is full."

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import yaml
 
 from slurm_factory.base_record import SpackRefs
+from slurm_factory.constants import (
+    INSTANCE_CACHE,
+    INSTANCE_SPACK,
+    INSTANCE_SPACK_PACKAGES,
+    SPACK_NAMESPACE,
+)
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.plan import SpackChoice, default_target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from slurm_factory.config import Settings
 
 SECTIONS = ("concretizer", "config", "env_vars", "packages", "repos", "toolchains")
@@ -22,6 +30,10 @@ name files that are not in the instance. `mirrors` would be asked with `--offlin
 passwords would be in manifests."""
 OVERRIDING = "+-:"
 """Signs at the end of a key by which Spack replaces or extends (same page, "Overriding")."""
+OWN_REPOSITORIES = frozenset({SPACK_NAMESPACE, "builtin"})
+"""Named in spack.yaml, which is stronger than a site's configuration."""
+IN_INSTANCES = (INSTANCE_CACHE, INSTANCE_SPACK, INSTANCE_SPACK_PACKAGES)
+"""Where an instance may have repositories."""
 
 
 def choose_spack(settings: Settings, architecture: str) -> SpackChoice:
@@ -73,15 +85,55 @@ def load_spack_config(path: Path) -> str:
         raise _refusal(path, "is not YAML", _where(error)) from error
     except RecursionError as error:
         raise _refusal(path, "cannot be used", "Its lists are nested too deeply.") from error
-    _require_sections(path, document)
-    return text
-
-
-def _require_sections(path: Path, document: object) -> None:
     if not isinstance(document, dict):
         raise _refusal(
             path, "is no configuration of Spack", "It is not a mapping with sections at the top."
         )
+    _require_sections(path, document)
+    _require_visible_repositories(path, document)
+    return text
+
+
+def cloned_repositories(config: str) -> tuple[str, ...]:
+    """Names of the repositories of recipes that Spack clones, in a site's configuration.
+
+    Args:
+        config: As `load_spack_config` returns it, or empty.
+    """
+    repositories = _repositories(yaml.safe_load(config) or {})
+    return tuple(name for name, value in repositories if isinstance(value, dict))
+
+
+def _repositories(document: dict[object, object]) -> Iterator[tuple[str, object]]:
+    """Name of each repository and where it is; not ours, which no site can replace."""
+    for key, section in document.items():
+        if str(key).rstrip(OVERRIDING) == "repos" and isinstance(section, dict):
+            named = ((str(name).rstrip(OVERRIDING), value) for name, value in section.items())
+            yield from ((name, value) for name, value in named if name not in OWN_REPOSITORIES)
+
+
+def _require_visible_repositories(path: Path, document: dict[object, object]) -> None:
+    """Spack only warns of a repository that is not there, and decides without its recipes."""
+    for name, value in _repositories(document):
+        if isinstance(value, str) and _is_only_here(value):
+            raise _refusal(
+                path,
+                f"names a directory of this machine, which no instance sees: {name[:40]!r}",
+                f"Instances see SLURM_FACTORY_CACHE_DIR only, as {INSTANCE_CACHE}: {value} has to"
+                " lie there, and to be named so.",
+            )
+
+
+def _is_only_here(directory: str) -> bool:
+    if any(PurePosixPath(directory).is_relative_to(root) for root in IN_INSTANCES):
+        return False
+    try:
+        return Path(directory).is_dir()
+    except OSError:
+        return False
+
+
+def _require_sections(path: Path, document: dict[object, object]) -> None:
     for key in document:
         name = str(key).rstrip(OVERRIDING)
         if name == "spack":

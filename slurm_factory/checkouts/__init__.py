@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from slurm_factory.checkouts.archives import pack_commit, pack_directory
 from slurm_factory.checkouts.local import is_repository, opened
 from slurm_factory.checkouts.refs import NoSuchRefError, commit_at
 from slurm_factory.checkouts.remote import fetched
+from slurm_factory.disks import FULL_ERRORS
 from slurm_factory.exceptions import ConfigurationError, DownloadError, OutputError
 from slurm_factory.transfer import TransferError
 
@@ -186,7 +186,7 @@ def _cache_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        full = error.errno in FULL_ERRORS
         mend = "Free space there" if full else f"Make it writable (ls -ld '{directory}')"
         raise OutputError(
             f"{directory} is full." if full else f"{directory} cannot be written.",

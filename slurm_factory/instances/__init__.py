@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory import resources
+from slurm_factory.disks import has_no_room, telling_of_full
 from slurm_factory.exceptions import BuildError, OutputError, SlurmFactoryError
 from slurm_factory.instances.streams import PIPED, follow, telling_line
 
@@ -22,9 +22,8 @@ KILLED = 137
 """128 + SIGKILL: nothing else is said when the memory limit ends a process."""
 COMPILER_KILLED = "Killed signal terminated program"
 """What gcc says when that happens to a process of its own."""
-DISK_FULL = "No space left on device"
-NEARLY_FULL_BYTES = 64 << 20
-"""A file system with less counts as the full one, since what did not fit may be gone again."""
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
+"""Of every command of a build, wherever it runs."""
 
 
 class CommandError(BuildError):
@@ -127,11 +126,11 @@ class Instance:
                 raise self._failure(what, returncode, tail)
 
     def _failure(self, what: str, returncode: int, tail: Sequence[str]) -> SlurmFactoryError:
-        full = _says(tail, DISK_FULL)
-        if full and shutil.disk_usage(self.cache_on_host).free < NEARLY_FULL_BYTES:
+        full = telling_of_full(tail)
+        if full and has_no_room(self.cache_on_host):
             return OutputError(
                 f"{what} failed: the cache directory {self.cache_on_host} is full.",
-                details=telling_line(tail, DISK_FULL),
+                details=full[-1],
                 resolution="Run `slurm-factory clean` or free space there, then build again.",
             )
         return CommandError(what, returncode, tail)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ from slurm_factory.instances.streams import PIPED, follow, telling_line
 
 if TYPE_CHECKING:
     from slurm_factory.base_record import BaseSetup
+    from slurm_factory.instances.surroundings import Surroundings
 
 CA_DIRECTORY = PurePosixPath("/usr/local/share/ca-certificates")
 PUSHED = PurePosixPath("/var/tmp")  # noqa: S108  # nobody else is in the instance yet
@@ -66,21 +67,6 @@ class SpackFiles:
     spack: Path
     packages: Path
     clingo: Path
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What of the host an instance needs to reach the network."""
-
-    proxies: dict[str, str] = field(default_factory=dict)
-    """http_proxy, https_proxy, no_proxy and their like, as they are set on the host."""
-    certificates: tuple[Path, ...] = ()
-    """Further CA certificates (host)."""
-    sources_list: str = ""
-    """Lines for apt, where the image's own shall not be used."""
-    reach: str = "deb.debian.org"
-    """Host name that must resolve inside: that of the archive, or of the proxy before it; empty:
-    no network is needed."""
 
 
 class FactoryBase(BuilddBase):

@@ -1,4 +1,4 @@
-"""This very machine as an executor, for `--destructive-mode`."""
+"""This very machine as an instance, for `--destructive-mode`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,50 @@ import os
 import pathlib
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from craft_providers import Executor
 from typing_extensions import override
 
+from slurm_factory.base_record import BaseSetup
+from slurm_factory.constants import Deps
+from slurm_factory.instances import ENVIRONMENT, Instance
+from slurm_factory.instances.base import read_record
+from slurm_factory.instances.surroundings import both_spellings
+
 if TYPE_CHECKING:
     import io
+
+    from slurm_factory.bases import Base
+    from slurm_factory.config import Settings
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@contextmanager
+def this_machine(base: Base, settings: Settings, work: pathlib.Path) -> Iterator[Instance]:
+    """This machine as an instance; nothing outside `work` and the caches is written.
+
+    Args:
+        base: The release that this machine runs.
+        settings: Of this site.
+        work: Directory (host) of this build.
+    """
+    build_dir = work / "build"
+    build_dir.mkdir(parents=True, exist_ok=True)
+    environment = {**ENVIRONMENT, "PATH": SYSTEM_PATH, "HOME": str(work)}
+    environment |= both_spellings(os.environ)
+    executor = HostExecutor(environment)
+    yield Instance(
+        name="this machine",
+        executor=executor,
+        cache_on_host=settings.cache_dir,
+        cache=pathlib.PurePosixPath(settings.cache_dir),
+        build_dir=pathlib.PurePosixPath(build_dir),
+        record=read_record(BaseSetup(base, Deps.SYSTEM), executor),
+    )
 
 
 class HostExecutor(Executor):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from slurm_factory import resources
 from slurm_factory.exceptions import LXDError
+from slurm_factory.instances.locks import locked
 from slurm_factory.instances.lxc import IMAGE_PREFIX, LOCAL, LONG_SECONDS, lxc, lxc_json
 from slurm_factory.instances.streams import PIPED, follow, telling_line
 from slurm_factory.mirrors import ETC_APT, configured_mirrors
@@ -43,6 +44,10 @@ def ensure_image(
 ) -> ImageName:
     """Find an image of `base`; make one where no image server can be reached.
 
+    One build at a time makes the image of a distribution, whatever base it is for. What comes from
+    a server needs no lock of ours: LXD fetches it once for all who ask (`imageDownloadLock` in
+    its daemon_images.go).
+
     Args:
         base: The distribution's release.
         architecture: As uname(1) names it.
@@ -51,14 +56,19 @@ def ensure_image(
 
     Raises:
         LXDError: No image could be had.
+        OSError: The directory of images cannot be written.
     """
     served, made_here = candidates(base, architecture)
     if _has_image(made_here.alias, settings.project_name):
         return made_here
     if settings.image_server and _is_served(served):
         return served
-    on_line(f"No image server has {served.remote}:{served.alias}; making the image here")
-    make_image(base, architecture, settings, on_line)
+    lock = settings.images_dir / f"{base.slug}.lock"
+    with locked(lock, f"the image of {base.name}", on_line):
+        # Another build may have made it while this one waited.
+        if not _has_image(made_here.alias, settings.project_name):
+            on_line(f"No image server has {served.remote}:{served.alias}; making the image here")
+            make_image(base, architecture, settings, on_line)
     return made_here
 
 

@@ -11,12 +11,14 @@ import shlex
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from slurm_factory.constants import APPLICATION, LXD_GROUP
+from slurm_factory.disks import telling_of_full
 from slurm_factory.exceptions import LXDError
 
 if TYPE_CHECKING:
@@ -196,10 +198,40 @@ def _is_busy(name: str, project: str) -> bool:
 def delete_instance(name: str, project: str) -> None:
     """Delete an instance, running or not; what is gone already is fine.
 
-    Deletion by force is the only way that surely ends every process in it.
+    Deletion by force is the only way that surely ends every process in it. An instance that has
+    used up its disk is stopped by the first attempt, which then fails (LXD 5.0 on btrfs: "Failed
+    clearing ownership"), and deleted by the second.
     """
+    try:
+        _delete(name, project)
+    except LXDError as error:
+        if not telling_of_full([error.details]):
+            raise
+        _delete(name, project)
+
+
+def _delete(name: str, project: str) -> None:
     try:
         lxc("delete", "--force", f"{LOCAL}{name}", project=project, timeout=DELETE_SECONDS)
     except LXDError:
         if name in instance_names(project):
             raise
+
+
+def delete_quietly(name: str, project: str) -> bool:
+    """Delete an instance; the error that led here matters more than one while cleaning up.
+
+    Args:
+        name: Of the instance, which LXD may still be making.
+        project: LXD project.
+
+    Returns:
+        Whether it is gone.
+    """
+    with suppress(LXDError):
+        wait_for_operations(name, project)
+    try:
+        delete_instance(name, project)
+    except LXDError:
+        return False
+    return True

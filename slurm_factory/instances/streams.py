@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from slurm_factory.disks import FULL
+
 TAIL_LINES = 200
-ERROR = re.compile(r"\b(error|E|Err)\b:|No space left on device", re.IGNORECASE)
+ERROR = re.compile(rf"\b(error|E|Err)\b:|{FULL.pattern}", re.IGNORECASE)
 
 # How every process is started: without a terminal, and in a session of its own so that Ctrl-C
 # reaches this program only, which then decides what to stop.

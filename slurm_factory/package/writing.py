@@ -1,9 +1,9 @@
 """What to say when a result cannot be written."""
 
-import errno
 import shlex
 from pathlib import Path
 
+from slurm_factory.disks import FULL_ERRORS
 from slurm_factory.exceptions import OutputError
 
 
@@ -24,7 +24,7 @@ def write_text(path: Path, text: str) -> Path:
 def not_written(path: Path, error: OSError) -> OutputError:
     """The error for a file or directory (host) that the operating system does not let us write."""
     directory = shlex.quote(str(path.parent))
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if error.errno in FULL_ERRORS:
         resolution = f"Free space there: df -h {directory}; slurm-factory clean --caches"
     else:
         resolution = f"Look at the permissions and limits there: ls -ld {directory}"

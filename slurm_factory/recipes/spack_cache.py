@@ -1,4 +1,4 @@
-"""The build cache of this machine: its index must name what is in it."""
+"""What build caches have, by their indexes; that of this machine must name what is in it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ ENTRY = ".spec.manifest.json"
 INDEX = "v3/manifests/index/index.manifest.json"
 COPIES = "indices/contents.json"
 """What Spack keeps of the indexes that it has read, below its `misc_cache`."""
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading one ends with where it is gone, or not what it should be."""
 UNUSABLE = re.compile(r"Unable to fetch spec for manifest \S*/(?P<entry>[^/\s]+)\.spec\.manifest")
 
 
@@ -60,6 +62,29 @@ def index_is_current(cache: Path) -> bool:
     return index.stat().st_mtime_ns >= max(path.stat().st_mtime_ns for path in entries)
 
 
+def held_elsewhere(spack: Spack) -> frozenset[str]:
+    """Hashes of the packages that further build caches have, and that Spack may take from there.
+
+    By Spack's own copies of their indexes, which it makes anew each time that it decides or
+    installs. So the answer costs nothing, and is as old as that; where there is no copy, nothing
+    is known. The indexes do not tell whose signature an entry has.
+    """
+    choice = spack.choice
+    usable = spack.verifies or not choice.signed
+    asked = {url.rstrip("/") for url in choice.buildcaches if usable}
+    contents = spack.misc_cache / COPIES
+    try:
+        # A key is a URL and the version of the layout that was found there.
+        copies = [
+            contents.with_name(about["index_path"])
+            for key, about in (json.loads(contents.read_bytes()) if asked else {}).items()
+            if key.rpartition("__v")[0].rstrip("/") in asked
+        ]
+        return frozenset().union(*(_listed(copy.read_bytes()) for copy in copies))
+    except UNREADABLE:
+        return frozenset()
+
+
 def _entries(cache: Path) -> list[Path]:
     return list((cache / ENTRIES).glob(f"*/*{ENTRY}"))
 
@@ -76,12 +101,15 @@ def _named(index: Path, cache: Path) -> frozenset[str] | None:
         (about,) = json.loads(index.read_text("utf-8"))["data"]
         digest = str(about["checksum"])
         content = (cache / "blobs" / "sha256" / digest[:2] / digest).read_bytes()
-        if hashlib.sha256(content).hexdigest() != digest:
-            return None
-        installs = json.loads(content)["database"]["installs"]
-        return frozenset(known for known, row in installs.items() if row["in_buildcache"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return _listed(content) if hashlib.sha256(content).hexdigest() == digest else None
+    except UNREADABLE:
         return None
+
+
+def _listed(index: bytes) -> frozenset[str]:
+    """Hashes of the packages in an index; UNREADABLE is what it raises where it is none."""
+    installs = json.loads(index)["database"]["installs"]
+    return frozenset(known for known, row in installs.items() if row["in_buildcache"])
 
 
 def _forget_index(spack: Spack) -> None:

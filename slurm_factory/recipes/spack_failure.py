@@ -9,14 +9,15 @@ from enum import StrEnum
 from itertools import takewhile
 from pathlib import PurePosixPath
 
-from slurm_factory.instances import COMPILER_KILLED, DISK_FULL
+from slurm_factory.disks import telling_of_full
+from slurm_factory.instances import COMPILER_KILLED
 
 FAILED_PACKAGE = re.compile(r"(?P<label>[^\s@/]+@[^\s/]+)/(?P<hash>[a-z0-9]{32}): (?P<log>/.+)")
 """A line of the list that the new installer ends with (Spack 1.1, PackageInstaller)."""
 TRACEBACK = "Traceback (most recent call last):"
 TELLING = re.compile(
     r"\b(fatal )?error:|^CMake Error|undefined reference|cannot find -l|\*\*\* |"
-    r"No space left on device|command not found|Killed signal",
+    r"command not found|Killed signal",
     re.IGNORECASE,
 )
 RAISED = re.compile(r"(?P<told>==> Error: )?(?P<kind>[A-Za-z_][\w.]*(Error|Exception)): ")
@@ -65,6 +66,9 @@ def failed_packages(said: Sequence[str]) -> tuple[FailedPackage, ...]:
 
 def explain(log: Sequence[str]) -> Reason | None:
     """The reason in the lines of a build log; None where they tell none."""
+    full = tuple(dict.fromkeys(telling_of_full(log)))
+    if full:
+        return Reason(Cause.DISK, full[:SHOWN])
     exception = _exception(log)
     if exception and _raised(exception) == "ChecksumError":
         return Reason(Cause.CHECKSUM, exception)
@@ -73,10 +77,7 @@ def explain(log: Sequence[str]) -> Reason | None:
     output = log[: log.index(TRACEBACK)] if TRACEBACK in log else log
     telling = tuple(dict.fromkeys(line.strip() for line in output if TELLING.search(line)))
     lines = (telling or exception)[:SHOWN]
-    everything = (*telling, *exception)
-    if any(DISK_FULL in line for line in everything):
-        return Reason(Cause.DISK, tuple(line for line in everything if DISK_FULL in line)[:SHOWN])
-    if any(COMPILER_KILLED in line for line in everything):
+    if any(COMPILER_KILLED in line for line in (*telling, *exception)):
         return Reason(Cause.MEMORY, lines)
     return Reason(Cause.BUILD, lines) if lines else None
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential
 
+from slurm_factory.disks import has_no_room, telling_of_full
 from slurm_factory.exceptions import DownloadError, OutputError, SlurmFactoryError, SpackError
-from slurm_factory.instances import NEARLY_FULL_BYTES, CommandError
+from slurm_factory.instances import CommandError
 from slurm_factory.instances.streams import telling_line
 from slurm_factory.output import duration, mask_credentials
-from slurm_factory.recipes.spack_cache import refresh_index
+from slurm_factory.recipes.spack_cache import held_elsewhere, refresh_index
 from slurm_factory.recipes.spack_failure import (
     Cause,
     FailedPackage,
@@ -22,11 +23,12 @@ from slurm_factory.recipes.spack_failure import (
     failed_packages,
 )
 from slurm_factory.recipes.spack_progress import InstallProgress
+from slurm_factory.recipes.spack_sources import fetch_left_out
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from slurm_factory.recipes.spack_lock import Lock
+    from slurm_factory.recipes.spack_lock import Lock, Node
     from slurm_factory.recipes.spack_session import Spack
 
 ATTEMPTS = 4
@@ -53,6 +55,8 @@ def install(spack: Spack, lock: Lock) -> InstallProgress:
         OutputError: The cache directory is full.
     """
     progress = InstallProgress(lock.packages)
+    # As `fetch_sources` has seen it: Spack looks anew when it installs.
+    held = held_elsewhere(spack)
     refresh_index(spack)
     retrying = Retrying(
         retry=retry_if_exception_type(_TransientError),
@@ -62,7 +66,7 @@ def install(spack: Spack, lock: Lock) -> InstallProgress:
         reraise=True,
     )
     try:
-        retrying(_attempt, spack, progress)
+        retrying(_attempt, spack, progress, held)
     except SlurmFactoryError:
         # The user should read the first error.
         with suppress(SlurmFactoryError, OSError):
@@ -78,7 +82,7 @@ def _announce(spack: Spack, state: RetryCallState) -> None:
     spack.workshop.reporter.warning(f"{failure} Next attempt in {duration(pause)}.")
 
 
-def _attempt(spack: Spack, progress: InstallProgress) -> None:
+def _attempt(spack: Spack, progress: InstallProgress, held: frozenset[str]) -> None:
     reporter = spack.workshop.reporter
 
     def take(line: str) -> None:
@@ -87,26 +91,31 @@ def _attempt(spack: Spack, progress: InstallProgress) -> None:
         if state is None:
             return
         if state.damaged and state.phase == "staging" and not state.ended:
-            reporter.warning(
-                f"What the build cache has of {state.node.label} could not be used, most likely it"
-                " is damaged: the package is built anew."
-            )
+            reporter.warning(_unusable(spack, state.node))
         reporter.packages(progress.snapshot(state if state.done else None))
 
     try:
         spack.run("install", "--only-concrete", "-j", str(spack.workshop.jobs), on_line=take)
     except CommandError as error:
-        _explain(spack, progress, error)
+        _explain(spack, progress, held, error)
 
 
-def _explain(spack: Spack, progress: InstallProgress, error: CommandError) -> NoReturn:
+def _unusable(spack: Spack, node: Node) -> str:
+    """Spack does not tell which it is."""
+    choice = spack.choice
+    if choice.buildcaches and choice.signed:
+        why = "is damaged, gone, or not signed by a key in SLURM_FACTORY_SPACK_BUILDCACHE_KEYS"
+    else:
+        why = "is damaged or gone"
+    return f"What a build cache has of {node.label} {why}: the package is built anew."
+
+
+def _explain(
+    spack: Spack, progress: InstallProgress, held: frozenset[str], error: CommandError
+) -> NoReturn:
     failed = failed_packages(error.tail)
     if not failed:
-        raise SpackError(
-            "spack install failed.",
-            details=error.details,
-            resolution=f"{error.resolution} Evidence: {spack.logs}.".strip(),
-        ) from error
+        raise _failure_of_spack(spack, error) from error
     bundle = _keep_evidence(spack, failed)
     try:
         reasons = {package: _reason(spack, package, bundle) for package in failed}
@@ -118,7 +127,20 @@ def _explain(spack: Spack, progress: InstallProgress, error: CommandError) -> No
     reason = reasons[package]
     for line in reason.lines:
         spack.workshop.reporter.line(f"{package.label}: {line}")
+    if reason.cause is Cause.FETCH and _bring_left_out(spack, progress, held):
+        reason = replace(reason, transient=True)
     raise _failure(spack, progress, package, reason) from error
+
+
+def _bring_left_out(spack: Spack, progress: InstallProgress, held: frozenset[str]) -> bool:
+    """Whether there are sources now that were thought not to be needed."""
+    states = progress.states.values()
+    nodes = [state.node for state in states if state.node.hash in held and not state.done]
+    try:
+        return fetch_left_out(spack, nodes)
+    except SpackError:
+        # The user should read why the package failed.
+        return False
 
 
 def _keep_evidence(spack: Spack, failed: tuple[FailedPackage, ...]) -> Path:
@@ -175,6 +197,18 @@ def _dump_environment(spack: Spack, package: FailedPackage, bundle: Path) -> Non
         )
 
 
+def _failure_of_spack(spack: Spack, error: CommandError) -> SlurmFactoryError:
+    """That which no package is to blame for."""
+    full = telling_of_full(error.tail)
+    if full:
+        return _disk_full(spack, "spack install failed", full[-1])
+    return SpackError(
+        "spack install failed.",
+        details=error.details,
+        resolution=f"{error.resolution} Evidence: {spack.logs}.".strip(),
+    )
+
+
 def _failure(
     spack: Spack, progress: InstallProgress, package: FailedPackage, reason: Reason
 ) -> SlurmFactoryError:
@@ -199,7 +233,7 @@ def _failure(
                 f" SLURM_FACTORY_SOURCE_MIRRORS to another. {evidence}",
             )
         case Cause.DISK:
-            return _disk_full(spack, package, details)
+            return _disk_full(spack, f"{package.label} failed{in_phase}", details)
         case Cause.MEMORY:
             return SpackError(
                 f"{package.label} failed{in_phase}: it was killed, most likely for want of memory.",
@@ -213,17 +247,18 @@ def _failure(
             return SpackError(brief, details=details, resolution=evidence)
 
 
-def _disk_full(spack: Spack, package: FailedPackage, details: str) -> SlurmFactoryError:
+def _disk_full(spack: Spack, what: str, details: str) -> SlurmFactoryError:
     cache = spack.workshop.settings.cache_dir
-    if shutil.disk_usage(cache).free < NEARLY_FULL_BYTES:
+    if has_no_room(cache):
         return OutputError(
-            f"{package.label} failed: the cache directory {cache} is full.",
+            f"{what}: the cache directory {cache} is full.",
             details=details,
             resolution="Run `slurm-factory clean` or free space there, then build again.",
         )
     return SpackError(
-        f"{package.label} failed: the disk of the instance is full.",
+        f"{what}: the disk of the instance is full.",
         details=details,
-        resolution="Free space in LXD's storage pool (lxc storage list), then build again: what is"
+        resolution="Free space in LXD's storage pool (lxc storage list), or raise the limit of its"
+        " instances (lxc profile show default), then build again: what is"
         f" finished is in the build cache. Evidence: {spack.logs}.",
     )

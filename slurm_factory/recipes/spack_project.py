@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from slurm_factory.base_record import INSTANCE_INDEX, spack_digest
+from slurm_factory.base_record import INSTANCE_INDEX
 from slurm_factory.constants import SPACK_NAMESPACE
 from slurm_factory.exceptions import ConfigurationError, SpackError
 from slurm_factory.instances import CommandError
@@ -103,28 +103,32 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
     spack.logs.mkdir(parents=True, exist_ok=True)
     for name, text in project.files.items():
         (spack.logs / name).write_text(mask_credentials(text), "utf-8")
-    misc = spack.workshop.settings.spack_misc_dir / spack_digest(spack.choice.refs)
     spack.run_script(
         "spack-project.sh",
         {
             "SOURCE": spack.inside(folder),
             "PROJECT": str(spack.places.project),
             "INDEX": str(INSTANCE_INDEX),
-            "MISC": spack.inside(misc),
+            "MISC": spack.inside(spack.misc_cache),
         },
     )
-    _trust_keys(spack)
+    trust_keys(spack)
     return project, lock
 
 
-def _trust_keys(spack: Spack) -> None:
-    """Keys that signed the packages of further build caches, as the site has named them."""
+def trust_keys(spack: Spack) -> None:
+    """Let Spack trust the keys that the site has named, which sign in further build caches.
+
+    Raises:
+        ConfigurationError: They cannot be read, or are none.
+    """
     keys = spack.workshop.settings.spack_buildcache_keys
-    if keys is None or not spack.choice.buildcaches:
+    if keys is None or not spack.verifies:
         return
     copy = spack.workshop.work / "buildcache-keys"
     try:
         shutil.copyfile(keys, copy)
+        spack.run_script("spack-gpg.sh", {"GNUPG": spack.environment()["SPACK_GNUPGHOME"]})
         spack.run("gpg", "trust", spack.inside(copy))
     except (OSError, CommandError) as error:
         raise ConfigurationError(

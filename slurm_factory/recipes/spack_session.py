@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from slurm_factory.base_record import spack_digest
 from slurm_factory.constants import (
     INSTANCE_PROJECT,
     INSTANCE_SPACK,
@@ -27,6 +28,10 @@ EPOCH = 315532800
 
 Packages in the build cache serve every release of Slurm; Slurm's own recipe sets its release's.
 """
+
+WITH_GPG = ("-c", "bootstrap:enable:true")
+"""Spack 1.1.0 uses no gpg, not even the base's, where it may not bootstrap. Offline, no build cache
+with signatures is asked."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,20 @@ class Spack:
         return self.workshop.settings.logs_dir / self.workshop.work.name
 
     @property
+    def misc_cache(self) -> Path:
+        """Directory (host) of the indexes that this Spack with these recipes keeps."""
+        return self.workshop.settings.spack_misc_dir / spack_digest(self.choice.refs)
+
+    @property
     def stats_log(self) -> Path:
         """File (host) that gets what ccache counted in this build."""
         return self.workshop.work / "ccache-stats"
+
+    @property
+    def verifies(self) -> bool:
+        """Whether Spack takes packages of further build caches by their signatures."""
+        keys = self.workshop.settings.spack_buildcache_keys
+        return bool(self.choice.buildcaches) and self.choice.signed and keys is not None
 
     def environment(self) -> dict[str, str]:
         """Of every Spack command; what is built inherits it."""
@@ -96,7 +112,7 @@ class Spack:
                 **self.environment(),
                 "SPACK": str(self.places.program),
                 "PROJECT": str(self.places.project),
-                "ARGUMENTS": "\n".join(arguments),
+                "ARGUMENTS": "\n".join((*(WITH_GPG if self.verifies else ()), *arguments)),
             },
             on_line,
         )

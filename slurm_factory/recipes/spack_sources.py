@@ -15,12 +15,12 @@ from slurm_factory import resources
 from slurm_factory.exceptions import DownloadError, SpackError
 from slurm_factory.instances import CommandError
 from slurm_factory.recipes.offline import not_here
-from slurm_factory.recipes.spack_cache import ENTRIES
+from slurm_factory.recipes.spack_cache import ENTRIES, held_elsewhere
 from slurm_factory.sources import Source, cached, fetch
 from slurm_factory.upstream import sources_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from slurm_factory.recipes.spack_lock import Lock, Node
     from slurm_factory.recipes.spack_session import Spack
@@ -58,25 +58,27 @@ class PackageSource:
 
 
 def fetch_sources(spack: Spack, lock: Lock, *, every: bool = False) -> tuple[Path, ...]:
-    """Bring the sources of all packages that are not in the build cache into the source cache.
+    """Bring the sources of all packages that are in no build cache into the source cache.
 
     Args:
         spack: With the project of `lock` in the instance.
         lock: What is going to be installed.
-        every: Also those of packages in the build cache, and those behind one that fails.
+        every: Also those of packages in a build cache, and those behind one that fails.
 
     Returns:
         Paths (host) of the sources, in the order of Spack's list.
 
     Raises:
         DownloadError: One could not be had; its message tells where it can be put by hand. Where
-            there are further build caches, Spack asks those first.
+            there are further build caches, Spack asks those first: their indexes may be older
+            than what they have.
         SpackError: Spack does not tell the sources.
         OutputError: The source cache cannot be written, or is full.
     """
     found: list[Path] = []
     failures: list[DownloadError] = []
-    for wanted in _wanted(spack, lock, every=every):
+    nodes = lock.packages if every else _held_nowhere(spack, _unbuilt(spack, lock))
+    for wanted in _sources_of(spack, nodes):
         try:
             found += _brought(spack, wanted, every=every)
         except DownloadError as error:
@@ -91,6 +93,34 @@ def fetch_sources(spack: Spack, lock: Lock, *, every: bool = False) -> tuple[Pat
     return tuple(dict.fromkeys(found))
 
 
+def fetch_left_out(spack: Spack, nodes: Sequence[Node]) -> bool:
+    """Bring what `fetch_sources` left out, since Spack takes nothing from that build cache.
+
+    Spack fetches such a source itself, but neither from directories of this machine nor with as
+    much patience.
+
+    Args:
+        spack: As for `fetch_sources`.
+        nodes: What is not installed yet.
+
+    Returns:
+        Whether there are sources now that were not there.
+
+    Raises:
+        SpackError: Spack does not tell the sources.
+        OutputError: The source cache cannot be written, or is full.
+    """
+    cache = spack.workshop.settings.source_cache_dir
+    brought = False
+    for wanted in _sources_of(spack, nodes):
+        if wanted.find(cache) is None:
+            try:
+                brought = bool(_brought(spack, wanted, every=False)) or brought
+            except DownloadError as error:
+                spack.workshop.reporter.line(error.brief)
+    return brought
+
+
 def require_sources(spack: Spack, lock: Lock) -> None:
     """Fail where a package is neither in the build cache nor has its sources in the source cache.
 
@@ -100,7 +130,8 @@ def require_sources(spack: Spack, lock: Lock) -> None:
     """
     workshop = spack.workshop
     cache = workshop.settings.source_cache_dir
-    missing = [wanted.label for wanted in _wanted(spack, lock) if wanted.find(cache) is None]
+    wanted = _sources_of(spack, _unbuilt(spack, lock))
+    missing = [source.label for source in wanted if source.find(cache) is None]
     if missing:
         names = [f"sources of {label}" for label in dict.fromkeys(missing)]
         raise not_here(names, workshop.plan, workshop.settings)
@@ -174,15 +205,31 @@ def _together(failures: list[DownloadError]) -> DownloadError:
     )
 
 
-def _wanted(spack: Spack, lock: Lock, *, every: bool = False) -> tuple[PackageSource, ...]:
+def _unbuilt(spack: Spack, lock: Lock) -> tuple[Node, ...]:
+    """What the build cache of this machine does not have."""
     entries = spack.workshop.settings.buildcache_dir / ENTRIES
-    nodes = [node for node in lock.packages if every or not _is_built(node, entries)]
+    return tuple(node for node in lock.packages if not _is_built(node, entries))
+
+
+def _held_nowhere(spack: Spack, nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Those of `nodes` that no further build cache has either."""
+    held = held_elsewhere(spack)
+    left = tuple(node for node in nodes if node.hash not in held)
+    if len(left) < len(nodes):
+        spack.workshop.reporter.line(
+            f"Further build caches have {len(nodes) - len(left)} of the packages, whose sources are"
+            " not fetched."
+        )
+    return left
+
+
+def _sources_of(spack: Spack, nodes: Sequence[Node]) -> tuple[PackageSource, ...]:
     if not nodes:
         return ()
-    wanted = {node.hash for node in nodes}
+    hashes = {node.hash for node in nodes}
     ours = sources_for(spack.workshop.plan, spack.workshop.settings, new_base=False).values()
     known = {source.sha256: source for source in ours}
-    return tuple(_completed(each, known) for each in _listed(spack) if each.hash in wanted)
+    return tuple(_completed(each, known) for each in _listed(spack) if each.hash in hashes)
 
 
 def _completed(listed: PackageSource, known: Mapping[str, Source]) -> PackageSource:

@@ -19,7 +19,6 @@ from slurm_factory.bases import find_base
 from slurm_factory.config import Settings
 from slurm_factory.instances import ATTEMPTS, TRANSIENT
 from slurm_factory.instances.images import ensure_image, mirror_of
-from slurm_factory.instances.launch import both_spellings
 from slurm_factory.instances.lxc import (
     LONG_SECONDS,
     delete_instance,
@@ -27,6 +26,7 @@ from slurm_factory.instances.lxc import (
     lxc,
     project_exists,
 )
+from slurm_factory.instances.surroundings import both_spellings
 
 BASE = find_base("debian@13", ("", ""))
 PREFIX = f"clean-{BASE.slug}-"

@@ -24,8 +24,8 @@ from slurm_factory.bases import find_base, host_release
 from slurm_factory.config import Settings
 from slurm_factory.constants import Deps
 from slurm_factory.instances.base import compatibility_tag
+from slurm_factory.instances.base_instances import base_instance_name
 from slurm_factory.instances.images import candidates
-from slurm_factory.instances.launch import base_instance_name
 from slurm_factory.instances.lxc import (
     LONG_SECONDS,
     delete_instance,
@@ -291,12 +291,6 @@ def copy_image(settings: Settings, project: str, scratch: Path) -> None:
     lxc("image", "import", *files, "--alias", made_here, project=project, timeout=LONG_SECONDS)
 
 
-def as_root(*command: str) -> None:
-    """Run a command as root, by sudo where need be."""
-    prefix = () if os.geteuid() == 0 else ("sudo", "-n")
-    subprocess.run([*prefix, *command], check=True, capture_output=True, text=True)
-
-
 def as_stranger(site: Site) -> Site:
     """The same command, run by a user who may not talk to LXD."""
     prefix = () if os.geteuid() == 0 else ("sudo", "-n", "--preserve-env")
@@ -305,30 +299,10 @@ def as_stranger(site: Site) -> Site:
     return replace(site, program=(*prefix, *become, *capabilities, *site.program))
 
 
-@contextmanager
-def small_file_system(directory: Path, mebibytes: int) -> Iterator[Path]:
-    """A file system of this size, mounted at `directory`."""
-    directory.mkdir()
-    options = f"size={mebibytes}m,mode=0700,uid={os.getuid()},gid={os.getgid()}"
-    as_root("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory))
-    try:
-        yield directory
-    finally:
-        as_root("umount", "--lazy", str(directory))
-
-
 def in_memory_mebibytes(directory: Path) -> int:
     """How much of a file system in memory these files take, where each file has whole pages."""
     pages = (-(-f.stat().st_size // PAGE_BYTES) for f in directory.rglob("*") if f.is_file())
     return -(-sum(pages) * PAGE_BYTES >> 20)
-
-
-def fill(directory: Path) -> None:
-    """Leave no byte free."""
-    with (directory / "filling").open("wb") as file, suppress(OSError):
-        while True:
-            file.write(bytes(1 << 20))
-            file.flush()
 
 
 def _copy_base(settings: Settings, project: str) -> None:

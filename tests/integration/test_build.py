@@ -114,6 +114,8 @@ def test_checksums_hold(first: Build) -> None:
     [file] = [name for name in first.checksums if name.endswith(".sha256")]
     command = ["sha256sum", "--check", "--strict", file]
     subprocess.run(command, cwd=first.directory, check=True, capture_output=True)
+    checked = {line.split()[-1] for line in (first.directory / file).read_text().splitlines()}
+    assert checked == {*first.checksums} - {file}
 
 
 def test_successful_build_leaves_no_instance_and_nothing_staged(site: Site, first: Build) -> None:

@@ -21,17 +21,15 @@ from fault_tools import (
     WARM,
     Site,
     Terminal,
-    as_root,
     as_stranger,
     assert_one_message,
     copy_image,
-    fill,
     in_memory_mebibytes,
     make_cache,
     own_project,
-    small_file_system,
     source_in,
 )
+from file_systems import as_root, fill, small_file_system
 
 from slurm_factory.config import Settings
 from slurm_factory.instances.lxc import lxc

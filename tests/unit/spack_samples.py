@@ -11,7 +11,8 @@ from typing import Any
 
 from plan_samples import sample_settings, spack_plan
 
-from slurm_factory.instances.launch import this_machine
+from slurm_factory.config import Settings
+from slurm_factory.instances.host import this_machine
 from slurm_factory.output import make_reporter
 from slurm_factory.recipes import Workshop
 from slurm_factory.recipes.spack_session import Places, Spack
@@ -126,24 +127,36 @@ def stand_in(tmp_path: Path, lock: dict[str, Any] | None = None) -> Iterator[Sta
         project=PurePosixPath(folder / "project"),
         store=PurePosixPath(folder / "store"),
     )
-    settings = sample_settings(tmp_path / "cache")
-    for directory in (settings.cache_dir, settings.ccache_dir, settings.logs_dir):
-        directory.mkdir(parents=True)
-    plan = spack_plan(minimal=True)
     screen = StringIO()
+    with build_on_this_machine(sample_settings(tmp_path / "cache"), places, screen) as spack:
+        yield StandIn(folder, spack, screen)
+
+
+@contextmanager
+def build_on_this_machine(
+    settings: Settings, places: Places, screen: StringIO, build_dir: Path | None = None
+) -> Iterator[Spack]:
+    """A build of the Spack recipe whose instance is this machine.
+
+    Args:
+        settings: Their cache directory is made if need be.
+        places: Where Spack and the rest is.
+        screen: Takes what users see.
+        build_dir: Of the instance; below the cache directory by default.
+    """
+    work = settings.work_dir / "build-1"
+    for directory in (settings.cache_dir, settings.ccache_dir, settings.logs_dir):
+        directory.mkdir(parents=True, exist_ok=True)
+    plan = spack_plan(minimal=True)
     with (
-        this_machine(plan.base, settings, settings.cache_dir / "work" / "build-1") as place,
+        this_machine(plan.base, settings, work) as place,
         make_reporter(stream=screen, environment={}) as reporter,
     ):
-        instance = replace(place, record=RECORD)
-        workshop = Workshop(plan, settings, instance, reporter, place_of(tmp_path), {}, jobs=3)
-        workshop.reporter.log_to(settings.logs_dir / workshop.work.name)
-        yield StandIn(folder, Spack(workshop, places), screen)
-
-
-def place_of(tmp_path: Path) -> Path:
-    """The work directory (host) of the build."""
-    return tmp_path / "cache" / "work" / "build-1"
+        inside = PurePosixPath(build_dir) if build_dir else place.build_dir
+        instance = replace(place, record=RECORD, build_dir=inside)
+        workshop = Workshop(plan, settings, instance, reporter, work, {}, jobs=3)
+        reporter.log_to(settings.logs_dir / work.name)
+        yield Spack(workshop, places)
 
 
 def database(folder: Path, **prefixes: str) -> str:

@@ -14,13 +14,14 @@ PACKAGE = Path(__file__).parents[2] / "slurm_factory"
 LAYERS = (
     ("__main__",),
     ("main",),
+    ("answers",),
     ("builder", "clean", "prefetch"),
     ("preparation",),
     ("assembly", "freshness"),
     ("recipes",),
     ("machine", "modules", "upstream"),
     ("checkouts", "host", "instances", "package", "relocate", "sources"),
-    ("memory", "mirrors", "transfer", "workspace"),
+    ("disks", "memory", "mirrors", "transfer", "workspace"),
     ("spack_choice", "spack_repository", "spack_yaml"),
     ("output", "plan"),
     ("base_record",),
@@ -33,7 +34,7 @@ LAYERS = (
 
 ONLY_IN = {
     "craft_providers": {"instances"},
-    "rich": {"main", "output"},
+    "rich": {"answers", "output"},
     "typer": {"main"},
 }
 HEAVY = ("craft_providers", "cyclonedx", "dulwich", "elftools", "pylxd", "requests")

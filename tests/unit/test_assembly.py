@@ -14,7 +14,7 @@ from relocate_toolkit import POLICY, Instance, make_instance, make_tree
 from slurm_factory import assembly
 from slurm_factory.assembly import assemble
 from slurm_factory.exceptions import VerificationError
-from slurm_factory.instances.launch import this_machine
+from slurm_factory.instances.host import this_machine
 from slurm_factory.output import make_reporter
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.records import Manifest, SpackBuild, SpackPackage

@@ -21,7 +21,7 @@ from slurm_factory.config import Settings
 from slurm_factory.exceptions import BuildError, DownloadError, LXDError, OutputError
 from slurm_factory.freshness import Outcome, find_up_to_date
 from slurm_factory.instances import Instance
-from slurm_factory.instances.launch import this_machine
+from slurm_factory.instances.host import this_machine
 from slurm_factory.output import Reporter, make_reporter
 from slurm_factory.package.manifest import load_manifest, write_manifest
 from slurm_factory.package.publish import find_artifacts, publish

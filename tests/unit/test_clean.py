@@ -158,6 +158,29 @@ def test_an_instance_with_our_mark_is_ours(settings: Settings, lxc: FakeLxc) -> 
     assert planned(settings).removals == (Removal("instance", "build-x"),)
 
 
+def test_locks_of_bases_go_with_their_records_and_those_of_failed_ones_too(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    """Else every change of what a base is made of would leave one for ever."""
+    record = settings.images_dir / "debian-12-2e4ef10cc2b0.json"
+    failed = settings.images_dir / "debian-12-000000000000.json.lock"
+    for path in (record, Path(f"{record}.lock"), failed, settings.images_dir / "debian-12.lock"):
+        make_old(path)
+    assert planned(settings).removals == ()
+    plan = planned(settings, full=True)
+    assert names(plan, "record") == [record.name]
+    assert names(plan, "lock") == [failed.name]
+    remove_all(plan.removals, settings, pytest.fail)
+    assert [path.name for path in settings.images_dir.iterdir()] == ["debian-12.lock"]
+
+
+def test_the_lock_of_a_base_that_is_being_made_stays(
+    settings: Settings, lxc: FakeLxc, running: str
+) -> None:
+    make_old(settings.images_dir / "debian-12-000000000000.json.lock")
+    assert names(planned(settings, full=True), "lock") == []
+
+
 def test_the_default_project_is_never_removed(settings: Settings, lxc: FakeLxc) -> None:
     lxc.projects("default")
     default = settings.model_copy(update={"project_name": "default"})
@@ -410,7 +433,10 @@ def test_an_instance_that_is_gone_already_is_no_error(settings: Settings, lxc: F
 
 
 def test_a_path_that_is_gone_already_is_no_error(settings: Settings) -> None:
+    (settings.work_dir / "gone.lock").touch()
+    make_old(settings.work_dir / "other/file")
     remove(Removal("stage", str(settings.work_dir / "gone")), settings)
+    assert [path.name for path in settings.work_dir.iterdir()] == ["other"]
 
 
 def test_what_a_link_points_to_stays(settings: Settings, tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ from plan_samples import sample_plan, sample_settings
 
 from slurm_factory.exceptions import BuildError
 from slurm_factory.instances import TRANSIENT, CommandError, Instance
-from slurm_factory.instances.host import HostExecutor
-from slurm_factory.instances.launch import this_machine
+from slurm_factory.instances.host import HostExecutor, this_machine
 from slurm_factory.instances.streams import PIPED, TAIL_LINES, follow, telling_line
 
 FAMILY = """

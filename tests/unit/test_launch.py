@@ -1,5 +1,6 @@
 """Launching: the base instance, craft-providers' faults, and what is deleted when."""
 
+import fcntl
 import grp
 import inspect
 import os
@@ -7,10 +8,12 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,29 +42,22 @@ from slurm_factory.base_record import (
     spack_digest,
     without_credentials,
 )
-from slurm_factory.bases import PackageManager, bases, find_base
+from slurm_factory.bases import Base, PackageManager, bases, find_base
 from slurm_factory.config import Settings
 from slurm_factory.constants import Deps
 from slurm_factory.exceptions import BuildError, InterruptedBuildError, LXDError
 from slurm_factory.instances import TRANSIENT, Instance
 from slurm_factory.instances import base as base_module
 from slurm_factory.instances import images as images_module
-from slurm_factory.instances import launch as launch_module
-from slurm_factory.instances.base import (
-    FactoryBase,
-    SpackFiles,
-    Surroundings,
-    compatibility_tag,
-)
+from slurm_factory.instances import project as project_module
+from slurm_factory.instances.base import FactoryBase, SpackFiles, compatibility_tag
+from slurm_factory.instances.base_instances import base_instance_name, base_lock, needs_base
+from slurm_factory.instances.build_instance import lxd_instance
 from slurm_factory.instances.images import ImageName, ensure_image, sources_list
-from slurm_factory.instances.launch import (
-    Launch,
-    base_instance_name,
-    both_spellings,
-    lxd_instance,
-    needs_base,
-)
-from slurm_factory.instances.lxc import explain, lxc
+from slurm_factory.instances.launch import Launch
+from slurm_factory.instances.lxc import delete_instance, explain, lxc
+from slurm_factory.instances.project import ensure_project
+from slurm_factory.instances.surroundings import Surroundings, both_spellings
 
 DEBIAN = find_base("debian@12", ("debian", "12"))
 UBUNTU = find_base("ubuntu@24.04", ("debian", "12"))
@@ -71,8 +67,11 @@ UBUNTU_SETUP = BaseSetup(UBUNTU, Deps.SYSTEM)
 REFS = SpackRefs("https://u:p@git.example/spack", "v1.1.0", "/srv/spack-packages", "v2026.06.0")
 SPACK_SETUP = BaseSetup(DEBIAN, Deps.SPACK, REFS)
 BASE_NAME = base_instance_name(SETUP, MADE_HERE, PROJECT)
+OTHER_BASE = base_instance_name(SPACK_SETUP, MADE_HERE, PROJECT)
 NAME = "build-x"
 LAUNCH = lxd.launch
+PATIENCE = 20
+"""Seconds after which a thread that should have begun to wait counts as one that does not."""
 
 
 class FakeInstance(RecordingExecutor):
@@ -130,6 +129,20 @@ def launched(settings: Settings, *, keep: bool = False) -> Iterator[Instance]:
     launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock", keep=keep)
     with lxd_instance(launch, settings, lambda _: None) as place:
         yield place
+
+
+def image_lock(settings: Settings) -> Path:
+    """Held while the image of Debian 12 is made."""
+    return settings.images_dir / "debian-12.lock"
+
+
+def is_locked(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def make_base(
@@ -537,7 +550,7 @@ def test_waiting_for_the_base_is_told_only_while_another_build_makes_it(
     launcher(monkeypatch)
     with lxd_instance(launch, settings, lines.append):
         assert lines == []
-    with locked_elsewhere(settings.images_dir / "debian-12.lock") as other:
+    with locked_elsewhere(base_lock(SETUP, settings.images_dir)) as other:
 
         def end_other(line: str) -> None:
             lines.append(line)
@@ -545,6 +558,93 @@ def test_waiting_for_the_base_is_told_only_while_another_build_makes_it(
 
         with lxd_instance(launch, settings, end_other):
             assert [line for line in lines if "another build" in line] == lines[:1]
+
+
+@pytest.mark.parametrize("made", ["another base of its distribution", "an image for that"])
+def test_a_launch_from_a_base_that_is_there_does_not_wait_while_another_build_makes(
+    made: str, fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
+    other = base_lock(SPACK_SETUP, settings.images_dir)
+    settings.images_dir.mkdir(parents=True)
+    launcher(monkeypatch)
+    with (
+        locked_elsewhere(image_lock(settings) if "image" in made else other),
+        lxd_instance(launch, settings, pytest.fail) as place,
+    ):
+        assert place.name == NAME
+
+
+def test_while_a_base_is_made_or_copied_its_own_lock_is_held_and_no_other(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def look(_: FactoryBase) -> None:
+        locks = settings.images_dir.glob("*.lock")
+        seen.extend(path.name for path in locks if is_locked(path))
+
+    launcher(monkeypatch).on_call = look
+    with launched(settings):
+        assert seen == [base_lock(SETUP, settings.images_dir).name]
+        assert not is_locked(base_lock(SETUP, settings.images_dir))
+
+
+def test_bases_that_may_be_made_at_the_same_time_have_locks_of_their_own(tmp_path: Path) -> None:
+    setups = (SETUP, SPACK_SETUP, UBUNTU_SETUP, replace(SPACK_SETUP, packages=("libssl-dev",)))
+    locks = {base_lock(setup, tmp_path) for setup in setups}
+    assert len(locks) == len(setups)
+    assert base_lock(replace(SETUP), tmp_path) in locks
+
+
+def test_an_image_that_two_bases_need_is_made_once(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    waits = Event()
+
+    def make(base: Base, *_: object) -> None:
+        assert waits.wait(PATIENCE)
+        made.append(base.name)
+        fake.images([image(MADE_HERE.alias)])
+
+    def tell(line: str) -> None:
+        if line.startswith("Waiting for the image of debian@12"):
+            waits.set()
+
+    monkeypatch.setattr(images_module, "_bootstrap", make)
+    fake.images([])
+    alone = settings.model_copy(update={"image_server": False})
+    with ThreadPoolExecutor() as pool:
+        found = [pool.submit(ensure_image, DEBIAN, "x86_64", alone, tell) for _ in range(2)]
+    assert [each.result() for each in found] == [MADE_HERE, MADE_HERE]
+    assert made == ["debian@12"]
+
+
+def test_nobody_uses_the_project_before_it_has_its_profile(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    there, waits = Event(), Event()
+
+    def create(project: str, **_: object) -> None:
+        fake.projects("default", project)
+        there.set()
+        assert waits.wait(PATIENCE)
+        done.append("profile")
+
+    def use() -> None:
+        ensure_project(settings, lambda _: waits.set())
+        done.append("used")
+
+    monkeypatch.setattr(project_module, "create_with_default_profile", create)
+    fake.projects("default")
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(use)
+        assert there.wait(PATIENCE)
+        second = pool.submit(use)
+    assert (first.result(), second.result()) == (None, None)
+    assert done == ["profile", "used", "used"]
 
 
 def test_after_a_failed_build_the_instance_is_kept_and_the_error_tells_how_to_enter_it(
@@ -587,6 +687,23 @@ def test_an_instance_that_cannot_be_deleted_after_success_is_a_warning_that_name
     assert f"{NAME} could not be deleted; run `slurm-factory clean`" in warning
 
 
+@pytest.mark.parametrize(
+    ("said", "attempts"),
+    [
+        ("Error: Stopping the instance failed: chown /var/x: disk quota exceeded", 2),
+        ("Error: The instance is busy", 1),
+    ],
+)
+def test_an_instance_whose_disk_is_full_is_deleted_by_a_second_attempt(
+    fake: FakeLxc, settings: Settings, said: str, attempts: int
+) -> None:
+    fake.instances([instance(NAME, NOW)])
+    fake.fail("delete --force", said)
+    with pytest.raises(LXDError):
+        delete_instance(NAME, settings.project_name)
+    assert fake.changes == [f"delete --force {NAME}"] * attempts
+
+
 def test_keep_instance_keeps_it_after_success(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -611,10 +728,12 @@ def test_a_poisoned_base_is_deleted_and_made_again(
 ) -> None:
     errors = [BaseCompatibilityError("instance is marked as not setup")] * 2
     launch = launcher(monkeypatch, *errors)
+    fake.instances([instance(name, datetime.now(UTC)) for name in (BASE_NAME, OTHER_BASE)])
     with launched(settings):
         pass
     assert len(launch.calls) == 3
     assert fake.changes[:3] == [f"delete --force {n}" for n in (NAME, NAME, BASE_NAME)]
+    assert f"delete --force {OTHER_BASE}" not in fake.changes
 
 
 def test_a_copy_that_only_once_seems_incompatible_does_not_cost_the_base(
@@ -652,14 +771,13 @@ def test_a_base_that_was_only_begun_is_deleted(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def begin(_: FactoryBase) -> None:
-        fake.instances([instance(BASE_NAME, NOW)])
+        fake.instances([instance(BASE_NAME, NOW), instance(OTHER_BASE, NOW)])
 
     fake.instances([])
     launcher(monkeypatch, error).on_call = begin
     with pytest.raises((LXDError, KeyboardInterrupt)), launched(settings):
         pass
-    assert f"delete --force {BASE_NAME}" in fake.changes
-    assert fake.changes[-1] == f"delete --force {NAME}"
+    assert fake.changes == [f"delete --force {BASE_NAME}", f"delete --force {NAME}"]
 
 
 @pytest.mark.parametrize("error", [ProviderError("copy failed"), KeyboardInterrupt()])
@@ -715,7 +833,7 @@ def test_lxd_that_hangs_while_the_project_is_made_is_no_traceback(
 
     fake.projects("default")
     launcher(monkeypatch)
-    monkeypatch.setattr(launch_module, "create_with_default_profile", create)
+    monkeypatch.setattr(project_module, "create_with_default_profile", create)
     with pytest.raises(LXDError, match="could be launched"), launched(settings):
         pass
 
@@ -777,7 +895,7 @@ def test_an_image_is_made_here_where_no_server_can_be_reached(
     assert made == ["debian@12"]
     [imported] = fake.changes[-1:]
     assert imported == f"image import metadata.tar.gz rootfs.tar --alias {MADE_HERE.alias}"
-    assert list(settings.images_dir.iterdir()) == []
+    assert list(settings.images_dir.iterdir()) == [image_lock(settings)]
 
 
 def test_a_setting_keeps_image_servers_from_being_asked(

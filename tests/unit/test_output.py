@@ -278,7 +278,9 @@ def test_error_title_cannot_end_the_property_early() -> None:
 
 
 def test_unwritable_summary_does_not_fail_the_build(tmp_path: Path) -> None:
-    run_steps(reporter_of(Mode.GITHUB, io.StringIO(), GITHUB_STEP_SUMMARY=str(tmp_path)))
+    stream = io.StringIO()
+    run_steps(reporter_of(Mode.GITHUB, stream, GITHUB_STEP_SUMMARY=str(tmp_path)))
+    assert stream.getvalue().splitlines()[-1].startswith("::error title=make failed.")
 
 
 def test_steps_are_recorded_in_the_order_in_which_they_began() -> None:

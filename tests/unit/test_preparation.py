@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 from fake_lxc import FakeLxc, install_fake_lxc, instance
-from plan_samples import sample_plan, sample_settings, spack_plan
+from plan_samples import SPACK, sample_plan, sample_settings, spack_plan
 from typer.testing import CliRunner
 
 from slurm_factory import preparation
 from slurm_factory.checkouts import checkouts_of
 from slurm_factory.config import Settings
-from slurm_factory.exceptions import DownloadError
+from slurm_factory.exceptions import ConfigurationError, DownloadError
+from slurm_factory.instances.base_instances import base_instance_name
 from slurm_factory.instances.images import candidates
-from slurm_factory.instances.launch import base_instance_name
 from slurm_factory.main import app
 from slurm_factory.output import Reporter, make_reporter
 from slurm_factory.plan import BuildPlan
@@ -143,6 +143,19 @@ def test_offline_with_all_there_the_build_goes_on_and_no_connection_is_made(
     assert texts == ({} if plan.spack else {"slurm": "slurm", "nvml": "nvml"})
     assert supplies.spack_files is None
     assert machine.fake.changes == []
+
+
+def test_offline_a_repository_that_spack_would_clone_ends_the_build_before_anything_is_asked(
+    machine: Machine,
+) -> None:
+    config = "repos: {site: {git: 'https://me:secret@git.example/recipes.git'}}"
+    plan = spack_plan(spack=replace(SPACK, config=config))
+    with pytest.raises(ConfigurationError, match="site") as caught:
+        find_supplies(plan, machine.settings)
+    assert "--offline" in caught.value.brief
+    assert str(machine.settings.cache_dir) in caught.value.resolution
+    assert "secret" not in str(caught.value)
+    assert machine.fake.calls == []
 
 
 def test_offline_a_damaged_source_counts_as_missing(machine: Machine) -> None:

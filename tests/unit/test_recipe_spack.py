@@ -5,9 +5,10 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from spack_samples import (
@@ -25,6 +26,7 @@ from spack_samples import (
     stand_in,
 )
 
+from slurm_factory.disks import NEARLY_FULL_BYTES
 from slurm_factory.exceptions import (
     BuildError,
     ConfigurationError,
@@ -33,17 +35,19 @@ from slurm_factory.exceptions import (
     SlurmFactoryError,
     SpackError,
 )
-from slurm_factory.instances import NEARLY_FULL_BYTES, CommandError
+from slurm_factory.instances import CommandError
 from slurm_factory.recipes import spack_install
 from slurm_factory.recipes.spack import build, spack_build
-from slurm_factory.recipes.spack_cache import INDEX, index_is_current, refresh_index
+from slurm_factory.recipes.spack_cache import COPIES, INDEX, index_is_current, refresh_index
 from slurm_factory.recipes.spack_install import install
 from slurm_factory.recipes.spack_lock import keep_lock, read_lock
 from slurm_factory.recipes.spack_project import write_project
 from slurm_factory.recipes.spack_session import EPOCH, Spack
+from slurm_factory.recipes.spack_sources import MARK
 from slurm_factory.recipes.spack_tree import in_tree, run_time_packages
 from slurm_factory.releases import catalogue
 
+REMOTE = "https://b.example/cache"
 SLURM_FILES = {
     "bin/srun": "#!/bin/sh\n",
     "sbin/slurmd": "#!/bin/sh\n",
@@ -178,12 +182,17 @@ def test_what_the_build_cache_keeps_for_every_release_has_the_date_of_none(
     assert str(EPOCH) not in dates
 
 
+def choosing(spack: Spack, **changes: Any) -> Spack:
+    """The same with other settings about Spack."""
+    plan = replace(spack.workshop.plan, spack=replace(spack.choice, **changes))
+    return replace(spack, workshop=replace(spack.workshop, plan=plan))
+
+
 def with_keys(here: StandIn, keys: Path) -> Spack:
     """A build that takes packages from a further build cache, signed by somebody's keys."""
-    workshop, choice = here.spack.workshop, here.spack.choice
-    settings = workshop.settings.model_copy(update={"spack_buildcache_keys": keys})
-    plan = replace(workshop.plan, spack=replace(choice, buildcaches=("https://b.example/cache",)))
-    return replace(here.spack, workshop=replace(workshop, plan=plan, settings=settings))
+    spack = choosing(here.spack, buildcaches=(REMOTE,))
+    settings = spack.workshop.settings.model_copy(update={"spack_buildcache_keys": keys})
+    return replace(spack, workshop=replace(spack.workshop, settings=settings))
 
 
 def test_only_keys_that_the_site_names_are_trusted(here: StandIn, tmp_path: Path) -> None:
@@ -193,8 +202,14 @@ def test_only_keys_that_the_site_names_are_trusted(here: StandIn, tmp_path: Path
     keys.write_text("a key")
     write_project(with_keys(here, keys))
     [call] = here.calls
-    assert call.startswith("gpg trust ")
+    # Spack 1.1.0 uses no gpg where it may not bootstrap.
+    assert call.startswith("-c bootstrap:enable:true gpg trust ")
     assert Path(call.split()[-1]).read_text() == "a key"
+
+
+def test_keys_are_not_asked_for_where_packages_need_no_signature(here: StandIn) -> None:
+    write_project(choosing(with_keys(here, Path("/nowhere")), signed=False))
+    assert here.calls == []
 
 
 def test_keys_that_cannot_be_read_or_are_none_are_a_matter_of_the_settings(
@@ -434,6 +449,16 @@ def test_spack_itself_failing_is_told_with_its_last_error(here: StandIn) -> None
     assert error.resolution == f"Evidence: {here.spack.logs}."
 
 
+def test_spack_itself_meeting_the_limit_of_an_instance_is_told_as_a_full_disk(
+    here: StandIn,
+) -> None:
+    said = "==> Error: [Errno 122] Disk quota exceeded: '/root/project/.spack.lock.tmp'\n"
+    here.answers("install", said, 1)
+    error = failure_of(here, SpackError)
+    assert error.brief == "spack install failed: the disk of the instance is full."
+    assert "Disk quota exceeded" in error.details
+
+
 def full(here: StandIn) -> None:
     failing(here)
     (stage,) = here.folder.glob("spack-stage-*")
@@ -450,12 +475,64 @@ def test_a_full_disk_of_the_instance_is_told_from_a_full_cache(
     assert "cache directory" in failure_of(here, OutputError).brief
 
 
-def test_a_damaged_entry_of_the_build_cache_is_reported(here: StandIn) -> None:
+def test_a_full_disk_is_told_with_the_phase_that_met_it(here: StandIn) -> None:
+    full(here)
+    with pytest.raises(SpackError, match=r"toyfail@1\.0 failed in phase build: the disk"):
+        install(here.spack, read_lock(recorded("toyfail.lock")))
+
+
+@pytest.mark.parametrize(
+    ("further", "signed", "why"),
+    [
+        ((), True, "is damaged or gone:"),
+        ((REMOTE,), False, "is damaged or gone:"),
+        ((REMOTE,), True, "not signed by a key in SLURM_FACTORY_SPACK_BUILDCACHE_KEYS:"),
+    ],
+)
+def test_an_entry_of_a_build_cache_that_cannot_be_used_is_reported_with_what_it_may_be(
+    here: StandIn, further: tuple[str, ...], signed: bool, why: str
+) -> None:
     here.answers("install", recorded("install-damaged.txt"))
-    install(here.spack, read_lock(recorded("toymain.lock")))
+    spack = choosing(here.spack, buildcaches=further, signed=signed)
+    install(spack, read_lock(recorded("toymain.lock")))
     warnings = [line for line in here.screen.getvalue().splitlines() if "Warning" in line]
     assert len(warnings) == 1
-    assert "toydep@1.0" in warnings[0]
+    assert "What a build cache has of toydep@1.0 is damaged" in warnings[0]
+    assert why in warnings[0]
+
+
+TOYFETCH = "ywnzdaqu2xqxqspax33fe3hl5qzwgm3e"
+
+
+@pytest.mark.parametrize(
+    ("held", "there", "attempts"),
+    [(TOYFETCH, True, 2), (TOYFETCH, False, 1), (SLURM, True, 1)],
+    ids=["held", "held, and to be had nowhere", "not held, so that it was tried before"],
+)
+def test_a_source_that_a_further_build_cache_seemed_to_spare_is_brought_where_spack_cannot(
+    here: StandIn, held: str, there: bool, attempts: int
+) -> None:
+    failing(here, "toyfetch")
+    (log,) = here.folder.glob("spack-stage-*/spack-build-out.txt")
+    log.write_text(log.read_text().replace("[Errno 111] Connection refused", "HTTP Error 404"))
+    here.answers("install-2", "")
+    archive = here.folder / "toyfetch.tar.gz"
+    archive.write_text("a source")
+    sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+    source = {"hash": TOYFETCH, "package": "toyfetch", "version": "1.0", "sha256": sha256}
+    place = f"_source-cache/archive/{sha256[:2]}/{sha256}.tar.gz"
+    says = json.dumps({**source, "stored_as": place, "urls": [f"file://{archive}"]})
+    here.answers("python", f"{MARK}{says}\n" if there else "")
+    spack = choosing(here.spack, buildcaches=(REMOTE,), signed=False)
+    copies = spack.misc_cache / COPIES
+    copies.parent.mkdir(parents=True)
+    copies.write_text(json.dumps({f"{REMOTE}__v3": {"index_path": "1.json"}}))
+    index = {"database": {"installs": {held: {"in_buildcache": True}}}}
+    copies.with_name("1.json").write_text(json.dumps(index))
+    with nullcontext() if attempts > 1 else pytest.raises(DownloadError, match="toyfetch"):
+        install(spack, read_lock(recorded("toyfetch.lock")))
+    assert [c.split()[0] for c in here.calls].count("install") == attempts
+    assert (spack.workshop.settings.source_cache_dir / place).exists() == (attempts > 1)
 
 
 def test_each_finished_package_is_one_line_where_there_is_no_terminal(here: StandIn) -> None:

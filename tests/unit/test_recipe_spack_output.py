@@ -158,6 +158,7 @@ def test_a_mirror_with_a_wrong_file_and_no_other_source_is_a_wrong_checksum() ->
     [
         ("as: fatal error: No space left on device", Cause.DISK),
         ("OSError: [Errno 28] No space left on device", Cause.DISK),
+        ("as: fatal error: can't write x.o: Disk quota exceeded", Cause.DISK),
         (f"gcc: fatal error: {COMPILER_KILLED} cc1", Cause.MEMORY),
         ("configure: error: no acceptable C compiler found", Cause.BUILD),
     ],
@@ -176,6 +177,19 @@ def test_a_full_disk_that_only_pythons_error_tells_of_is_found() -> None:
     reason = explain(log)
     assert reason is not None
     assert reason.cause is Cause.DISK
+
+
+def test_a_disk_that_a_source_fills_is_no_failed_download() -> None:
+    reason = reason_in("log-toystage.txt")
+    assert (reason.cause, reason.transient) == (Cause.DISK, False)
+    assert "toymain-1.0.tar.gz: OSError: [Errno 28] No space left on device" in reason.lines[0]
+
+
+@pytest.mark.parametrize("name", ["log-toypush.txt", "old-toypush.txt"])
+def test_a_build_cache_that_is_full_is_told_from_a_package_that_cannot_be_built(name: str) -> None:
+    reason = reason_in(name)
+    assert reason.cause is Cause.DISK
+    assert reason.lines[0].startswith("Failed to push toymain@1.0/")
 
 
 def test_a_log_that_tells_nothing_gives_no_reason() -> None:

@@ -2,29 +2,31 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from spack_samples import LOCK, LZ4, MUNGE, SLURM, StandIn, stand_in
+from spack_samples import GLIBC, LOCK, LZ4, MUNGE, SLURM, StandIn, stand_in
 
 from slurm_factory.exceptions import DownloadError, SlurmFactoryError, SpackError
 from slurm_factory.recipes import spack_sources
 from slurm_factory.recipes.spack import build, prefetch
-from slurm_factory.recipes.spack_cache import ENTRIES
+from slurm_factory.recipes.spack_cache import COPIES, ENTRIES
 from slurm_factory.recipes.spack_lock import Lock, read_lock
 from slurm_factory.recipes.spack_session import Spack
 from slurm_factory.recipes.spack_sources import (
     MARK,
     PUBLIC_MIRROR,
+    fetch_left_out,
     fetch_sources,
     parse,
     require_sources,
 )
 from slurm_factory.sources import Source
 
+REMOTE = "http://cache.invalid"
 COMMIT = "_source-cache/git/madler/zlib.git/51b7f2abdade71cd9bb0e7a373ef2610ec6f9daf.tar.gz"
 
 
@@ -82,12 +84,26 @@ def push(here: StandIn, name: str, digest: str, version: str = "1.0") -> None:
     (entries / f"{name}-{version}-{digest}.spec.manifest.json").write_text("{}")
 
 
-def with_build_cache(spack: Spack) -> Spack:
+def with_build_cache(spack: Spack, *, signed: bool = True, keys: Path | None = None) -> Spack:
     """The same with a further build cache in the settings."""
     workshop = spack.workshop
     assert workshop.plan.spack
-    choice = replace(workshop.plan.spack, buildcaches=("http://cache.invalid",))
-    return replace(spack, workshop=replace(workshop, plan=replace(workshop.plan, spack=choice)))
+    choice = replace(workshop.plan.spack, buildcaches=(REMOTE,), signed=signed)
+    settings = workshop.settings.model_copy(update={"spack_buildcache_keys": keys})
+    plan = replace(workshop.plan, spack=choice)
+    return replace(spack, workshop=replace(workshop, plan=plan, settings=settings))
+
+
+def copy_index(spack: Spack, *hashes: str, url: str = REMOTE) -> Path:
+    """Let Spack have a copy of the index of a build cache; returns the copy."""
+    contents = spack.misc_cache / COPIES
+    contents.parent.mkdir(parents=True)
+    contents.write_text(json.dumps({f"{url}__v3": {"index_path": "1.json"}}))
+    installs = {digest: {"in_buildcache": True} for digest in hashes}
+    installs[GLIBC] = {"in_buildcache": False}
+    copy = contents.with_name("1.json")
+    copy.write_text(json.dumps({"database": {"installs": installs}}))
+    return copy
 
 
 def offline(here: StandIn) -> Spack:
@@ -174,6 +190,83 @@ def test_a_source_that_cannot_be_had_is_no_failure_where_another_build_cache_may
     assert upstream.fetched == {"lz4-1.tar.gz"}
     with pytest.raises(DownloadError, match="munge"):
         fetch_sources(spack, lock, every=True)
+
+
+@pytest.mark.parametrize("url", [REMOTE, f"{REMOTE}/"])
+def test_what_a_further_build_cache_has_needs_no_sources(
+    here: StandIn, upstream: Upstream, lock: Lock, url: str
+) -> None:
+    upstream.offers(MUNGE, "munge")
+    upstream.offers(LZ4, "lz4")
+    spack = with_build_cache(here.spack, signed=False)
+    copy_index(spack, MUNGE, url=url)
+    fetch_sources(spack, lock)
+    assert upstream.fetched == {"lz4-1.tar.gz"}
+
+
+def test_spack_is_not_asked_where_this_and_further_build_caches_have_everything(
+    here: StandIn, lock: Lock
+) -> None:
+    spack = with_build_cache(here.spack, signed=False)
+    copy_index(spack, MUNGE, LZ4)
+    push(here, "slurm", SLURM)
+    fetch_sources(spack, lock)
+    assert here.calls == []
+
+
+@pytest.mark.parametrize(("keys", "fetched"), [(None, {"munge-0.tar.gz"}), (Path("/k"), set())])
+def test_without_trusted_keys_a_signed_build_cache_spares_no_source(
+    here: StandIn, upstream: Upstream, lock: Lock, keys: Path | None, fetched: set[str]
+) -> None:
+    upstream.offers(MUNGE, "munge")
+    spack = with_build_cache(here.spack, keys=keys)
+    copy_index(spack, MUNGE)
+    fetch_sources(spack, lock)
+    assert upstream.fetched == fetched
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda copy: copy.write_text("{"),
+        lambda copy: copy.write_text("[]"),
+        lambda copy: copy.unlink(),
+        lambda copy: copy.with_name("contents.json").write_text("{"),
+        lambda copy: copy.with_name("contents.json").unlink(),
+        lambda copy: copy.with_name("contents.json").write_text(
+            f'{{"{REMOTE}/other__v3": {{"index_path": "1.json"}}}}'
+        ),
+    ],
+    ids=["damaged", "no index", "gone", "damaged list", "no list", "another's"],
+)
+def test_sources_are_fetched_where_it_is_not_known_what_a_further_build_cache_has(
+    here: StandIn, upstream: Upstream, lock: Lock, spoil: Callable[[Path], object]
+) -> None:
+    upstream.offers(MUNGE, "munge")
+    spack = with_build_cache(here.spack, signed=False)
+    spoil(copy_index(spack, MUNGE))
+    fetch_sources(spack, lock)
+    assert upstream.fetched == {"munge-0.tar.gz"}
+
+
+def test_a_build_cache_that_is_no_longer_in_the_settings_spares_no_source(
+    here: StandIn, upstream: Upstream, lock: Lock
+) -> None:
+    upstream.offers(MUNGE, "munge")
+    copy_index(here.spack, MUNGE)
+    fetch_sources(here.spack, lock)
+    assert upstream.fetched == {"munge-0.tar.gz"}
+
+
+def test_what_was_left_out_is_brought_as_far_as_it_can_be_and_only_once(
+    here: StandIn, upstream: Upstream, lock: Lock
+) -> None:
+    upstream.offers(MUNGE, "munge").unlink()
+    upstream.offers(LZ4, "lz4")
+    upstream.says(SLURM, "slurm", None, COMMIT)
+    assert fetch_left_out(here.spack, lock.packages)
+    assert upstream.fetched == {"lz4-1.tar.gz"}
+    assert not fetch_left_out(here.spack, lock.packages)
 
 
 def test_slurm_comes_from_where_our_catalogue_knows_it_when_no_place_of_its_recipe_has_it(

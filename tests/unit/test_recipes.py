@@ -18,7 +18,7 @@ from slurm_factory import resources
 from slurm_factory.constants import INSTANCE_PREFIX
 from slurm_factory.exceptions import BuildError
 from slurm_factory.instances import CommandError
-from slurm_factory.instances.launch import this_machine
+from slurm_factory.instances.host import this_machine
 from slurm_factory.output import make_reporter
 from slurm_factory.plan import Patch
 from slurm_factory.recipes import Workshop, system

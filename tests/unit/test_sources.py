@@ -469,14 +469,14 @@ def test_ca_of_the_systems_store_is_trusted_without_settings_for_requests(
     monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.setattr(transfer, "SYSTEM_CA_BUNDLES", (str(certificate), "/nowhere.crt"))
-    fetch(source(tls_server.url()), tmp_path)
+    assert fetch(source(tls_server.url()), tmp_path).read_bytes() == CONTENT
 
 
 def test_ca_bundle_of_the_environment_is_trusted(
     tls_server: Server, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-    fetch(source(tls_server.url()), tmp_path)
+    assert fetch(source(tls_server.url()), tmp_path).read_bytes() == CONTENT
 
 
 def test_untrusted_certificate_is_refused_at_once_and_says_what_to_do(

@@ -8,7 +8,12 @@ import yaml
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.plan import SpackChoice
-from slurm_factory.spack_choice import SECTIONS, choose_spack, load_spack_config
+from slurm_factory.spack_choice import (
+    SECTIONS,
+    choose_spack,
+    cloned_repositories,
+    load_spack_config,
+)
 
 SITE = """\
 # what this site has already
@@ -166,3 +171,45 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_directory_is_refused(tmp_path: Path) -> None:
     assert "Is a directory" in refusal(tmp_path).details
+
+
+# --- repositories of recipes --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sign", ["", ":", "+"])
+def test_a_directory_that_no_instance_sees_is_refused_as_a_repository(
+    sign: str, tmp_path: Path
+) -> None:
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    text = yaml.safe_dump({f"repos{sign}": {f"site{sign}": str(recipes)}})
+    error = refusal(write(tmp_path, text))
+    assert error.brief.endswith(
+        "names a directory of this machine, which no instance sees: 'site'."
+    )
+    assert str(recipes) in error.details
+    assert "/opt/slurm-factory-cache" in error.details
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/opt/slurm-factory-cache/repos/site",
+        "/opt/spack-packages/repos/x",
+        "$spack/x",
+        "\0",
+        "x" * 5000,
+    ],
+)
+def test_what_may_be_a_directory_of_the_instance_is_left_to_spack(
+    place: str, tmp_path: Path
+) -> None:
+    load_spack_config(write(tmp_path, yaml.safe_dump({"repos": {"site": place}})))
+
+
+def test_repositories_that_spack_would_clone_are_known_but_for_those_that_are_ours() -> None:
+    remote = {"git": "https://me:secret@git.example/recipes.git", "tag": "v1"}
+    names = ("site", "more:", "builtin", "slurm_factory", "builtin:")
+    config = {"repos:": dict.fromkeys(names, remote) | {"here": "/opt/x"}, "packages": {}}
+    assert cloned_repositories(yaml.safe_dump(config)) == ("more", "site")
+    assert cloned_repositories("") == cloned_repositories("repos: [/opt/x]") == ()

@@ -1,0 +1,131 @@
+"""The instance of one build: launched, given the cache and its limits, and gone afterwards."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from craft_providers import ProviderError
+
+from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE
+from slurm_factory.exceptions import InterruptedBuildError, LXDError, SlurmFactoryError
+from slurm_factory.instances import ENVIRONMENT, Instance
+from slurm_factory.instances.launch import Launch, launch_copy
+from slurm_factory.instances.lxc import LOCAL, LOCK_KEY, delete_instance, delete_quietly, lxc
+from slurm_factory.instances.provider_errors import CLIENT_ERRORS, unreachable
+from slurm_factory.interrupts import signals_held
+
+if TYPE_CHECKING:
+    from craft_providers import lxd
+
+    from slurm_factory.config import Settings
+
+
+@contextmanager
+def lxd_instance(
+    launch: Launch,
+    settings: Settings,
+    on_line: Callable[[str], None],
+    warn: Callable[[str], None] | None = None,
+) -> Iterator[Instance]:
+    """An instance copied from the cached base, gone afterwards.
+
+    After a failure it is kept, and the error tells how to enter it; after an interruption and
+    after success it is deleted unless `launch.keep` says otherwise.
+
+    Args:
+        launch: What to launch.
+        settings: Of this site.
+        on_line: Takes each line about what happens.
+        warn: Takes the warning that after success the instance could not be deleted; None: on_line
+            does.
+
+    Raises:
+        LXDError: No instance could be had.
+    """
+    try:
+        instance = _equip(launch, settings, *launch_copy(launch, settings, on_line))
+    except BaseException:
+        with signals_held():
+            delete_quietly(launch.name, settings.project_name)
+        raise
+    try:
+        yield instance
+    except SlurmFactoryError as error:
+        error.resolution = f"{error.resolution} {_kept(instance)}".strip()
+        raise
+    except KeyboardInterrupt as error:
+        left = _break_off(instance, launch, settings)
+        if left:
+            raise InterruptedBuildError("Interrupted.", resolution=left) from error
+        raise
+    except BaseException:
+        _break_off(instance, launch, settings)
+        raise
+    if not launch.keep:
+        try:
+            with signals_held():
+                delete_instance(launch.name, settings.project_name)
+        except LXDError as error:
+            # The work is done all the same.
+            (warn or on_line)(f"{_left(launch)} {error.brief}")
+
+
+def _equip(
+    launch: Launch, settings: Settings, executor: lxd.LXDInstance, record: Mapping[str, Any]
+) -> Instance:
+    """Mount the cache and set the limits."""
+    limits = {
+        "limits.cpu": settings.cpu_limit,
+        "limits.memory": settings.memory_limit,
+        "limits.processes": settings.process_limit,
+        LOCK_KEY: launch.lock,
+    }
+    pairs = [f"{key}={value}" for key, value in limits.items() if value is not None]
+    lxc("config", "set", f"{LOCAL}{launch.name}", *pairs, project=settings.project_name)
+    try:
+        executor.mount(host_source=settings.cache_dir, target=INSTANCE_CACHE)
+    except ProviderError as error:
+        raise LXDError(
+            f"{settings.cache_dir} could not be mounted in the instance.",
+            details=" ".join((error.details or error.brief).split()),
+            resolution="Run `slurm-factory setup`, which writes the id map that this needs.",
+        ) from error
+    except (subprocess.SubprocessError, *CLIENT_ERRORS) as error:
+        raise unreachable(error) from error
+    executor.default_command_environment.update(ENVIRONMENT)
+    return Instance(
+        name=launch.name,
+        executor=executor,
+        cache_on_host=settings.cache_dir,
+        cache=INSTANCE_CACHE,
+        build_dir=INSTANCE_BUILD,
+        record=record,
+        project=settings.project_name,
+    )
+
+
+def _kept(instance: Instance) -> str:
+    return f"The instance is kept: {instance.enter_command}"
+
+
+def _break_off(instance: Instance, launch: Launch, settings: Settings) -> str:
+    """End everything in the instance, which only its deletion or restart surely does.
+
+    Returns:
+        What the user has to know about an instance that is left; empty where none is.
+    """
+    with signals_held():
+        if launch.keep:
+            with suppress(LXDError):
+                lxc("restart", "--force", f"{LOCAL}{launch.name}", project=settings.project_name)
+            return _kept(instance)
+        if delete_quietly(launch.name, settings.project_name):
+            return ""
+        return _left(launch)
+
+
+def _left(launch: Launch) -> str:
+    return f"The instance {launch.name} could not be deleted; run `slurm-factory clean`."
