@@ -130,7 +130,7 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
         going = {removal.name for removal in removals}
         stays = any(entry["name"] not in going for entry in instances)
         removals += _project(settings, stays=stays) if before is None else []
-        removals += _paths("record", settings.images_dir.glob("*.json"), before)
+        removals += _paths("record", _records(settings), before)
         removals += _paths("lock", _locks_of_bases_that_failed(settings), before)
     if request.builds:
         removals += _paths("build", settings.builds_dir.glob("*/slurm-*"), before)
@@ -287,10 +287,16 @@ def _is_needed(removal: Removal, settings: Settings, now: datetime) -> bool:
     return removal.name in at_work if removal.kind == "instance" else bool(at_work)
 
 
+def _records(settings: Settings) -> Iterator[Path]:
+    """Those of bases that nobody makes or copies: a record takes its lock along."""
+    records = settings.images_dir.glob("*.json")
+    return (record for record in records if not is_running(Path(f"{record}.lock")))
+
+
 def _locks_of_bases_that_failed(settings: Settings) -> Iterator[Path]:
     """Those that go with no record (base_instances.py, `base_lock`)."""
     locks = settings.images_dir.glob("*.json.lock")
-    return (lock for lock in locks if not lock.with_suffix("").exists())
+    return (lock for lock in locks if not lock.with_suffix("").exists() and not is_running(lock))
 
 
 def _images_made(settings: Settings) -> bool:

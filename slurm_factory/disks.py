@@ -10,12 +10,13 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 FULL = re.compile(
-    "|".join(re.escape(os.strerror(number)) for number in sorted(FULL_ERRORS)), re.IGNORECASE
+    rf"(?:: |\] |\()(?:{'|'.join(re.escape(os.strerror(number)) for number in FULL_ERRORS)})",
+    re.IGNORECASE,
 )
-"""What programs print of them. Limits of LXD's storage pools and of home directories are quotas;
-LXD writes them in small letters."""
+"""What programs print of them, where an error's text stands: compilers quote sources that mention
+it. Limits of LXD's storage pools and of home directories are quotas; LXD writes small letters."""
 NEARLY_FULL_BYTES = 64 << 20
 """A file system with less counts as the full one, since what did not fit may be gone again."""
 
@@ -27,6 +28,8 @@ def telling_of_full(lines: Iterable[str]) -> list[str]:
 
 def has_no_room(directory: Path) -> bool:
     """Whether 64 MiB do not fit below a directory, by its file system or by a quota.
+
+    A file server that cannot reserve space gets a byte of each block written (posix_fallocate(3)).
 
     Args:
         directory: Of this machine (host); a file without a name is made in it for a moment.

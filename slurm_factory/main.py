@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from slurm_factory import __version__, answers
+from slurm_factory import answers
 from slurm_factory.bases import DEFAULT_BASE, host_release
 from slurm_factory.config import Settings, load_settings, unknown_variables
 from slurm_factory.constants import Deps
@@ -88,7 +88,8 @@ def main(
 ) -> None:
     """Turn a Slurm release into a package that works at any path on any cluster."""
     if version:
-        typer.echo(__version__)
+        with make_reporter(quiet=quiet) as reporter, _exit_codes(reporter, as_json=False):
+            answers.print_version()
         raise typer.Exit
     _Globals.project_name, _Globals.verbose, _Globals.quiet = project_name, verbose, quiet
 
@@ -301,22 +302,31 @@ def _interrupt(*_: object) -> NoReturn:
 
 @contextmanager
 def _session(*, as_json: bool) -> Iterator[tuple[Reporter, Settings]]:
-    """A reporter and the settings; the one place where errors become exit codes."""
-    with make_reporter(verbose=_Globals.verbose, quiet=_Globals.quiet) as reporter:
-        try:
-            settings = load_settings(project_name=_Globals.project_name)
-            _warn_of_unknown_variables(reporter)
-            yield reporter, settings
-        except (KeyboardInterrupt, typer.Abort):
-            error: SlurmFactoryError = InterruptedBuildError("Interrupted.")
-        except SlurmFactoryError as caught:
-            error = caught
-        else:
-            return
-        reporter.error(error)
-        if as_json:
-            answers.print_error(error)
-        raise typer.Exit(error.exit_code)
+    """A reporter and the settings; errors become exit codes."""
+    with (
+        make_reporter(verbose=_Globals.verbose, quiet=_Globals.quiet) as reporter,
+        _exit_codes(reporter, as_json=as_json),
+    ):
+        settings = load_settings(project_name=_Globals.project_name)
+        _warn_of_unknown_variables(reporter)
+        yield reporter, settings
+
+
+@contextmanager
+def _exit_codes(reporter: Reporter, *, as_json: bool) -> Iterator[None]:
+    """The one place where errors become exit codes."""
+    try:
+        yield
+    except (KeyboardInterrupt, typer.Abort):
+        error: SlurmFactoryError = InterruptedBuildError("Interrupted.")
+    except SlurmFactoryError as caught:
+        error = caught
+    else:
+        return
+    reporter.error(error)
+    if as_json:
+        answers.print_error(error)
+    raise typer.Exit(error.exit_code)
 
 
 def _warn_of_unknown_variables(reporter: Reporter) -> None:

@@ -185,7 +185,7 @@ def launched(
             spack_files=place.spack_files,
             offline=place.offline,
         )
-        instance = lxd_instance(launch, settings, reporter.line, reporter.warning)
+        instance = lxd_instance(launch, settings, reporter.line, reporter.warning, reporter.note)
     with ExitStack() as stack:
         with reporter.step("Launch"):
             ready = stack.enter_context(instance)

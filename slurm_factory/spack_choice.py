@@ -32,8 +32,8 @@ OVERRIDING = "+-:"
 """Signs at the end of a key by which Spack replaces or extends (same page, "Overriding")."""
 OWN_REPOSITORIES = frozenset({SPACK_NAMESPACE, "builtin"})
 """Named in spack.yaml, which is stronger than a site's configuration."""
-IN_INSTANCES = (INSTANCE_CACHE, INSTANCE_SPACK, INSTANCE_SPACK_PACKAGES)
-"""Where an instance may have repositories."""
+SPACK_ITSELF = ("$spack/", f"{INSTANCE_SPACK}/", f"{INSTANCE_SPACK_PACKAGES}/")
+"""Where an instance has repositories of its own."""
 
 
 def choose_spack(settings: Settings, architecture: str) -> SpackChoice:
@@ -54,7 +54,11 @@ def choose_spack(settings: Settings, architecture: str) -> SpackChoice:
             packages_ref=settings.spack_packages_ref,
         ),
         target=settings.spack_target or default_target(architecture),
-        config=load_spack_config(settings.spack_config) if settings.spack_config else "",
+        config=(
+            load_spack_config(settings.spack_config, settings.cache_dir)
+            if settings.spack_config
+            else ""
+        ),
         packages=settings.spack_base_packages,
         source_mirrors=settings.source_mirrors,
         buildcaches=settings.spack_buildcaches,
@@ -62,11 +66,12 @@ def choose_spack(settings: Settings, architecture: str) -> SpackChoice:
     )
 
 
-def load_spack_config(path: Path) -> str:
+def load_spack_config(path: Path, cache_dir: Path) -> str:
     """Text of the user's own configuration of Spack.
 
     Args:
         path: Of the file (host).
+        cache_dir: What instances see of this machine's directories (host).
 
     Returns:
         The text as it is, for Spack to include.
@@ -90,7 +95,7 @@ def load_spack_config(path: Path) -> str:
             path, "is no configuration of Spack", "It is not a mapping with sections at the top."
         )
     _require_sections(path, document)
-    _require_visible_repositories(path, document)
+    _require_visible_repositories(path, document, cache_dir)
     return text
 
 
@@ -106,30 +111,41 @@ def cloned_repositories(config: str) -> tuple[str, ...]:
 
 def _repositories(document: dict[object, object]) -> Iterator[tuple[str, object]]:
     """Name of each repository and where it is; not ours, which no site can replace."""
-    for key, section in document.items():
-        if str(key).rstrip(OVERRIDING) == "repos" and isinstance(section, dict):
+    for section in _sections(document, "repos"):
+        if isinstance(section, dict):
             named = ((str(name).rstrip(OVERRIDING), value) for name, value in section.items())
             yield from ((name, value) for name, value in named if name not in OWN_REPOSITORIES)
 
 
-def _require_visible_repositories(path: Path, document: dict[object, object]) -> None:
+def _sections(document: dict[object, object], name: str) -> list[object]:
+    return [section for key, section in document.items() if str(key).rstrip(OVERRIDING) == name]
+
+
+def _require_visible_repositories(
+    path: Path, document: dict[object, object], cache_dir: Path
+) -> None:
     """Spack only warns of a repository that is not there, and decides without its recipes."""
+    if any(isinstance(section, list) for section in _sections(document, "repos")):
+        raise _refusal(
+            path, "has a list of repositories", "Spack 1.1 wants names: repos: {NAME: DIRECTORY}."
+        )
     for name, value in _repositories(document):
-        if isinstance(value, str) and _is_only_here(value):
+        if not isinstance(value, dict) and not _is_visible(str(value), cache_dir):
             raise _refusal(
                 path,
-                f"names a directory of this machine, which no instance sees: {name[:40]!r}",
-                f"Instances see SLURM_FACTORY_CACHE_DIR only, as {INSTANCE_CACHE}: {value} has to"
-                " lie there, and to be named so.",
+                f"names a repository that no instance sees: {name[:40]!r}",
+                f"Instances see {cache_dir} as {INSTANCE_CACHE}: a directory with repo.yaml in it"
+                " has to lie there, and to be named by that path.",
             )
 
 
-def _is_only_here(directory: str) -> bool:
-    if any(PurePosixPath(directory).is_relative_to(root) for root in IN_INSTANCES):
-        return False
+def _is_visible(directory: str, cache_dir: Path) -> bool:
+    if directory.startswith(SPACK_ITSELF):
+        return True
     try:
-        return Path(directory).is_dir()
-    except OSError:
+        below = PurePosixPath(directory).relative_to(INSTANCE_CACHE)
+        return ".." not in below.parts and (cache_dir / below / "repo.yaml").is_file()
+    except (ValueError, OSError):
         return False
 
 

@@ -8,7 +8,7 @@ from slurm_factory.answers.builds import (
     print_versions,
 )
 from slurm_factory.answers.machine import print_checks, print_cleaned, print_removals, print_setup
-from slurm_factory.answers.stdout import print_error
+from slurm_factory.answers.stdout import print_error, print_version
 
 __all__ = [
     "print_builds",
@@ -20,5 +20,6 @@ __all__ = [
     "print_prefetched",
     "print_removals",
     "print_setup",
+    "print_version",
     "print_versions",
 ]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from slurm_factory import __version__
 from slurm_factory.constants import JSON_VERSION
 from slurm_factory.exceptions import OutputError
 from slurm_factory.output import mask_credentials
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from slurm_factory.exceptions import SlurmFactoryError
 
-PIPED_WIDTH = 1000
+PIPED_WIDTH = 100_000
 _STYLE = re.compile(r"\x1b\[[;?0-9]*[A-Za-z]")
 """CSI sequences of ECMA-48: colours, and what else moves about on a terminal."""
 
@@ -55,6 +56,11 @@ def print_line(text: str, end: str = "\n") -> None:
             stdout.flush()
             stdout.buffer.write(_encoded(shown, encoding))
         stdout.flush()
+
+
+def print_version() -> None:
+    """Print the version of this program; raises as `print_line` does."""
+    print_line(__version__)
 
 
 def print_table(table: Table, empty: str = "") -> None:

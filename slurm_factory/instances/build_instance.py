@@ -29,6 +29,7 @@ def lxd_instance(
     settings: Settings,
     on_line: Callable[[str], None],
     warn: Callable[[str], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Iterator[Instance]:
     """An instance copied from the cached base, gone afterwards.
 
@@ -41,12 +42,15 @@ def lxd_instance(
         on_line: Takes each line about what happens.
         warn: Takes the warning that after success the instance could not be deleted; None: on_line
             does.
+        note: Takes the line that says that this waits for another build; None: on_line does.
 
     Raises:
         LXDError: No instance could be had.
+        ConfigurationError: A proxy of the environment cannot be one for instances.
+        OSError: The directory of images cannot be written.
     """
     try:
-        instance = _equip(launch, settings, *launch_copy(launch, settings, on_line))
+        instance = _equip(launch, settings, *launch_copy(launch, settings, on_line, note))
     except BaseException:
         with signals_held():
             delete_quietly(launch.name, settings.project_name)

@@ -66,7 +66,10 @@ class Launch:
 
 
 def launch_copy(
-    launch: Launch, settings: Settings, on_line: Callable[[str], None]
+    launch: Launch,
+    settings: Settings,
+    on_line: Callable[[str], None],
+    note: Callable[[str], None] | None = None,
 ) -> tuple[lxd.LXDInstance, Mapping[str, Any]]:
     """Copy the base of a launch, making it first where needed.
 
@@ -78,12 +81,14 @@ def launch_copy(
         launch: What to launch.
         settings: Of this site.
         on_line: Takes each line about what happens.
+        note: Takes the line that says that this waits for another build; None: on_line does.
 
     Returns:
         The running copy, and the record of what it contains.
 
     Raises:
         LXDError: No copy could be had; a part of it may be left.
+        ConfigurationError: A proxy of the environment cannot be one for instances.
         OSError: The directory of images cannot be written.
     """
     retrying = Retrying(
@@ -93,7 +98,7 @@ def launch_copy(
         reraise=True,
     )
     lock = base_lock(launch.setup, settings.images_dir)
-    with locked(lock, "the base instance", on_line):
+    with locked(lock, "the base instance", note or on_line):
         try:
             ensure_project(settings, on_line)
             with _terminal_out_of_reach():

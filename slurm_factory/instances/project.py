@@ -9,7 +9,7 @@ from craft_providers import lxd
 from craft_providers.lxd.project import create_with_default_profile
 
 from slurm_factory.instances.locks import locked
-from slurm_factory.instances.lxc import project_exists
+from slurm_factory.instances.lxc import LOCAL, lxc_json, project_exists
 from slurm_factory.instances.provider_errors import provider_errors
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ LOCK = "project.lock"
 def ensure_project(settings: Settings, on_line: Callable[[str], None]) -> None:
     """Make the LXD project with the profile of LXD's default one, unless it is there.
 
-    craft-providers bears with another process that makes the same project (`project_create` in
-    lxd/lxc.py), and both then write the same profile. But it makes the project first and gives it
-    its profile then (lxd/project.py): whoever sees it in between has a project whose instances get
-    neither disk nor network. So nobody looks while another build may be making it.
+    craft-providers makes the project first and gives it its profile then (lxd/project.py): whoever
+    sees it in between has a project whose instances get neither disk nor network. So nobody looks
+    while another build may be making it, and one whose making was broken off is completed, since
+    craft-providers bears with a project that is there (`project_create` in lxd/lxc.py).
 
     Args:
         settings: Of this site.
@@ -33,10 +33,17 @@ def ensure_project(settings: Settings, on_line: Callable[[str], None]) -> None:
 
     Raises:
         LXDError: LXD cannot be asked, or turned the project down.
-        ProviderError: It may work the next time (`provider_errors.TransientError`).
+        ProviderError: craft-providers could not start a command (`provider_errors`).
+        OSError: The directory of images cannot be written.
     """
     project = settings.project_name
     with locked(settings.images_dir / LOCK, f"the LXD project {project}", on_line):
-        if not project_exists(project):
+        if not (project_exists(project) and _has_devices(project)):
             with provider_errors():
                 create_with_default_profile(project=project, lxc=lxd.LXC())
+
+
+def _has_devices(project: str) -> bool:
+    """Whether the default profile of the project gives instances anything."""
+    profiles = lxc_json("profile", "list", LOCAL, project=project)
+    return any(profile["name"] == "default" and profile["devices"] for profile in profiles)

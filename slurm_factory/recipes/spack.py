@@ -9,7 +9,7 @@ from slurm_factory.exceptions import SpackError
 from slurm_factory.instances import CommandError
 from slurm_factory.package.records import SpackBuild, SpackPackage
 from slurm_factory.recipes.ccache import compiler_cache_use
-from slurm_factory.recipes.spack_cache import refresh_index
+from slurm_factory.recipes.spack_cache import held_elsewhere, refresh_index
 from slurm_factory.recipes.spack_install import install
 from slurm_factory.recipes.spack_project import write_project
 from slurm_factory.recipes.spack_session import Places, Spack
@@ -45,14 +45,15 @@ def build(workshop: Workshop, places: Places | None = None) -> Path:
     spack = Spack(_on_its_own(workshop) if workshop.offline else workshop, places or Places())
     reporter = workshop.reporter
     lock, concretized = _decided(spack)
+    held = held_elsewhere(spack, lock)
     if workshop.offline:
         with reporter.step("Check package sources"):
             require_sources(spack, lock)
     else:
         with reporter.step("Fetch package sources"):
-            fetch_sources(spack, lock)
+            fetch_sources(spack, lock, held=held)
     with reporter.step("Build packages"):
-        progress = install(spack, lock)
+        progress = install(spack, lock, held=held)
     with reporter.step("Collect and strip"):
         tree = collect(spack, lock)
         _record(spack, lock, progress, concretized=concretized)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from slurm_factory.recipes.spack_lock import Lock
     from slurm_factory.recipes.spack_session import Spack
 
 ENTRIES = "v3/manifests/spec"
@@ -62,12 +63,11 @@ def index_is_current(cache: Path) -> bool:
     return index.stat().st_mtime_ns >= max(path.stat().st_mtime_ns for path in entries)
 
 
-def held_elsewhere(spack: Spack) -> frozenset[str]:
-    """Hashes of the packages that further build caches have, and that Spack may take from there.
+def held_elsewhere(spack: Spack, lock: Lock) -> frozenset[str]:
+    """Hashes of those packages of `lock` that further build caches have for Spack to take.
 
-    By Spack's own copies of their indexes, which it makes anew each time that it decides or
-    installs. So the answer costs nothing, and is as old as that; where there is no copy, nothing
-    is known. The indexes do not tell whose signature an entry has.
+    No server is asked: Spack keeps copies of their indexes, which are as old as its last look.
+    Where there is none, nothing is known. The indexes do not tell whose signature an entry has.
     """
     choice = spack.choice
     usable = spack.verifies or not choice.signed
@@ -80,7 +80,8 @@ def held_elsewhere(spack: Spack) -> frozenset[str]:
             for key, about in (json.loads(contents.read_bytes()) if asked else {}).items()
             if key.rpartition("__v")[0].rstrip("/") in asked
         ]
-        return frozenset().union(*(_listed(copy.read_bytes()) for copy in copies))
+        wanted = {node.hash for node in lock.packages}
+        return frozenset().union(*(wanted & _listed(copy.read_bytes()) for copy in copies))
     except UNREADABLE:
         return frozenset()
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NoReturn
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential
 
+from slurm_factory.constants import INSTANCE_CACHE
 from slurm_factory.disks import has_no_room, telling_of_full
 from slurm_factory.exceptions import DownloadError, OutputError, SlurmFactoryError, SpackError
 from slurm_factory.instances import CommandError
 from slurm_factory.instances.streams import telling_line
 from slurm_factory.output import duration, mask_credentials
-from slurm_factory.recipes.spack_cache import held_elsewhere, refresh_index
+from slurm_factory.recipes.spack_cache import refresh_index
 from slurm_factory.recipes.spack_failure import (
     Cause,
     FailedPackage,
@@ -43,11 +44,16 @@ class _TransientError(DownloadError):
     """A source could not be fetched, which may be otherwise in a while."""
 
 
-def install(spack: Spack, lock: Lock) -> InstallProgress:
+def install(spack: Spack, lock: Lock, *, held: frozenset[str] = frozenset()) -> InstallProgress:
     """Install every package of `lock`, from the build cache or from source.
 
     What was built is in the build cache afterwards, whether this succeeds or not. Only downloads
     that failed are tried again.
+
+    Args:
+        spack: With the project of `lock` in the instance.
+        lock: What to install.
+        held: Hashes of packages whose sources were left out, since further build caches have them.
 
     Raises:
         SpackError: A package failed; its log and more of the kind lie among the logs.
@@ -55,8 +61,7 @@ def install(spack: Spack, lock: Lock) -> InstallProgress:
         OutputError: The cache directory is full.
     """
     progress = InstallProgress(lock.packages)
-    # As `fetch_sources` has seen it: Spack looks anew when it installs.
-    held = held_elsewhere(spack)
+    left_out = [node for node in lock.packages if node.hash in held]
     refresh_index(spack)
     retrying = Retrying(
         retry=retry_if_exception_type(_TransientError),
@@ -66,7 +71,7 @@ def install(spack: Spack, lock: Lock) -> InstallProgress:
         reraise=True,
     )
     try:
-        retrying(_attempt, spack, progress, held)
+        retrying(_attempt, spack, progress, left_out)
     except SlurmFactoryError:
         # The user should read the first error.
         with suppress(SlurmFactoryError, OSError):
@@ -82,7 +87,7 @@ def _announce(spack: Spack, state: RetryCallState) -> None:
     spack.workshop.reporter.warning(f"{failure} Next attempt in {duration(pause)}.")
 
 
-def _attempt(spack: Spack, progress: InstallProgress, held: frozenset[str]) -> None:
+def _attempt(spack: Spack, progress: InstallProgress, left_out: list[Node]) -> None:
     reporter = spack.workshop.reporter
 
     def take(line: str) -> None:
@@ -97,7 +102,7 @@ def _attempt(spack: Spack, progress: InstallProgress, held: frozenset[str]) -> N
     try:
         spack.run("install", "--only-concrete", "-j", str(spack.workshop.jobs), on_line=take)
     except CommandError as error:
-        _explain(spack, progress, held, error)
+        _explain(spack, progress, left_out, error)
 
 
 def _unusable(spack: Spack, node: Node) -> str:
@@ -111,7 +116,7 @@ def _unusable(spack: Spack, node: Node) -> str:
 
 
 def _explain(
-    spack: Spack, progress: InstallProgress, held: frozenset[str], error: CommandError
+    spack: Spack, progress: InstallProgress, left_out: list[Node], error: CommandError
 ) -> NoReturn:
     failed = failed_packages(error.tail)
     if not failed:
@@ -127,17 +132,24 @@ def _explain(
     reason = reasons[package]
     for line in reason.lines:
         spack.workshop.reporter.line(f"{package.label}: {line}")
-    if reason.cause is Cause.FETCH and _bring_left_out(spack, progress, held):
+    if reason.cause is Cause.FETCH and _bring_left_out(spack, progress, left_out, failed):
         reason = replace(reason, transient=True)
     raise _failure(spack, progress, package, reason) from error
 
 
-def _bring_left_out(spack: Spack, progress: InstallProgress, held: frozenset[str]) -> bool:
-    """Whether there are sources now that were thought not to be needed."""
-    states = progress.states.values()
-    nodes = [state.node for state in states if state.node.hash in held and not state.done]
+def _bring_left_out(
+    spack: Spack,
+    progress: InstallProgress,
+    left_out: list[Node],
+    failed: tuple[FailedPackage, ...],
+) -> bool:
+    """Whether there are sources now that were thought not to be needed; empties `left_out`."""
+    urgent = {package.hash for package in failed}
+    done = {state.node.hash for state in progress.states.values() if state.done}
+    waiting = [node for node in left_out if node.hash not in done]
+    left_out.clear()
     try:
-        return fetch_left_out(spack, nodes)
+        return fetch_left_out(spack, sorted(waiting, key=lambda node: node.hash not in urgent))
     except SpackError:
         # The user should read why the package failed.
         return False
@@ -249,16 +261,18 @@ def _failure(
 
 def _disk_full(spack: Spack, what: str, details: str) -> SlurmFactoryError:
     cache = spack.workshop.settings.cache_dir
-    if has_no_room(cache):
+    # A large file that did not fit has left room again.
+    if str(INSTANCE_CACHE) in details or has_no_room(cache):
         return OutputError(
             f"{what}: the cache directory {cache} is full.",
             details=details,
             resolution="Run `slurm-factory clean` or free space there, then build again.",
         )
+    profile = f"lxc --project {spack.workshop.settings.project_name} profile show default"
     return SpackError(
         f"{what}: the disk of the instance is full.",
         details=details,
         resolution="Free space in LXD's storage pool (lxc storage list), or raise the limit of its"
-        " instances (lxc profile show default), then build again: what is"
-        f" finished is in the build cache. Evidence: {spack.logs}.",
+        f" instances ({profile}), then build again: what is finished is in the build cache."
+        f" Evidence: {spack.logs}.",
     )

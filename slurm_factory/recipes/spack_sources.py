@@ -15,7 +15,7 @@ from slurm_factory import resources
 from slurm_factory.exceptions import DownloadError, SpackError
 from slurm_factory.instances import CommandError
 from slurm_factory.recipes.offline import not_here
-from slurm_factory.recipes.spack_cache import ENTRIES, held_elsewhere
+from slurm_factory.recipes.spack_cache import ENTRIES
 from slurm_factory.sources import Source, cached, fetch
 from slurm_factory.upstream import sources_for
 
@@ -57,12 +57,15 @@ class PackageSource:
         return path if path.is_file() else None
 
 
-def fetch_sources(spack: Spack, lock: Lock, *, every: bool = False) -> tuple[Path, ...]:
+def fetch_sources(
+    spack: Spack, lock: Lock, *, held: frozenset[str] = frozenset(), every: bool = False
+) -> tuple[Path, ...]:
     """Bring the sources of all packages that are in no build cache into the source cache.
 
     Args:
         spack: With the project of `lock` in the instance.
         lock: What is going to be installed.
+        held: Hashes of packages that further build caches have.
         every: Also those of packages in a build cache, and those behind one that fails.
 
     Returns:
@@ -77,7 +80,7 @@ def fetch_sources(spack: Spack, lock: Lock, *, every: bool = False) -> tuple[Pat
     """
     found: list[Path] = []
     failures: list[DownloadError] = []
-    nodes = lock.packages if every else _held_nowhere(spack, _unbuilt(spack, lock))
+    nodes = lock.packages if every else _held_nowhere(spack, _unbuilt(spack, lock), held)
     for wanted in _sources_of(spack, nodes):
         try:
             found += _brought(spack, wanted, every=every)
@@ -97,11 +100,11 @@ def fetch_left_out(spack: Spack, nodes: Sequence[Node]) -> bool:
     """Bring what `fetch_sources` left out, since Spack takes nothing from that build cache.
 
     Spack fetches such a source itself, but neither from directories of this machine nor with as
-    much patience.
+    much patience. The first one that cannot be had ends it: behind a firewall, each takes minutes.
 
     Args:
         spack: As for `fetch_sources`.
-        nodes: What is not installed yet.
+        nodes: What is not installed yet, most urgent first.
 
     Returns:
         Whether there are sources now that were not there.
@@ -111,13 +114,15 @@ def fetch_left_out(spack: Spack, nodes: Sequence[Node]) -> bool:
         OutputError: The source cache cannot be written, or is full.
     """
     cache = spack.workshop.settings.source_cache_dir
+    order = {node.hash: place for place, node in enumerate(nodes)}
+    sources = sorted(_sources_of(spack, nodes), key=lambda source: order[source.hash])
+    missing = [source for source in sources if source.find(cache) is None]
     brought = False
-    for wanted in _sources_of(spack, nodes):
-        if wanted.find(cache) is None:
-            try:
-                brought = bool(_brought(spack, wanted, every=False)) or brought
-            except DownloadError as error:
-                spack.workshop.reporter.line(error.brief)
+    try:
+        for wanted in missing:
+            brought = bool(_brought(spack, wanted, every=False)) or brought
+    except DownloadError as error:
+        spack.workshop.reporter.line(error.brief)
     return brought
 
 
@@ -211,9 +216,8 @@ def _unbuilt(spack: Spack, lock: Lock) -> tuple[Node, ...]:
     return tuple(node for node in lock.packages if not _is_built(node, entries))
 
 
-def _held_nowhere(spack: Spack, nodes: Sequence[Node]) -> tuple[Node, ...]:
+def _held_nowhere(spack: Spack, nodes: Sequence[Node], held: frozenset[str]) -> tuple[Node, ...]:
     """Those of `nodes` that no further build cache has either."""
-    held = held_elsewhere(spack)
     left = tuple(node for node in nodes if node.hash not in held)
     if len(left) < len(nodes):
         spack.workshop.reporter.line(

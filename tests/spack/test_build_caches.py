@@ -16,6 +16,7 @@ from spack_samples import build_on_this_machine
 from toys import Toys
 
 from slurm_factory.config import Settings
+from slurm_factory.recipes.spack_cache import held_elsewhere
 from slurm_factory.recipes.spack_install import install
 from slurm_factory.recipes.spack_lock import Lock, read_lock
 from slurm_factory.recipes.spack_progress import PackageState
@@ -67,10 +68,15 @@ class Build:
     spack: Spack
     lock: Lock
     screen: StringIO
+    held: frozenset[str]
+
+    def fetch(self) -> tuple[Path, ...]:
+        """Fetch sources as the recipe does."""
+        return fetch_sources(self.spack, self.lock, held=self.held)
 
     def install(self) -> PackageState:
         """Build as the recipe does; returns what became of the package."""
-        (state,) = install(self.spack, self.lock).states.values()
+        (state,) = install(self.spack, self.lock, held=self.held).states.values()
         assert state.done
         store = Path(self.spack.places.store)
         assert (store / f"toymain-{state.node.hash[:7]}/lib/data").exists()
@@ -140,7 +146,7 @@ class Site:
             # Spack reads the indexes anew, as it does when it decides.
             spack.run("buildcache", "list")
             lock = read_lock((self.toys.project / "spack.lock").read_text())
-            yield Build(spack, lock, screen)
+            yield Build(spack, lock, screen, held_elsewhere(spack, lock))
 
     def _places(self) -> Places:
         spack = self.toys.spack
@@ -216,7 +222,7 @@ def test_a_package_that_may_be_taken_is_taken_and_its_source_asked_for_nowhere(
     site.upstream.unlink()
     signed = cache == "signed"
     with site.build(cache, signed=signed, keys=signers[0].keys if signed else None) as build:
-        assert fetch_sources(build.spack, build.lock) == ()
+        assert build.fetch() == ()
         assert "Further build caches have 1 of the packages" in build.log
         state = build.install()
     assert (state.from_cache, state.damaged) == (True, False)
@@ -226,7 +232,7 @@ def test_a_package_that_may_be_taken_is_taken_and_its_source_asked_for_nowhere(
 
 def test_without_keys_nothing_of_a_signed_build_cache_spares_a_source(site: Site) -> None:
     with site.build("signed") as build:
-        (source,) = fetch_sources(build.spack, build.lock)
+        (source,) = build.fetch()
         assert source.read_bytes() == site.upstream.read_bytes()
 
 
@@ -261,7 +267,7 @@ def test_a_package_that_cannot_be_taken_is_named_and_built_from_its_source(
     if not spack_reaches_the_source:
         site.upstream.rename(site.mirror / ARCHIVE)
     with site.build(cache, keys=(signer if happens else other).keys) as build:
-        assert fetch_sources(build.spack, build.lock) == ()
+        assert build.fetch() == ()
         if happens:
             happens(site.theirs)
         state = build.install()

@@ -29,7 +29,9 @@ while IFS='|' read -r call code message; do
     esac
 done < "$here/failures"
 case "$*" in
-"--project "*" project list local: --format json" | "--project "*" image list local: --format json")
+"--project "*" project list local: --format json" | \
+"--project "*" image list local: --format json" | \
+"--project "*" profile list local: --format json")
     shift 2
     words="$*"
     cat "$here/$(printf '%s' "${words% local: --format json}" | tr ' ' -).json"
@@ -68,6 +70,11 @@ class FakeLxc:
         self.instances([])
         self.images([])
         self._answer("operations", {})
+        self.profile({"root": {"path": "/", "pool": "default", "type": "disk"}})
+
+    def profile(self, devices: dict[str, Any]) -> None:
+        """What the default profile of every project gives to instances."""
+        self._answer("profile-list", [{"name": "default", "devices": devices}])
 
     def projects(self, *names: str) -> None:
         self._answer("project-list", [{"config": {}, "name": n, "used_by": []} for n in names])

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 from fake_lxc import DEAD, FakeLxc, image, install_fake_lxc, instance, locked_elsewhere
 from plan_samples import sample_settings
@@ -174,11 +175,13 @@ def test_locks_of_bases_go_with_their_records_and_those_of_failed_ones_too(
     assert [path.name for path in settings.images_dir.iterdir()] == ["debian-12.lock"]
 
 
-def test_the_lock_of_a_base_that_is_being_made_stays(
-    settings: Settings, lxc: FakeLxc, running: str
-) -> None:
-    make_old(settings.images_dir / "debian-12-000000000000.json.lock")
-    assert names(planned(settings, full=True), "lock") == []
+def test_the_lock_of_a_base_that_is_being_made_stays(settings: Settings, lxc: FakeLxc) -> None:
+    first, second = (settings.images_dir / f"debian-12-{n * 12}.json.lock" for n in "01")
+    for path in (first, second, first.with_suffix("")):
+        make_old(path)
+    with filelock.FileLock(first), filelock.FileLock(second):
+        kinds = {removal.kind for removal in planned(settings, full=True).removals}
+    assert kinds == {"project"}
 
 
 def test_the_default_project_is_never_removed(settings: Settings, lxc: FakeLxc) -> None:

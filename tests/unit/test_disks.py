@@ -16,6 +16,14 @@ def test_lines_about_disks_and_quotas_are_found_among_others() -> None:
     assert telling_of_full(said) == [line.strip() for line in said[1:]]
 
 
+def test_a_source_that_mentions_a_full_disk_is_none() -> None:
+    said = [
+        '    [ENOSPC] = "No space left on device",',
+        "checking for no space left on device... no",
+    ]
+    assert telling_of_full(said) == []
+
+
 def test_a_disk_with_room_is_not_called_full(tmp_path: Path) -> None:
     assert not has_no_room(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -825,6 +825,20 @@ def test_lxd_that_stops_answering_at_the_mount_is_an_lxd_error(
         pass
 
 
+def test_a_project_whose_making_was_broken_off_gets_its_profile_after_all(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(
+        project_module, "create_with_default_profile", lambda project, **_: made.append(project)
+    )
+    ensure_project(settings, lambda _: None)
+    assert made == []
+    fake.profile({})
+    ensure_project(settings, lambda _: None)
+    assert made == [settings.project_name]
+
+
 def test_lxd_that_hangs_while_the_project_is_made_is_no_traceback(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

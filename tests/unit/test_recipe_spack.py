@@ -38,7 +38,13 @@ from slurm_factory.exceptions import (
 from slurm_factory.instances import CommandError
 from slurm_factory.recipes import spack_install
 from slurm_factory.recipes.spack import build, spack_build
-from slurm_factory.recipes.spack_cache import COPIES, INDEX, index_is_current, refresh_index
+from slurm_factory.recipes.spack_cache import (
+    COPIES,
+    INDEX,
+    held_elsewhere,
+    index_is_current,
+    refresh_index,
+)
 from slurm_factory.recipes.spack_install import install
 from slurm_factory.recipes.spack_lock import keep_lock, read_lock
 from slurm_factory.recipes.spack_project import write_project
@@ -529,8 +535,9 @@ def test_a_source_that_a_further_build_cache_seemed_to_spare_is_brought_where_sp
     copies.write_text(json.dumps({f"{REMOTE}__v3": {"index_path": "1.json"}}))
     index = {"database": {"installs": {held: {"in_buildcache": True}}}}
     copies.with_name("1.json").write_text(json.dumps(index))
+    lock = read_lock(recorded("toyfetch.lock"))
     with nullcontext() if attempts > 1 else pytest.raises(DownloadError, match="toyfetch"):
-        install(spack, read_lock(recorded("toyfetch.lock")))
+        install(spack, lock, held=held_elsewhere(spack, lock))
     assert [c.split()[0] for c in here.calls].count("install") == attempts
     assert (spack.workshop.settings.source_cache_dir / place).exists() == (attempts > 1)
 

@@ -13,7 +13,7 @@ from spack_samples import GLIBC, LOCK, LZ4, MUNGE, SLURM, StandIn, stand_in
 from slurm_factory.exceptions import DownloadError, SlurmFactoryError, SpackError
 from slurm_factory.recipes import spack_sources
 from slurm_factory.recipes.spack import build, prefetch
-from slurm_factory.recipes.spack_cache import COPIES, ENTRIES
+from slurm_factory.recipes.spack_cache import COPIES, ENTRIES, held_elsewhere
 from slurm_factory.recipes.spack_lock import Lock, read_lock
 from slurm_factory.recipes.spack_session import Spack
 from slurm_factory.recipes.spack_sources import (
@@ -200,7 +200,7 @@ def test_what_a_further_build_cache_has_needs_no_sources(
     upstream.offers(LZ4, "lz4")
     spack = with_build_cache(here.spack, signed=False)
     copy_index(spack, MUNGE, url=url)
-    fetch_sources(spack, lock)
+    fetch_sources(spack, lock, held=held_elsewhere(spack, lock))
     assert upstream.fetched == {"lz4-1.tar.gz"}
 
 
@@ -210,7 +210,7 @@ def test_spack_is_not_asked_where_this_and_further_build_caches_have_everything(
     spack = with_build_cache(here.spack, signed=False)
     copy_index(spack, MUNGE, LZ4)
     push(here, "slurm", SLURM)
-    fetch_sources(spack, lock)
+    fetch_sources(spack, lock, held=held_elsewhere(spack, lock))
     assert here.calls == []
 
 
@@ -221,7 +221,7 @@ def test_without_trusted_keys_a_signed_build_cache_spares_no_source(
     upstream.offers(MUNGE, "munge")
     spack = with_build_cache(here.spack, keys=keys)
     copy_index(spack, MUNGE)
-    fetch_sources(spack, lock)
+    fetch_sources(spack, lock, held=held_elsewhere(spack, lock))
     assert upstream.fetched == fetched
 
 
@@ -245,7 +245,7 @@ def test_sources_are_fetched_where_it_is_not_known_what_a_further_build_cache_ha
     upstream.offers(MUNGE, "munge")
     spack = with_build_cache(here.spack, signed=False)
     spoil(copy_index(spack, MUNGE))
-    fetch_sources(spack, lock)
+    fetch_sources(spack, lock, held=held_elsewhere(spack, lock))
     assert upstream.fetched == {"munge-0.tar.gz"}
 
 
@@ -254,19 +254,22 @@ def test_a_build_cache_that_is_no_longer_in_the_settings_spares_no_source(
 ) -> None:
     upstream.offers(MUNGE, "munge")
     copy_index(here.spack, MUNGE)
-    fetch_sources(here.spack, lock)
+    fetch_sources(here.spack, lock, held=held_elsewhere(here.spack, lock))
     assert upstream.fetched == {"munge-0.tar.gz"}
 
 
-def test_what_was_left_out_is_brought_as_far_as_it_can_be_and_only_once(
+def test_what_was_left_out_is_brought_in_its_order_up_to_the_first_that_cannot_be_had(
     here: StandIn, upstream: Upstream, lock: Lock
 ) -> None:
     upstream.offers(MUNGE, "munge").unlink()
     upstream.offers(LZ4, "lz4")
     upstream.says(SLURM, "slurm", None, COMMIT)
-    assert fetch_left_out(here.spack, lock.packages)
+    nodes = {node.hash: node for node in lock.packages}
+    assert not fetch_left_out(here.spack, [nodes[MUNGE], nodes[LZ4]])
+    assert upstream.fetched == set()
+    assert fetch_left_out(here.spack, [nodes[LZ4], nodes[MUNGE], nodes[SLURM]])
     assert upstream.fetched == {"lz4-1.tar.gz"}
-    assert not fetch_left_out(here.spack, lock.packages)
+    assert not fetch_left_out(here.spack, [nodes[LZ4], nodes[MUNGE]])
 
 
 def test_slurm_comes_from_where_our_catalogue_knows_it_when_no_place_of_its_recipe_has_it(

@@ -36,7 +36,7 @@ def write(directory: Path, content: str | bytes) -> Path:
 
 def refusal(path: Path) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as caught:
-        load_spack_config(path)
+        load_spack_config(path, path.parent)
     error = caught.value
     lines = str(error).splitlines()
     assert len(lines) == 3
@@ -87,7 +87,7 @@ def test_everything_that_the_settings_say_is_in_the_choice(tmp_path: Path) -> No
 
 
 def test_a_file_is_given_to_spack_as_it_is_with_its_comments(tmp_path: Path) -> None:
-    assert load_spack_config(write(tmp_path, SITE)) == SITE
+    assert load_spack_config(write(tmp_path, SITE), tmp_path) == SITE
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -96,7 +96,7 @@ def test_a_section_may_replace_or_extend_what_is_there(
     section: str, sign: str, tmp_path: Path
 ) -> None:
     text = yaml.safe_dump({f"{section}{sign}": {}})
-    assert load_spack_config(write(tmp_path, text)) == text
+    assert load_spack_config(write(tmp_path, text), tmp_path) == text
 
 
 @pytest.mark.parametrize(
@@ -182,29 +182,42 @@ def test_a_directory_that_no_instance_sees_is_refused_as_a_repository(
 ) -> None:
     recipes = tmp_path / "recipes"
     recipes.mkdir()
+    (recipes / "repo.yaml").touch()
     text = yaml.safe_dump({f"repos{sign}": {f"site{sign}": str(recipes)}})
     error = refusal(write(tmp_path, text))
-    assert error.brief.endswith(
-        "names a directory of this machine, which no instance sees: 'site'."
-    )
-    assert str(recipes) in error.details
-    assert "/opt/slurm-factory-cache" in error.details
+    assert error.brief.endswith("names a repository that no instance sees: 'site'.")
+    assert f"{tmp_path} as /opt/slurm-factory-cache" in error.details
 
 
 @pytest.mark.parametrize(
     "place",
     [
-        "/opt/slurm-factory-cache/repos/site",
-        "/opt/spack-packages/repos/x",
-        "$spack/x",
-        "\0",
-        "x" * 5000,
+        *("~/recipes", "$HOME/recipes", "recipes", "/srv/recipes", "/opt/spack-of-ours/repos", ""),
+        *("file:///srv/recipes", "https://git.example/recipes.git", "\0", "x" * 5000, None, 7),
+        *("/opt/slurm-factory-cache/mistyped", "/opt/slurm-factory-cache/../../srv/recipes"),
     ],
+    ids=repr,
 )
-def test_what_may_be_a_directory_of_the_instance_is_left_to_spack(
-    place: str, tmp_path: Path
+def test_a_place_that_spack_would_go_on_without_is_refused_as_a_repository(
+    place: object, tmp_path: Path
 ) -> None:
-    load_spack_config(write(tmp_path, yaml.safe_dump({"repos": {"site": place}})))
+    assert "site" in refusal(write(tmp_path, yaml.safe_dump({"repos": {"site": place}}))).brief
+
+
+def test_a_list_of_repositories_which_spack_drops_is_refused(tmp_path: Path) -> None:
+    assert "list" in refusal(write(tmp_path, "repos: [/opt/slurm-factory-cache/site]\n")).brief
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/opt/slurm-factory-cache/repos/site", "/opt/spack-packages/repos/x", "$spack/x"],
+)
+def test_a_repository_that_instances_see_is_left_to_spack(place: str, tmp_path: Path) -> None:
+    site = tmp_path / "repos" / "site"
+    site.mkdir(parents=True)
+    (site / "repo.yaml").touch()
+    text = yaml.safe_dump({"repos": {"site": place}})
+    assert load_spack_config(write(tmp_path, text), tmp_path) == text
 
 
 def test_repositories_that_spack_would_clone_are_known_but_for_those_that_are_ours() -> None:
