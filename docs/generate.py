@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from slurm_factory import bases, exceptions, features, releases
+from slurm_factory import answers, bases, exceptions, features, releases
 from slurm_factory.config import ENVIRONMENT_PREFIX, Settings
 from slurm_factory.constants import BuildType
 from slurm_factory.main import app
@@ -33,10 +33,12 @@ and reach the instances.
 """
 FEATURES = """\
 A build type has the features marked with x. `--additional-variants "+hdf5 ~restd"` adds and leaves
-out by the names in the column variant, which are those of Spack's Slurm recipe where it has one.
+out by the names in the column variant, which are those of Spack's Slurm recipe where it has one; a
+feature without such a name comes with its build types and is no choice.
 Configure is told each feature, and the build fails when it turns one down or when a file that
 belongs to it is missing.
 """
+UNREAD = "nobody read the answer to its end (`| head -1`); a build is finished all the same"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -147,6 +149,7 @@ def exit_codes_section() -> str:
     classes: list[type[exceptions.SlurmFactoryError]] = [base, *base.__subclasses__()]
     meanings = {cls.exit_code: cls.meaning for cls in classes}
     rows = [("0", "done"), *((str(code), meanings[code]) for code in sorted(meanings))]
+    rows.append((str(answers.READER_GONE), UNREAD))
     return f"## Exit codes\n\n{table(('Code', 'Meaning'), rows)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,11 +33,13 @@ from slurm_factory.values import (
     Repository,
     Size,
     WebUrls,
+    in_words,
 )
 
 ENVIRONMENT_PREFIX = "SLURM_FACTORY_"
 TESTS_PREFIX = f"{ENVIRONMENT_PREFIX}TESTS_"
 OLD_PROJECT_VARIABLE = "IF_PROJECT_NAME"
+OTHER_VARIABLES = {"project_name": (OLD_PROJECT_VARIABLE,)}
 
 # Names of directories below the cache directory, which instances see under the same names.
 SOURCE_CACHE = "spack-sourcecache"
@@ -237,13 +240,14 @@ def load_settings(**overrides: Any) -> Settings:
     """Settings from the command line (`overrides`; None means not given), environment and file.
 
     Raises:
-        ConfigurationError: A value or a key is wrong, or the file is not TOML.
+        ConfigurationError: A value or a key is wrong, a file or directory that one names is not
+            there, or the settings file is not TOML.
     """
     given = {key: value for key, value in overrides.items() if value is not None}
     try:
         if settings_file().is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
         raise _explain(error, given) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -258,6 +262,8 @@ def load_settings(**overrides: Any) -> Settings:
             details=f"{error.strerror or error}.",
             resolution="Correct its permissions, or move it away.",
         ) from error
+    _require_what_is_named(settings, given)
+    return settings
 
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -291,14 +297,46 @@ def _refuse_unknown_keys(file: Mapping[str, Any]) -> None:
 
 def _explain(error: ValidationError, given: Mapping[str, Any]) -> ConfigurationError:
     first = error.errors()[0]
-    key = str(first["loc"][0]).removeprefix(ENVIRONMENT_PREFIX).lower()
-    message = first["msg"].removeprefix("Value error, ")
-    variable = f"{ENVIRONMENT_PREFIX}{key.upper()}"
-    option = f"--{key.replace('_', '-')}"
+    key = _key(str(first["loc"][0]))
+    return _refusal(key, first.get("input"), in_words(first), given)
+
+
+def _key(name: str) -> str:
+    """The setting of which this is a name in the environment, or its own."""
+    key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+    return next((key for key, others in OTHER_VARIABLES.items() if name in others), key)
+
+
+def _refusal(key: str, value: object, why: str, given: Mapping[str, Any]) -> ConfigurationError:
     return ConfigurationError(
-        f"The setting {key} is not valid: {first.get('input')!r}.",
-        details=f"{message} ({Settings.model_fields[key].description})",
-        resolution=f"Correct {option}."
-        if key in given
-        else f"Correct {variable} or {settings_file()}.",
+        f"The setting {key} is not valid: {value!r}.",
+        details=f"{why} ({Settings.model_fields[key].description})",
+        resolution=f"Correct {_origin(key, given)}.",
     )
+
+
+def _origin(key: str, given: Mapping[str, Any]) -> str:
+    """Where a setting has its value from."""
+    if key in given:
+        return f"--{key.replace('_', '-')}"
+    variables = (f"{ENVIRONMENT_PREFIX}{key.upper()}", *OTHER_VARIABLES.get(key, ()))
+    values = {name.upper(): name for name, value in os.environ.items() if value}
+    found = next((values[name] for name in variables if name in values), None)
+    return found or f"{key} in {settings_file()}"
+
+
+def _require_what_is_named(settings: Settings, given: Mapping[str, Any]) -> None:
+    """The default of such a setting need not be there, what somebody has named has to."""
+    for key, is_right, kind in (
+        ("ca_certificates", stat.S_ISDIR, "a directory"),
+        ("spack_buildcache_keys", stat.S_ISREG, "a file"),
+    ):
+        path: Path | None = getattr(settings, key)
+        if path is None or key not in settings.model_fields_set:
+            continue
+        try:
+            why = "" if is_right(path.stat().st_mode) else f"It is not {kind}."
+        except OSError as error:
+            why = f"{error.strerror or error}."
+        if why:
+            raise _refusal(key, str(path), why, given)

@@ -192,12 +192,12 @@ def packages_for(base: Base) -> tuple[str, ...]:
 
 def _refuse_unknown(variants: Iterable[str]) -> None:
     known = [feature.variant for feature in table() if feature.variant]
-    fixed = [feature.name for feature in table() if not (feature.variant or feature.empty)]
+    fixed = {feature.name: feature for feature in table() if not feature.variant}
     for name in variants:
         if name in fixed:
             raise ConfigurationError(
                 f"--additional-variants: {name} is no choice.",
-                details=f"Every package contains {name}: it cannot be left out.",
+                details=_where_contained(fixed[name]),
                 resolution=f"Leave +{name} or ~{name} away.",
             )
         if name not in known:
@@ -207,3 +207,14 @@ def _refuse_unknown(variants: Iterable[str]) -> None:
                 details=f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}.",
                 resolution="docs/options.md lists all variants.",
             )
+
+
+def _where_contained(feature: Feature) -> str:
+    if {*feature.types} == {*BuildType}:
+        return f"Every package contains {feature.name}: it cannot be left out."
+    cells = "".join(
+        f", but not with --deps {cell.recipe}: {cell.reason}"
+        for cell in feature.empty
+        if cell.recipe
+    )
+    return f"It comes with the build types {' and '.join(feature.types)}{cells}."

@@ -2,11 +2,20 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What a user, an init system or a closing terminal sends to end a command."""
+
+
+def handle_endings(handler: Callable[[int, FrameType | None], object]) -> None:
+    """Let `handler` take SIGINT, SIGTERM and SIGHUP; those that are ignored, as nohup(1) leaves
+    SIGHUP, stay so."""
+    for number in HELD:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @contextmanager

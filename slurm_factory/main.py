@@ -7,7 +7,7 @@ import platform
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from slurm_factory.exceptions import (
     SlurmFactoryError,
 )
 from slurm_factory.freshness import find_up_to_date
+from slurm_factory.interrupts import HELD, handle_endings
 from slurm_factory.output import Reporter, make_reporter
 from slurm_factory.plan import (
     DEFAULT_DEPS,
@@ -47,7 +48,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 GpuOption = Annotated[bool, typer.Option("--gpu", help="Add detection of GPUs.")]
 MinimalOption = Annotated[bool, typer.Option("--minimal", help="Munge and readline only.")]
@@ -287,15 +287,16 @@ def run() -> None:
     """Entry point of the program."""
     # What is written here is nobody else's to change, whatever the login shell allows.
     os.umask(os.umask(0o022) | 0o022)
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
-    app()
+    handle_endings(_interrupt)
+    try:
+        app()
+    except KeyboardInterrupt:  # Before a command has begun.
+        sys.exit(InterruptedBuildError.exit_code)
 
 
 def _interrupt(*_: object) -> NoReturn:
     """Once is enough: another Ctrl-C would stop the cleaning up and leave an instance behind."""
-    for number in ENDING:
+    for number in HELD:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -321,11 +322,15 @@ def _exit_codes(reporter: Reporter, *, as_json: bool) -> Iterator[None]:
         error: SlurmFactoryError = InterruptedBuildError("Interrupted.")
     except SlurmFactoryError as caught:
         error = caught
+    except answers.ReaderGoneError as gone:
+        raise typer.Exit(answers.READER_GONE) from gone
     else:
         return
     reporter.error(error)
     if as_json:
-        answers.print_error(error)
+        # What went wrong counts, whoever reads the document.
+        with suppress(answers.ReaderGoneError, OutputError):
+            answers.print_error(error)
     raise typer.Exit(error.exit_code)
 
 

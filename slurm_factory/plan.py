@@ -78,6 +78,7 @@ class SpackChoice:
             variants, since Spack prefers what is there to newer ones; and where one is no longer
             trusted, what came from it has to be built.
         signed: Whether those must have a trusted signature.
+        unlooked: Those of `ref` and `packages_ref` that say nothing, since no git looks them up.
     """
 
     refs: SpackRefs
@@ -87,6 +88,7 @@ class SpackChoice:
     source_mirrors: tuple[str, ...] = ()
     buildcaches: tuple[str, ...] = ()
     signed: bool = True
+    unlooked: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """What decides about the bytes of a package, without passwords, as JSON."""
@@ -96,6 +98,7 @@ class SpackChoice:
             "buildcaches": [without_credentials(url) for url in self.buildcaches],
             "signed": self.signed,
             **asdict(self.refs.public),
+            **dict.fromkeys(self.unlooked),
         }
 
 
@@ -226,6 +229,9 @@ class BuildPlan:
             # Of a plan with Spack too: its recipe of Slurm takes them from the same table.
             "configure": list(self.shown_arguments),
         }
+        if self.spack is not None:
+            # A directory that is not there for a while makes no package stale.
+            plan["spack"] |= asdict(self.spack.refs.public)
         document = {"plan": plan, "base_record": dict(base_record)}
         return _sha256(json.dumps(document, sort_keys=True).encode())
 

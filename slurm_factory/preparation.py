@@ -21,6 +21,7 @@ from slurm_factory.machine import require_build_packages
 from slurm_factory.recipes.offline import not_here
 from slurm_factory.sources import cached, fetch
 from slurm_factory.spack_choice import cloned_repositories
+from slurm_factory.targets import require_runnable
 from slurm_factory.upstream import CLINGO, sources_for
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ def require_machine(plan: BuildPlan, settings: Settings) -> None:
 
     Raises:
         LXDError: LXD cannot be used; or packages are missing, for a build on this machine.
+        ConfigurationError: This machine's CPU cannot run what Spack would build.
     """
+    if plan.spack:
+        require_runnable(plan.spack.target)
     if plan.destructive:
         require_build_packages(plan.base)
     else:

@@ -15,7 +15,10 @@ from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.resources import load_json
 
 UPSTREAM = "https://github.com/SchedMD/slurm/archive/refs/tags"
-SERIES_PATTERN = re.compile(r"[0-9]{2}\.[0-9]{2}(?![0-9])", re.ASCII)
+VERSION_PATTERN = re.compile(
+    r"(?:slurm-|v)?([0-9]{2})[.-]([0-9]{2})(?![0-9])(?:[.-]([0-9]+))?", re.ASCII
+)
+"""A series, or a release as users, tags and Spack write it: 25.05.8, slurm-25-05-8-1, 25-05-8-1."""
 
 
 class Release(BaseModel):
@@ -78,15 +81,20 @@ def find_release(version: str) -> Release:
 
 
 def _nearest(version: str) -> str:
-    """Series are compared by their date, 25.06 with 25.05; a series stands for its newest."""
-    match = SERIES_PATTERN.match(version)
+    """The release that is meant, else the nearest series by date: 25.05 for 25.06. A series
+    stands for its newest release."""
+    match = VERSION_PATTERN.match(version)
     if match is None:
         names = [*series(), *(release.release for release in catalogue())]
         near = difflib.get_close_matches(version, names, n=1)
         return near[0] if near else series()[-1]
-    asked = _months(match[0])
+    asked_series = f"{match[1]}.{match[2]}"
+    meant = f"{asked_series}.{match[3]}"
+    if meant in {release.release for release in catalogue()}:
+        return meant
+    asked = _months(asked_series)
     near_series = min(series(), key=lambda name: (abs(_months(name) - asked), -_months(name)))
-    return find_release(near_series).release if near_series == match[0] else near_series
+    return find_release(near_series).release if near_series == asked_series else near_series
 
 
 def _months(series_name: str) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from slurm_factory.base_record import SpackRefs
+from slurm_factory.config import ENVIRONMENT_PREFIX, Settings
 from slurm_factory.constants import (
     INSTANCE_CACHE,
     INSTANCE_SPACK,
@@ -17,11 +18,10 @@ from slurm_factory.constants import (
 )
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.plan import SpackChoice, default_target
+from slurm_factory.unpacked import spack_version, unpacked_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from slurm_factory.config import Settings
 
 SECTIONS = ("concretizer", "config", "env_vars", "packages", "repos", "toolchains")
 """Sections of Spack's configuration that a site may add to
@@ -44,8 +44,13 @@ def choose_spack(settings: Settings, architecture: str) -> SpackChoice:
         architecture: Of this machine, as uname(1) names it; decides about the default target.
 
     Raises:
-        ConfigurationError: The file that `spack_config` names cannot be used.
+        ConfigurationError: The file that `spack_config` names cannot be used, there is no such
+            target, or a ref was set for unpacked files.
     """
+    if settings.spack_target:
+        from slurm_factory.targets import require_target  # noqa: PLC0415  # slow to import
+
+        require_target(settings.spack_target, architecture)
     return SpackChoice(
         refs=SpackRefs(
             url=settings.spack_url,
@@ -63,6 +68,34 @@ def choose_spack(settings: Settings, architecture: str) -> SpackChoice:
         source_mirrors=settings.source_mirrors,
         buildcaches=settings.spack_buildcaches,
         signed=not settings.spack_unsigned_buildcaches,
+        unlooked=_unlooked(settings),
+    )
+
+
+def _unlooked(settings: Settings) -> tuple[str, ...]:
+    """The refs, as `SpackRefs` names them, of what is unpacked files."""
+    spack, packages = unpacked_at(settings.spack_url), unpacked_at(settings.spack_packages_url)
+    if spack:
+        _require_no_ref("spack_ref", settings.spack_ref, spack, spack_version(spack))
+    if packages:
+        _require_no_ref("spack_packages_ref", settings.spack_packages_ref, packages)
+    return ("ref",) * (spack is not None) + ("packages_ref",) * (packages is not None)
+
+
+def _require_no_ref(setting: str, ref: str, directory: Path, version: str = "") -> None:
+    """Refuse a ref that somebody set for a directory (host) where nothing can be looked up by it.
+
+    That of the version which the files themselves tell is true, and the default asks for nothing.
+    """
+    if ref in {Settings.model_fields[setting].default, f"v{version}"}:
+        return
+    variable = f"{ENVIRONMENT_PREFIX}{setting.upper()}"
+    raise ConfigurationError(
+        f"{variable} has no meaning for unpacked files, and is {ref}.",
+        details=f"{directory} is Spack {version}, and no git repository."
+        if version
+        else f"{directory} is no git repository.",
+        resolution=f"Unset {variable}, or name a git repository.",
     )
 
 

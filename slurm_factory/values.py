@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
+from pydantic_core import ErrorDetails
 from pydantic_settings import NoDecode
+
+SIZE_IN_WORDS = "A size is a number and kB, MB, GB, TB, KiB, MiB, GiB or TiB, such as 8GiB"
 
 SIZE = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
 """LXD's notation for sizes (doc/reference/instance_units.md)."""
@@ -39,10 +42,15 @@ def _matching(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
 def _size(value: str) -> str:
     short = SHORT_SIZE.fullmatch(value)
     if SIZE.fullmatch(value) is None:
-        raise ValueError(
-            f"Write {short[1]}{short[2].upper()}iB."
-            if short
-            else "A size is a number and kB, MB, GB, TB, KiB, MiB, GiB or TiB, such as 8GiB."
+        raise ValueError(f"Write {short[1]}{short[2].upper()}iB." if short else f"{SIZE_IN_WORDS}.")
+    return value
+
+
+def _size_and_unit(value: object) -> object:
+    """TOML, unlike the environment, has numbers that are no strings."""
+    if not isinstance(value, str):
+        raise ValueError(  # noqa: TRY004  # pydantic takes no TypeError
+            f"{SIZE_IN_WORDS}; in the file it stands in quotation marks."
         )
     return value
 
@@ -87,7 +95,7 @@ def _repository(value: str) -> str:
     return value
 
 
-Size = Annotated[str, AfterValidator(_size)]
+Size = Annotated[str, BeforeValidator(_size_and_unit), AfterValidator(_size)]
 AbsolutePath = Annotated[Path, AfterValidator(absolute)]
 ProjectName = Annotated[
     str,
@@ -137,3 +145,29 @@ PackageName = Annotated[
 HttpUrls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_words)]
 WebUrls = Annotated[tuple[WebUrl, ...], NoDecode, BeforeValidator(_words)]
 PackageNames = Annotated[tuple[PackageName, ...], NoDecode, BeforeValidator(_words)]
+
+WORDS = {
+    "bool": "Write true or false.",
+    "float": "A number is needed.",
+    "finite": "nan and inf cannot be used.",
+    "greater_than": "It must be more than {gt:g}.",
+    "greater_than_equal": "It must be {ge} or more.",
+    "int": "A whole number is needed.",
+    "path": "The path of a file or directory is needed, in quotation marks.",
+    "string": "A text is needed, in quotation marks.",
+    "tuple": "A list is needed, with each entry in quotation marks.",
+}
+"""By pydantic's kind of error, or how that begins (docs.pydantic.dev, "Validation Errors")."""
+
+
+def in_words(error: ErrorDetails) -> str:
+    """What is wrong about a value.
+
+    Args:
+        error: One of those of pydantic's `ValidationError`.
+    """
+    kind = error["type"]
+    words = WORDS.get(kind) or WORDS.get(kind.partition("_")[0])
+    if words is None:
+        return error["msg"].removeprefix("Value error, ")
+    return words.format(**error.get("ctx", {}))

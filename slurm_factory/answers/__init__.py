@@ -8,9 +8,16 @@ from slurm_factory.answers.builds import (
     print_versions,
 )
 from slurm_factory.answers.machine import print_checks, print_cleaned, print_removals, print_setup
-from slurm_factory.answers.stdout import print_error, print_version
+from slurm_factory.answers.stdout import (
+    READER_GONE,
+    ReaderGoneError,
+    print_error,
+    print_version,
+)
 
 __all__ = [
+    "READER_GONE",
+    "ReaderGoneError",
     "print_builds",
     "print_checks",
     "print_cleaned",

@@ -25,8 +25,15 @@ if TYPE_CHECKING:
     from slurm_factory.exceptions import SlurmFactoryError
 
 PIPED_WIDTH = 100_000
+READER_GONE = 141
+"""Exit code of a program that SIGPIPE has ended, as shells tell it (POSIX, 2.8.2): what ls and git
+leave in the same place, and no failure of the work."""
 _STYLE = re.compile(r"\x1b\[[;?0-9]*[A-Za-z]")
 """CSI sequences of ECMA-48: colours, and what else moves about on a terminal."""
+
+
+class ReaderGoneError(Exception):
+    """Nobody reads stdout any longer; there is nothing to tell, and nobody to tell it to."""
 
 
 def print_line(text: str, end: str = "\n") -> None:
@@ -42,7 +49,7 @@ def print_line(text: str, end: str = "\n") -> None:
 
     Raises:
         OutputError: It cannot be written, since a disk is full, for example.
-        BrokenPipeError: Nobody reads it, which is the command line's to bear (`head -1`).
+        ReaderGoneError: Nobody reads it any longer (`head -1`).
     """
     stdout = sys.stdout
     if stdout is None:  # It was closed before the program began.
@@ -72,7 +79,7 @@ def print_table(table: Table, empty: str = "") -> None:
 
     Raises:
         OutputError: It cannot be written.
-        BrokenPipeError: Nobody reads it.
+        ReaderGoneError: Nobody reads it any longer.
     """
     if empty and not table.row_count:
         print_line(empty)
@@ -93,7 +100,7 @@ def print_document(document: dict[str, Any]) -> None:
 
     Raises:
         OutputError: It cannot be written.
-        BrokenPipeError: Nobody reads it.
+        ReaderGoneError: Nobody reads it any longer.
     """
     plain = json.loads(json.dumps({"version": JSON_VERSION, **document}, default=str))
     print_line(json.dumps(_masked(plain), indent=2))
@@ -118,12 +125,12 @@ def describe(error: SlurmFactoryError) -> dict[str, Any]:
 def _writing() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        raise
     except OSError as error:
         # What is still in the buffer would end the program with a complaint of Python.
         with Path(os.devnull).open("wb") as null:
             os.dup2(null.fileno(), 1)
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGoneError from error
         raise OutputError(
             "The answer could not be written to standard output.",
             details=f"{error.strerror or error}.",

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
 from slurm_factory.base_record import without_credentials
 from slurm_factory.checkouts.archives import pack_commit, pack_directory
-from slurm_factory.checkouts.local import is_repository, opened
+from slurm_factory.checkouts.local import opened
 from slurm_factory.checkouts.refs import NoSuchRefError, commit_at
 from slurm_factory.checkouts.remote import fetched
 from slurm_factory.disks import FULL_ERRORS
 from slurm_factory.exceptions import ConfigurationError, DownloadError, OutputError
 from slurm_factory.transfer import TransferError
+from slurm_factory.unpacked import directory_of, is_repository, spack_version
 
 if TYPE_CHECKING:
     from slurm_factory.base_record import SpackRefs
@@ -36,7 +36,7 @@ class Checkout:
     Attributes:
         name: Its archive's name begins so.
         url: http(s), file, or an absolute directory (host).
-        ref: Tag, branch or commit; for a directory that is no repository, any label.
+        ref: Tag, branch or commit; of unpacked files it says nothing.
         setting: Start of the names of the settings that say so.
         proof: A file that only the right tree has.
         kept: What paths of files in the archive begin with; empty: all files.
@@ -141,18 +141,29 @@ def _pack(
 ) -> set[str]:
     """Write the archive; the names of the files in it."""
     url, ref = checkout.url, checkout.ref
-    place = urlsplit(url)
-    if place.scheme in {"http", "https"}:
+    directory = directory_of(url)
+    if directory is None:
         repository = fetched(url, ref, scratch / "git", timeout, _naming(checkout, warn))
-    else:
-        directory = Path(unquote(place.path)) if place.scheme == "file" else Path(url)
-        if not is_repository(directory):
-            # Before a whole file system is read in vain.
-            wrong = directory.is_dir() and not (directory / checkout.proof).is_file()
-            return set() if wrong else pack_directory(directory, checkout.kept, archive)
+    elif is_repository(directory):
         repository = opened(directory, ref)
+    else:
+        return _pack_unpacked(checkout, directory, archive, warn)
     with repository as (git, found):
         return pack_commit(git, commit_at(git, found), checkout.kept, archive)
+
+
+def _pack_unpacked(
+    checkout: Checkout, directory: Path, archive: Path, warn: Callable[[str], None]
+) -> set[str]:
+    # Before a whole file system is read in vain.
+    if directory.is_dir() and not (directory / checkout.proof).is_file():
+        return set()
+    own = spack_version(directory)
+    if own and f"v{own}" != checkout.ref:
+        _naming(checkout, warn)(
+            f"this is Spack {own}; what this program knows of is {checkout.ref}"
+        )
+    return pack_directory(directory, checkout.kept, archive)
 
 
 def _naming(checkout: Checkout, warn: Callable[[str], None]) -> Callable[[str], None]:

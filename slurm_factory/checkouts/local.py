@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from dulwich.objects import ObjectID
 
 
-def is_repository(directory: Path) -> bool:
-    """Whether a directory (host) is a repository's work tree, or a bare repository."""
-    bare = (directory / "HEAD").is_file() and (directory / "objects").is_dir()
-    return bare or (directory / ".git").exists()
-
-
 @contextmanager
 def opened(directory: Path, ref: str) -> Iterator[tuple[Repo, ObjectID]]:
     """A repository, and the object in it that `ref` names.

@@ -10,10 +10,23 @@ from typing import TYPE_CHECKING, Any
 from craft_providers import ProviderError
 
 from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE
-from slurm_factory.exceptions import InterruptedBuildError, LXDError, SlurmFactoryError
+from slurm_factory.exceptions import (
+    ConfigurationError,
+    DownloadError,
+    InterruptedBuildError,
+    LXDError,
+    SlurmFactoryError,
+)
 from slurm_factory.instances import ENVIRONMENT, Instance
 from slurm_factory.instances.launch import Launch, launch_copy
-from slurm_factory.instances.lxc import LOCAL, LOCK_KEY, delete_instance, delete_quietly, lxc
+from slurm_factory.instances.lxc import (
+    LOCAL,
+    LOCK_KEY,
+    delete_instance,
+    delete_quietly,
+    delete_unfinished,
+    lxc,
+)
 from slurm_factory.instances.provider_errors import CLIENT_ERRORS, unreachable
 from slurm_factory.interrupts import signals_held
 
@@ -21,6 +34,10 @@ if TYPE_CHECKING:
     from craft_providers import lxd
 
     from slurm_factory.config import Settings
+
+
+NOTHING_TO_SEE = (ConfigurationError, DownloadError)
+"""Failures of which nothing in the instance tells more."""
 
 
 @contextmanager
@@ -33,8 +50,8 @@ def lxd_instance(
 ) -> Iterator[Instance]:
     """An instance copied from the cached base, gone afterwards.
 
-    After a failure it is kept, and the error tells how to enter it; after an interruption and
-    after success it is deleted unless `launch.keep` says otherwise.
+    After a failure that it can tell more of, it is kept, and the error tells how to enter it; after
+    another, an interruption and success it is deleted unless `launch.keep` says otherwise.
 
     Args:
         launch: What to launch.
@@ -53,12 +70,14 @@ def lxd_instance(
         instance = _equip(launch, settings, *launch_copy(launch, settings, on_line, note))
     except BaseException:
         with signals_held():
-            delete_quietly(launch.name, settings.project_name)
+            delete_unfinished(launch.name, settings.project_name)
         raise
     try:
         yield instance
     except SlurmFactoryError as error:
-        error.resolution = f"{error.resolution} {_kept(instance)}".strip()
+        vain = isinstance(error, NOTHING_TO_SEE) and not launch.keep
+        told = _break_off(instance, launch, settings) if vain else _kept(instance)
+        error.resolution = f"{error.resolution} {told}".strip()
         raise
     except KeyboardInterrupt as error:
         left = _break_off(instance, launch, settings)

@@ -24,7 +24,7 @@ from slurm_factory.instances.locks import locked
 from slurm_factory.instances.lxc import (
     creation_time,
     delete_instance,
-    delete_quietly,
+    delete_unfinished,
     instance_names,
 )
 from slurm_factory.instances.project import ensure_project
@@ -197,7 +197,7 @@ def _no_unfinished_base(
     except BaseException:
         if base.begun or not was_there:
             with signals_held():
-                delete_quietly(name, project)
+                delete_unfinished(name, project)
         raise
 
 

@@ -35,6 +35,10 @@ LOCK_KEY = "user.slurm_factory.lock"
 """Instance configuration: path (host) of the file that is locked while its build runs."""
 SIMPLE_SECONDS = 60
 POLL_SECONDS = 0.1
+SETTLE_SECONDS = 1.0
+"""For so long LXD has to be quiet about an instance before its making counts as broken off."""
+FINISHED = 200
+"""Codes of LXD's operations from here on: success, failure, cancelled."""
 DELETE_SECONDS = 180
 """An instance at its memory limit takes more than a minute to die."""
 LONG_SECONDS = 600
@@ -183,13 +187,14 @@ def wait_for_operations(name: str, project: str, timeout: float = SIMPLE_SECONDS
 
 
 def _is_busy(name: str, project: str) -> bool:
-    """Whether a task, such as a copy, concerns the instance (LXD's API, GET /1.0/operations)."""
-    query = f"{LOCAL}/1.0/operations?recursion=1&project={project}"
-    operations = json.loads(lxc("query", query, project=project)).get("running") or []
+    """Whether a task, such as a copy, concerns the instance.
+
+    LXD keeps finished ones in its list for some seconds (status codes: LXD's "rest-api.md").
+    """
     return any(
         PurePosixPath(urlsplit(url).path).name == name
-        for operation in operations
-        if operation["class"] == "task"
+        for operation in lxc_json("operation", "list", LOCAL, project=project)
+        if operation["class"] == "task" and operation["status_code"] < FINISHED
         for urls in (operation["resources"] or {}).values()
         for url in urls
     )
@@ -216,6 +221,31 @@ def _delete(name: str, project: str) -> None:
     except LXDError:
         if name in instance_names(project):
             raise
+
+
+def delete_unfinished(name: str, project: str) -> bool:
+    """Delete an instance whose making was broken off, for good.
+
+    LXD has the name of a copy before it lists the operation, and carries on when the lxc that asked
+    for it is killed: what was deleted in between is there again.
+
+    Args:
+        name: Of the instance, which LXD may still be making.
+        project: LXD project.
+
+    Returns:
+        Whether it is gone.
+    """
+    gone = delete_quietly(name, project)
+    quiet = time.monotonic()
+    deadline = quiet + SIMPLE_SECONDS
+    while (now := time.monotonic()) < min(quiet + SETTLE_SECONDS, deadline):
+        time.sleep(POLL_SECONDS)
+        with suppress(LXDError):
+            if _is_busy(name, project) or name in instance_names(project):
+                gone = delete_quietly(name, project)
+                quiet = now
+    return gone
 
 
 def delete_quietly(name: str, project: str) -> bool:

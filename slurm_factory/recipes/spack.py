@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slurm_factory.exceptions import SpackError
 from slurm_factory.instances import CommandError
 from slurm_factory.package.records import SpackBuild, SpackPackage
+from slurm_factory.plan import default_target
 from slurm_factory.recipes.ccache import compiler_cache_use
 from slurm_factory.recipes.spack_cache import held_elsewhere, refresh_index
 from slurm_factory.recipes.spack_install import install
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from slurm_factory.recipes.spack_lock import Lock
     from slurm_factory.recipes.spack_progress import InstallProgress
     from slurm_factory.recipes.spack_project import Project
+
+
+FIRST_REASON = re.compile(r" +1\. (?P<reason>.+)")
+"""Below the line of an error that ends with "for the following reasons:" (Spack 1.1)."""
 
 
 def build(workshop: Workshop, places: Places | None = None) -> Path:
@@ -104,24 +110,44 @@ def _decided(spack: Spack) -> tuple[Lock, bool]:
     reporter = spack.workshop.reporter
     with reporter.step("Prepare Spack"):
         project, kept = write_project(spack)
-        # What is in the build cache is a part of what Spack decides.
-        refresh_index(spack)
+        _refresh_index(spack)
     if kept is not None:
         return project.accept(kept), False
     with reporter.step("Concretize"):
         return _concretize(project), True
 
 
+def _refresh_index(spack: Spack) -> None:
+    """What is in the build cache is a part of what Spack decides."""
+    try:
+        refresh_index(spack)
+    except CommandError as error:
+        raise SpackError(
+            "Spack could not write the index of the build cache anew.",
+            details=error.details,
+            resolution="Build again; should it come back, move"
+            f" {spack.workshop.settings.buildcache_dir} away.",
+        ) from error
+
+
 def _concretize(project: Project) -> Lock:
     try:
         return project.concretize()
     except CommandError as error:
+        found = next(filter(None, map(FIRST_REASON.fullmatch, error.tail)), None)
         raise SpackError(
             "Spack found no way to build this plan.",
-            details=error.details,
-            resolution="If SLURM_FACTORY_SPACK_CONFIG or --additional-variants is set, try without;"
+            details=found["reason"] if found else error.details,
+            resolution=f"If {_doubtful(project.spack)} is set, try without;"
             f" the environment is {project.spack.logs / 'spack.yaml'}.",
         ) from error
+
+
+def _doubtful(spack: Spack) -> str:
+    """The settings that most likely leave no way."""
+    target = spack.choice.target != default_target(spack.workshop.plan.architecture)
+    names = ["SLURM_FACTORY_SPACK_CONFIG", *["SLURM_FACTORY_SPACK_TARGET"] * target]
+    return f"{', '.join(names)} or --additional-variants"
 
 
 def _record(spack: Spack, lock: Lock, progress: InstallProgress, *, concretized: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -15,7 +16,11 @@ from slurm_factory.constants import (
     INSTANCE_SPACK_PYTHON,
     INSTANCE_STORE,
 )
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.instances import CommandError
+from slurm_factory.output import mask_credentials
 from slurm_factory.recipes.ccache import ccache_environment
+from slurm_factory.spack_yaml import SITE_YAML
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,18 +109,20 @@ class Spack:
 
         Raises:
             CommandError: It failed.
+            ConfigurationError: It cannot use the user's own configuration.
             OutputError: It failed because the cache directory is full.
         """
-        self.run_script(
-            "spack-run.sh",
-            {
-                **self.environment(),
-                "SPACK": str(self.places.program),
-                "PROJECT": str(self.places.project),
-                "ARGUMENTS": "\n".join((*(WITH_GPG if self.verifies else ()), *arguments)),
-            },
-            on_line,
-        )
+        parameters = {
+            **self.environment(),
+            "SPACK": str(self.places.program),
+            "PROJECT": str(self.places.project),
+            "ARGUMENTS": "\n".join((*(WITH_GPG if self.verifies else ()), *arguments)),
+        }
+        try:
+            self.run_script("spack-run.sh", parameters, on_line)
+        except CommandError as error:
+            self._require_no_mistake(error)
+            raise
 
     def run_script(
         self,
@@ -125,6 +132,17 @@ class Spack:
     ) -> None:
         """Run a script of resources/scripts in the instance; raises as `run` does."""
         self.workshop.instance.run_script(name, parameters, on_line or self.workshop.reporter.line)
+
+    def _require_no_mistake(self, error: CommandError) -> None:
+        """Where Spack turns the user's own configuration down, name their file, not its copy."""
+        copy = re.escape(str(self.places.project / SITE_YAML))
+        mistake = re.compile(rf"==> Error: {copy}:(?P<line>\d+): (?P<why>.+)")
+        for found in filter(None, map(mistake.fullmatch, error.tail)):
+            raise ConfigurationError(
+                f"Spack cannot use {self.workshop.settings.spack_config}, line {found['line']}.",
+                details=f"{mask_credentials(found['why'])}.",
+                resolution="Correct it, or unset SLURM_FACTORY_SPACK_CONFIG.",
+            ) from error
 
     def inside(self, path: Path) -> str:
         """The instance's path of a host path below the cache directory."""

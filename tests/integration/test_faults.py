@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -32,7 +33,12 @@ from fault_tools import (
 from file_systems import as_root, fill, small_file_system
 
 from slurm_factory.config import Settings
-from slurm_factory.instances.lxc import lxc
+from slurm_factory.instances.lxc import (
+    delete_unfinished,
+    instance_names,
+    lxc,
+    wait_for_operations,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -161,6 +167,19 @@ def test_cache_directory_that_fills_up_is_told_and_leaves_no_artifact(
 
 
 # LXD
+
+
+@pytest.mark.parametrize("seconds", [0.03, 0.1, 0.3])
+def test_copy_that_was_broken_off_does_not_appear_after_all(site: Site, seconds: float) -> None:
+    name = f"build-20260101-000000-{round(seconds * 1000)}"
+    base = next(n for n in instance_names(site.project) if n.startswith("base-instance-"))
+    copy = ["lxc", "--project", site.project, "copy", f"local:{base}", f"local:{name}"]
+    with suppress(subprocess.TimeoutExpired):
+        # Which kills it: LXD is left with what it was asked for.
+        subprocess.run(copy, timeout=seconds, check=True)
+    assert delete_unfinished(name, site.project)
+    wait_for_operations(name, site.project)
+    assert name not in instance_names(site.project)
 
 
 def test_machine_without_lxd_is_told_how_to_get_it(cache: Path) -> None:

@@ -31,7 +31,8 @@ done < "$here/failures"
 case "$*" in
 "--project "*" project list local: --format json" | \
 "--project "*" image list local: --format json" | \
-"--project "*" profile list local: --format json")
+"--project "*" profile list local: --format json" | \
+"--project "*" operation list local: --format json")
     shift 2
     words="$*"
     cat "$here/$(printf '%s' "${words% local: --format json}" | tr ' ' -).json"
@@ -39,7 +40,7 @@ case "$*" in
 "--project "*" list local: --format json")
     printf '['; paste -s -d , "$here/instances"; printf ']'
     ;;
-*" query "*) cat "$here/operations.json" ;;
+*" query "*) echo "Error: --project cannot be used with the query command" >&2; exit 1 ;;
 "--project "*" delete --force "*)
     shift 4
     sed -i "/\"name\": \"${1#local:}\"/d" "$here/instances"
@@ -69,8 +70,12 @@ class FakeLxc:
         self.projects("default", PROJECT)
         self.instances([])
         self.images([])
-        self._answer("operations", {})
+        self.operations([])
         self.profile({"root": {"path": "/", "pool": "default", "type": "disk"}})
+
+    def operations(self, entries: Sequence[dict[str, Any]]) -> None:
+        """What LXD does at the moment, or has done a while ago."""
+        self._answer("operation-list", entries)
 
     def profile(self, devices: dict[str, Any]) -> None:
         """What the default profile of every project gives to instances."""

@@ -15,8 +15,14 @@ import typer
 from package_samples import stage
 from rich.table import Table
 
-from slurm_factory.answers.stdout import describe, print_document, print_line, print_table
-from slurm_factory.exceptions import DownloadError, OutputError
+from slurm_factory.answers.stdout import (
+    READER_GONE,
+    describe,
+    print_document,
+    print_line,
+    print_table,
+)
+from slurm_factory.exceptions import ConfigurationError, DownloadError, OutputError
 from slurm_factory.package.publish import publish
 
 BUILD = ("build", "--slurm-version", "24.11", "--base", "debian@12", "--deps", "system")
@@ -149,7 +155,25 @@ def test_a_reader_that_has_gone_ends_a_command_without_a_word(
         check=False,
     )
     os.close(writer)
-    assert (done.returncode, done.stderr) == (1, b"")
+    assert (done.returncode, done.stderr) == (READER_GONE, b"")
+
+
+@pytest.mark.parametrize("target", ["/dev/full", None])
+def test_an_error_that_nobody_reads_as_json_keeps_its_exit_code(
+    tmp_path: Path, target: str | None
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Path(target).open("wb") if target else os.fdopen(writer, "wb") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-m", "slurm_factory", "build", "--slurm-version", "1", "--json"],
+            env={**os.environ, "SLURM_FACTORY_CACHE_DIR": str(tmp_path)},
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == ConfigurationError.exit_code
+    assert len(done.stderr.splitlines()) == 3
 
 
 def test_paths_that_look_like_markup_are_printed_as_they_are() -> None:

@@ -27,17 +27,18 @@ LAYERS = (
     ("base_record",),
     ("features",),
     ("bases", "config", "releases"),
-    ("resources", "values"),
-    ("appearing", "constants", "exceptions", "interrupts", "proxies"),
+    ("resources", "targets", "values"),
+    ("appearing", "constants", "exceptions", "interrupts", "proxies", "unpacked"),
 )
 """Rooms from top to bottom. A room imports itself and what lies in lower layers."""
 
 ONLY_IN = {
+    "archspec": {"targets"},
     "craft_providers": {"instances"},
     "rich": {"answers", "output"},
     "typer": {"main"},
 }
-HEAVY = ("craft_providers", "cyclonedx", "dulwich", "elftools", "pylxd", "requests")
+HEAVY = ("archspec", "craft_providers", "cyclonedx", "dulwich", "elftools", "pylxd", "requests")
 """Libraries that would make `slurm-factory --help` slow."""
 
 LONGEST_FUNCTION = 60

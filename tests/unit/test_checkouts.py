@@ -183,6 +183,17 @@ def test_a_plain_directory_is_known_by_the_checksum_of_what_is_in_it(
     assert before.startswith("sha256:")
 
 
+def test_unpacked_files_of_another_spack_are_taken_and_their_version_is_told(
+    refs: SpackRefs, cache: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    for version in ("1.0.2", "1.1.0"):
+        own = {"lib/spack/spack/__init__.py": f'__version__ = "{version}"\n'}
+        write_files(tmp_path / version, SPACK | own)
+        fetched(replace(refs, url=str(tmp_path / version)), cache, said)
+    assert said == [f"{tmp_path}/1.0.2: this is Spack 1.0.2; what this program knows of is v1.1.0."]
+
+
 def test_a_tree_that_was_unpacked_from_an_archive_can_be_packed_again(
     refs: SpackRefs, cache: Path, tmp_path: Path
 ) -> None:

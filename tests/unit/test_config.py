@@ -1,5 +1,6 @@
 """Settings: where they come from, in which order, and what is said about wrong ones."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "debian_mirror": ("http://deb.example/debian", "http://deb.example/debian"),
     "ubuntu_mirror": ("http://ubu.example/ubuntu", "http://ubu.example/ubuntu"),
     "image_server": ("false", False),
-    "ca_certificates": ("/etc/ca", Path("/etc/ca")),
+    "ca_certificates": ("/etc", Path("/etc")),
     "download_timeout": ("2.5", 2.5),
     "spack_url": ("https://git.example/spack", "https://git.example/spack"),
     "spack_ref": ("develop", "develop"),
@@ -28,7 +29,7 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "spack_config": ("/srv/site.yaml", Path("/srv/site.yaml")),
     "spack_base_packages": ("libpmix-dev", ("libpmix-dev",)),
     "spack_buildcaches": ("https://b.example/x", ("https://b.example/x",)),
-    "spack_buildcache_keys": ("/srv/keys.asc", Path("/srv/keys.asc")),
+    "spack_buildcache_keys": (__file__, Path(__file__)),
     "spack_unsigned_buildcaches": ("true", True),
 }
 NO_STRINGS = {"cpu_limit", "image_server", "download_timeout", "spack_unsigned_buildcaches"}
@@ -47,6 +48,14 @@ def refused(**overrides: object) -> ConfigurationError:
         load_settings(**overrides)
     assert len(str(caught.value).splitlines()) == 3
     return caught.value
+
+
+def perhaps_refused() -> ConfigurationError | None:
+    try:
+        load_settings()
+    except ConfigurationError as error:
+        return error
+    return None
 
 
 def test_these_tests_know_every_setting() -> None:
@@ -163,7 +172,7 @@ def test_a_wrong_value_is_refused_and_its_variable_named(
     error = refused()
     assert name.lower() in error.brief
     assert text.split(maxsplit=1)[0].strip('"[]') in error.brief or "MIRRORS" in name
-    assert f" SLURM_FACTORY_{name} " in error.resolution
+    assert error.resolution == f"Correct SLURM_FACTORY_{name}."
 
 
 @pytest.mark.parametrize(
@@ -178,6 +187,11 @@ def test_a_wrong_value_is_refused_and_its_variable_named(
         ("MEMORY_LIMIT", "512 mb", "Write 512MiB."),
         ("CCACHE_SIZE", "2.5Ti", "Write 2.5TiB."),
         ("CCACHE_SIZE", "all", "such as 8GiB"),
+        ("CPU_LIMIT", "many", "A whole number is needed."),
+        ("PROCESS_LIMIT", "99", "It must be 100 or more."),
+        ("DOWNLOAD_TIMEOUT", "0", "It must be more than 0."),
+        ("DOWNLOAD_TIMEOUT", "inf", "nan and inf cannot be used."),
+        ("IMAGE_SERVER", "perhaps", "Write true or false."),
         ("SOURCE_MIRRORS", "[1", "write the entries with spaces between"),
         ("SOURCE_MIRRORS", "ftp://a.example", "begins with http://"),
         ("PROJECT_NAME", "1a", "letters, digits and dashes"),
@@ -193,8 +207,67 @@ def test_a_wrong_value_is_answered_in_words_and_not_with_a_pattern(
     assert "pattern" not in details
 
 
+@pytest.mark.parametrize("name", Settings.model_fields)
+@pytest.mark.parametrize(
+    "literal", ["8", "2.5", "nan", "true", "1979-05-27", "[[]]", "{}", '"\\t"']
+)
+def test_a_wrong_value_in_the_file_is_answered_in_words_of_this_program(
+    name: str, literal: str
+) -> None:
+    path = write_settings(f"{name} = {literal}\n")
+    error = perhaps_refused()
+    assert not error or not {"Input", "input", "valid", "parse"} & set(error.details.split())
+    assert not error or error.resolution == f"Correct {name} in {path}."
+
+
+def test_a_size_without_its_unit_in_the_file_is_told_how_to_write_one() -> None:
+    write_settings("memory_limit = 8\n")
+    assert "such as 8GiB; in the file it stands in quotation marks." in refused().details
+
+
 def test_a_wrong_value_of_the_command_line_is_to_be_corrected_there() -> None:
     assert refused(project_name="a b").resolution == "Correct --project-name."
+
+
+@pytest.mark.parametrize(
+    "variable", ["SLURM_FACTORY_PROJECT_NAME", "slurm_factory_project_name", "IF_PROJECT_NAME"]
+)
+def test_a_wrong_value_is_to_be_corrected_where_it_was_found(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_settings('project_name = "1"\n')
+    monkeypatch.setenv("SLURM_FACTORY_CPU_LIMIT", "2")
+    assert refused().resolution == f"Correct project_name in {path}."
+    monkeypatch.setenv(variable, "a b")
+    assert refused().resolution == f"Correct {variable}."
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("ca_certificates", "/none/such", "No such file or directory."),
+        ("ca_certificates", __file__, "It is not a directory."),
+        ("spack_buildcache_keys", "/none/such", "No such file or directory."),
+        ("spack_buildcache_keys", "/etc", "It is not a file."),
+    ],
+)
+def test_a_file_that_a_setting_names_and_that_is_not_there_is_refused(
+    name: str, value: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"SLURM_FACTORY_{name.upper()}", value)
+    error = refused()
+    assert (name in error.brief, value in error.brief) == (True, True)
+    assert error.details.startswith(why)
+    assert error.resolution == f"Correct SLURM_FACTORY_{name.upper()}."
+
+
+def test_the_directory_of_certificates_need_not_be_there_when_nobody_named_it(
+    out_of_reach: Callable[[Path], None],
+) -> None:
+    directory = load_settings().ca_certificates
+    out_of_reach(directory)
+    assert load_settings().ca_certificates == directory
+    refused(ca_certificates=directory)
 
 
 def test_a_directory_in_place_of_the_settings_file_is_refused() -> None:

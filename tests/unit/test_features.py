@@ -243,6 +243,16 @@ def test_what_every_package_contains_is_said_to_be_no_choice(text: str) -> None:
     assert "cannot be left out" in error.details
 
 
+@pytest.mark.parametrize("text", ["~openmpi", "+openmpi"])
+@pytest.mark.parametrize("recipe", Deps)
+def test_what_comes_with_a_build_type_is_said_to_be_no_choice_and_where_it_is(
+    text: str, recipe: Deps
+) -> None:
+    error = refusal(text, recipe)
+    assert "openmpi is no choice" in error.brief
+    assert "build types standard and gpu, but not with --deps system: the" in error.details
+
+
 def test_an_unknown_variant_like_no_other_is_refused_with_the_list() -> None:
     assert "hdf5" in refusal("+zzzz").details
 

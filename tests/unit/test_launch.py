@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -45,17 +46,32 @@ from slurm_factory.base_record import (
 from slurm_factory.bases import Base, PackageManager, bases, find_base
 from slurm_factory.config import Settings
 from slurm_factory.constants import Deps
-from slurm_factory.exceptions import BuildError, InterruptedBuildError, LXDError
+from slurm_factory.exceptions import (
+    BuildError,
+    ConfigurationError,
+    DownloadError,
+    InterruptedBuildError,
+    LXDError,
+    SlurmFactoryError,
+)
 from slurm_factory.instances import TRANSIENT, Instance
 from slurm_factory.instances import base as base_module
 from slurm_factory.instances import images as images_module
+from slurm_factory.instances import lxc as lxc_module
 from slurm_factory.instances import project as project_module
 from slurm_factory.instances.base import FactoryBase, SpackFiles, compatibility_tag
 from slurm_factory.instances.base_instances import base_instance_name, base_lock, needs_base
 from slurm_factory.instances.build_instance import lxd_instance
 from slurm_factory.instances.images import ImageName, ensure_image, sources_list
 from slurm_factory.instances.launch import Launch
-from slurm_factory.instances.lxc import delete_instance, explain, lxc
+from slurm_factory.instances.lxc import (
+    delete_instance,
+    delete_unfinished,
+    explain,
+    instance_names,
+    lxc,
+    wait_for_operations,
+)
 from slurm_factory.instances.project import ensure_project
 from slurm_factory.instances.surroundings import Surroundings, both_spellings
 
@@ -110,6 +126,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLxc:
     fake.images([image(MADE_HERE.alias)])
     fake.instances([instance(BASE_NAME, datetime.now(UTC))])
     monkeypatch.setattr(images_module, "ETC_APT", tmp_path / "none")
+    monkeypatch.setattr(lxc_module, "SETTLE_SECONDS", 0.0)
     return fake
 
 
@@ -660,6 +677,22 @@ def test_after_a_failed_build_the_instance_is_kept_and_the_error_tells_how_to_en
     assert not [call for call in fake.changes if call.startswith("delete")]
 
 
+@pytest.mark.parametrize("kind", [ConfigurationError, DownloadError])
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_mistake_or_a_failed_download_leaves_no_instance_in_which_there_is_nothing_to_see(
+    fake: FakeLxc,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[SlurmFactoryError],
+    keep: bool,
+) -> None:
+    launcher(monkeypatch)
+    with pytest.raises(kind) as caught, launched(settings, keep=keep):
+        raise kind("No.", resolution="Correct it.")
+    assert ("The instance is kept" in caught.value.resolution) == keep
+    assert (f"delete --force {NAME}" in fake.changes) != keep
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
 def test_an_interrupted_build_leaves_no_instance(
     fake: FakeLxc,
@@ -685,6 +718,46 @@ def test_an_instance_that_cannot_be_deleted_after_success_is_a_warning_that_name
         pass
     [warning] = warnings
     assert f"{NAME} could not be deleted; run `slurm-factory clean`" in warning
+
+
+def copying(code: int) -> dict[str, object]:
+    """An operation as LXD 5.0.2 lists it."""
+    resources = {"instances": [f"/1.0/instances/{NAME}", f"/1.0/instances/{BASE_NAME}"]}
+    return {"class": "task", "status_code": code, "resources": resources}
+
+
+def test_a_copy_that_lxd_finishes_after_all_is_deleted_too(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lxc_module, "SETTLE_SECONDS", 0.5)
+    fake.operations([copying(200)])
+    deletion = f"delete --force {NAME}"
+
+    def finish() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while deletion not in fake.calls and time.monotonic() < deadline:
+            time.sleep(0.01)
+        fake.instances([instance(NAME, NOW)])
+
+    with ThreadPoolExecutor() as lxd_itself:
+        finishing = lxd_itself.submit(finish)
+        assert delete_unfinished(NAME, settings.project_name)
+        finishing.result()
+    assert fake.changes == [deletion] * 2
+    assert instance_names(settings.project_name) == ()
+
+
+def test_what_lxd_is_making_is_waited_for_and_what_it_has_made_is_not(
+    fake: FakeLxc, settings: Settings
+) -> None:
+    def asked(code: int) -> int:
+        before = len(fake.calls)
+        fake.operations([copying(code)])
+        wait_for_operations(NAME, settings.project_name, timeout=0.5)
+        return len(fake.calls) - before
+
+    assert asked(103) > 1
+    assert asked(200) == 1
 
 
 @pytest.mark.parametrize(

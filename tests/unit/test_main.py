@@ -566,7 +566,7 @@ def wait(*_):
         signal.pause()
 main.find_up_to_date = wait
 # Ignored from the start, as nohup(1) leaves SIGHUP, they would stay so.
-for number in main.ENDING:
+for number in main.HELD:
     signal.signal(number, signal.SIG_DFL)
 main.run()
 """
@@ -590,3 +590,57 @@ def test_ctrl_c_and_termination_end_with_130_and_one_line(
         finally:
             process.kill()
     assert (process.returncode, err) == (130, "Error: Interrupted.\n")
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+number, during, before = int(sys.argv.pop(1)), sys.argv.pop(1), sys.argv.pop(1)
+class Sender:
+    def find_spec(self, name, *_):
+        if name == during:
+            os.kill(os.getpid(), number)
+sys.meta_path.insert(0, Sender())
+signal.signal(number, getattr(signal, before))
+runpy.run_module("slurm_factory", run_name="__main__", alter_sys=True)
+"""
+
+
+def interrupted(number: int, during: str, before: str) -> tuple[int, str, str]:
+    command = [sys.executable, "-c", INTERRUPTED, str(number), during, before, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", ENDINGS)
+@pytest.mark.parametrize("during", ["typer", "slurm_factory.main", "slurm_factory.plan"])
+def test_ctrl_c_while_the_program_is_loaded_is_no_traceback(
+    number: signal.Signals, during: str
+) -> None:
+    assert interrupted(number, during, "SIG_DFL") == (130, "", "")
+
+
+@pytest.mark.parametrize("number", ENDINGS)
+def test_a_signal_that_is_ignored_stays_so_while_the_program_is_loaded(
+    number: signal.Signals,
+) -> None:
+    assert interrupted(number, "typer", "SIG_IGN") == (0, f"{__version__}\n", "")
+
+
+def test_ctrl_c_before_a_command_begins_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "app", interrupt)
+    monkeypatch.setattr(command_line, "handle_endings", lambda _: None)
+    with pytest.raises(SystemExit) as caught:
+        command_line.run()
+    assert caught.value.code == 130
+
+
+def test_what_comes_before_the_handlers_of_ctrl_c_is_loaded_at_once() -> None:
+    code = "import sys, slurm_factory.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"typer", "pydantic", "importlib.metadata"} & set(done.stdout.split())

@@ -246,6 +246,12 @@ def test_what_a_build_cache_may_have_decided_is_not_up_to_date_without_it() -> N
         assert trusted.build_key(RECORD) != spack_plan(spack=caches).build_key(RECORD)
 
 
+def test_unpacked_files_that_are_not_there_for_a_while_make_no_package_stale() -> None:
+    unpacked = spack_plan(spack=replace(SPACK, unlooked=("ref", "packages_ref")))
+    assert unpacked.describe()["spack"]["ref"] is None
+    assert unpacked.build_key(RECORD) == SPACK_KEY
+
+
 def test_where_sources_come_from_and_passwords_do_not_change_the_build_key() -> None:
     one = replace(SPACK, buildcaches=("https://b.example",))
     refs = replace(SPACK.refs, url=SPACK.refs.url.replace("https://", "https://me:secret@"))

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from archspec.cpu import TARGETS
 from fake_lxc import FakeLxc, install_fake_lxc, instance
 from plan_samples import SPACK, sample_plan, sample_settings, spack_plan
 from typer.testing import CliRunner
 
-from slurm_factory import preparation
+from slurm_factory import preparation, targets
 from slurm_factory.checkouts import checkouts_of
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import ConfigurationError, DownloadError
@@ -21,7 +22,7 @@ from slurm_factory.instances.images import candidates
 from slurm_factory.main import app
 from slurm_factory.output import Reporter, make_reporter
 from slurm_factory.plan import BuildPlan
-from slurm_factory.preparation import fetch_supplies, find_supplies
+from slurm_factory.preparation import fetch_supplies, find_supplies, require_machine
 from slurm_factory.recipes.offline import prefetch_command
 from slurm_factory.sources import Source
 
@@ -84,6 +85,15 @@ def missing(plan: BuildPlan, settings: Settings) -> tuple[list[str], str]:
         find_supplies(plan, settings)
     listed = caught.value.details.removeprefix("Missing: ").removesuffix(".")
     return listed.split(", "), caught.value.resolution
+
+
+def test_an_older_machine_ends_a_build_with_spack_at_its_start_and_no_other(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "host", lambda: TARGETS["sandybridge"])
+    with pytest.raises(ConfigurationError, match="x86_64_v3"):
+        require_machine(PLANS[1], machine.settings)
+    require_machine(PLANS[0], machine.settings)
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -346,6 +346,59 @@ def test_a_plan_that_spack_finds_no_way_for_is_one_clear_error(here: StandIn) ->
     assert str(here.spack.logs / "spack.yaml") in caught.value.resolution
 
 
+def test_what_leaves_no_way_is_told_with_spacks_first_reason(here: StandIn) -> None:
+    here.answers("concretize", recorded("concretize-munge.txt"), 1)
+    with pytest.raises(SpackError) as caught:
+        built(here)
+    assert caught.value.details == (
+        "Cannot build munge, since it is configured `buildable:false` and no externals satisfy the"
+        " request"
+    )
+
+
+@pytest.mark.parametrize(("target", "told"), [("x86_64_v3", False), ("zen4", True)])
+def test_a_target_that_was_set_is_among_what_may_leave_no_way(
+    here: StandIn, target: str, told: bool
+) -> None:
+    here.answers("concretize", recorded("concretize-munge.txt"), 1)
+    spack = choosing(here.spack, target=target)
+    with pytest.raises(SpackError) as caught:
+        build(spack.workshop, spack.places)
+    assert ("SLURM_FACTORY_SPACK_TARGET" in caught.value.resolution) is told
+
+
+@pytest.mark.parametrize("first", ["gpg", "buildcache", "concretize"])
+def test_a_mistake_that_only_spack_sees_names_the_sites_file_and_the_line(
+    here: StandIn, tmp_path: Path, first: str
+) -> None:
+    said = recorded("concretize-site.txt").replace("/root/spack-project", f"{here.folder}/project")
+    here.answers(first, said, 1)
+    keys = tmp_path / "keys.asc"
+    keys.write_text("a key")
+    spack = with_keys(here, keys)
+    entry(spack.workshop.settings.buildcache_dir, "a", 100)
+    settings = spack.workshop.settings.model_copy(update={"spack_config": Path("/etc/mine.yaml")})
+    with pytest.raises(ConfigurationError) as caught:
+        build(replace(spack.workshop, settings=settings), spack.places)
+    assert caught.value.brief == "Spack cannot use /etc/mine.yaml, line 6."
+    assert caught.value.details == (
+        "Additional properties are not allowed ('prefx' was unexpected)."
+    )
+    assert "SLURM_FACTORY_SPACK_CONFIG" in caught.value.resolution
+
+
+def test_an_index_that_spack_cannot_write_is_spacks_failure_before_anything_is_built(
+    here: StandIn,
+) -> None:
+    here.answers("buildcache", "==> Error: no\n", 1)
+    cache = here.spack.workshop.settings.buildcache_dir
+    entry(cache, "a", 100)
+    with pytest.raises(SpackError) as caught:
+        built(here)
+    assert caught.value.details == "==> Error: no"
+    assert str(cache) in caught.value.resolution
+
+
 def test_a_lock_that_this_program_cannot_read_is_spacks_failure(here: StandIn) -> None:
     (here.folder / "spack.lock").write_text('{"roots": "new"}')
     with pytest.raises(SpackError, match=r"spack\.lock"):

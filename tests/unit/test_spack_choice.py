@@ -1,10 +1,13 @@
 """What the settings say about Spack, and the user's own configuration of it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from git_samples import make_repository, write_files
 
+from slurm_factory.base_record import SpackRefs, spack_digest
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.plan import SpackChoice
@@ -59,8 +62,62 @@ def test_without_a_setting_the_target_is_one_of_the_architecture(
     architecture: str, target: str, tmp_path: Path
 ) -> None:
     assert choose_spack(Settings(cache_dir=tmp_path), architecture).target == target
-    chosen = Settings(cache_dir=tmp_path, spack_target="zen4")
-    assert choose_spack(chosen, architecture).target == "zen4"
+
+
+def test_a_target_of_another_architecture_is_refused_at_planning(tmp_path: Path) -> None:
+    settings = Settings(cache_dir=tmp_path, spack_target="zen4")
+    assert choose_spack(settings, "x86_64").target == "zen4"
+    with pytest.raises(ConfigurationError, match="zen4"):
+        choose_spack(settings, "aarch64")
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path) -> dict[str, Any]:
+    """Settings that name plain directories, of which Spack's tells its version."""
+    write_files(tmp_path, {"spack/lib/spack/spack/__init__.py": '__version__ = "1.1.1"\n'})
+    write_files(tmp_path, {"recipes/repos/a": ""})
+    urls = {"spack_url": f"{tmp_path}/spack", "spack_packages_url": f"{tmp_path}/recipes"}
+    return {"cache_dir": tmp_path, **urls}
+
+
+@pytest.mark.parametrize("true", [{}, {"spack_ref": "v1.1.1"}, {"spack_ref": "v1.1.0"}])
+def test_unpacked_files_are_taken_and_no_manifest_says_a_ref_that_nobody_looked_up(
+    unpacked: dict[str, Any], true: dict[str, Any]
+) -> None:
+    described = choose_spack(Settings(**unpacked, **true), "x86_64").describe()
+    assert (described["ref"], described["packages_ref"]) == (None, None)
+    assert described["url"] == unpacked["spack_url"]
+
+
+def test_unpacked_files_with_default_settings_keep_their_base(unpacked: dict[str, Any]) -> None:
+    refs = choose_spack(Settings(**unpacked), "x86_64").refs
+    urls = (unpacked["spack_url"], unpacked["spack_packages_url"])
+    assert spack_digest(refs) == spack_digest(SpackRefs(urls[0], "v1.1.0", urls[1], "v2026.06.0"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "ref", "why"),
+    [
+        ("spack_ref", "v1.1", "is Spack 1.1.1, and no git repository."),
+        ("spack_ref", "develop", "is Spack 1.1.1, and no git repository."),
+        ("spack_packages_ref", "v1.1.1", "is no git repository."),
+    ],
+)
+def test_a_ref_that_unpacked_files_cannot_have_is_refused_and_makes_no_base(
+    unpacked: dict[str, Any], setting: str, ref: str, why: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        choose_spack(Settings(**(unpacked | {setting: ref})), "x86_64")
+    variable = f"SLURM_FACTORY_{setting.upper()}"
+    assert caught.value.brief == f"{variable} has no meaning for unpacked files, and is {ref}."
+    assert caught.value.details.endswith(why)
+    assert caught.value.resolution.startswith(f"Unset {variable}")
+
+
+def test_a_repository_on_this_machine_has_refs(tmp_path: Path) -> None:
+    with make_repository(tmp_path / "spack", {"a": "b"}):
+        settings = Settings(cache_dir=tmp_path, spack_url=f"{tmp_path}/spack", spack_ref="develop")
+        assert choose_spack(settings, "x86_64").describe()["ref"] == "develop"
 
 
 def test_everything_that_the_settings_say_is_in_the_choice(tmp_path: Path) -> None:
