@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import signal
@@ -287,6 +288,8 @@ def run() -> None:
     """Entry point of the program."""
     # What is written here is nobody else's to change, whatever the login shell allows.
     os.umask(os.umask(0o022) | 0o022)
+    # Else the first message of a library, whoever it is for, would go to stderr.
+    logging.getLogger().addHandler(logging.NullHandler())
     handle_endings(_interrupt)
     try:
         app()

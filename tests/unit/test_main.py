@@ -644,3 +644,15 @@ def test_what_comes_before_the_handlers_of_ctrl_c_is_loaded_at_once() -> None:
     code = "import sys, slurm_factory.__main__; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"typer", "pydantic", "importlib.metadata"} & set(done.stdout.split())
+
+
+def test_what_a_library_logs_is_not_shown_to_users(tmp_path: Path) -> None:
+    # craft-providers does this in a thread of its own when the instance is gone.
+    program = (
+        "import logging; from slurm_factory import main;"
+        " main.app = lambda: logging.exception('Error updating instance timer'); main.run()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, cwd=tmp_path
+    )
+    assert (done.stdout, done.stderr) == (b"", b"")
