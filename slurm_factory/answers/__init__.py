@@ -8,7 +8,7 @@ from slurm_factory.answers.builds import (
     print_versions,
 )
 from slurm_factory.answers.machine import print_checks, print_cleaned, print_removals, print_setup
-from slurm_factory.answers.stdout import (
+from slurm_factory.output.stdout import (
     READER_GONE,
     ReaderGoneError,
     print_error,

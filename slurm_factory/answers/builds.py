@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.filesize import decimal
-from rich.table import Table
-
 from slurm_factory import releases
-from slurm_factory.answers.stdout import describe, print_document, print_line, print_table
 from slurm_factory.base_record import base_packages
 from slurm_factory.output import FileRecord, PackageRecord, Results, mask_credentials
+from slurm_factory.output.stdout import (
+    describe,
+    file_size,
+    print_document,
+    print_line,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,12 +38,9 @@ def print_plan(plan: BuildPlan, *, as_json: bool) -> None:
         print_document({"plan": {"stem": plan.stem, **plan.describe(), "spack_yaml": spack_yaml}})
         return
     print_line(f"{plan.stem}: Slurm {plan.release.release} on {plan.base.name}")
-    table = Table("Feature", "What", box=box.SIMPLE_HEAD)
-    for feature in plan.selection.chosen:
-        table.add_row(feature.name, feature.summary)
-    for name, reason in plan.selection.unavailable.items():
-        table.add_row(f"no {name}", reason)
-    print_table(table)
+    rows = [(feature.name, feature.summary) for feature in plan.selection.chosen]
+    rows += [(f"no {name}", reason) for name, reason in plan.selection.unavailable.items()]
+    print_table(("Feature", "What"), rows)
     print_line(f"packages of the base: {' '.join(base_packages(plan.setup))}")
     print_line(f"patches: {' '.join(patch.name for patch in plan.patches)}")
     if plan.spack:
@@ -96,7 +95,7 @@ def print_prefetched(prefetched: Prefetched, plans: Sequence[BuildPlan], *, as_j
             }
         )
         return
-    have = f"{len(prefetched.files)} files, {decimal(prefetched.size)}, are in {directory}"
+    have = f"{len(prefetched.files)} files, {file_size(prefetched.size)}, are in {directory}"
     use = "carry it to where build --offline shall run, or run that here"
     print_line(f"{have}: {'not all that is needed' if failures else use}.")
 
@@ -115,18 +114,23 @@ def print_builds(artifacts: Sequence[PublishedArtifact], *, as_json: bool) -> No
         ]
         print_document({"builds": builds})
         return
-    table = Table("Build", "Release", "Size", "glibc", "Built", "State", box=box.SIMPLE_HEAD)
-    for artifact in artifacts:
-        manifest = artifact.manifest
-        table.add_row(
-            str(artifact.path).removesuffix("-manifest.json"),
-            manifest.identity.release if manifest else "",
-            decimal(manifest.files[0].size) if manifest else "",
-            manifest.glibc if manifest else "",
-            f"{manifest.created:%Y-%m-%d %H:%M}" if manifest else "",
-            artifact.problem or "complete",
-        )
-    print_table(table, empty="There are no finished builds.")
+    print_table(
+        ("Build", "Release", "Size", "glibc", "Built", "State"),
+        [_build_row(artifact) for artifact in artifacts],
+        empty="There are no finished builds.",
+    )
+
+
+def _build_row(artifact: PublishedArtifact) -> tuple[str, ...]:
+    manifest = artifact.manifest
+    return (
+        str(artifact.path).removesuffix("-manifest.json"),
+        manifest.identity.release if manifest else "",
+        file_size(manifest.files[0].size) if manifest else "",
+        manifest.glibc if manifest else "",
+        f"{manifest.created:%Y-%m-%d %H:%M}" if manifest else "",
+        artifact.problem or "complete",
+    )
 
 
 def print_versions(*, as_json: bool) -> None:
@@ -135,12 +139,12 @@ def print_versions(*, as_json: bool) -> None:
     if as_json:
         print_document({"releases": [release.model_dump() for release in catalogue]})
         return
-    table = Table("Series", "Newest", "Date", "Releases", box=box.SIMPLE_HEAD)
+    rows = []
     for series in releases.series():
         members = [release for release in catalogue if release.series == series]
         names = " ".join(release.release for release in members)
-        table.add_row(series, members[-1].release, members[-1].date, names)
-    print_table(table)
+        rows.append((series, members[-1].release, members[-1].date, names))
+    print_table(("Series", "Newest", "Date", "Releases"), rows)
 
 
 def _results(outcome: Outcome) -> Results:

@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.filesize import decimal
-from rich.table import Table
-
-from slurm_factory.answers.stdout import print_document, print_line, print_table
 from slurm_factory.output import as_called
+from slurm_factory.output.stdout import file_size, print_document, print_line, print_table
 
 if TYPE_CHECKING:
     from slurm_factory.clean import CleanPlan, Removal
@@ -47,11 +43,9 @@ def print_checks(checks: Sequence[Check], *, as_json: bool) -> None:
 
 def print_removals(removals: Sequence[Removal]) -> None:
     """Print what clean is about to remove."""
-    table = Table("What", "Name", "Size", box=box.SIMPLE_HEAD)
-    for removal in removals:
-        size = "" if removal.size is None else decimal(removal.size)
-        table.add_row(removal.kind, removal.name, size)
-    print_table(table, empty="There is nothing to remove.")
+    sizes = ["" if removal.size is None else file_size(removal.size) for removal in removals]
+    rows = [(r.kind, r.name, size) for r, size in zip(removals, sizes, strict=True)]
+    print_table(("What", "Name", "Size"), rows, empty="There is nothing to remove.")
 
 
 def print_cleaned(plan: CleanPlan, *, dry_run: bool) -> None:

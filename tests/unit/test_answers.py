@@ -13,16 +13,15 @@ from typing import Any
 import pytest
 import typer
 from package_samples import stage
-from rich.table import Table
 
-from slurm_factory.answers.stdout import (
+from slurm_factory.exceptions import ConfigurationError, DownloadError, OutputError
+from slurm_factory.output.stdout import (
     READER_GONE,
     describe,
     print_document,
     print_line,
     print_table,
 )
-from slurm_factory.exceptions import ConfigurationError, DownloadError, OutputError
 from slurm_factory.package.publish import publish
 
 BUILD = ("build", "--slurm-version", "24.11", "--base", "debian@12", "--deps", "system")
@@ -71,27 +70,24 @@ def test_a_line_arrives_as_the_framework_of_the_command_line_would_write_it(
     [("utf-8", b"\xe2\x98\x83\xff\n"), ("ascii", b"\xe2\x98\x83\xff\n"), ("latin-1", b"??\n")],
 )
 def test_a_name_that_stdout_cannot_show_is_no_traceback(encoding: str, expected: bytes) -> None:
-    table = Table("Path", box=None, show_header=False, pad_edge=False)
-    table.add_row("☃\udcff")
+    table = (("Path",), [("☃\udcff",)])
     assert written(encoding, lambda: print_line("☃\udcff")) == expected
-    assert written(encoding, lambda: print_table(table)).rstrip() == expected.rstrip()
+    assert expected.rstrip() in written(encoding, lambda: print_table(*table))
 
 
 def test_a_table_for_nobody_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = Table("Path")
-    table.add_row("a")
+    table = (("Path",), [("a",)])
     monkeypatch.setattr(sys, "stdout", None)
-    print_table(table)
+    print_table(*table)
     print_line("a")
 
 
 def test_lines_and_tables_arrive_in_order_where_stdout_takes_ascii_only() -> None:
-    table = Table("Head")
-    table.add_row("row")
+    table = (("Head",), [("row",)])
     told = written(
         "ascii",
         lambda: print_line("first ä"),
-        lambda: print_table(table),
+        lambda: print_table(*table),
         lambda: print_line("last"),
     ).decode()
     assert re.findall(r"first ä|Head|row|last", told) == ["first ä", "Head", "row", "last"]
@@ -111,14 +107,13 @@ def test_a_stdout_that_was_closed_before_the_start_is_no_error(
 
 
 def test_a_table_is_not_folded_where_no_terminal_sets_its_width() -> None:
-    table = Table("Path")
-    table.add_row("x" * 4096)
-    assert b"x" * 4096 in written("utf-8", lambda: print_table(table))
+    table = (("Path",), [("x" * 4096,)])
+    assert b"x" * 4096 in written("utf-8", lambda: print_table(*table))
 
 
 def test_a_table_without_rows_is_a_sentence_where_there_is_one() -> None:
-    assert written("utf-8", lambda: print_table(Table("Path"), "None.")) == b"None.\n"
-    assert b"Path" in written("utf-8", lambda: print_table(Table("Path")))
+    assert written("utf-8", lambda: print_table(("Path",), [], "None.")) == b"None.\n"
+    assert b"Path" in written("utf-8", lambda: print_table(("Path",), []))
 
 
 def test_credentials_are_masked_wherever_they_are_in_a_document(
@@ -177,9 +172,8 @@ def test_an_error_that_nobody_reads_as_json_keeps_its_exit_code(
 
 
 def test_paths_that_look_like_markup_are_printed_as_they_are() -> None:
-    table = Table("Path")
-    table.add_row("[red]x:smile:")
-    assert b"[red]x:smile:" in written("utf-8", lambda: print_table(table))
+    table = (("Path",), [("[red]x:smile:",)])
+    assert b"[red]x:smile:" in written("utf-8", lambda: print_table(*table))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ LAYERS = (
 ONLY_IN = {
     "archspec": {"targets"},
     "craft_providers": {"instances"},
-    "rich": {"answers", "output"},
+    "rich": {"output"},
     "typer": {"main"},
 }
 HEAVY = ("archspec", "craft_providers", "cyclonedx", "dulwich", "elftools", "pylxd", "requests")

@@ -7,21 +7,22 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
 
 from slurm_factory import __version__
 from slurm_factory.constants import JSON_VERSION
 from slurm_factory.exceptions import OutputError
-from slurm_factory.output import mask_credentials
+from slurm_factory.output.lines import mask_credentials
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from slurm_factory.exceptions import SlurmFactoryError
 
 PIPED_WIDTH = 100_000
@@ -70,26 +71,35 @@ def print_version() -> None:
     print_line(__version__)
 
 
-def print_table(table: Table, empty: str = "") -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str = "") -> None:
     """Print a table; piped, no line of it is folded.
 
     Args:
-        table: With or without rows.
-        empty: What to print in place of a table without any; else that is printed.
+        columns: What stands above each.
+        rows: A cell for each column.
+        empty: What to print where there are no rows; else the head is printed alone.
 
     Raises:
         OutputError: It cannot be written.
         ReaderGoneError: Nobody reads it any longer.
     """
-    if empty and not table.row_count:
+    if empty and not rows:
         print_line(empty)
         return
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row)
     width = PIPED_WIDTH if sys.stdout is None or not sys.stdout.isatty() else None
     # Paths are no markup.
     console = Console(width=width, markup=False, emoji=False, highlight=False)
     with _writing(), console.capture() as drawn:
         console.print(table)
     print_line(drawn.get(), end="")
+
+
+def file_size(size: int) -> str:
+    """Bytes in the units that people read, such as 15.8 MB."""
+    return decimal(size)
 
 
 def print_document(document: dict[str, Any]) -> None:
