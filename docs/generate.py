@@ -10,10 +10,11 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from slurm_factory import answers, bases, exceptions, features, releases
+from slurm_factory import bases, exceptions, features, releases
 from slurm_factory.config import ENVIRONMENT_PREFIX, Settings
 from slurm_factory.constants import BuildType
 from slurm_factory.main import app
+from slurm_factory.output.stdout import READER_GONE
 
 PAGE = Path(__file__).with_name("options.md")
 PROGRAM = "slurm-factory"
@@ -149,7 +150,7 @@ def exit_codes_section() -> str:
     classes: list[type[exceptions.SlurmFactoryError]] = [base, *base.__subclasses__()]
     meanings = {cls.exit_code: cls.meaning for cls in classes}
     rows = [("0", "done"), *((str(code), meanings[code]) for code in sorted(meanings))]
-    rows.append((str(answers.READER_GONE), UNREAD))
+    rows.append((str(READER_GONE), UNREAD))
     return f"## Exit codes\n\n{table(('Code', 'Meaning'), rows)}"
 
 

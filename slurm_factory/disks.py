@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from slurm_factory.exceptions import OutputError
+
 FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 FULL = re.compile(
     rf"(?:: |\] |\()(?:{'|'.join(re.escape(os.strerror(number)) for number in FULL_ERRORS)})",
@@ -45,3 +47,18 @@ def has_no_room(directory: Path) -> bool:
     except OSError as error:
         return error.errno in FULL_ERRORS
     return False
+
+
+def cache_is_full(what: str, cache: Path, details: str) -> OutputError:
+    """The error for something that failed for want of room in the cache directory.
+
+    Args:
+        what: What failed, as the beginning of a sentence.
+        cache: The cache directory (host).
+        details: The line that tells of it.
+    """
+    return OutputError(
+        f"{what}: the cache directory {cache} is full.",
+        details=details,
+        resolution="Run `slurm-factory clean` or free space there, then build again.",
+    )

@@ -29,6 +29,12 @@ from slurm_factory.exceptions import (
 from slurm_factory.freshness import find_up_to_date
 from slurm_factory.interrupts import HELD, handle_endings
 from slurm_factory.output import Reporter, make_reporter
+from slurm_factory.output.stdout import (
+    READER_GONE,
+    ReaderGoneError,
+    print_error,
+    print_version,
+)
 from slurm_factory.plan import (
     DEFAULT_DEPS,
     BuildPlan,
@@ -90,7 +96,7 @@ def main(
     """Turn a Slurm release into a package that works at any path on any cluster."""
     if version:
         with make_reporter(quiet=quiet) as reporter, _exit_codes(reporter, as_json=False):
-            answers.print_version()
+            print_version()
         raise typer.Exit
     _Globals.project_name, _Globals.verbose, _Globals.quiet = project_name, verbose, quiet
 
@@ -325,15 +331,15 @@ def _exit_codes(reporter: Reporter, *, as_json: bool) -> Iterator[None]:
         error: SlurmFactoryError = InterruptedBuildError("Interrupted.")
     except SlurmFactoryError as caught:
         error = caught
-    except answers.ReaderGoneError as gone:
-        raise typer.Exit(answers.READER_GONE) from gone
+    except ReaderGoneError as gone:
+        raise typer.Exit(READER_GONE) from gone
     else:
         return
     reporter.error(error)
     if as_json:
         # What went wrong counts, whoever reads the document.
-        with suppress(answers.ReaderGoneError, OutputError):
-            answers.print_error(error)
+        with suppress(ReaderGoneError, OutputError):
+            print_error(error)
     raise typer.Exit(error.exit_code)
 
 

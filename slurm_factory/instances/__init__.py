@@ -8,8 +8,8 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory import resources
-from slurm_factory.disks import has_no_room, telling_of_full
-from slurm_factory.exceptions import BuildError, OutputError, SlurmFactoryError
+from slurm_factory.disks import cache_is_full, has_no_room, telling_of_full
+from slurm_factory.exceptions import BuildError, SlurmFactoryError
 from slurm_factory.instances.streams import PIPED, follow, telling_line
 
 if TYPE_CHECKING:
@@ -128,9 +128,5 @@ class Instance:
     def _failure(self, what: str, returncode: int, tail: Sequence[str]) -> SlurmFactoryError:
         full = telling_of_full(tail)
         if full and has_no_room(self.cache_on_host):
-            return OutputError(
-                f"{what} failed: the cache directory {self.cache_on_host} is full.",
-                details=full[-1],
-                resolution="Run `slurm-factory clean` or free space there, then build again.",
-            )
+            return cache_is_full(f"{what} failed", self.cache_on_host, full[-1])
         return CommandError(what, returncode, tail)

@@ -10,8 +10,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_exponential
 
 from slurm_factory.constants import INSTANCE_CACHE
-from slurm_factory.disks import has_no_room, telling_of_full
-from slurm_factory.exceptions import DownloadError, OutputError, SlurmFactoryError, SpackError
+from slurm_factory.disks import cache_is_full, has_no_room, telling_of_full
+from slurm_factory.exceptions import DownloadError, SlurmFactoryError, SpackError
 from slurm_factory.instances import CommandError
 from slurm_factory.instances.streams import telling_line
 from slurm_factory.output import duration, mask_credentials
@@ -263,11 +263,7 @@ def _disk_full(spack: Spack, what: str, details: str) -> SlurmFactoryError:
     cache = spack.workshop.settings.cache_dir
     # A large file that did not fit has left room again.
     if str(INSTANCE_CACHE) in details or has_no_room(cache):
-        return OutputError(
-            f"{what}: the cache directory {cache} is full.",
-            details=details,
-            resolution="Run `slurm-factory clean` or free space there, then build again.",
-        )
+        return cache_is_full(what, cache, details)
     profile = f"lxc --project {spack.workshop.settings.project_name} profile show default"
     return SpackError(
         f"{what}: the disk of the instance is full.",
