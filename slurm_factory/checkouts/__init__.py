@@ -14,9 +14,7 @@ from filelock import FileLock
 
 from slurm_factory.base_record import without_credentials
 from slurm_factory.checkouts.archives import pack_commit, pack_directory
-from slurm_factory.checkouts.local import opened
-from slurm_factory.checkouts.refs import NoSuchRefError, commit_at
-from slurm_factory.checkouts.remote import fetched
+from slurm_factory.checkouts.git import Git, NoSuchRefError, fetch_ref
 from slurm_factory.disks import FULL_ERRORS
 from slurm_factory.exceptions import ConfigurationError, DownloadError, OutputError
 from slurm_factory.transfer import TransferError
@@ -140,16 +138,12 @@ def _pack(
     checkout: Checkout, archive: Path, scratch: Path, timeout: float, warn: Callable[[str], None]
 ) -> set[str]:
     """Write the archive; the names of the files in it."""
-    url, ref = checkout.url, checkout.ref
-    directory = directory_of(url)
-    if directory is None:
-        repository = fetched(url, ref, scratch / "git", timeout, _naming(checkout, warn))
-    elif is_repository(directory):
-        repository = opened(directory, ref)
-    else:
+    directory = directory_of(checkout.url)
+    if directory and not is_repository(directory):
         return _pack_unpacked(checkout, directory, archive, warn)
-    with repository as (git, found):
-        return pack_commit(git, commit_at(git, found), checkout.kept, archive)
+    git = Git(scratch / "git", str(directory or checkout.url), timeout)
+    commit = fetch_ref(git, checkout.ref, _naming(checkout, warn))
+    return pack_commit(git, commit, checkout.kept, archive)
 
 
 def _pack_unpacked(

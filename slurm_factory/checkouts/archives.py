@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dulwich.objects import S_ISGITLINK, Blob
-
 from slurm_factory.base_record import CHECKOUT_FILE
 from slurm_factory.transfer import TransferError
 
 if TYPE_CHECKING:
-    from dulwich.objects import Commit
-    from dulwich.repo import BaseRepo
+    from slurm_factory.checkouts.git import Git
 
 COMPRESSION: Final = 6
 LEFT_OUT: Final = frozenset({".git", "__pycache__"})
@@ -43,15 +40,13 @@ class _File:
     mtime: float
 
 
-def pack_commit(
-    repository: BaseRepo, commit: Commit, kept: tuple[str, ...], archive: Path
-) -> set[str]:
+def pack_commit(git: Git, commit: str, kept: tuple[str, ...], archive: Path) -> set[str]:
     """Write the files of a commit, without submodules.
 
     Args:
-        repository: Where the commit is.
-        commit: Whose files.
-        kept: What paths in the archive begin with; empty: all.
+        git: Has fetched the commit.
+        commit: Its id, in full.
+        kept: Beginnings of the paths that go into the archive; empty: all.
         archive: The .tar.gz to write (host).
 
     Returns:
@@ -61,9 +56,9 @@ def pack_commit(
         TransferError: The repository lacks a part of the commit.
     """
     try:
-        files = _files_of(repository, commit, kept)
-        return _write(archive, files, f"git:{commit.id.decode()}")
-    except KeyError as error:
+        with git.archive(commit) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            return _write(archive, _files_in(tar, kept), f"git:{commit}")
+    except tarfile.TarError as error:
         raise TransferError("the repository lacks files of that commit") from error
 
 
@@ -80,16 +75,16 @@ def pack_directory(directory: Path, kept: tuple[str, ...], archive: Path) -> set
     return _write(archive, files, f"sha256:{_digest(files)}")
 
 
-def _files_of(repository: BaseRepo, commit: Commit, kept: tuple[str, ...]) -> Iterator[_File]:
-    for entry in repository.object_store.iter_tree_contents(commit.tree):
-        if entry.path is None or entry.mode is None or entry.sha is None:
+def _files_in(tar: tarfile.TarFile, kept: tuple[str, ...]) -> Iterator[_File]:
+    for member in tar:
+        if member.isdir() or not _is_kept(member.name, kept):
             continue
-        path = os.fsdecode(entry.path)
-        if S_ISGITLINK(entry.mode) or not _is_kept(path, kept):
-            continue
-        blob = repository[entry.sha]
-        if isinstance(blob, Blob):
-            yield _File(path, entry.mode, blob.data, commit.commit_time)
+        if member.issym():
+            mode, content = stat.S_IFLNK, os.fsencode(member.linkname)
+        else:
+            file = tar.extractfile(member)
+            mode, content = stat.S_IFREG | member.mode, file.read() if file else b""
+        yield _File(member.name, mode, content, member.mtime)
 
 
 def _files_below(directory: Path, kept: tuple[str, ...]) -> Iterator[_File]:

@@ -38,7 +38,7 @@ ONLY_IN = {
     "rich": {"output"},
     "typer": {"main"},
 }
-HEAVY = ("archspec", "craft_providers", "cyclonedx", "dulwich", "elftools", "pylxd", "requests")
+HEAVY = ("archspec", "craft_providers", "cyclonedx", "elftools", "pylxd", "requests")
 """Libraries that would make `slurm-factory --help` slow."""
 
 LONGEST_FUNCTION = 60

@@ -12,8 +12,7 @@ VERSION_FILE = "lib/spack/spack/__init__.py"
 
 def test_only_a_directory_without_git_counts_as_unpacked_files(tmp_path: Path) -> None:
     write_files(tmp_path / "plain files", {"a": "b"})
-    with make_repository(tmp_path / "git", {"a": "b"}):
-        pass
+    make_repository(tmp_path / "git", {"a": "b"})
     assert unpacked_at(str(tmp_path / "plain files")) == tmp_path / "plain files"
     assert unpacked_at(f"file://{tmp_path}/plain%20files") == tmp_path / "plain files"
     for other in (tmp_path / "git", tmp_path / "gone", "https://git.example/spack.git"):
