@@ -28,6 +28,7 @@ from filelock import FileLock
 
 from slurm_factory import resources
 from slurm_factory.bases import host_release
+from slurm_factory.cache_dir import make_cache_dir
 from slurm_factory.config import ENVIRONMENT_PREFIX, Settings, load_settings
 from slurm_factory.constants import BUILD_PREFIX, Deps
 from slurm_factory.instances import Instance
@@ -91,6 +92,7 @@ def private_cache(own: Settings) -> Iterator[Settings]:
     beside = own.cache_dir.parent
     with tempfile.TemporaryDirectory(prefix=".slurm-factory-benchmark-", dir=beside) as scratch:
         settings = load_settings(cache_dir=scratch)
+        make_cache_dir(settings)
         if own.source_cache_dir.is_dir():
             shutil.copytree(own.source_cache_dir, settings.source_cache_dir)
         yield settings

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slurm_factory.cache_dir import MARK, require_ours
 from slurm_factory.constants import BUILD_PREFIX, DOCTOR_PREFIX
 from slurm_factory.exceptions import ConfigurationError, OutputError, SlurmFactoryError
 from slurm_factory.instances.lxc import (
@@ -19,11 +23,13 @@ from slurm_factory.instances.lxc import (
     LOCK_KEY,
     created,
     delete_instance,
+    is_finished,
     lxc,
     lxc_json,
     project_exists,
 )
-from slurm_factory.workspace import is_running, is_visible
+from slurm_factory.locks import take_if_free
+from slurm_factory.workspace import BUILD_ID, is_running, is_visible
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
@@ -32,10 +38,24 @@ LAUNCHING = timedelta(minutes=10)
 """So long an instance without a lock counts as one that is being launched, or looked from."""
 SIGN_OF_LIFE = "user.craft_providers.timer"
 """Instance configuration: when the maker of a base lived last, every 3 s (lxd/launcher.py)."""
-STATUS = "user.craft_providers.status"
-BUILD_NAME = re.compile(rf"{BUILD_PREFIX}(\d{{8}}-\d{{6}}-[0-9a-z-]+-[0-9a-f]{{6}}|benchmark-\d+)")
+BUILD_NAME = re.compile(rf"{BUILD_PREFIX}({BUILD_ID.pattern}|benchmark-\d+)")
 """What a build instance is called: a build id follows (workspace.py), or that of a benchmark."""
 DOCTOR_NAME = re.compile(rf"{DOCTOR_PREFIX}\d+-[0-9a-f]{{6}}")
+BUILD_LOCK = re.compile(rf"{BUILD_ID.pattern}\.lock")
+RECORD = re.compile(r"[a-z0-9.-]+-[0-9a-f]{12}\.json")
+"""Of a base (base_record.py, `record_path`)."""
+RECORD_LOCK = re.compile(rf"{RECORD.pattern}\.lock")
+IMAGE = re.compile(r"image-[a-z0-9_]{8}")
+"""Directory in which an image is made (instances/images.py)."""
+VERSION = re.compile(r"[0-9][0-9A-Za-z._+~-]*")
+PUBLISHED = re.compile(
+    r"slurm-.+(-(manifest\.json|module\.tar\.gz|sbom\.cdx\.json|software\.tar\.gz)|\.sha256)"
+    r"|\.slurm-.+\.(coming|come)"
+)
+"""Files of packages (package/records.py), and how publish.py calls directories."""
+SHARED = frozenset({"base", "image", "project", "record", "lock"})
+"""Kinds of what all builds with the LXD project use."""
+WITH_LOCK = frozenset({"stage", "record"})
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -89,6 +109,23 @@ class CleanPlan:
         return "it is being made" if name.startswith(BASE_PREFIX) else "its build runs"
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What one look has found.
+
+    Attributes:
+        project: LXD has the project.
+        instances: Entries of `lxc list`.
+        building: Builds with this cache directory that run, here or in an instance, as instances.
+        running: These, and what else is at work in the project.
+    """
+
+    project: bool
+    instances: tuple[dict[str, Any], ...]
+    building: tuple[str, ...]
+    running: tuple[str, ...]
+
+
 def parse_age(text: str) -> timedelta:
     """`12h`, `30d` or `4w`.
 
@@ -115,43 +152,56 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
 
     Raises:
         LXDError: LXD cannot be asked.
+        OutputError: The cache directory is not one of ours.
     """
+    if settings.cache_dir.exists():
+        require_ours(settings)
     before = now - request.older_than if request.older_than else None
-    instances = _instances(settings)
-    building = _running_builds(settings)
-    running = _at_work(instances, settings, now)
-    idle = [e for e in instances if e["name"] not in running and _is_older(created(e), before)]
+    seen = _look(settings, now)
+    idle = [
+        entry
+        for entry in seen.instances
+        if entry["name"] not in seen.running and _is_older(created(entry), before)
+    ]
     builds = [entry for entry in idle if _is_of_a_build(entry) or _is_doctors(entry)]
     removals = [Removal("instance", entry["name"]) for entry in builds]
-    removals += _work(settings, before)
-    if request.full and not running:
+    removals += _staged(settings, seen, before)
+    if request.full and not seen.running:
         bases = [entry["name"] for entry in idle if entry["name"].startswith(BASE_PREFIX)]
         removals += [Removal("base", name) for name in bases]
         going = {removal.name for removal in removals}
-        stays = any(entry["name"] not in going for entry in instances)
-        removals += _project(settings, stays=stays) if before is None else []
+        stays = any(entry["name"] not in going for entry in seen.instances)
+        removals += _project(settings, seen, stays=stays) if before is None else []
         removals += _paths("record", _records(settings), before)
         removals += _paths("lock", _locks_of_bases_that_failed(settings), before)
     if request.builds:
-        removals += _paths("build", settings.builds_dir.glob("*/slurm-*"), before)
-        logs = settings.logs_dir.glob("*-*")
-        finished = (log for log in logs if f"{BUILD_PREFIX}{log.name}" not in building)
+        removals += _paths("build", _published(settings), before)
+        logs = _named(settings.logs_dir, BUILD_ID)
+        finished = (log for log in logs if f"{BUILD_PREFIX}{log.name}" not in seen.building)
         removals += _paths("log", finished, before)
-    if request.caches and not building:
-        removals += [r for directory in _caches(settings) for r in _cache(directory, before)]
-    unseen = tuple(entry["name"] for entry in instances if _is_unseen(entry))
-    return CleanPlan(tuple(removals), running, unseen, _waiting(request, running, building))
+    if request.caches and not seen.building:
+        caches = (*settings.cache_dirs, settings.cache_dir / "binary_index")
+        removals += [r for directory in caches for r in _cache(directory, before)]
+    unseen = tuple(entry["name"] for entry in seen.instances if _is_unseen(entry))
+    return CleanPlan(tuple(removals), seen.running, unseen, _waiting(request, seen))
 
 
 def remove_all(
-    removals: Sequence[Removal], settings: Settings, warn: Callable[[str], None]
+    removals: Sequence[Removal],
+    settings: Settings,
+    warn: Callable[[str], None],
+    planned: datetime | None = None,
 ) -> tuple[Removal, ...]:
     """Remove what was planned, except what a build has begun to use since then.
+
+    No build begins meanwhile: what builds share is removed under the lock of the cache directory,
+    which every build holds, and what belongs to one build under the lock of that.
 
     Args:
         removals: What to remove, in this order.
         settings: Of this site.
         warn: Takes what is left, and why.
+        planned: When; what builds have published since then stays.
 
     Returns:
         What was removed.
@@ -161,16 +211,20 @@ def remove_all(
     """
     done: list[Removal] = []
     errors: list[SlurmFactoryError] = []
-    for removal in removals:
-        try:
-            if _is_needed(removal, settings, datetime.now(UTC)):
-                warn(f"{removal.name} is kept: a build has begun to use it.")
-                continue
-            remove(removal, settings)
-            done.append(removal)
-        except SlurmFactoryError as error:
-            warn(f"{removal.name} is left: {error.brief}")
-            errors.append(error)
+    with take_if_free(settings.cache_dir / MARK) as alone:
+        needed = _needed(removals, settings, alone=alone)
+        for removal in removals:
+            with take_if_free(_lock_of(removal, settings)) as idle:
+                if removal in needed or not idle or _is_newer(removal, planned):
+                    warn(f"{removal.name} is kept: a build has begun to use it.")
+                    continue
+                try:
+                    remove(removal, settings)
+                except SlurmFactoryError as error:
+                    warn(f"{removal.name} is left: {error.brief}")
+                    errors.append(error)
+                else:
+                    done.append(removal)
     if errors:
         raise errors[0]
     return tuple(done)
@@ -191,18 +245,60 @@ def remove(removal: Removal, settings: Settings) -> None:
     elif removal.kind == "project":
         lxc("project", "delete", f"{LOCAL}{removal.name}", project="default")
     else:
-        _remove_path(Path(removal.name))
+        _remove_path(Path(removal.name), settings.cache_dir, lock=removal.kind in WITH_LOCK)
 
 
-def _has_project(settings: Settings) -> bool:
-    """A machine without lxc, which only builds on itself, has nothing in LXD to remove."""
-    return shutil.which("lxc") is not None and project_exists(settings.project_name)
+def _look(settings: Settings, now: datetime) -> _Seen:
+    """Ask LXD, and look at the locks of the builds with this cache directory.
+
+    A machine without lxc, which only builds on itself, has nothing in LXD.
+    """
+    project = settings.project_name
+    there = shutil.which("lxc") is not None and project_exists(project)
+    instances = tuple(lxc_json("list", LOCAL, project=project)) if there else ()
+    locks = sorted(_named(settings.work_dir, BUILD_LOCK))
+    building = tuple(f"{BUILD_PREFIX}{lock.stem}" for lock in locks if is_running(lock))
+    running = [entry["name"] for entry in instances if _runs(entry, settings, now)]
+    return _Seen(there, instances, building, tuple(dict.fromkeys([*running, *building])))
 
 
-def _instances(settings: Settings) -> list[dict[str, Any]]:
-    if not _has_project(settings):
-        return []
-    return list(lxc_json("list", LOCAL, project=settings.project_name))
+def _needed(removals: Sequence[Removal], settings: Settings, *, alone: bool) -> set[Removal]:
+    """What builds share, and one that has begun meanwhile needs.
+
+    Args:
+        removals: What is about to be removed.
+        settings: Of this site.
+        alone: No build with this cache directory runs.
+    """
+    caches = {r for r in removals if r.kind == "cache" or _is_of_an_image(r, settings)}
+    shared = {r for r in removals if r.kind in SHARED}
+    if not alone:
+        return caches | shared
+    # Others, with cache directories of their own, may use the project.
+    return shared if shared and _look(settings, datetime.now(UTC)).running else set()
+
+
+def _lock_of(removal: Removal, settings: Settings) -> Path:
+    """Lock of the build that something belongs to, or of the base that a record is about."""
+    if removal.kind == "record":
+        return Path(f"{removal.name}.lock")
+    if removal.kind == "lock":
+        return Path(removal.name)
+    return settings.work_dir / f"{Path(removal.name).name.removeprefix(BUILD_PREFIX)}.lock"
+
+
+def _is_newer(removal: Removal, planned: datetime | None) -> bool:
+    """Whether a published file has taken its place only after it was planned to remove it."""
+    if removal.kind != "build" or planned is None:
+        return False
+    try:
+        return Path(removal.name).lstat().st_ctime > planned.timestamp()
+    except OSError:
+        return False
+
+
+def _is_of_an_image(removal: Removal, settings: Settings) -> bool:
+    return removal.kind == "stage" and Path(removal.name).parent == settings.images_dir
 
 
 def _is_of_a_build(entry: dict[str, Any]) -> bool:
@@ -233,7 +329,7 @@ def _runs(entry: dict[str, Any], settings: Settings, now: datetime) -> bool:
 
 def _is_being_made(entry: dict[str, Any], now: datetime) -> bool:
     """Whether somebody makes the base; one whose maker was killed stays as it was for ever."""
-    if entry["status"] != "Running" and entry["config"].get(STATUS) == "FINISHED":
+    if is_finished(entry):
         return False
     try:
         sign = datetime.fromisoformat(entry["config"].get(SIGN_OF_LIFE, ""))
@@ -247,79 +343,49 @@ def _is_unseen(entry: dict[str, Any]) -> bool:
     return bool(marked) and _is_of_a_build(entry) and not is_visible(Path(marked))
 
 
-def _running_builds(settings: Settings) -> tuple[str, ...]:
-    """The builds with this cache directory that run, on this machine itself or in an instance."""
-    locks = sorted(settings.work_dir.glob("*.lock"))
-    return tuple(f"{BUILD_PREFIX}{lock.stem}" for lock in locks if is_running(lock))
-
-
-def _at_work(
-    instances: Iterable[dict[str, Any]], settings: Settings, now: datetime
-) -> tuple[str, ...]:
-    names = [entry["name"] for entry in instances if _runs(entry, settings, now)]
-    return tuple(dict.fromkeys([*names, *_running_builds(settings)]))
-
-
-def _waiting(
-    request: CleanRequest, running: tuple[str, ...], building: tuple[str, ...]
-) -> dict[str, tuple[str, ...]]:
+def _waiting(request: CleanRequest, seen: _Seen) -> dict[str, tuple[str, ...]]:
     """Bases and images belong to all who share the project, caches to this directory's builds."""
     waiting = {
-        "--full": running if request.full else (),
-        "--caches": building if request.caches else (),
+        "--full": seen.running if request.full else (),
+        "--caches": seen.building if request.caches else (),
     }
     return {option: names for option, names in waiting.items() if names}
 
 
-def _is_needed(removal: Removal, settings: Settings, now: datetime) -> bool:
-    """Whether something is at work that needs what was to be removed."""
-    path = Path(removal.name)
-    if removal.kind == "build":
-        return False
-    if removal.kind == "log":
-        return is_running(settings.work_dir / f"{path.name}.lock")
-    if removal.kind == "stage":
-        making = path.parent == settings.images_dir and _images_made(settings)
-        return making or is_running(Path(f"{path}.lock"))
-    if removal.kind == "cache":
-        return bool(_running_builds(settings))
-    at_work = _at_work(_instances(settings), settings, now)
-    return removal.name in at_work if removal.kind == "instance" else bool(at_work)
-
-
 def _records(settings: Settings) -> Iterator[Path]:
     """Those of bases that nobody makes or copies: a record takes its lock along."""
-    records = settings.images_dir.glob("*.json")
+    records = _named(settings.images_dir, RECORD)
     return (record for record in records if not is_running(Path(f"{record}.lock")))
 
 
 def _locks_of_bases_that_failed(settings: Settings) -> Iterator[Path]:
     """Those that go with no record (base_instances.py, `base_lock`)."""
-    locks = settings.images_dir.glob("*.json.lock")
+    locks = _named(settings.images_dir, RECORD_LOCK)
     return (lock for lock in locks if not lock.with_suffix("").exists() and not is_running(lock))
 
 
-def _images_made(settings: Settings) -> bool:
-    """Whether a build makes an image, or makes or copies a base instance right now."""
-    return any(map(is_running, settings.images_dir.glob("*.lock")))
+def _published(settings: Settings) -> list[Path]:
+    """Files of packages, and what a killed build has published half."""
+    versions = _named(settings.builds_dir, VERSION)
+    return [path for version in versions for path in _named(version, PUBLISHED)]
 
 
 def _is_older(time: datetime, before: datetime | None) -> bool:
     return before is None or time < before
 
 
-def _work(settings: Settings, before: datetime | None) -> list[Removal]:
+def _staged(settings: Settings, seen: _Seen, before: datetime | None) -> list[Removal]:
     """What builds staged that do not run any more, and what a killed one left of an image."""
-    directories = [path for path in settings.work_dir.glob("*") if path.is_dir()]
-    idle = [path for path in directories if not is_running(Path(f"{path}.lock"))]
-    images = [] if _images_made(settings) else settings.images_dir.glob("image-*")
+    works = _named(settings.work_dir, BUILD_ID)
+    idle = [path for path in works if f"{BUILD_PREFIX}{path.name}" not in seen.building]
+    images = [] if seen.building else _named(settings.images_dir, IMAGE)
     return _paths("stage", [*idle, *images], before)
 
 
-def _project(settings: Settings, *, stays: bool) -> list[Removal]:
+def _project(settings: Settings, seen: _Seen, *, stays: bool) -> list[Removal]:
     """Our images, and the project if nothing else is in it."""
     project = settings.project_name
-    if not _has_project(settings):
+    if not seen.project:
         return []
     images = lxc_json("image", "list", LOCAL, project=project)
     ours = [image for image in images if _is_ours(image)]
@@ -335,31 +401,32 @@ def _is_ours(image: dict[str, Any]) -> bool:
     return bool(image.get("cached")) or any(name.startswith(IMAGE_PREFIX) for name in names)
 
 
-def _caches(settings: Settings) -> tuple[Path, ...]:
-    return (
-        settings.ccache_dir,
-        settings.configure_dir,
-        settings.source_cache_dir,
-        settings.buildcache_dir,
-        settings.spack_checkouts_dir,
-        settings.spack_misc_dir,
-        settings.spack_locks_dir,
-        settings.cache_dir / "binary_index",
-    )
+def _named(directory: Path, names: re.Pattern[str]) -> list[Path]:
+    """What is called so in one of our directories; what is behind a link is not ours."""
+    if directory.is_symlink():
+        return []
+    try:
+        return [path for path in directory.iterdir() if names.fullmatch(path.name)]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
 
 
 def _cache(directory: Path, before: datetime | None) -> list[Removal]:
+    if directory.is_symlink() or not directory.exists():
+        return []
     if before is None:
-        return _paths("cache", [directory] if directory.exists() else [], None)
-    return _paths("cache", (path for path in directory.rglob("*") if path.is_file()), before)
+        return _paths("cache", [directory], None)
+    return _paths("cache", (path for path in directory.rglob("*") if not path.is_dir()), before)
 
 
 def _paths(kind: str, paths: Iterable[Path], before: datetime | None) -> list[Removal]:
-    return [
-        Removal(kind, str(path), _size(path))
-        for path in sorted(paths)
-        if _is_older(datetime.fromtimestamp(path.lstat().st_mtime, UTC), before)
-    ]
+    removals = []
+    for path in sorted(paths):
+        with suppress(FileNotFoundError):
+            changed = datetime.fromtimestamp(path.lstat().st_mtime, UTC)
+            if _is_older(changed, before):
+                removals.append(Removal(kind, str(path), _size(path)))
+    return removals
 
 
 def _size(path: Path) -> int:
@@ -368,13 +435,16 @@ def _size(path: Path) -> int:
     return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
 
 
-def _remove_path(path: Path) -> None:
+def _remove_path(path: Path, cache: Path, *, lock: bool) -> None:
+    """Remove a file or directory below the cache directory, and with it its lock if it has one.
+
+    No link on the way is followed: programs in an instance may have put one there meanwhile.
+    """
     try:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-        Path(f"{path}.lock").unlink(missing_ok=True)
+        with _opened(path.parent, cache) as directory:
+            _remove_entry(path.name, directory)
+            if lock:
+                _remove_entry(f"{path.name}.lock", directory)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -383,3 +453,25 @@ def _remove_path(path: Path) -> None:
             details=f"{error.strerror or error}.",
             resolution="Correct its permissions and run the command again.",
         ) from error
+
+
+@contextmanager
+def _opened(directory: Path, cache: Path) -> Iterator[int]:
+    """Descriptor of a directory below `cache`."""
+    descriptor = os.open(cache, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in directory.relative_to(cache).parts:
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _remove_entry(name: str, directory: int) -> None:
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            shutil.rmtree(name, dir_fd=directory)
+        else:
+            os.unlink(name, dir_fd=directory)

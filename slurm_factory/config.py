@@ -235,6 +235,19 @@ class Settings(BaseSettings):
         publishes (host)."""
         return self.cache_dir / "work"
 
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Every directory that is made below the cache directory (host)."""
+        return (*self.cache_dirs, self.builds_dir, self.images_dir, self.logs_dir, self.work_dir)
+
+    @property
+    def cache_dirs(self) -> tuple[Path, ...]:
+        """Those of them that are caches only: what is in them can be made or fetched again."""
+        return (
+            *(self.ccache_dir, self.configure_dir, self.source_cache_dir, self.buildcache_dir),
+            *(self.spack_checkouts_dir, self.spack_misc_dir, self.spack_locks_dir),
+        )
+
 
 def load_settings(**overrides: Any) -> Settings:
     """Settings from the command line (`overrides`; None means not given), environment and file.

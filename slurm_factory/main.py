@@ -228,7 +228,8 @@ def clean(
         age = cleaning.parse_age(older_than) if older_than else None
         request = cleaning.CleanRequest(full=full, builds=builds, caches=caches, older_than=age)
         _require_readable(settings.cache_dir)
-        plan = cleaning.plan_clean(request, settings, datetime.now(UTC))
+        now = datetime.now(UTC)
+        plan = cleaning.plan_clean(request, settings, now)
         for note in plan.notes:
             reporter.note(note)
         if not as_json:
@@ -236,7 +237,7 @@ def clean(
         if plan.removals and not dry_run:
             if not yes:
                 _confirm(len(plan.removals))
-            done = cleaning.remove_all(plan.removals, settings, reporter.warning)
+            done = cleaning.remove_all(plan.removals, settings, reporter.warning, now)
             plan = replace(plan, removals=done)
         if as_json:
             answers.print_cleaned(plan, dry_run=dry_run)

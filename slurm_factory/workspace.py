@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -14,11 +15,15 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from slurm_factory.exceptions import OutputError, SlurmFactoryError
+from slurm_factory.cache_dir import MARK, make_cache_dir, unusable
+from slurm_factory.exceptions import SlurmFactoryError
+from slurm_factory.locks import share, take_if_free
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
 
+BUILD_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z-]+-[0-9a-f]{6}")
+"""What `new_build_id` makes."""
 NEEDED_BYTES = 1 << 30
 """A stage, a tree and two sets of tarballs, with room to spare."""
 
@@ -56,14 +61,15 @@ def new_build_id(version: str) -> str:
 def open_workspace(build_id: str, settings: Settings) -> Iterator[Workspace]:
     """Make and lock the build's directories.
 
-    What is staged stays after a failure, because the instance that is kept works on it.
+    What is staged stays after a failure, because the instance that is kept works on it. `clean`
+    leaves caches and bases alone as long as the mark of the cache directory is locked.
 
     Raises:
         OutputError: The cache directory cannot be written or is full.
     """
     workspace = Workspace(build_id, settings)
     prepare_cache(settings)
-    with filelock.FileLock(workspace.lock):
+    with share(settings.cache_dir / MARK), filelock.FileLock(workspace.lock):
         workspace.work.mkdir()
         try:
             yield workspace
@@ -74,24 +80,6 @@ def open_workspace(build_id: str, settings: Settings) -> Iterator[Workspace]:
             _forget(workspace)
             raise
         _forget(workspace)
-
-
-def make_cache_dir(settings: Settings) -> None:
-    """Make the cache directory, for this user alone.
-
-    Raises:
-        OutputError: It cannot be made, or is somebody else's.
-    """
-    cache = settings.cache_dir
-    try:
-        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        status = cache.stat()
-        if status.st_uid != os.getuid():
-            raise _unusable(cache, f"It belongs to the user with the id {status.st_uid}")
-        if status.st_mode & 0o077:
-            cache.chmod(0o700)
-    except OSError as error:
-        raise _unusable(cache, error.strerror or str(error)) from error
 
 
 def prepare_cache(settings: Settings) -> None:
@@ -111,11 +99,11 @@ def prepare_cache(settings: Settings) -> None:
             directory.mkdir(exist_ok=True)
         free = shutil.disk_usage(cache).free
     except OSError as error:
-        raise _unusable(cache, error.strerror or str(error)) from error
+        raise unusable(cache, error.strerror or str(error)) from error
     if not os.access(cache, os.W_OK | os.X_OK):
-        raise _unusable(cache, "Permission denied")
+        raise unusable(cache, "Permission denied")
     if free < NEEDED_BYTES:
-        raise _unusable(cache, f"Only {free >> 20} MiB are free; {NEEDED_BYTES >> 20} are needed")
+        raise unusable(cache, f"Only {free >> 20} MiB are free; {NEEDED_BYTES >> 20} are needed")
 
 
 def is_running(lock: Path) -> bool:
@@ -123,14 +111,8 @@ def is_running(lock: Path) -> bool:
 
     A lock of somebody else, which cannot be looked at, counts as running.
     """
-    try:
-        lock.stat()
-        with filelock.FileLock(lock, blocking=False):
-            return False
-    except FileNotFoundError:
-        return False
-    except (filelock.Timeout, PermissionError):
-        return True
+    with take_if_free(lock) as free:
+        return not free
 
 
 def is_visible(lock: Path) -> bool:
@@ -154,11 +136,3 @@ def _forget_if_empty(workspace: Workspace) -> None:
     with suppress(OSError):
         workspace.work.rmdir()
         workspace.lock.unlink()
-
-
-def _unusable(cache: Path, reason: str) -> OutputError:
-    return OutputError(
-        f"The cache directory {cache} cannot be used.",
-        details=f"{reason}.",
-        resolution="Free space there, correct its permissions, or set SLURM_FACTORY_CACHE_DIR.",
-    )

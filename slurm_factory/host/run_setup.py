@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from slurm_factory.cache_dir import MARK, TAG, make_cache_dir
 from slurm_factory.config import Settings
 from slurm_factory.constants import LXD_GROUP
 from slurm_factory.exceptions import DownloadError, LXDError, OutputError
@@ -20,7 +21,6 @@ from slurm_factory.host.plan import Command, SetupStep, plan_setup
 from slurm_factory.host.probe import probe
 from slurm_factory.output import mask_credentials
 from slurm_factory.proxies import proxies
-from slurm_factory.workspace import make_cache_dir
 
 STEP_SECONDS = 1800
 NO_NETWORK = (
@@ -92,10 +92,10 @@ def _open_log(log: Path, settings: Settings, account: Account) -> IO[str]:
     root's own home, which sudo(8) may have chosen, it stays root's, who may build there next.
     """
     try:
-        missing = [path for path in (log, *log.parents) if not path.exists()]
+        marks = [settings.cache_dir / name for name in (MARK, TAG)]
+        missing = [path for path in (log, *marks, *log.parents) if not path.exists()]
         for_account = os.geteuid() == 0 and _belongs_to(account, settings.cache_dir)
-        if not (for_account and settings.cache_dir.is_dir()):
-            make_cache_dir(settings)
+        make_cache_dir(settings, account.uid if for_account else None)
         log.parent.mkdir(exist_ok=True)
         log.touch(mode=0o600)
         log.chmod(0o600)

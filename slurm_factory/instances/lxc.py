@@ -33,6 +33,8 @@ IMAGE_PREFIX = "slurm-factory-"
 """Aliases of the images that are made here begin so."""
 LOCK_KEY = "user.slurm_factory.lock"
 """Instance configuration: path (host) of the file that is locked while its build runs."""
+STATUS = "user.craft_providers.status"
+"""Instance configuration: how far craft-providers has come with it (lxd_instance_status.py)."""
 SIMPLE_SECONDS = 60
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 1.0
@@ -160,6 +162,16 @@ def created(entry: Mapping[str, Any]) -> datetime:
     """When the instance of an entry of `lxc list` was made."""
     # Go writes nanoseconds, of which Python reads microseconds only.
     return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", entry["created_at"]))
+
+
+def is_finished(entry: Mapping[str, Any]) -> bool:
+    """Whether a base instance of an entry of `lxc list` is made, and can be copied.
+
+    One whose maker was killed keeps its name and age, and the status PREPARING or STARTING; one
+    that is still running may be about to be changed (craft-providers' lxd/launcher.py,
+    `_wait_for_instance_ready`).
+    """
+    return (entry["status"], entry["config"].get(STATUS)) == ("Stopped", "FINISHED")
 
 
 def project_exists(project: str) -> bool:

@@ -21,6 +21,7 @@ from craft_providers.lxd.project import create_with_default_profile
 
 from slurm_factory.base_record import BaseSetup
 from slurm_factory.bases import find_base, host_release
+from slurm_factory.cache_dir import make_cache_dir
 from slurm_factory.config import Settings
 from slurm_factory.constants import Deps
 from slurm_factory.instances.base import compatibility_tag
@@ -185,12 +186,12 @@ def assert_one_message(
 
 def make_cache(directory: Path, settings: Settings, ccache: Path | None = None) -> Path:
     """A cache directory that has the source and, if there is one, this compiler cache."""
+    make_cache_dir(settings.model_copy(update={"cache_dir": directory}))
     source = source_in(directory)
     source.parent.mkdir(parents=True)
     shutil.copy2(source_in(settings.cache_dir), source)
     if ccache and ccache.exists():
         share_ccache(ccache, directory / "ccache")
-    directory.chmod(0o700)
     return directory
 
 

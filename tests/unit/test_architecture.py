@@ -22,13 +22,15 @@ LAYERS = (
     ("machine", "modules", "upstream"),
     ("checkouts", "host", "instances", "package", "relocate", "sources"),
     ("disks", "memory", "mirrors", "transfer", "workspace"),
+    ("cache_dir",),
     ("spack_choice", "spack_repository", "spack_yaml"),
     ("output", "plan"),
     ("base_record",),
     ("features",),
     ("bases", "config", "releases"),
     ("resources", "targets", "values"),
-    ("appearing", "constants", "exceptions", "interrupts", "proxies", "unpacked"),
+    ("appearing", "constants", "documents", "exceptions", "interrupts", "locks", "proxies"),
+    ("unpacked",),
 )
 """Rooms from top to bottom. A room imports itself and what lies in lower layers."""
 

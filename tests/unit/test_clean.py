@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from fake_lxc import DEAD, FakeLxc, image, install_fake_lxc, instance, locked_elsewhere
 from plan_samples import sample_settings
 
+from slurm_factory.cache_dir import MARK
 from slurm_factory.clean import (
     CleanPlan,
     CleanRequest,
@@ -22,11 +24,14 @@ from slurm_factory.clean import (
 )
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import ConfigurationError, LXDError, OutputError
+from slurm_factory.locks import share, take_if_free
 from slurm_factory.releases import catalogue
 from slurm_factory.workspace import new_build_id, prepare_cache
 
 NOW = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=40)
+ENDED = DEAD.removeprefix("build-")
+LIVE, OTHER = ENDED.replace("0a1b2c", "00000a"), ENDED.replace("0a1b2c", "00000b")
 OLD, YOUNG = DEAD.replace("0a1b2c", "000001"), DEAD.replace("0a1b2c", "000002")
 BASE = "base-instance-slurm-factory-slurm-factor-d9cf6e4006b2561ff1d6"
 
@@ -46,11 +51,11 @@ def lxc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLxc:
 @pytest.fixture
 def running(settings: Settings, lxc: FakeLxc) -> Iterator[str]:
     """A build that runs in another process, its instance, and the base beside it."""
-    lock = settings.work_dir / "live.lock"
-    make_old(settings.work_dir / "live/stage/file")
-    lxc.instances([instance("build-live", LONG_AGO, lock), instance(BASE, LONG_AGO)])
+    lock = settings.work_dir / f"{LIVE}.lock"
+    make_old(settings.work_dir / f"{LIVE}/stage/file")
+    lxc.instances([instance(f"build-{LIVE}", LONG_AGO, lock), instance(BASE, LONG_AGO)])
     with locked_elsewhere(lock):
-        yield "build-live"
+        yield f"build-{LIVE}"
 
 
 def make_old(file: Path, when: datetime = LONG_AGO, content: str = "x") -> None:
@@ -192,8 +197,10 @@ def test_the_default_project_is_never_removed(settings: Settings, lxc: FakeLxc) 
 
 
 def test_an_image_that_a_killed_build_was_making_goes(settings: Settings, lxc: FakeLxc) -> None:
-    make_old(settings.images_dir / "image-abc" / "rootfs.tar")
-    assert [r.name for r in planned(settings).removals] == [str(settings.images_dir / "image-abc")]
+    make_old(settings.images_dir / "image-abcdefgh" / "rootfs.tar")
+    assert [r.name for r in planned(settings).removals] == [
+        str(settings.images_dir / "image-abcdefgh")
+    ]
 
 
 def test_an_instance_whose_build_runs_is_never_removed(
@@ -211,9 +218,9 @@ def test_an_instance_whose_build_runs_is_never_removed(
 def test_an_instance_is_removed_once_its_build_has_died(
     settings: Settings, lxc: FakeLxc, running: str
 ) -> None:
-    (settings.work_dir / "dead.lock").touch()
-    dead = instance(DEAD, LONG_AGO, settings.work_dir / "dead.lock")
-    live = instance(running, LONG_AGO, settings.work_dir / "live.lock")
+    (settings.work_dir / f"{ENDED}.lock").touch()
+    dead = instance(DEAD, LONG_AGO, settings.work_dir / f"{ENDED}.lock")
+    live = instance(running, LONG_AGO, settings.work_dir / f"{LIVE}.lock")
     lxc.instances([dead, live])
     plan = planned(settings)
     assert names(plan, "instance") == [DEAD]
@@ -287,18 +294,18 @@ def test_an_instance_whose_lock_is_out_of_sight_is_not_told_as_a_build_that_runs
 def test_what_a_build_has_begun_to_use_since_it_was_planned_stays(
     settings: Settings, lxc: FakeLxc
 ) -> None:
-    make_old(settings.work_dir / "1-a/file")
-    make_old(settings.logs_dir / "1-a/build.log")
+    make_old(settings.work_dir / f"{LIVE}/file")
+    make_old(settings.logs_dir / f"{LIVE}/build.log")
     make_old(settings.ccache_dir / "a")
-    lock = settings.work_dir / "1-a.lock"
-    lxc.instances([instance("build-1-a", LONG_AGO, lock), instance(BASE, LONG_AGO)])
+    lock = settings.work_dir / f"{LIVE}.lock"
+    lxc.instances([instance(f"build-{LIVE}", LONG_AGO, lock), instance(BASE, LONG_AGO)])
     make_old(settings.images_dir / "debian-12-2e4ef10cc2b0.json")
     plan = planned(settings, full=True, builds=True, caches=True)
     assert {removal.kind for removal in plan.removals} == {
         *("instance", "stage", "base", "project", "record", "log", "cache")
     }
     warnings: list[str] = []
-    with locked_elsewhere(lock):
+    with locked_elsewhere(lock), share(settings.cache_dir / MARK):
         assert remove_all(plan.removals, settings, warnings.append) == ()
     assert lxc.changes == []
     assert len(warnings) == len(plan.removals)
@@ -307,7 +314,7 @@ def test_what_a_build_has_begun_to_use_since_it_was_planned_stays(
 
 def test_one_removal_that_fails_does_not_keep_the_rest(settings: Settings, lxc: FakeLxc) -> None:
     lxc.instances([instance(OLD, LONG_AGO), instance(YOUNG, LONG_AGO)])
-    make_old(settings.work_dir / "dead/file")
+    make_old(settings.work_dir / f"{ENDED}/file")
     lxc.fail(f"delete --force local:{OLD}", "Error: The instance is busy")
     warnings: list[str] = []
     with pytest.raises(LXDError) as caught:
@@ -320,16 +327,16 @@ def test_one_removal_that_fails_does_not_keep_the_rest(settings: Settings, lxc: 
 def test_caches_and_logs_of_a_build_on_this_very_machine_stay_while_it_runs(
     settings: Settings, lxc: FakeLxc
 ) -> None:
-    make_old(settings.work_dir / "1-a/file")
-    make_old(settings.logs_dir / "1-a/build.log")
-    make_old(settings.logs_dir / "0-b/build.log")
-    with locked_elsewhere(settings.work_dir / "1-a.lock"):
+    make_old(settings.work_dir / f"{LIVE}/file")
+    make_old(settings.logs_dir / f"{LIVE}/build.log")
+    make_old(settings.logs_dir / f"{OTHER}/build.log")
+    with locked_elsewhere(settings.work_dir / f"{LIVE}.lock"):
         plan = planned(settings, caches=True, builds=True)
-        assert plan.running == ("build-1-a",)
+        assert plan.running == (f"build-{LIVE}",)
         assert not names(plan, "cache")
         assert not names(plan, "stage")
-        assert names(plan, "log") == ["0-b"]
-    assert names(planned(settings, builds=True), "log") == ["0-b", "1-a"]
+        assert names(plan, "log") == [OTHER]
+    assert names(planned(settings, builds=True), "log") == [LIVE, OTHER]
 
 
 def test_an_instance_that_is_being_launched_has_no_lock_yet_and_stays(
@@ -347,32 +354,32 @@ def test_a_launch_that_never_got_its_lock_is_removed_in_the_end(
 
 
 def test_what_a_failed_build_staged_goes_with_its_size(settings: Settings, lxc: FakeLxc) -> None:
-    make_old(settings.work_dir / "dead/stage/file", content="12345")
+    make_old(settings.work_dir / f"{ENDED}/stage/file", content="12345")
     plan = planned(settings)
-    assert plan.removals == (Removal("stage", str(settings.work_dir / "dead"), 5),)
+    assert plan.removals == (Removal("stage", str(settings.work_dir / ENDED), 5),)
 
 
 def test_older_than_keeps_what_is_younger(settings: Settings, lxc: FakeLxc) -> None:
     yesterday = NOW - timedelta(days=1)
     lxc.instances([instance(OLD, LONG_AGO), instance(YOUNG, yesterday)])
-    for name, when in (("old", LONG_AGO), ("young", yesterday)):
+    for name, when in ((LIVE, LONG_AGO), (OTHER, yesterday)):
         make_old(settings.work_dir / name / "file", when)
-        make_old(settings.logs_dir / f"1-{name}/build.log", when)
-        make_old(settings.builds_dir / f"25.05/slurm-25.05-{name}.tar.gz", when)
+        make_old(settings.logs_dir / f"{name}/build.log", when)
+        make_old(settings.builds_dir / f"25.05/slurm-25.05-{name}.sha256", when)
         make_old(settings.ccache_dir / name / "object", when)
     plan = planned(settings, builds=True, caches=True, older_than=timedelta(days=30))
     assert names(plan, "instance") == [OLD]
-    assert names(plan, "stage") == ["old"]
-    assert names(plan, "log") == ["1-old"]
-    assert names(plan, "build") == ["slurm-25.05-old.tar.gz"]
+    assert names(plan, "stage") == [LIVE]
+    assert names(plan, "log") == [LIVE]
+    assert names(plan, "build") == [f"slurm-25.05-{LIVE}.sha256"]
     assert [r.name for r in plan.removals if r.kind == "cache"] == [
-        str(settings.ccache_dir / "old/object")
+        str(settings.ccache_dir / f"{LIVE}/object")
     ]
 
 
 def test_finished_builds_and_logs_go_only_when_asked_for(settings: Settings, lxc: FakeLxc) -> None:
     make_old(settings.builds_dir / "25.05/slurm-25.05-software.tar.gz")
-    make_old(settings.logs_dir / "1-a/build.log")
+    make_old(settings.logs_dir / f"{LIVE}/build.log")
     assert planned(settings, full=True, caches=True).removals[-1].kind == "cache"
     plan = planned(settings, builds=True)
     assert [removal.kind for removal in plan.removals] == ["build", "log"]
@@ -442,6 +449,123 @@ def test_a_path_that_is_gone_already_is_no_error(settings: Settings) -> None:
     assert [path.name for path in settings.work_dir.iterdir()] == ["other"]
 
 
+def test_only_what_is_called_like_ours_is_removed(settings: Settings, lxc: FakeLxc) -> None:
+    """Whatever somebody has put into the cache directory since it was made."""
+    strangers = [
+        settings.work_dir / "thesis/chapter-1",
+        settings.work_dir / "2026-11-22/notes",
+        settings.logs_dir / "my-notes/notes",
+        settings.logs_dir / "setup.log",
+        settings.images_dir / "image-of-my-cat/cat.png",
+        settings.images_dir / "photo.json",
+        settings.images_dir / "image-list.json.lock",
+        settings.builds_dir / "notes/slurm-25.05.sha256",
+        settings.builds_dir / "25.05/slurm-notes.txt",
+        settings.builds_dir / "25.05/thesis.tar.gz",
+        settings.cache_dir / "thesis/work",
+    ]
+    for path in strangers:
+        make_old(path)
+    (settings.work_dir / "thesis.lock").touch()
+    plan = planned(settings, full=True, builds=True, caches=True)
+    assert {r.kind for r in plan.removals} == {"project", "cache"}
+    remove_all(plan.removals, settings, pytest.fail)
+    assert all(path.exists() for path in strangers)
+
+
+@pytest.mark.parametrize("part", ["work", "logs", "builds", "images", "ccache", "builds/25.05"])
+def test_what_is_reached_through_a_link_is_not_removed(
+    settings: Settings, lxc: FakeLxc, tmp_path: Path, part: str
+) -> None:
+    """A program in an instance may put the link there after all has been looked at."""
+    files = {
+        "work": f"{ENDED}/file",
+        "logs": f"{ENDED}/build.log",
+        "builds": "25.05/slurm-25.05.sha256",
+        "images": "debian-12-2e4ef10cc2b0.json",
+        "ccache": "a/object",
+        "builds/25.05": "slurm-25.05.sha256",
+    }
+    place, elsewhere = settings.cache_dir / part, tmp_path / "elsewhere"
+    make_old(place / files[part])
+    plan = planned(settings, full=True, builds=True, caches=True)
+    place.rename(elsewhere)
+    place.symlink_to(elsewhere)
+    warnings: list[str] = []
+    with suppress(OutputError):
+        remove_all(plan.removals, settings, warnings.append)
+    assert (elsewhere / files[part]).exists()
+
+
+def test_a_version_that_is_a_link_has_no_builds(
+    settings: Settings, lxc: FakeLxc, tmp_path: Path
+) -> None:
+    make_old(tmp_path / "elsewhere/slurm-25.05.sha256")
+    (settings.builds_dir / "25.05").symlink_to(tmp_path / "elsewhere")
+    assert planned(settings, builds=True).removals == ()
+
+
+@pytest.mark.parametrize("kind", ["directory", "link"])
+def test_a_lock_that_is_no_file_is_removed_with_what_it_is_beside(
+    settings: Settings, lxc: FakeLxc, tmp_path: Path, kind: str
+) -> None:
+    make_old(settings.work_dir / f"{ENDED}/file")
+    lock, file = settings.work_dir / f"{ENDED}.lock", tmp_path / "thesis"
+    file.write_text("years of work")
+    if kind == "directory":
+        (lock / "in it").mkdir(parents=True)
+    else:
+        lock.symlink_to(file)
+    lxc.instances([instance(f"build-{ENDED}", LONG_AGO, lock)])
+    plan = planned(settings, full=True, builds=True, caches=True)
+    remove_all(plan.removals, settings, pytest.fail)
+    assert [*settings.work_dir.iterdir()] == []
+    assert file.read_text() == "years of work"
+
+
+def test_a_package_that_was_published_after_the_look_stays(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    """While `clean` waits for an answer, a build may put a new package in the old one's place."""
+    package = settings.builds_dir / "25.05/slurm-25.05.sha256"
+    make_old(package)
+    plan = planned(settings, builds=True)
+    warnings: list[str] = []
+    assert remove_all(plan.removals, settings, warnings.append, LONG_AGO) == ()
+    assert warnings == [f"{package} is kept: a build has begun to use it."]
+    later = datetime.now(UTC) + timedelta(seconds=1)
+    assert remove_all(plan.removals, settings, pytest.fail, later) == plan.removals
+
+
+def test_caches_are_removed_with_every_build_locked_out(
+    settings: Settings, lxc: FakeLxc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_old(settings.ccache_dir / "a")
+    seen: list[bool] = []
+
+    def watched(*_: object) -> None:
+        with take_if_free(settings.cache_dir / MARK) as alone:
+            seen.append(alone)
+
+    monkeypatch.setattr("slurm_factory.clean.remove", watched)
+    remove_all(planned(settings, caches=True).removals, settings, pytest.fail)
+    assert seen
+    assert not any(seen)
+
+
+def test_lxd_is_asked_as_often_for_many_removals_as_for_few(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    lxc.instances([instance(name, LONG_AGO) for name in (OLD, YOUNG, BASE)])
+    lxc.images([image("slurm-factory-debian-12-x86_64")])
+    plan = planned(settings, full=True)
+    assert len(plan.removals) == 5
+    remove_all(plan.removals, settings, pytest.fail)
+    looking = [call for call in lxc.calls if call not in lxc.changes]
+    look = ["project list --format json", "list --format json"]
+    assert looking == [*look, "image list --format json", *look]
+
+
 def test_what_a_link_points_to_stays(settings: Settings, tmp_path: Path) -> None:
     make_old(tmp_path / "elsewhere/file")
     (settings.work_dir / "link").symlink_to(tmp_path / "elsewhere")
@@ -451,20 +575,20 @@ def test_what_a_link_points_to_stays(settings: Settings, tmp_path: Path) -> None
 
 
 def test_the_lock_goes_with_what_it_locked(settings: Settings) -> None:
-    make_old(settings.work_dir / "dead/file")
-    (settings.work_dir / "dead.lock").touch()
-    remove(Removal("stage", str(settings.work_dir / "dead")), settings)
+    make_old(settings.work_dir / f"{ENDED}/file")
+    (settings.work_dir / f"{ENDED}.lock").touch()
+    remove(Removal("stage", str(settings.work_dir / ENDED)), settings)
     assert list(settings.work_dir.iterdir()) == []
 
 
 def test_a_path_that_cannot_be_removed_is_an_output_error(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def denied(*_: object) -> None:
+    def denied(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    make_old(settings.work_dir / "dead/file")
+    make_old(settings.work_dir / f"{ENDED}/file")
     monkeypatch.setattr("shutil.rmtree", denied)
     with pytest.raises(OutputError) as caught:
-        remove(Removal("stage", str(settings.work_dir / "dead")), settings)
+        remove(Removal("stage", str(settings.work_dir / ENDED)), settings)
     assert caught.value.details == "Permission denied."

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from slurm_factory import main as command_line
 from slurm_factory import resources
+from slurm_factory.cache_dir import MARK
 from slurm_factory.clean import parse_age
 from slurm_factory.config import ENVIRONMENT_PREFIX, Settings
 from slurm_factory.main import app
@@ -123,8 +124,10 @@ def test_nightly_caches_come_back_under_the_name_they_were_kept_by() -> None:
     )
     assert kept == {name: taken[name] for name in kept}
     assert kept["key"].startswith(taken["restore-keys"])
-    directories = (Settings().buildcache_dir, Settings().source_cache_dir)
-    assert [Path(path).expanduser() for path in kept["path"].split()] == [*directories]
+    settings = Settings()
+    # Without the mark, a directory that has something in it is refused.
+    paths = [settings.cache_dir / MARK, settings.buildcache_dir, settings.source_cache_dir]
+    assert [Path(path).expanduser() for path in kept["path"].split()] == paths
 
 
 def nightly_runs() -> str:

@@ -10,6 +10,7 @@ from host_samples import ALICE, FRESH, READY, READY_LXD
 from typer.testing import CliRunner
 
 from slurm_factory import host
+from slurm_factory.cache_dir import MARK, TAG, make_cache_dir
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import DownloadError, LXDError, OutputError
 from slurm_factory.host import run_setup
@@ -19,7 +20,6 @@ from slurm_factory.host.possible import CAP_SYS_ADMIN, has_capability
 from slurm_factory.host.run_setup import SetupResult, elevated, setup
 from slurm_factory.main import app
 from slurm_factory.resources import host_script
-from slurm_factory.workspace import make_cache_dir
 
 PROXY = "http://me:s3cret@proxy.example:3128"
 ROOTED = replace(READY, privilege=Privilege.ROOT)
@@ -97,6 +97,7 @@ def test_setup_makes_the_cache_for_its_owner_alone(machine: Machine) -> None:
 
 
 def test_log_that_others_could_read_is_closed_to_them(machine: Machine) -> None:
+    make_cache_dir(machine.settings)
     machine.settings.logs_dir.mkdir(parents=True)
     log = machine.settings.logs_dir / "setup.log"
     log.touch(0o644)
@@ -106,6 +107,7 @@ def test_log_that_others_could_read_is_closed_to_them(machine: Machine) -> None:
 
 
 def test_log_that_cannot_be_written_is_no_traceback(machine: Machine) -> None:
+    make_cache_dir(machine.settings)
     (machine.settings.logs_dir / "setup.log").mkdir(parents=True)
     machine.add("first")
     with pytest.raises(OutputError, match=r"setup\.log"):
@@ -132,7 +134,7 @@ def test_what_sudo_makes_in_a_users_cache_belongs_to_the_user(
     if there:
         cache.mkdir()
         os.chown(cache, user, -1)
-    made = [logs / "setup.log", logs, *([] if there else [cache])]
+    made = [logs / "setup.log", cache / MARK, cache / TAG, logs, *([] if there else [cache])]
     assert given_away(machine, monkeypatch, user) == [(path, user, 4712) for path in made]
 
 
@@ -155,6 +157,14 @@ def given_away(
         machine.add("first")
         machine.run()
     return given
+
+
+def test_setup_writes_no_log_into_a_directory_that_is_not_a_cache(machine: Machine) -> None:
+    (machine.settings.cache_dir / "work/thesis").mkdir(parents=True)
+    machine.add("first")
+    with pytest.raises(OutputError, match="It is not empty"):
+        machine.run()
+    assert [path.name for path in machine.settings.cache_dir.iterdir()] == ["work"]
 
 
 def test_a_user_keeps_what_setup_makes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from fake_lxc import locked_elsewhere
 from plan_samples import sample_settings
 
+from slurm_factory.cache_dir import make_cache_dir
 from slurm_factory.exceptions import BuildError, OutputError
 from slurm_factory.workspace import (
     NEEDED_BYTES,
@@ -67,15 +69,38 @@ def test_looking_at_a_lock_does_not_leave_one_behind(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_may_not_be_looked_at_counts_as_running(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, out_of_reach: Callable[[Path], None]
 ) -> None:
-    def denied(*_: object, **__: object) -> None:
-        raise PermissionError
-
-    lock = tmp_path / "x.lock"
+    lock = tmp_path / "theirs/x.lock"
+    lock.parent.mkdir()
     lock.touch()
-    monkeypatch.setattr("filelock.FileLock.acquire", denied)
+    assert not is_running(lock)
+    out_of_reach(lock.parent)
     assert is_running(lock)
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "link to a file", "link to nothing", "loop"])
+def test_what_is_no_file_is_no_lock_that_a_build_holds(tmp_path: Path, kind: str) -> None:
+    lock, file = tmp_path / "x.lock", tmp_path / "thesis"
+    file.write_text("years of work")
+    if kind == "directory":
+        lock.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        targets = {"link to a file": file, "link to nothing": tmp_path / "gone", "loop": lock}
+        lock.symlink_to(targets[kind])
+    assert not is_running(lock)
+    assert file.read_text() == "years of work"
+    assert not (tmp_path / "gone").exists()
+
+
+def test_looking_at_what_is_said_to_be_a_lock_leaves_the_file_as_it_is(tmp_path: Path) -> None:
+    """Who may use the LXD project can note any path as the lock of an instance."""
+    file = tmp_path / "thesis"
+    file.write_text("years of work")
+    assert not is_running(file)
+    assert file.read_text() == "years of work"
 
 
 def test_the_work_directory_is_never_there_without_the_lock(
@@ -132,7 +157,8 @@ def test_the_cache_is_for_this_user_alone_and_nothing_in_it_for_the_world(tmp_pa
 @pytest.mark.parametrize("part", ["", "work", "builds"])
 def test_a_file_in_place_of_a_cache_directory_is_an_output_error(tmp_path: Path, part: str) -> None:
     cache = tmp_path / "cache"
-    (cache / part).parent.mkdir(exist_ok=True)
+    if part:
+        make_cache_dir(sample_settings(cache))
     (cache / part).write_text("not a directory")
     with pytest.raises(OutputError) as caught:
         prepare_cache(sample_settings(cache))
