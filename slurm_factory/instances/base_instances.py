@@ -1,4 +1,4 @@
-"""Which base instances are there: their names, their images, their age, and the lock of each."""
+"""Which base instances are there and can be copied, their names, and the lock of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from craft_providers.executor import get_instance_name
 from slurm_factory.base_record import BASE_LIFE, record_path
 from slurm_factory.instances.base import compatibility_tag
 from slurm_factory.instances.images import ImageName, candidates
-from slurm_factory.instances.lxc import creation_time, instance_names
+from slurm_factory.instances.lxc import created, instance_entries, instance_names, is_finished
 
 if TYPE_CHECKING:
     from slurm_factory.base_record import BaseSetup
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def needs_base(setup: BaseSetup, architecture: str, settings: Settings) -> bool:
-    """Whether a launch would have to make the base instance first: there is none, or it is too old.
+    """Whether a launch would have to make the base instance first.
 
     Args:
         setup: What it is made of.
@@ -30,20 +30,16 @@ def needs_base(setup: BaseSetup, architecture: str, settings: Settings) -> bool:
     Raises:
         LXDError: LXD cannot be asked.
     """
-    project = settings.project_name
-    names = [name for name, _ in present_bases(setup, architecture, project)[:1]]
-    made = creation_time(names[0], project) if names else None
-    return made is None or datetime.now(UTC) - made > BASE_LIFE
+    return not usable_images(setup, architecture, settings.project_name)
 
 
 def base_instance_name(setup: BaseSetup, image: ImageName, project: str) -> str:
     """Name under which craft-providers keeps the base instance (lxd/launcher.py)."""
-    name = f"base-instance-{compatibility_tag(setup, project)}-{image.remote}-{image.alias}"
-    return get_instance_name(name, lxd.LXDError)
+    return get_instance_name(_full_name(setup, image, project), lxd.LXDError)
 
 
-def present_bases(setup: BaseSetup, architecture: str, project: str) -> list[tuple[str, ImageName]]:
-    """Names of the base instances of `setup` that are there, with the images they are from.
+def present_bases(setup: BaseSetup, architecture: str, project: str) -> list[str]:
+    """Names of the base instances of `setup` that are there, in whatever state.
 
     Args:
         setup: What they are made of.
@@ -55,8 +51,40 @@ def present_bases(setup: BaseSetup, architecture: str, project: str) -> list[tup
     """
     present = instance_names(project)
     images = candidates(setup.base, architecture)
-    named = [(base_instance_name(setup, image, project), image) for image in images]
-    return [(name, image) for name, image in named if name in present]
+    names = (base_instance_name(setup, image, project) for image in images)
+    return [name for name in names if name in present]
+
+
+def usable_images(setup: BaseSetup, architecture: str, project: str) -> list[ImageName]:
+    """Images of those base instances of `setup` that a launch would copy.
+
+    A name and an age are not enough: a base whose maker was killed has both. It keeps the status of
+    its making, or, killed in between, is marked as finished without its full name, which
+    craft-providers notes last (lxd/launcher.py, `_create_instance`).
+
+    Args:
+        setup: What they are made of.
+        architecture: As uname(1) names it.
+        project: LXD project.
+
+    Raises:
+        LXDError: LXD cannot be asked.
+    """
+    present = {entry["name"]: entry for entry in instance_entries(project)}
+    oldest = datetime.now(UTC) - BASE_LIFE
+    usable = []
+    for image in candidates(setup.base, architecture):
+        entry = present.get(base_instance_name(setup, image, project))
+        if entry is None or not is_finished(entry) or created(entry) < oldest:
+            continue
+        if entry["config"].get("image.description") == _full_name(setup, image, project):
+            usable.append(image)
+    return usable
+
+
+def _full_name(setup: BaseSetup, image: ImageName, project: str) -> str:
+    tag = compatibility_tag(setup, project)
+    return f"base-instance-{tag}-{image.remote}-{image.alias}"
 
 
 def base_lock(setup: BaseSetup, images_dir: Path) -> Path:

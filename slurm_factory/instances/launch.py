@@ -18,7 +18,12 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from slurm_factory.base_record import BaseSetup, write_record
 from slurm_factory.instances import ATTEMPTS
 from slurm_factory.instances.base import FactoryBase, SpackFiles, read_record
-from slurm_factory.instances.base_instances import base_instance_name, base_lock, present_bases
+from slurm_factory.instances.base_instances import (
+    base_instance_name,
+    base_lock,
+    present_bases,
+    usable_images,
+)
 from slurm_factory.instances.images import ImageName, ensure_image
 from slurm_factory.instances.locks import locked
 from slurm_factory.instances.lxc import (
@@ -140,7 +145,7 @@ def _start_over(
     on_line(f"Launching again: {error}")
     delete_instance(launch.name, project)
     if isinstance(error, BaseCompatibilityError) and state.attempt_number > 1:
-        for name, _ in present_bases(launch.setup, launch.architecture, project):
+        for name in present_bases(launch.setup, launch.architecture, project):
             delete_instance(name, project)
 
 
@@ -202,10 +207,10 @@ def _no_unfinished_base(
 
 
 def _choose_image(launch: Launch, settings: Settings, on_line: Callable[[str], None]) -> ImageName:
-    """The image of a base instance that is there already needs no network to be asked for."""
-    present = present_bases(launch.setup, launch.architecture, settings.project_name)
-    if present:
-        return present[0][1]
+    """The image of a base instance that can be copied needs no network to be asked for."""
+    usable = usable_images(launch.setup, launch.architecture, settings.project_name)
+    if usable:
+        return usable[0]
     return ensure_image(launch.base, launch.architecture, settings, on_line)
 
 

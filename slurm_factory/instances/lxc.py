@@ -147,9 +147,14 @@ def _group_is_new() -> bool:
 
 def instance_names(project: str) -> tuple[str, ...]:
     """Names of all instances in the project; none if there is no such project."""
+    return tuple(entry["name"] for entry in instance_entries(project))
+
+
+def instance_entries(project: str) -> tuple[dict[str, Any], ...]:
+    """Entries of `lxc list` in the project; none if there is no such project."""
     if not project_exists(project):
         return ()
-    return tuple(entry["name"] for entry in lxc_json("list", LOCAL, project=project))
+    return tuple(lxc_json("list", LOCAL, project=project))
 
 
 def creation_time(name: str, project: str) -> datetime | None:

@@ -122,17 +122,27 @@ def install_fake_lxc(directory: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLx
 
 
 def instance(
-    name: str, created: datetime, lock: Path | None = None, **providers: str
+    name: str,
+    created: datetime,
+    lock: Path | None = None,
+    *,
+    description: str = "",
+    **providers: str,
 ) -> dict[str, Any]:
-    """An entry of `lxc list`, with what craft-providers notes in it; LXD writes nanoseconds."""
+    """An entry of `lxc list`, with what craft-providers notes in it; LXD writes nanoseconds.
+
+    A base instance is stopped once it is made.
+    """
     noted = {"status": "FINISHED", **providers}
     config = {f"user.craft_providers.{key}": value for key, value in noted.items()}
     config["raw.idmap"] = "uid 0 0\ngid 0 0"
+    if description:
+        config["image.description"] = description
     if lock:
         config["user.slurm_factory.lock"] = str(lock)
     return {
         "name": name,
-        "status": "Running",
+        "status": "Stopped" if name.startswith("base-instance-") else "Running",
         "type": "container",
         "config": config,
         "created_at": created.strftime("%Y-%m-%dT%H:%M:%S.%f644Z"),

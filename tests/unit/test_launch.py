@@ -83,6 +83,9 @@ UBUNTU_SETUP = BaseSetup(UBUNTU, Deps.SYSTEM)
 REFS = SpackRefs("https://u:p@git.example/spack", "v1.1.0", "/srv/spack-packages", "v2026.06.0")
 SPACK_SETUP = BaseSetup(DEBIAN, Deps.SPACK, REFS)
 BASE_NAME = base_instance_name(SETUP, MADE_HERE, PROJECT)
+DESCRIPTION = (
+    f"base-instance-{compatibility_tag(SETUP, PROJECT)}-{MADE_HERE.remote}-{MADE_HERE.alias}"
+)
 OTHER_BASE = base_instance_name(SPACK_SETUP, MADE_HERE, PROJECT)
 NAME = "build-x"
 LAUNCH = lxd.launch
@@ -124,7 +127,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLxc:
     """LXD with an image and a base that were made here."""
     fake = install_fake_lxc(tmp_path / "bin", monkeypatch)
     fake.images([image(MADE_HERE.alias)])
-    fake.instances([instance(BASE_NAME, datetime.now(UTC))])
+    fake.instances([base(datetime.now(UTC))])
     monkeypatch.setattr(images_module, "ETC_APT", tmp_path / "none")
     monkeypatch.setattr(lxc_module, "SETTLE_SECONDS", 0.0)
     return fake
@@ -133,6 +136,11 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLxc:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return sample_settings(tmp_path / "cache")
+
+
+def base(created: datetime, description: str = DESCRIPTION, **noted: str) -> dict[str, Any]:
+    """The base instance that was made here, as `lxc list` shows it."""
+    return instance(BASE_NAME, created, None, description=description, **noted)
 
 
 def launcher(monkeypatch: pytest.MonkeyPatch, *errors: BaseException) -> FakeLauncher:
@@ -440,10 +448,44 @@ def test_a_launch_tells_beforehand_whether_it_has_to_make_the_base(
     assert not needs_base(SETUP, "x86_64", settings)
     assert needs_base(SPACK_SETUP, "x86_64", settings)
     day = timedelta(days=1)
-    fake.instances([instance(BASE_NAME, datetime.now(UTC) - base_record.BASE_LIFE + day)])
+    fake.instances([base(datetime.now(UTC) - base_record.BASE_LIFE + day)])
     assert not needs_base(SETUP, "x86_64", settings)
-    fake.instances([instance(BASE_NAME, datetime.now(UTC) - base_record.BASE_LIFE - day)])
+    fake.instances([base(datetime.now(UTC) - base_record.BASE_LIFE - day)])
     assert needs_base(SETUP, "x86_64", settings)
+
+
+UNFINISHED = [
+    base(datetime.now(UTC), status="PREPARING") | {"status": "Running"},
+    base(datetime.now(UTC), status="PREPARING"),
+    base(datetime.now(UTC), status="STARTING"),
+    base(datetime.now(UTC)) | {"status": "Running"},
+    # craft-providers marks what it could not set up as finished, and is killed before we delete it.
+    base(datetime.now(UTC), "Debian bookworm amd64 (20261101_05:24)"),
+    instance(BASE_NAME, datetime.now(UTC)),
+]
+
+
+@pytest.mark.parametrize("unfinished", UNFINISHED)
+def test_a_base_whose_maker_was_killed_does_not_count_as_there(
+    fake: FakeLxc, settings: Settings, unfinished: dict[str, Any]
+) -> None:
+    """Else `prefetch` says that all is there, and `build --offline` makes the base by download."""
+    assert not needs_base(SETUP, "x86_64", settings)
+    fake.instances([unfinished])
+    assert needs_base(SETUP, "x86_64", settings)
+
+
+def test_the_image_of_a_base_that_cannot_be_copied_is_not_taken_for_granted(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base is made anew, from an image that may be gone by now."""
+    made = launcher(monkeypatch)
+    served = ImageName(DEBIAN.image.remote, DEBIAN.image.alias)
+    fake.images([])
+    fake.instances([UNFINISHED[0]])
+    with launched(settings):
+        pass
+    assert [call["image_remote"] for call in made.calls] == [served.remote]
 
 
 def test_an_offline_launch_does_not_wait_for_a_network_in_the_instance(

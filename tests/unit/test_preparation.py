@@ -17,6 +17,7 @@ from slurm_factory import preparation, targets
 from slurm_factory.checkouts import checkouts_of
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import ConfigurationError, DownloadError
+from slurm_factory.instances.base import compatibility_tag
 from slurm_factory.instances.base_instances import base_instance_name
 from slurm_factory.instances.images import candidates
 from slurm_factory.main import app
@@ -62,8 +63,11 @@ class Machine:
 
     def has_base(self, plan: BuildPlan) -> None:
         image = candidates(plan.base, plan.architecture)[1]
-        name = base_instance_name(plan.setup, image, self.settings.project_name)
-        self.fake.instances([instance(name, datetime.now(UTC))])
+        project = self.settings.project_name
+        name = base_instance_name(plan.setup, image, project)
+        tag = compatibility_tag(plan.setup, project)
+        full = f"base-instance-{tag}-{image.remote}-{image.alias}"
+        self.fake.instances([instance(name, datetime.now(UTC), description=full)])
 
 
 @pytest.fixture
