@@ -96,6 +96,8 @@ def _publish(manifest: Path, directory: Path) -> Path:
     try:
         return publish(manifest, directory)
     except OutputError as error:
+        if not manifest.exists():  # Whoever looks next publishes it.
+            raise
         raise OutputError(
             error.brief,
             details=error.details,

@@ -50,7 +50,7 @@ IMAGE = re.compile(r"image-[a-z0-9_]{8}")
 VERSION = re.compile(r"[0-9][0-9A-Za-z._+~-]*")
 PUBLISHED = re.compile(
     r"slurm-.+(-(manifest\.json|module\.tar\.gz|sbom\.cdx\.json|software\.tar\.gz)|\.sha256)"
-    r"|\.slurm-.+\.(coming|come)"
+    r"|\.slurm-.+\.complete"
 )
 """Files of packages (package/records.py), and how publish.py calls directories."""
 SHARED = frozenset({"base", "image", "project", "record", "lock"})

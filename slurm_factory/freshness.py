@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from slurm_factory.base_record import load_record
 from slurm_factory.exceptions import OutputError
 from slurm_factory.package.manifest import load_manifest
-from slurm_factory.package.publish import problem_with
+from slurm_factory.package.publish import finish_publishing, problem_with
 from slurm_factory.package.records import Manifest
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def find_up_to_date(plan: BuildPlan, settings: Settings) -> Outcome | None:
     path = settings.builds_dir / plan.version / f"{plan.stem}-manifest.json"
     if not record:
         return None
+    finish_publishing(path.parent)
     try:
         manifest = load_manifest(path)
     except OutputError:

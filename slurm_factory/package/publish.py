@@ -3,8 +3,9 @@
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from slurm_factory.package.tarball import Artifact
 from slurm_factory.package.writing import not_written, write_text
 
 MANIFEST_PATTERN = "*/slurm-*-manifest.json"
+COMPLETE = ".complete"
+"""End of the name of a directory that holds what of a finished artifact is not in its place."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,13 @@ def write_checksums(artifacts: Iterable[Artifact], destination: Path) -> Artifac
 def publish(manifest: Path, directory: Path) -> Path:
     """Move a manifest and the files it lists, which lie beside it, into `directory`.
 
-    The old manifest of the same name goes first and the new one comes last: at any moment, also
-    after a power failure, what has a manifest with matching checksums is whole. Signals wait until
-    the last file is in its place.
+    One rename decides: it takes the whole staging directory beside the older artifact. A process
+    that is killed before leaves the older artifact; from then on the new one is complete, and
+    whoever looks next finishes what is left to do (`finish_publishing`). So does a power failure.
+    Signals wait until the last file is in its place.
 
     Args:
-        manifest: Of the new artifact, in its staging directory (host).
+        manifest: Of the new artifact, in its staging directory (host), which is gone afterwards.
         directory: Where finished artifacts of this version lie (host); made when missing. It must
             be on the file system of the staging directory.
 
@@ -67,22 +71,33 @@ def publish(manifest: Path, directory: Path) -> Path:
     Raises:
         OutputError: A file is missing, or cannot be moved.
     """
-    names = [file.name for file in load_manifest(manifest).files]
+    described = load_manifest(manifest)
+    names = [file.name for file in described.files]
+    complete = directory / f".{described.identity.stem}{COMPLETE}"
     try:
         _flush([manifest.parent / name for name in (*names, manifest.name)])
         directory.mkdir(parents=True, exist_ok=True)
-        with _locked(directory) as descriptor, signals_held():
+        with _locked(directory), signals_held():
             _require_one_file_system(manifest.parent, directory)
-            (directory / manifest.name).unlink(missing_ok=True)
-            os.fsync(descriptor)
-            for name in names:
-                (manifest.parent / name).replace(directory / name)
-            os.fsync(descriptor)
-            manifest.replace(directory / manifest.name)
-            os.fsync(descriptor)
+            _finish_all(directory)
+            _flush([manifest.parent])
+            manifest.parent.rename(complete)
+            _flush([directory])
+            _take_places(complete, manifest.name, names)
     except OSError as error:
         raise not_written(directory / manifest.name, error) from error
     return directory / manifest.name
+
+
+def finish_publishing(directory: Path) -> None:
+    """Let complete artifacts take their places in `directory` (host) whose build was killed.
+
+    Does nothing where this user may not write.
+    """
+    with suppress(OSError):
+        if any(directory.glob(f".*{COMPLETE}")):
+            with _locked(directory), signals_held():
+                _finish_all(directory)
 
 
 def problem_with(manifest: Manifest, directory: Path) -> str:
@@ -98,7 +113,12 @@ def problem_with(manifest: Manifest, directory: Path) -> str:
 
 
 def find_artifacts(builds: Path) -> tuple[PublishedArtifact, ...]:
-    """Every manifest below the directory of builds (host), by name, sound or not."""
+    """Every manifest below the directory of builds (host), by name, sound or not.
+
+    What a killed build has left to do is done first.
+    """
+    for directory in {path.parent for path in builds.glob(f"*/.*{COMPLETE}")}:
+        finish_publishing(directory)
     return tuple(_inspect(path) for path in sorted(builds.glob(MANIFEST_PATTERN)))
 
 
@@ -120,19 +140,64 @@ def _problem_with_file(path: Path, expected: File) -> str:
     return ""
 
 
+def _finish_all(directory: Path) -> None:
+    """Finish what killed builds have begun; what is not whole is removed."""
+    for complete in sorted(directory.glob(f".*{COMPLETE}")):
+        if complete.is_symlink():
+            complete.unlink()
+            continue
+        for path in complete.glob("*-manifest.json"):
+            if names := _whole(path, directory):
+                _take_places(complete, path.name, names)
+        shutil.rmtree(complete, ignore_errors=True)
+
+
+def _whole(manifest: Path, directory: Path) -> list[str]:
+    """Names of an artifact's files, of which some may be in their places; none if one is amiss."""
+    try:
+        files = load_manifest(manifest).files
+    except OutputError:
+        return []
+    staged = {file.name: manifest.parent / file.name for file in files}
+    found = {name: path if path.exists() else directory / name for name, path in staged.items()}
+    return [] if any(_problem_with_file(found[f.name], f) for f in files) else [*found]
+
+
+def _take_places(complete: Path, manifest: str, names: Iterable[str]) -> None:
+    """Move the files of a complete artifact, which may have begun before, to where it lies.
+
+    The older manifest goes first and the new one comes last: who looks without this program never
+    takes a mixture for an artifact either.
+    """
+    directory = complete.parent
+    (directory / manifest).unlink(missing_ok=True)
+    _flush([directory])
+    for name in names:
+        with suppress(FileNotFoundError):
+            (complete / name).replace(directory / name)
+    _flush([directory])
+    (complete / manifest).replace(directory / manifest)
+    _flush([directory])
+    shutil.rmtree(complete, ignore_errors=True)
+
+
 def _flush(paths: Iterable[Path]) -> None:
+    """Have files and directories on the disk."""
     for path in paths:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[int]:
+def _locked(directory: Path) -> Iterator[None]:
     """Hold the directory against other publishers; leaves no lock file behind."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
+        yield
     finally:
         os.close(descriptor)
 

@@ -27,6 +27,7 @@ from slurm_factory.package.manifest import load_manifest, write_manifest
 from slurm_factory.package.publish import find_artifacts, publish
 from slurm_factory.plan import BuildPlan
 from slurm_factory.recipes import Workshop, system
+from slurm_factory.workspace import prepare_cache
 
 RECORD = {"base": "debian@12", "packages": {"libmunge-dev:amd64": "0.5.15-2"}}
 STEPS = ("require_build_packages", "fetch", "compile", "assemble", "publish")
@@ -35,7 +36,7 @@ STEPS = ("require_build_packages", "fetch", "compile", "assemble", "publish")
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     settings = sample_settings(tmp_path / "cache")
-    settings.images_dir.mkdir(parents=True)
+    prepare_cache(settings)
     write_record(RECORD, sample_plan().setup, settings.images_dir)
     return settings
 
@@ -109,6 +110,19 @@ def test_a_finished_build_with_the_same_key_is_found(settings: Settings, tmp_pat
     found = find_up_to_date(plan, settings)
     assert found is not None
     assert (found.manifest_path, found.up_to_date) == (path, True)
+
+
+def test_a_finished_build_that_was_killed_while_it_was_published_is_found(
+    settings: Settings, tmp_path: Path
+) -> None:
+    plan = sample_plan()
+    path = finish(settings, tmp_path / "staged", plan.build_key(RECORD))
+    complete = path.parent / f".{load_manifest(path).identity.stem}.complete"
+    complete.mkdir()
+    path.rename(complete / path.name)
+    found = find_up_to_date(plan, settings)
+    assert found is not None
+    assert found.manifest_path == path
 
 
 def test_a_machine_without_a_cache_has_nothing_up_to_date(tmp_path: Path) -> None:
@@ -240,7 +254,6 @@ def test_a_failed_build_keeps_what_it_staged_and_publishes_nothing(
 def test_a_package_that_cannot_be_published_is_kept_and_the_message_says_where(
     settings: Settings, reporter: Reporter, steps: Steps
 ) -> None:
-    settings.builds_dir.mkdir()
     (settings.builds_dir / "24.11").write_text("")
     with pytest.raises(OutputError) as caught:
         run(settings, reporter)

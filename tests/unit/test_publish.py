@@ -1,8 +1,13 @@
 """What has a manifest with matching checksums is whole, at any moment."""
 
+import itertools
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,33 +52,114 @@ def test_published_artifact_is_found_complete_and_passes_sha256sum(
     assert done.stdout.count(": OK\n") == 2
 
 
-def test_replacing_interrupted_anywhere_never_shows_a_mixture(
-    tmp_path: Path, builds: Path, monkeypatch: pytest.MonkeyPatch
+CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate")
+"""Audit events of what changes directories (Python's library reference, "Audit events table")."""
+
+
+def killed_after(changes: int, act: Callable[[], object]) -> bool:
+    """Run `act` in a process that is killed instead of its next change; whether it was."""
+    child = os.fork()
+    if child == 0:
+        left = iter([None] * changes)
+
+        def hook(event: str, _: object) -> None:
+            if event in CHANGES and next(left, "none") == "none":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        try:
+            act()
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def kill_everywhere(act: Callable[[int], Callable[[], object]]) -> int:
+    """Kill `act` after none, one, two … changes, until it comes to its end; returns how many."""
+    changes = 0
+    while killed_after(changes, act(changes)):
+        changes += 1
+    return changes
+
+
+def the_artifact(directory: Path) -> str:
+    """The content of the only artifact there is, and whole: old or new."""
+    (found,) = find_artifacts(directory.parent)
+    assert found.problem == ""
+    with tarfile.open(found.path.parent / IDENTITY.software_tarball) as tarball:
+        file = tarball.extractfile("file")
+        assert file is not None
+        content = file.read().decode()
+    assert [path.name for path in directory.iterdir() if path.name not in NAMES] == []
+    return content
+
+
+def test_a_build_that_is_killed_anywhere_leaves_the_old_artifact_or_the_new_one(
+    tmp_path: Path,
 ) -> None:
-    class PowerFailureError(Exception):
-        pass
+    def replaced(changes: int) -> Callable[[], object]:
+        directory = tmp_path / f"{changes}/builds/24.11"
+        publish(stage(directory / "../../old", "old"), directory)
+        manifest = stage(directory / "../../new", "new")
+        return lambda: publish(manifest, directory)
 
-    moves = 0
-    original = Path.replace
-    for survived in range(len(NAMES)):
-        directory = builds / str(survived)
-        publish(stage(tmp_path / f"old{survived}", "old"), directory)
-        manifest = stage(tmp_path / f"new{survived}", "new")
-        moves = 0
+    changes = kill_everywhere(replaced)
+    outcomes = [the_artifact(tmp_path / f"{n}/builds/24.11") for n in range(changes + 1)]
+    decided = outcomes.index("new")
+    assert outcomes == ["old"] * decided + ["new"] * (changes + 1 - decided)
+    assert 0 < decided < changes - len(NAMES)
 
-        def failing(path: Path, target: Path, limit: int = survived) -> Path:
-            nonlocal moves
-            if moves == limit:
-                raise PowerFailureError
-            moves += 1
-            return original(path, target)
 
-        monkeypatch.setattr(Path, "replace", failing)
-        with pytest.raises(PowerFailureError):
-            publish(manifest, directory)
-        monkeypatch.setattr(Path, "replace", original)
-        assert find_artifacts(builds) == ()
-        assert moves == survived
+# The first change is that the directory is asked for, the second decides.
+@pytest.mark.parametrize("killed", range(2, 2 + len(NAMES)))
+def test_who_finishes_what_a_killed_build_left_may_be_killed_anywhere_too(
+    tmp_path: Path, killed: int
+) -> None:
+    left = tmp_path / "left/builds/24.11"
+    publish(stage(tmp_path / "old", "old"), left)
+    manifest = stage(tmp_path / "new", "new")
+    assert killed_after(killed, lambda: publish(manifest, left))
+
+    def finishing(changes: int) -> Callable[[], object]:
+        shutil.copytree(tmp_path / "left", tmp_path / f"{changes}")
+        return lambda: find_artifacts(tmp_path / f"{changes}/builds")
+
+    for changes in range(kill_everywhere(finishing) + 1):
+        assert the_artifact(tmp_path / f"{changes}/builds/24.11") == "new"
+
+
+def test_a_first_build_that_is_killed_leaves_nothing_or_the_new_artifact(tmp_path: Path) -> None:
+    def first(changes: int) -> Callable[[], object]:
+        directory = tmp_path / f"{changes}/builds/24.11"
+        manifest = stage(directory / "../../new", "new")
+        return lambda: publish(manifest, directory)
+
+    changes = kill_everywhere(first)
+    found = [find_artifacts(tmp_path / f"{n}/builds") for n in range(changes + 1)]
+    assert {len(artifacts) for artifacts in found} == {0, 1}
+    assert [a.problem for artifacts in found for a in artifacts if a.problem] == []
+
+
+def test_an_artifact_of_a_killed_build_that_is_not_whole_does_not_replace_the_old_one(
+    tmp_path: Path, builds: Path
+) -> None:
+    directory = builds / "24.11"
+    publish(stage(tmp_path / "old", "old"), directory)
+    staged = stage(tmp_path / "new", "new").parent
+    (staged / IDENTITY.module_tarball).write_text("damaged")
+    staged.rename(directory / f".{IDENTITY.stem}.complete")
+    assert the_artifact(directory) == "old"
+
+
+def test_a_link_in_place_of_what_a_killed_build_left_is_not_followed(
+    tmp_path: Path, builds: Path
+) -> None:
+    directory = builds / "24.11"
+    publish(stage(tmp_path / "old", "old"), directory)
+    staged = stage(tmp_path / "new", "new").parent
+    (directory / f".{IDENTITY.stem}.complete").symlink_to(staged)
+    assert the_artifact(directory) == "old"
+    assert {*NAMES} <= {path.name for path in staged.iterdir()}
 
 
 @pytest.mark.parametrize("moment", range(3))
@@ -85,7 +171,7 @@ def test_ctrl_c_while_files_are_moved_leaves_the_new_artifact_whole(
     staged = stage(tmp_path / "new", "new")
     wanted = load_manifest(staged)
     original = Path.replace
-    moves = iter(range(len(NAMES)))
+    moves = itertools.count()
 
     def interrupted(path: Path, target: Path) -> Path:
         if next(moves) == moment:
