@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from slurm_factory import resources
 from slurm_factory.appearing import appearing
 from slurm_factory.bases import PackageManager
+from slurm_factory.documents import read_json
 from slurm_factory.features import packages_for
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def load_record(setup: BaseSetup, images_dir: Path) -> dict[str, Any] | None:
     """
     try:
         path = record_path(setup, images_dir)
-        record = None if _has_expired(path) else json.loads(path.read_text())
+        record = None if _has_expired(path) else read_json(path)
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and _is_of(setup, record) else None

@@ -1,12 +1,12 @@
 """Reads and writes manifests."""
 
-import json
 import shlex
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from slurm_factory.constants import JSON_VERSION
+from slurm_factory.documents import parse_json, read_text
 from slurm_factory.exceptions import OutputError
 from slurm_factory.package.records import Manifest
 from slurm_factory.package.writing import write_text
@@ -30,11 +30,10 @@ def load_manifest(path: Path) -> Manifest:
             does not know.
     """
     try:
-        text = path.read_text("utf-8")
-        document = json.loads(text)
-        version = document["manifest_version"]
+        text = read_text(path)
+        version = parse_json(text)["manifest_version"]
     except OSError as error:
-        raise _unusable(path, str(error)) from error
+        raise _unusable(path, f"{error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise _unusable(path, "It is not a manifest of slurm-factory.") from error
     if version != JSON_VERSION:

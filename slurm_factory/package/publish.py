@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from slurm_factory.documents import open_regular
 from slurm_factory.exceptions import OutputError
 from slurm_factory.interrupts import signals_held
 from slurm_factory.package.manifest import load_manifest
@@ -38,8 +39,9 @@ def describe(path: Path) -> Artifact:
     Raises:
         OSError: It cannot be read.
     """
-    with path.open("rb") as file:
-        return Artifact(path, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        return Artifact(path, size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def write_checksums(artifacts: Iterable[Artifact], destination: Path) -> Artifact:
@@ -132,10 +134,10 @@ def _inspect(path: Path) -> PublishedArtifact:
 
 def _problem_with_file(path: Path, expected: File) -> str:
     try:
-        found = describe(path)
+        same = path.stat().st_size == expected.size and describe(path).sha256 == expected.sha256
     except OSError as error:
         return f"{path.name}: {error.strerror}"
-    if (found.size, found.sha256) != (expected.size, expected.sha256):
+    if not same:
         return f"{path.name} is not the file that the manifest describes"
     return ""
 
@@ -184,7 +186,7 @@ def _take_places(complete: Path, manifest: str, names: Iterable[str]) -> None:
 def _flush(paths: Iterable[Path]) -> None:
     """Have files and directories on the disk."""
     for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             os.fsync(descriptor)
         finally:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from typing import TYPE_CHECKING
+
+from slurm_factory.documents import parse_json, read_bytes, read_json, read_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,11 +78,11 @@ def held_elsewhere(spack: Spack, lock: Lock) -> frozenset[str]:
         # A key is a URL and the version of the layout that was found there.
         copies = [
             contents.with_name(about["index_path"])
-            for key, about in (json.loads(contents.read_bytes()) if asked else {}).items()
+            for key, about in (read_json(contents) if asked else {}).items()
             if key.rpartition("__v")[0].rstrip("/") in asked
         ]
         wanted = {node.hash for node in lock.packages}
-        return frozenset().union(*(wanted & _listed(copy.read_bytes()) for copy in copies))
+        return frozenset().union(*(wanted & _listed(read_bytes(copy)) for copy in copies))
     except UNREADABLE:
         return frozenset()
 
@@ -99,9 +100,9 @@ def _hashes(cache: Path) -> frozenset[str]:
 def _named(index: Path, cache: Path) -> frozenset[str] | None:
     """Hashes of the packages that an index names; None if it is damaged."""
     try:
-        (about,) = json.loads(index.read_text("utf-8"))["data"]
+        (about,) = read_json(index)["data"]
         digest = str(about["checksum"])
-        content = (cache / "blobs" / "sha256" / digest[:2] / digest).read_bytes()
+        content = read_bytes(cache / "blobs" / "sha256" / digest[:2] / digest)
         return _listed(content) if hashlib.sha256(content).hexdigest() == digest else None
     except UNREADABLE:
         return None
@@ -109,7 +110,7 @@ def _named(index: Path, cache: Path) -> frozenset[str] | None:
 
 def _listed(index: bytes) -> frozenset[str]:
     """Hashes of the packages in an index; UNREADABLE is what it raises where it is none."""
-    installs = json.loads(index)["database"]["installs"]
+    installs = parse_json(index)["database"]["installs"]
     return frozenset(known for known, row in installs.items() if row["in_buildcache"])
 
 
@@ -122,7 +123,7 @@ def _forget_index(spack: Spack) -> None:
     (settings.buildcache_dir / INDEX).unlink(missing_ok=True)
     here = f"file://{spack.inside(settings.buildcache_dir)}"
     for copies in settings.spack_misc_dir.glob(f"*/{COPIES}"):
-        if here in copies.read_text("utf-8"):
+        if here in read_text(copies):
             shutil.rmtree(copies.parent)
 
 

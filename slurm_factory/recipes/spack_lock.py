@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory.appearing import appearing
+from slurm_factory.documents import parse_json, read_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +77,7 @@ def read_lock(text: str) -> Lock:
         ValueError: It is not one, or something of it is missing.
     """
     try:
-        document = json.loads(text)
+        document = parse_json(text)
         nodes = {digest: _node(digest, row) for digest, row in document["concrete_specs"].items()}
         lock = Lock(tuple(root["hash"] for root in document["roots"]), nodes)
     except (KeyError, TypeError, AttributeError) as error:
@@ -90,7 +91,7 @@ def read_lock(text: str) -> Lock:
 def kept_lock(path: Path) -> str | None:
     """Text of the lock kept at `path` (host); None where there is none that can be used."""
     try:
-        text = path.read_text("utf-8")
+        text = read_text(path)
         read_lock(text)
     except (OSError, ValueError):
         return None

@@ -11,6 +11,7 @@ import yaml
 
 from slurm_factory.base_record import INSTANCE_INDEX
 from slurm_factory.constants import SPACK_NAMESPACE
+from slurm_factory.documents import read_bytes
 from slurm_factory.exceptions import ConfigurationError, SpackError
 from slurm_factory.instances import CommandError
 from slurm_factory.output import mask_credentials
@@ -62,7 +63,7 @@ class Project:
         """
         self.spack.run("concretize", "--force")
         self.spack.bring([(self.spack.places.project / SPACK_LOCK, self.lock_file)])
-        return self.accept(self.lock_file.read_text("utf-8"))
+        return self.accept(read_bytes(self.lock_file).decode(errors="replace"))
 
     def accept(self, text: str) -> Lock:
         """Take `text` as this build's lock, keep it and log it.

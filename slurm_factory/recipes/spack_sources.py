@@ -6,12 +6,12 @@ directories of this machine are out of reach.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from slurm_factory import resources
+from slurm_factory.documents import parse_json
 from slurm_factory.exceptions import DownloadError, SpackError
 from slurm_factory.instances import CommandError
 from slurm_factory.recipes.offline import not_here
@@ -144,7 +144,7 @@ def require_sources(spack: Spack, lock: Lock) -> None:
 
 def parse(line: str) -> PackageSource:
     """One line of spack-sources.py."""
-    row = json.loads(line.removeprefix(MARK))
+    row = parse_json(line.removeprefix(MARK))
     stored_as, digest = PurePosixPath(row["stored_as"]), row["sha256"]
     label = f"{row['package']} {row['version']}"
     if digest is None:
@@ -266,4 +266,11 @@ def _listed(spack: Spack) -> tuple[PackageSource, ...]:
             details=error.details,
             resolution="Report this with the build log.",
         ) from error
-    return tuple(parse(line) for line in said if line.startswith(MARK))
+    try:
+        return tuple(parse(line) for line in said if line.startswith(MARK))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SpackError(
+            "What Spack tells of the sources of its packages cannot be read.",
+            details=str(error),
+            resolution="Report this with the build log.",
+        ) from error

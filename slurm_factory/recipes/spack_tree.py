@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory.constants import SPACK_NAMESPACE
+from slurm_factory.documents import read_json
 from slurm_factory.exceptions import BuildError, SpackError
 from slurm_factory.package.contents import LICENCES
 from slurm_factory.plan import SPACK_REPOSITORY
@@ -111,7 +112,14 @@ def _about(workshop: Workshop) -> Path:
 def _run_time_packages(spack: Spack, lock: Lock) -> tuple[RunTimePackage, ...]:
     database = spack.workshop.work / "spack-database.json"
     spack.bring([(spack.places.store / ".spack-db/index.json", database)])
-    installs = json.loads(database.read_text("utf-8"))["database"]["installs"]
+    try:
+        installs = read_json(database)["database"]["installs"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SpackError(
+            "Spack's list of what it has installed cannot be read.",
+            details=str(error),
+            resolution="Report this with the build log.",
+        ) from error
     record = spack.workshop.instance.record.get("externals", {})
     tools = C_LIBRARIES | {*record.get("packages", {})}
     return tuple(
@@ -130,7 +138,7 @@ def _run_time_packages(spack: Spack, lock: Lock) -> tuple[RunTimePackage, ...]:
 def _prefix(node: Node, installs: dict[str, Any]) -> str:
     try:
         return str(installs[node.hash]["path"])
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         raise SpackError(
             f"Spack did not install {node.label}.",
             details="Its database has no such package, although `spack install` succeeded.",
