@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def take_if_free(lock: Path) -> Iterator[bool]:
     """Take a lock that nobody holds, and keep it while the block runs.
 
-    Programs that run in an instance can put anything in the place of a lock. So neither is a link
-    followed nor a file truncated, which filelock would do. Where there is no regular file, there is
-    no lock to hold. A lock that cannot be looked at counts as held.
+    Programs that run in an instance can put anything in the place of a lock. Where there is no
+    regular file, nobody holds a lock; filelock ends in an error there. A lock that cannot be looked
+    at counts as held.
 
     Args:
         lock: File (host), which need not be there.

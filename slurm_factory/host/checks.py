@@ -212,12 +212,13 @@ def cache_space_check(space: Space) -> Check:
     return _space_check("cache-space", space, CACHE_NEEDS_GIB, CACHE_LIKES_GIB, fix)
 
 
-def cache_writable_check(cache_dir: Path, *, writable: bool) -> Check:
-    """The cache directory (host), or the nearest parent that exists, can be written to."""
-    if writable:
+def cache_writable_check(cache_dir: Path, *, problem: str) -> Check:
+    """The cache directory (host) can be written to: `problem` is why not, or empty."""
+    if not problem:
         return Check("cache-writable", Status.OK, f"{cache_dir}")
     fix = "export SLURM_FACTORY_CACHE_DIR=/a/directory/of/yours"
-    return Check("cache-writable", Status.FAILED, f"{cache_dir} cannot be written to", fix)
+    message = f"{cache_dir} cannot be used: {problem}"
+    return Check("cache-writable", Status.FAILED, message, fix)
 
 
 def memory_check(available: int) -> Check:

@@ -7,8 +7,9 @@ import os
 import shutil
 from pathlib import Path
 
+from slurm_factory.cache_dir import require_ours
 from slurm_factory.config import Settings
-from slurm_factory.exceptions import LXDError
+from slurm_factory.exceptions import LXDError, OutputError
 from slurm_factory.host.checks import (
     Check,
     Space,
@@ -43,6 +44,7 @@ def doctor(settings: Settings) -> tuple[Check, ...]:
     facts = probe()
     return (
         *host_checks(facts),
+        cache_check(settings),
         *_space_checks(facts, settings.cache_dir),
         memory_check(available_memory()),
         *_inside_checks(facts, settings),
@@ -73,10 +75,21 @@ def pool_free(pool: str, answer: str) -> Space:
     return Space(pool, total - int(space.get("used", 0)) if total else None)
 
 
+def cache_check(settings: Settings) -> Check:
+    """The cache directory is one that builds take, or that they can make."""
+    cache, place = settings.cache_dir, nearest_existing(settings.cache_dir)
+    try:
+        if place == cache:
+            require_ours(settings)
+    except OutputError as error:
+        return cache_writable_check(cache, problem=error.details)
+    writable = os.access(place, os.W_OK | os.X_OK)
+    return cache_writable_check(cache, problem="" if writable else "Permission denied.")
+
+
 def _space_checks(facts: HostFacts, cache_dir: Path) -> tuple[Check, ...]:
     place = nearest_existing(cache_dir)
     checks = [
-        cache_writable_check(cache_dir, writable=os.access(place, os.W_OK | os.X_OK)),
         cache_space_check(Space(str(cache_dir), shutil.disk_usage(place).free)),
     ]
     pool = facts.lxd.root_pool if facts.lxd else None

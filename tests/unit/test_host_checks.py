@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from host_samples import ALICE, EMPTY_LXD, FRESH, READY, READY_LXD
+from plan_samples import sample_settings
 
 from slurm_factory.host.checks import (
     GIB,
@@ -21,7 +22,7 @@ from slurm_factory.host.checks import (
 )
 from slurm_factory.host.facts import Daemon, Firewall, Flavour, Privilege
 from slurm_factory.host.inside import parse_report
-from slurm_factory.host.run_doctor import nearest_existing, pool_free
+from slurm_factory.host.run_doctor import cache_check, nearest_existing, pool_free
 from slurm_factory.memory import available_memory
 
 SEEN = """address=10.201.7.98/24
@@ -208,8 +209,17 @@ def test_full_disks_are_seen_before_a_build_fills_them(free: int | None, status:
 
 
 def test_cache_directory_that_cannot_be_written_is_a_fault() -> None:
-    assert cache_writable_check(Path("/cache"), writable=False).status is Status.FAILED
-    assert cache_writable_check(Path("/cache"), writable=True).status is Status.OK
+    assert cache_writable_check(Path("/cache"), problem="Denied.").status is Status.FAILED
+    assert cache_writable_check(Path("/cache"), problem="").status is Status.OK
+
+
+def test_directory_that_a_build_refuses_as_its_cache_is_a_fault(tmp_path: Path) -> None:
+    settings = sample_settings(tmp_path / "cache")
+    assert cache_check(settings).status is Status.OK
+    (settings.cache_dir / "work/thesis").mkdir(parents=True)
+    check = cache_check(settings)
+    assert check.status is Status.FAILED
+    assert "It is not empty" in check.message
 
 
 def test_little_memory_is_a_warning() -> None:
