@@ -16,6 +16,7 @@ from craft_providers.lxd import LXC
 from craft_providers.lxd.project import create_with_default_profile
 
 from slurm_factory.bases import find_base
+from slurm_factory.cache_dir import make_cache_dir
 from slurm_factory.config import Settings
 from slurm_factory.instances import ATTEMPTS, TRANSIENT
 from slurm_factory.instances.images import ensure_image, mirror_of
@@ -107,7 +108,8 @@ def _ensure_prepared(settings: Settings) -> str:
     texts = [*PACKAGES, MODULE_SYSTEMS.read_text(), (SCRIPTS / "prepare.sh").read_text()]
     name = PREFIX + hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
     project = settings.project_name
-    settings.images_dir.mkdir(parents=True, exist_ok=True)
+    make_cache_dir(settings)
+    settings.images_dir.mkdir(exist_ok=True)
     with filelock.FileLock(settings.images_dir / f"{PREFIX}{project}.lock"):
         present = instance_names(project)
         if name in present:
