@@ -235,7 +235,12 @@ def read_record(setup: BaseSetup, executor: Executor) -> dict[str, Any]:
 
 
 def _spack_record(executor: Executor) -> dict[str, Any]:
-    externals = yaml.safe_load(_output(["cat", str(INSTANCE_EXTERNALS)], executor))
+    text = _output(["cat", str(INSTANCE_EXTERNALS)], executor)
+    try:
+        externals = yaml.safe_load(text)
+    # The last two for what YAML's reader does not check: dates, and how deep it is nested.
+    except (yaml.YAMLError, ValueError, RecursionError):
+        externals = None
     if not isinstance(externals, dict):
         raise BaseConfigurationError(
             brief=f"{INSTANCE_EXTERNALS} names no externals.",

@@ -436,8 +436,12 @@ def test_the_record_of_a_spack_base_has_the_externals_and_says_which_spack_it_is
     assert load_record(SPACK_SETUP, tmp_path) is None
 
 
-def test_a_spack_base_without_externals_is_no_base(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base_module, "_output", lambda *_: "")
+@pytest.mark.parametrize("text", ["", "a: [", "a: 2001-99-99", "[" * 5000, "a: !!python/x y"])
+def test_a_spack_base_without_externals_is_no_base(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    answers = {"dpkg-query": "", "cat": text}
+    monkeypatch.setattr(base_module, "_output", lambda command, _: answers[command[0]])
     with pytest.raises(BaseConfigurationError, match="names no externals"):
         base_module.read_record(SPACK_SETUP, RecordingExecutor())
 
