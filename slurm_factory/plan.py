@@ -126,8 +126,30 @@ class Patch:
 
 
 @dataclass(frozen=True)
+class ProgramInputs:
+    """What of this program decides about the bytes of a package, as it was when the plan was made.
+
+    Its files may change while a build runs: an upgrade must not give its build key to a package
+    that the older files made.
+
+    Attributes:
+        sources: Checksums of further source archives, by name.
+        recipe: Digest of the scripts, templates and policy.
+        code: Digest of the modules that write a package.
+        tools: Versions of the distributions that do, by name.
+        base_packages: What a base instance gets.
+    """
+
+    sources: Mapping[str, str]
+    recipe: str
+    code: str
+    tools: Mapping[str, str]
+    base_packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class BuildPlan:
-    """Everything that is decided before a machine is touched."""
+    """Everything that is decided before a machine is touched: a value, which reads no file."""
 
     version: str
     """The series or release that was asked for; it names the artifact."""
@@ -139,6 +161,7 @@ class BuildPlan:
     variants: Mapping[str, bool]
     selection: Selection
     patches: tuple[Patch, ...]
+    inputs: ProgramInputs
     spack: SpackChoice | None = None
     """None for the recipe `system`."""
     destructive: bool = False
@@ -161,9 +184,7 @@ class BuildPlan:
     @property
     def setup(self) -> BaseSetup:
         """What the base instance is made of."""
-        if self.spack is None:
-            return BaseSetup(self.base, self.deps)
-        return BaseSetup(self.base, self.deps, self.spack.refs, self.spack.packages)
+        return _setup(self.base, self.deps, self.spack)
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -206,10 +227,10 @@ class BuildPlan:
             "cflags": list(COMPILER_FLAGS),
             "ldflags": list(LINKER_FLAGS),
             "patches": [asdict(patch) for patch in self.patches],
-            "sources": _checksums(self.selection.sources),
-            "recipe": _recipe_digest(self.deps),
-            "code": _code_digest(self.deps),
-            "tools": {name: metadata.version(name) for name in TOOLS},
+            "sources": dict(self.inputs.sources),
+            "recipe": self.inputs.recipe,
+            "code": self.inputs.code,
+            "tools": dict(self.inputs.tools),
         }
         if self.spack is None:
             return document | {"configure": list(self.shown_arguments)}
@@ -224,7 +245,7 @@ class BuildPlan:
         """
         # Why a feature cannot be had, and where a base comes from, is no part of the package.
         plan = self.describe() | {
-            "base": [self.base.name, *base_packages(self.setup)],
+            "base": [self.base.name, *self.inputs.base_packages],
             "unavailable": sorted(self.selection.unavailable),
             # Of a plan with Spack too: its recipe of Slurm takes them from the same table.
             "configure": list(self.shown_arguments),
@@ -263,6 +284,8 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
             resolution="Add --base same, or leave --destructive-mode out to build in LXD.",
         )
     variants = dict(sorted(parse_variants(request.additional_variants).items()))
+    selection = select(build_type, variants, release, base, request.deps)
+    spack = _spack(request)
     return BuildPlan(
         version=request.slurm_version,
         release=release,
@@ -271,9 +294,10 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
         deps=request.deps,
         architecture=architecture,
         variants=without_defaults(variants, build_type),
-        selection=select(build_type, variants, release, base, request.deps),
+        selection=selection,
         patches=patches_for(release),
-        spack=_spack(request),
+        inputs=_program_inputs(selection, _setup(base, request.deps, spack)),
+        spack=spack,
         destructive=request.destructive_mode,
         jobs=request.jobs,
     )
@@ -314,6 +338,22 @@ def require_plain_path(path: Path) -> None:
             details="A blank or a sign of the shell in its path would break the compiler's flags.",
             resolution="Set SLURM_FACTORY_CACHE_DIR to a directory with a plain name.",
         )
+
+
+def _setup(base: Base, deps: Deps, spack: SpackChoice | None) -> BaseSetup:
+    if spack is None:
+        return BaseSetup(base, deps)
+    return BaseSetup(base, deps, spack.refs, spack.packages)
+
+
+def _program_inputs(selection: Selection, setup: BaseSetup) -> ProgramInputs:
+    return ProgramInputs(
+        sources=_checksums(selection.sources),
+        recipe=_recipe_digest(setup.deps),
+        code=_code_digest(setup.deps),
+        tools={name: metadata.version(name) for name in TOOLS},
+        base_packages=base_packages(setup),
+    )
 
 
 def _checksums(sources: Sequence[str]) -> dict[str, str]:

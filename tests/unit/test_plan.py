@@ -16,7 +16,7 @@ from slurm_factory import resources
 from slurm_factory.constants import BuildType, Deps
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.features import table
-from slurm_factory.plan import BuildRequest, default_target, make_plan, patches_for
+from slurm_factory.plan import BuildPlan, BuildRequest, default_target, make_plan, patches_for
 from slurm_factory.releases import find_release, series
 
 SNAPSHOT = json.loads((Path(__file__).parent / "data/configure_arguments.json").read_text())
@@ -475,3 +475,22 @@ def test_another_version_of_this_program_changes_the_build_key(
 ) -> None:
     monkeypatch.setattr(planning, "__version__", "99")
     assert sample_plan().build_key(RECORD) != KEY
+
+
+@pytest.mark.parametrize("make", [sample_plan, spack_plan])
+def test_a_plan_is_a_value_which_reads_no_file_once_it_is_made(
+    make: Callable[..., BuildPlan], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An upgrade while a build runs would lend its build key to what the older files made."""
+    plan = make(gpu=True)
+    described, key = plan.describe(), plan.build_key(RECORD)
+
+    def changed(*asked: object) -> Any:
+        raise AssertionError(f"the plan asks for {asked}")
+
+    for loader in ("script", "scripts", "template", "load_json", "load_toml"):
+        monkeypatch.setattr(resources, loader, changed)
+    monkeypatch.setattr(planning, "patches_dir", changed)
+    monkeypatch.setattr(planning, "PACKAGE", tmp_path)
+    monkeypatch.setattr(metadata, "version", changed)
+    assert (plan.describe(), plan.build_key(RECORD)) == (described, key)
