@@ -140,6 +140,7 @@ def build(
             base=base,
             destructive_mode=destructive_mode,
             jobs=jobs,
+            offline=offline,
             spack=_spack_choice(recipe, settings),
         )
         plan = _plan(request)
@@ -149,6 +150,9 @@ def build(
             answers.print_plan(plan, as_json=as_json)
             return
         outcome = None if force else find_up_to_date(plan, settings)
+        if outcome is None and offline and not force:
+            # What was built with the settings' build caches is what they ask for.
+            outcome = find_up_to_date(_plan(replace(request, offline=False)), settings)
         if outcome is None:
             from slurm_factory import builder  # noqa: PLC0415  # slow to import
 
@@ -193,6 +197,7 @@ def prefetch(
             additional_variants=additional_variants,
             deps=recipe,
             base=base,
+            offline=True,
             spack=_spack_choice(recipe, settings),
         )
         requests = fetching.all_requests(request) if every else (request,)

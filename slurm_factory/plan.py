@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -104,7 +104,12 @@ class SpackChoice:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What the user asked for; `spack` is what the settings say, and goes with that recipe only."""
+    """What the user asked for.
+
+    `spack` is what the settings say, and goes with that recipe only. `offline` is for a build that
+    asks no other machine, and for filling the caches for one: what it does not use is no part of
+    its plan.
+    """
 
     slurm_version: str
     gpu: bool = False
@@ -114,6 +119,7 @@ class BuildRequest:
     base: str = DEFAULT_BASE
     destructive_mode: bool = False
     jobs: int | None = None
+    offline: bool = False
     spack: SpackChoice | None = None
 
 
@@ -406,6 +412,8 @@ def _spack(request: BuildRequest) -> SpackChoice | None:
         return None
     if request.spack is None:
         raise ValueError("a request for the Spack recipe says which Spack")
+    if request.offline:
+        return replace(request.spack, source_mirrors=(), buildcaches=())
     return request.spack
 
 

@@ -330,6 +330,48 @@ def test_build_hands_offline_on(run: Runner, monkeypatch: pytest.MonkeyPatch) ->
     assert told == [True, False]
 
 
+def test_an_offline_build_and_prefetch_plan_without_what_is_elsewhere(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What a plan names is in the manifest and decides what Spack chooses."""
+    monkeypatch.setenv("SLURM_FACTORY_SPACK_BUILDCACHES", "https://b.example/cache")
+    monkeypatch.setenv("SLURM_FACTORY_SOURCE_MIRRORS", "https://m.example/sources")
+    plans = prefetched(monkeypatch, tmp_path)
+
+    def build(plan: BuildPlan, *_: object, **__: object) -> None:
+        plans.append(plan)
+        raise exceptions.DownloadError("Missing.")
+
+    monkeypatch.setattr("slurm_factory.builder.build", build)
+    asked = ("--slurm-version", "25.05")
+    run("prefetch", *asked)
+    run("build", *asked, "--offline")
+    run("build", *asked)
+    named = [plan.spack.buildcaches + plan.spack.source_mirrors for plan in plans if plan.spack]
+    assert named == [(), (), ("https://b.example/cache", "https://m.example/sources")]
+
+
+def test_offline_what_was_built_with_the_build_caches_of_the_settings_is_up_to_date(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_FACTORY_SPACK_BUILDCACHES", "https://b.example/cache")
+    looked: list[tuple[str, ...]] = []
+
+    def find(plan: BuildPlan, _: object) -> None:
+        assert plan.spack
+        looked.append(plan.spack.buildcaches)
+
+    def build(*_: object, **__: object) -> None:
+        raise exceptions.DownloadError("Missing.")
+
+    monkeypatch.setattr("slurm_factory.main.find_up_to_date", find)
+    monkeypatch.setattr("slurm_factory.builder.build", build)
+    run("build", "--slurm-version", "25.05", "--offline")
+    assert looked == [(), ("https://b.example/cache",)]
+    run("build", "--slurm-version", "25.05")
+    assert looked[2:] == [("https://b.example/cache",)]
+
+
 # --- documents ----------------------------------------------------------------------------------
 
 

@@ -494,3 +494,11 @@ def test_a_plan_is_a_value_which_reads_no_file_once_it_is_made(
     monkeypatch.setattr(planning, "PACKAGE", tmp_path)
     monkeypatch.setattr(metadata, "version", changed)
     assert (plan.describe(), plan.build_key(RECORD)) == (described, key)
+
+
+def test_the_plan_of_an_offline_build_names_nothing_elsewhere() -> None:
+    elsewhere = replace(SPACK, source_mirrors=("https://m/s",), buildcaches=("https://b/c",))
+    plan = spack_plan(spack=elsewhere, offline=True)
+    assert plan.describe()["spack"]["buildcaches"] == []
+    assert plan.build_key(RECORD) == SPACK_KEY
+    assert sample_plan(offline=True).build_key(RECORD) == KEY
