@@ -15,6 +15,7 @@ from slurm_factory.exceptions import (
     DownloadError,
     InterruptedBuildError,
     LXDError,
+    OutputError,
     SlurmFactoryError,
 )
 from slurm_factory.instances import ENVIRONMENT, Instance
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from slurm_factory.config import Settings
 
 
-NOTHING_TO_SEE = (ConfigurationError, DownloadError)
-"""Failures of which nothing in the instance tells more."""
+NOTHING_TO_SEE = (ConfigurationError, DownloadError, OutputError)
+"""Failures of which nothing in the instance tells more; a full disk would stay full with it."""
 
 
 @contextmanager

@@ -52,6 +52,7 @@ from slurm_factory.exceptions import (
     DownloadError,
     InterruptedBuildError,
     LXDError,
+    OutputError,
     SlurmFactoryError,
 )
 from slurm_factory.instances import TRANSIENT, Instance
@@ -723,9 +724,9 @@ def test_after_a_failed_build_the_instance_is_kept_and_the_error_tells_how_to_en
     assert not [call for call in fake.changes if call.startswith("delete")]
 
 
-@pytest.mark.parametrize("kind", [ConfigurationError, DownloadError])
+@pytest.mark.parametrize("kind", [ConfigurationError, DownloadError, OutputError])
 @pytest.mark.parametrize("keep", [False, True])
-def test_a_mistake_or_a_failed_download_leaves_no_instance_in_which_there_is_nothing_to_see(
+def test_a_mistake_a_failed_download_or_a_full_disk_leaves_no_instance_with_nothing_to_see(
     fake: FakeLxc,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
