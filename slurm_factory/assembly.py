@@ -13,11 +13,6 @@ from slurm_factory.constants import (
     INSTANCE_BUILD,
     INSTANCE_CACHE,
     INSTANCE_PREFIX,
-    INSTANCE_PROJECT,
-    INSTANCE_SPACK,
-    INSTANCE_STORE,
-    INSTANCE_VIEW,
-    Deps,
 )
 from slurm_factory.modules import write_modules
 from slurm_factory.package.contents import (
@@ -41,28 +36,26 @@ from slurm_factory.package.records import (
 )
 from slurm_factory.package.sbom import write_sbom
 from slurm_factory.package.tarball import Artifact, pack
-from slurm_factory.recipes.libraries import InstanceLibraries
-from slurm_factory.recipes.spack import spack_build
-from slurm_factory.recipes.spack_libraries import SpackLibraries
 from slurm_factory.relocate import AuditReport, Relocation, audit, load_policy, relocate
 from slurm_factory.relocate.elf import ElfKind, read_elf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from slurm_factory.job import Job
+    from slurm_factory.package.built import Built
     from slurm_factory.plan import BuildPlan
-    from slurm_factory.recipes import Workshop
-    from slurm_factory.recipes.libraries import PackageSource
 
-SPACK_PATHS = (INSTANCE_PROJECT, INSTANCE_SPACK, INSTANCE_STORE, INSTANCE_VIEW)
+EVERY_BUILDS_PATHS = (INSTANCE_CACHE, INSTANCE_BUILD, INSTANCE_PREFIX)
+"""Where sources and scratch lie and what configure was told (instance), whatever the recipe."""
 
 
-def assemble(workshop: Workshop, tree: Path, base_record: Mapping[str, Any]) -> Path:
-    """Make a package of a tree, in the work directory.
+def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
+    """Make a package of what a recipe built, in the work directory.
 
     Args:
-        workshop: Of this build.
-        tree: Installed and stripped (host); changed in place.
+        job: Of this build.
+        built: Its tree is changed in place.
         base_record: What the base contained.
 
     Returns:
@@ -72,10 +65,9 @@ def assemble(workshop: Workshop, tree: Path, base_record: Mapping[str, Any]) -> 
         VerificationError: A library is missing, or the audit found problems.
         OutputError: Something could not be written.
     """
-    identity = identity_of(workshop.plan)
-    reporter = workshop.reporter
-    libraries = _libraries(workshop)
-    staging = workshop.work / "artifacts"
+    identity = identity_of(job.plan)
+    reporter, tree, libraries = job.reporter, built.tree, built.libraries
+    staging = job.workspace.work / "artifacts"
     staging.mkdir()
     with reporter.step("Relocate"):
         relocation = relocate(tree, libraries, load_policy())
@@ -83,14 +75,13 @@ def assemble(workshop: Workshop, tree: Path, base_record: Mapping[str, Any]) -> 
         collect_common_licences(tree, libraries.fetch_common_licences())
         write_identity(tree, identity)
     with reporter.step("Audit"):
-        report = audit(tree, load_policy(), _build_paths(workshop))
+        report = audit(tree, load_policy(), _build_paths(job, built))
         report.require_clean()
     with reporter.step("Pack"):
-        bundled = _bundled(tree, relocation, report, libraries)
-        files = _pack(identity, workshop, tree, staging, bundled)
-    return write_manifest(
-        _manifest(identity, workshop, base_record, report, bundled, files), staging
-    )
+        bundled = _bundled(built, relocation, report)
+        files = _pack(identity, job, tree, staging, bundled)
+    manifest = _manifest(identity, job, built, base_record, report, bundled, files)
+    return write_manifest(manifest, staging)
 
 
 def identity_of(plan: BuildPlan) -> PackageIdentity:
@@ -108,16 +99,9 @@ def identity_of(plan: BuildPlan) -> PackageIdentity:
     )
 
 
-def _libraries(workshop: Workshop) -> PackageSource:
-    if workshop.plan.deps is Deps.SPACK:
-        return SpackLibraries(workshop)
-    return InstanceLibraries(workshop)
-
-
-def _build_paths(workshop: Workshop) -> tuple[str, ...]:
-    places = {INSTANCE_CACHE, INSTANCE_BUILD, INSTANCE_PREFIX, workshop.instance.build_dir}
-    places |= {*SPACK_PATHS} if workshop.plan.deps is Deps.SPACK else set()
-    return tuple(sorted({*map(str, places), str(workshop.settings.cache_dir)}))
+def _build_paths(job: Job, built: Built) -> tuple[str, ...]:
+    paths = {*map(str, EVERY_BUILDS_PATHS), *built.build_paths, str(job.settings.cache_dir)}
+    return tuple(sorted(paths))
 
 
 def _add_licences(tree: Path, relocation: Relocation) -> None:
@@ -127,27 +111,25 @@ def _add_licences(tree: Path, relocation: Relocation) -> None:
     collect_licences(tree, {package: licences[0] for package, licences in texts.items()})
 
 
-def _bundled(
-    tree: Path, relocation: Relocation, report: AuditReport, libraries: PackageSource
-) -> tuple[BundledFile, ...]:
+def _bundled(built: Built, relocation: Relocation, report: AuditReport) -> tuple[BundledFile, ...]:
     """Every ELF file in the package that is not Slurm's own, with the package it is from."""
     names = {item.path: item.library.package for item in relocation.bundled}
     packages = {
-        item.path: libraries.packages[
+        item.path: built.libraries.packages[
             names.get(item.path) or _package_of_directory(item.path, relocation)
         ]
         for item in report.bundled
     }
-    packages |= libraries.installed()
+    packages |= built.installed
     sonames = {item.path: item.soname for item in report.bundled}
     by_name = {item.path.name: str(item.path) for item in report.bundled}
-    facts = {path: elf for path in packages if (elf := read_elf(tree / path))}
+    facts = {path: elf for path in packages if (elf := read_elf(built.tree / path))}
     return tuple(
         BundledFile(
             file=str(path),
             soname=sonames.get(path) if facts[path].soname else None,
             kind="program" if facts[path].kind is ElfKind.EXECUTABLE else "library",
-            sha256=hashlib.sha256((tree / path).read_bytes()).hexdigest(),
+            sha256=hashlib.sha256((built.tree / path).read_bytes()).hexdigest(),
             package=package.name,
             package_version=package.version,
             package_arch=package.architecture,
@@ -167,48 +149,48 @@ def _package_of_directory(path: PurePosixPath, relocation: Relocation) -> str:
 
 def _pack(
     identity: PackageIdentity,
-    workshop: Workshop,
+    job: Job,
     tree: Path,
     staging: Path,
     bundled: tuple[BundledFile, ...],
 ) -> tuple[Artifact, ...]:
-    modules = workshop.work / "modules"
+    modules = job.workspace.work / "modules"
     write_modules(identity, modules)
     licence = (tree / LICENCES / "slurm" / "LICENSE.OpenSSL").read_text(errors="replace")
     software = pack(tree, staging / identity.software_tarball, top="software", mtime=identity.epoch)
     module = pack(modules, staging / identity.module_tarball, top="", mtime=identity.epoch)
-    sbom = describe(write_sbom(identity, _source(workshop), licence, bundled, staging))
+    sbom = describe(write_sbom(identity, _source(job), licence, bundled, staging))
     packed = (software, module, sbom)
     return (*packed, write_checksums(packed, staging / identity.checksums))
 
 
-def _source(workshop: Workshop) -> Source:
-    release = workshop.plan.release
+def _source(job: Job) -> Source:
+    release = job.plan.release
     return Source(url=release.url, sha256=release.sha256, tag=release.tag)
 
 
 def _manifest(
     identity: PackageIdentity,
-    workshop: Workshop,
+    job: Job,
+    built: Built,
     base_record: Mapping[str, Any],
     report: AuditReport,
     bundled: tuple[BundledFile, ...],
     files: tuple[Artifact, ...],
 ) -> Manifest:
-    plan, glibc = workshop.plan, report.glibc or "2.0"
-    spack = spack_build(workshop) if plan.deps is Deps.SPACK else None
+    plan, glibc = job.plan, report.glibc or "2.0"
     return Manifest(
         identity=identity,
         build_key=plan.build_key(base_record),
         created=datetime.now(UTC),
         slurm_factory=__version__,
-        source=_source(workshop),
+        source=_source(job),
         plan=_json(plan.describe()),
         base_record=_json(base_record),
         features=tuple(feature.name for feature in plan.selection.chosen),
-        configure=(spack and spack.configure) or plan.configure_arguments,
-        spack=spack,
-        steps=tuple(Step(name=s.name, seconds=s.seconds) for s in workshop.reporter.steps),
+        configure=built.configure,
+        spack=built.spack,
+        steps=tuple(Step(name=s.name, seconds=s.seconds) for s in job.reporter.steps),
         bundled=bundled,
         host_requirements=tuple(
             HostRequirement(

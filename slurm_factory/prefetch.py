@@ -13,22 +13,21 @@ from slurm_factory.constants import BuildType
 from slurm_factory.exceptions import InterruptedBuildError, LXDError, OutputError, SlurmFactoryError
 from slurm_factory.instances.base import SpackFiles
 from slurm_factory.instances.base_instances import needs_base
+from slurm_factory.job import Job
 from slurm_factory.preparation import (
-    Place,
     bring_checkouts,
     bring_sources,
-    disk_errors,
     launched,
+    system_errors,
 )
-from slurm_factory.recipes import Workshop, spack
-from slurm_factory.upstream import CLINGO, sources_for
-from slurm_factory.workspace import new_build_id, open_workspace, prepare_cache
+from slurm_factory.recipes.recipe import RECIPES
+from slurm_factory.upstream import CLINGO, base_sources, sources_for
+from slurm_factory.workspace import new_build_id, open_workspace
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
     from slurm_factory.output import Reporter
     from slurm_factory.plan import BuildPlan, BuildRequest
-    from slurm_factory.workspace import Workspace
 
 NAME = "prefetch"
 
@@ -88,29 +87,28 @@ def prefetch(plans: Sequence[BuildPlan], settings: Settings, reporter: Reporter)
     Raises:
         OutputError: The cache directory cannot be written, or is full.
     """
-    prepare_cache(settings)
-    with disk_errors(settings), open_workspace(new_build_id(NAME), settings) as workspace:
+    with system_errors(settings), open_workspace(new_build_id(NAME), settings) as workspace:
         reporter.log_to(workspace.log.parent)
-        work = _Work(settings, reporter, workspace)
-        spack_files = work.bring(plans)
+        work = _Work([Job(plan, settings, reporter, workspace, jobs=1) for plan in plans])
+        spack_files = work.bring()
         if plans[0].spack:
-            work.bring_package_sources(plans, spack_files)
+            work.bring_package_sources(spack_files)
         else:
-            work.make_base(plans[0])
+            work.make_base()
         return Prefetched(settings.cache_dir, tuple(work.files), tuple(work.failures))
 
 
 class _Work:
     """One run: what it has brought, and what failed."""
 
-    def __init__(self, settings: Settings, reporter: Reporter, workspace: Workspace) -> None:
+    def __init__(self, jobs: Sequence[Job]) -> None:
         self.files: dict[Path, None] = {}
         self.failures: list[Failure] = []
-        self._settings = settings
-        self._reporter = reporter
-        self._workspace = workspace
+        self._jobs = jobs
+        self._first = jobs[0]
+        self._reporter = self._first.reporter
 
-    def bring(self, plans: Sequence[BuildPlan]) -> SpackFiles | None:
+    def bring(self) -> SpackFiles | None:
         """Fetch what is known before there is an instance.
 
         Returns:
@@ -118,61 +116,49 @@ class _Work:
         """
         clingo: Path | None = None
         checkouts: tuple[Path, Path] | None = None
-        refs = plans[0].setup.spack
+        settings, refs = self._first.settings, self._first.plan.setup.spack
         wanted = {
             source: name
-            for plan in plans
-            for name, source in sources_for(plan, self._settings).items()
+            for job in self._jobs
+            for name, source in (sources_for(job.plan, settings) | base_sources(job.plan)).items()
         }
         with self._reporter.step("Fetch sources"):
             for source, name in wanted.items():
                 with self._part(source.name):
-                    brought = bring_sources({name: source}, self._settings, self._reporter)
+                    brought = bring_sources({name: source}, settings, self._reporter)
                     clingo = brought.get(CLINGO, clingo)
                     self._add(brought.values())
             if refs:
                 with self._part("Spack"):
-                    checkouts = bring_checkouts(refs, self._settings, self._reporter)
+                    checkouts = bring_checkouts(refs, settings, self._reporter)
                     self._add(checkouts)
         return SpackFiles(*checkouts, clingo) if checkouts and clingo else None
 
-    def bring_package_sources(
-        self, plans: Sequence[BuildPlan], spack_files: SpackFiles | None
-    ) -> None:
+    def bring_package_sources(self, spack_files: SpackFiles | None) -> None:
         """Let Spack decide about each plan, and fetch the sources of all its packages."""
-        first = plans[0]
-        place = Place(self._workspace, spack_files=spack_files)
-        with self._part(f"packages of {first.base.name}"):
-            if not spack_files and self._needs_base(first):
+        with self._part(f"packages of {self._first.plan.base.name}"):
+            if not spack_files and self._needs_base():
                 return
-            with launched(first, self._settings, self._reporter, place) as instance:
-                for plan in plans:
-                    workshop = Workshop(
-                        plan=plan,
-                        settings=self._settings,
-                        instance=instance,
-                        reporter=self._reporter,
-                        work=self._workspace.work,
-                        sources={},
-                        jobs=1,
-                    )
-                    with self._part(plan.stem), self._reporter.step(plan.stem):
-                        self._add(spack.prefetch(workshop))
+            with launched(self._first, spack_files) as instance:
+                for job in self._jobs:
+                    stem = job.plan.stem
+                    with self._part(stem), self._reporter.step(stem):
+                        self._add(RECIPES[job.plan.deps].prefetch(job, instance))
 
-    def make_base(self, plan: BuildPlan) -> None:
+    def make_base(self) -> None:
         """Make the base instance, which is no part of the caches and which other machines have."""
-        place = Place(self._workspace)
         try:
-            if self._needs_base(plan):
-                with launched(plan, self._settings, self._reporter, place):
+            if self._needs_base():
+                with launched(self._first):
                     pass
         except LXDError as error:
             self._reporter.warning(
                 f"A build on this machine needs a base instance, and there is none: {error.brief}"
             )
 
-    def _needs_base(self, plan: BuildPlan) -> bool:
-        return needs_base(plan.setup, plan.architecture, self._settings)
+    def _needs_base(self) -> bool:
+        plan = self._first.plan
+        return needs_base(plan.setup, plan.architecture, self._first.settings)
 
     def _add(self, paths: Iterable[Path]) -> None:
         self.files |= dict.fromkeys(paths)

@@ -21,22 +21,21 @@ SLURM = "slurm"
 CLINGO = "clingo"
 
 
-def sources_for(plan: BuildPlan, settings: Settings, *, new_base: bool = True) -> dict[str, Source]:
-    """Every source archive by name; `slurm` is Slurm's own, `clingo` the wheel for Spack.
+def sources_for(plan: BuildPlan, settings: Settings) -> dict[str, Source]:
+    """Every source archive that goes into a package, by name; `slurm` is Slurm's own."""
+    sources = {SLURM: slurm_source(plan.release, debian_mirrors(settings))}
+    return sources | {name: _source(name) for name in plan.selection.sources}
 
-    Args:
-        plan: What shall be built.
-        settings: Of this site.
-        new_base: Whether the base instance has to be made as well, if it is one for Spack.
+
+def base_sources(plan: BuildPlan) -> dict[str, Source]:
+    """What a new base instance is made of beside packages, by name; `clingo` is for Spack.
 
     Raises:
         ConfigurationError: There is no clingo for this architecture.
     """
-    sources = {SLURM: slurm_source(plan.release, debian_mirrors(settings))}
-    sources |= {name: _source(name) for name in plan.selection.sources}
-    if new_base and plan.setup.spack is not None:
-        sources[CLINGO] = clingo_source(plan.base, plan.architecture)
-    return sources
+    if plan.setup.spack is None:
+        return {}
+    return {CLINGO: clingo_source(plan.base, plan.architecture)}
 
 
 def clingo_source(base: Base, architecture: str) -> Source:

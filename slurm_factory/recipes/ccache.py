@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
 
-    from slurm_factory.recipes import Workshop
+    from slurm_factory.instances import Instance
+    from slurm_factory.job import Job
 
 HITS = ("direct_cache_hit", "preprocessed_cache_hit")
 MISS = "cache_miss"
@@ -22,7 +23,7 @@ class CompilerCacheUse:
     misses: int
 
 
-def ccache_environment(workshop: Workshop, source: PurePosixPath) -> dict[str, str]:
+def ccache_environment(job: Job, instance: Instance, source: PurePosixPath) -> dict[str, str]:
     """Settings of ccache for compilations below the directory `source` (instance).
 
     Depend mode takes the dependencies that the build writes anyway, instead of running the
@@ -30,16 +31,15 @@ def ccache_environment(workshop: Workshop, source: PurePosixPath) -> dict[str, s
     headers, which every compilation would compute again; it lies beside the source and goes with
     it, since inodes say nothing about another instance (ccache(1), "inode_cache").
     """
-    instance = workshop.instance
     return {
-        "CCACHE_DIR": str(instance.inside(workshop.settings.ccache_dir)),
+        "CCACHE_DIR": str(instance.inside(job.settings.ccache_dir)),
         "CCACHE_BASEDIR": str(source),
         "CCACHE_NOHASHDIR": "1",
         "CCACHE_COMPILERCHECK": "content",
         "CCACHE_DEPEND": "1",
         "CCACHE_INODECACHE": "1",
         "CCACHE_TEMPDIR": str(instance.build_dir / "ccache"),
-        "CCACHE_MAXSIZE": workshop.settings.ccache_size.replace("B", ""),
+        "CCACHE_MAXSIZE": job.settings.ccache_size.replace("B", ""),
     }
 
 

@@ -4,63 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
-from slurm_factory.relocate import Directory, Library, LibrarySource
+from slurm_factory.package.built import Package
+from slurm_factory.relocate import Directory, Library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slurm_factory.recipes import Workshop
-
-
-@dataclass(frozen=True)
-class Package:
-    """A distribution package, as advisories know it."""
-
-    name: str
-    version: str
-    architecture: str
-    source: str
-    kind: Literal["deb", "generic"] = "deb"
-    """As package URLs name it; what Spack built is `generic`."""
-    spack_hash: str | None = None
-
-
-class PackageSource(LibrarySource, Protocol):
-    """Where libraries come from, with the packages that they belong to."""
-
-    packages: dict[str, Package]
-    """Packages that something was fetched from, by name."""
-
-    def fetch_common_licences(self) -> Path:
-        """The texts that copyright files name, in a directory on the host."""
-        ...
-
-    def installed(self) -> dict[PurePosixPath, Package]:
-        """The package of each ELF file of the tree that is not Slurm's, by path in the tree."""
-        ...
+    from slurm_factory.instances import Instance
+    from slurm_factory.job import Job
 
 
 @dataclass
 class InstanceLibraries:
     """Fetches libraries out of the instance into the build's work directory."""
 
-    workshop: Workshop
+    job: Job
+    instance: Instance
     packages: dict[str, Package] = field(default_factory=dict)
     """Packages that something was fetched from, by name."""
     directories: int = field(default=0)
 
     @property
     def _out(self) -> Path:
-        return self.workshop.work / "libraries"
+        return self.job.workspace.work / "libraries"
 
     def fetch(self, sonames: Sequence[str]) -> dict[str, Library]:
         """Copies of the libraries that the instance has, by soname."""
-        self.workshop.instance.run_script(
+        self.instance.run_script(
             "fetch-libraries.sh",
-            {"SONAMES": "\n".join(sonames), "OUT": self.workshop.instance.inside(self._out)},
-            self.workshop.reporter.line,
+            {"SONAMES": "\n".join(sonames), "OUT": self.instance.inside(self._out)},
+            self.job.reporter.line,
         )
         rows = read_rows(self._out / "libraries.tsv")
         return {soname: self._library(soname, *rest) for soname, *rest in rows}
@@ -69,10 +44,10 @@ class InstanceLibraries:
         """A copy of the first directory that matches one of the globs, if one does."""
         self.directories += 1
         out = self._out / f"directory-{self.directories}"
-        self.workshop.instance.run_script(
+        self.instance.run_script(
             "fetch-directory.sh",
-            {"PATTERNS": "\n".join(patterns), "OUT": self.workshop.instance.inside(out)},
-            self.workshop.reporter.line,
+            {"PATTERNS": "\n".join(patterns), "OUT": self.instance.inside(out)},
+            self.job.reporter.line,
         )
         if not (out / "directory.tsv").exists():
             return None
@@ -89,20 +64,12 @@ class InstanceLibraries:
     def fetch_common_licences(self) -> Path:
         """The texts that copyright files of the instance name, in a directory on the host."""
         out = self._out / "common-licences"
-        self.workshop.instance.run_script(
+        self.instance.run_script(
             "fetch-licences.sh",
-            {"OUT": self.workshop.instance.inside(out)},
-            self.workshop.reporter.line,
+            {"OUT": self.instance.inside(out)},
+            self.job.reporter.line,
         )
         return out
-
-    def installed(self) -> dict[PurePosixPath, Package]:
-        """The package of each program that the recipe took from the instance, by path in the tree.
-
-        What relocation has fetched is in `packages`.
-        """
-        rows = read_rows(installed_list(self.workshop))
-        return {PurePosixPath(path): self._note(about) for path, *about in rows}
 
     def _library(self, soname: str, origin: str, *about: str) -> Library:
         package = self._note(about)
@@ -116,19 +83,25 @@ class InstanceLibraries:
         )
 
     def _note(self, about: Sequence[str]) -> Package:
-        name, version, architecture, source = about
-        package = Package(name, version, architecture, source)
+        package = _package(about)
         return self.packages.setdefault(package.name, package)
 
 
-def installed_list(workshop: Workshop) -> Path:
-    """Where a recipe lists (host) the programs that it took from the instance.
+def read_installed(path: Path) -> dict[PurePosixPath, Package]:
+    """The package of each program that a recipe took from the instance, by path in the tree.
 
-    A line each: path in the tree, package, version, architecture, source package.
+    Args:
+        path: The list (host) that its script wrote, a line each: path in the tree, package,
+            version, architecture, source package.
     """
-    return workshop.work / "installed.tsv"
+    return {PurePosixPath(file): _package(about) for file, *about in read_rows(path)}
 
 
 def read_rows(path: Path) -> list[list[str]]:
     """Fields of each line of a table (host) that a script of the recipes wrote, split at tabs."""
     return [line.split("\t") for line in path.read_text("utf-8").splitlines()]
+
+
+def _package(about: Sequence[str]) -> Package:
+    name, version, architecture, source = about
+    return Package(name, version, architecture, source)

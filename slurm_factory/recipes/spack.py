@@ -3,74 +3,81 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from slurm_factory.exceptions import SpackError
+from slurm_factory.constants import (
+    INSTANCE_CACHE,
+    INSTANCE_PROJECT,
+    INSTANCE_SPACK,
+    INSTANCE_STORE,
+    INSTANCE_VIEW,
+)
+from slurm_factory.exceptions import ConfigurationError, SpackError
 from slurm_factory.instances import CommandError
+from slurm_factory.package.built import Built
 from slurm_factory.package.records import SpackBuild, SpackPackage
 from slurm_factory.plan import default_target
 from slurm_factory.recipes.ccache import compiler_cache_use
 from slurm_factory.recipes.spack_cache import held_elsewhere, refresh_index
 from slurm_factory.recipes.spack_install import install
+from slurm_factory.recipes.spack_libraries import SpackLibraries, installed_packages
 from slurm_factory.recipes.spack_project import write_project
-from slurm_factory.recipes.spack_session import Places, Spack
+from slurm_factory.recipes.spack_session import Places, Spack, spack_choice
 from slurm_factory.recipes.spack_sources import fetch_sources, require_sources
-from slurm_factory.recipes.spack_tree import collect, configure_arguments, run_time_packages
+from slurm_factory.recipes.spack_tree import collect
+from slurm_factory.spack_choice import cloned_repositories
+from slurm_factory.targets import require_runnable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from slurm_factory.recipes import Workshop
+    from slurm_factory.instances import Instance
+    from slurm_factory.job import Job
     from slurm_factory.recipes.spack_lock import Lock
     from slurm_factory.recipes.spack_progress import InstallProgress
     from slurm_factory.recipes.spack_project import Project
+    from slurm_factory.recipes.spack_tree import Collected
+    from slurm_factory.sources import Source
 
-
+OWN_PATHS = (INSTANCE_PROJECT, INSTANCE_SPACK, INSTANCE_STORE, INSTANCE_VIEW)
+"""Where Spack lies, works and installs; none of it may be left in a package."""
 FIRST_REASON = re.compile(r" +1\. (?P<reason>.+)")
 """Below the line of an error that ends with "for the following reasons:" (Spack 1.1)."""
 
 
-def build(workshop: Workshop, places: Places | None = None) -> Path:
-    """Build Slurm and all that it needs with Spack.
-
-    Args:
-        workshop: Of this build; its plan is one for this recipe.
-        places: Where things are in the instance; those of our bases by default.
-
-    Returns:
-        The installed and stripped tree (host), not yet relocated.
+def check(job: Job) -> None:
+    """Fail where this machine cannot run what is built; offline, where Spack would clone.
 
     Raises:
-        SpackError: Spack found no way to build it, or a package failed.
-        DownloadError: A source could not be fetched, or is not what it should be; offline: it is
-            not in the cache.
-        BuildError: Something that the feature table promises is missing.
-        OutputError: The cache directory is full.
+        ConfigurationError: Says what has to be changed.
     """
-    spack = Spack(_on_its_own(workshop) if workshop.offline else workshop, places or Places())
-    reporter = workshop.reporter
-    lock, concretized = _decided(spack)
-    held = held_elsewhere(spack, lock)
-    if workshop.offline:
-        with reporter.step("Check package sources"):
-            require_sources(spack, lock)
-    else:
-        with reporter.step("Fetch package sources"):
-            fetch_sources(spack, lock, held=held)
-    with reporter.step("Build packages"):
-        progress = install(spack, lock, held=held)
-    with reporter.step("Collect and strip"):
-        tree = collect(spack, lock)
-        _record(spack, lock, progress, concretized=concretized)
-    return tree
+    choice, settings = spack_choice(job), job.settings
+    require_runnable(choice.target)
+    names = cloned_repositories(choice.config) if job.offline else ()
+    if names:
+        listed = ", ".join(repr(name[:40]) for name in names)
+        raise ConfigurationError(
+            f"--offline: Spack would clone repositories of recipes: {listed}.",
+            details=f"{settings.spack_config} names them by URL, and each instance clones anew.",
+            resolution=f"Clone each into a directory below {settings.cache_dir}, which instances"
+            f" see as {INSTANCE_CACHE}, and name that one instead: the one with its repo.yaml.",
+        )
 
 
-def prefetch(workshop: Workshop, places: Places | None = None) -> tuple[Path, ...]:
+def sources(_: Job) -> dict[str, Source]:
+    """None: Spack tells in the instance which it needs, none of packages in the build cache."""
+    return {}
+
+
+def prefetch(job: Job, instance: Instance, places: Places | None = None) -> tuple[Path, ...]:
     """Fetch the sources of every package of the plan into the source cache; keeps the lock.
 
+    What other build caches have is a part of what Spack decides. The plan knows of none, so that
+    the sources are those of the packages that an offline build will want.
+
     Args:
-        workshop: Its plan is one for this recipe.
+        job: Its plan is one for this recipe, made for an offline build.
+        instance: Of a base for Spack.
         places: Where things are in the instance; those of our bases by default.
 
     Returns:
@@ -81,33 +88,54 @@ def prefetch(workshop: Workshop, places: Places | None = None) -> tuple[Path, ..
         DownloadError: Sources could not be had; all others were fetched.
         OutputError: The cache directory is full.
     """
-    spack = Spack(_on_its_own(workshop), places or Places())
+    spack = Spack(job, instance, places or Places())
     lock, _ = _decided(spack)
-    with workshop.reporter.step("Fetch package sources"):
+    with job.reporter.step("Fetch package sources"):
         return fetch_sources(spack, lock, every=True)
 
 
-def spack_build(workshop: Workshop) -> SpackBuild:
-    """What `build` did, for the manifest."""
-    return SpackBuild.model_validate_json(_record_file(workshop).read_text("utf-8"))
+def build(job: Job, instance: Instance, places: Places | None = None) -> Built:
+    """Build Slurm and all that it needs with Spack.
 
+    Args:
+        job: Its plan is one for this recipe.
+        instance: Of a base for Spack.
+        places: Where things are in the instance; those of our bases by default.
 
-def _on_its_own(workshop: Workshop) -> Workshop:
-    """The same with no mirror but those of this machine.
-
-    What other build caches have is a part of what Spack decides: what is fetched beforehand has to
-    be for the packages that an offline build will want.
+    Raises:
+        SpackError: Spack found no way to build it, or a package failed.
+        DownloadError: A source could not be fetched, or is not what it should be; offline: it is
+            not in the cache.
+        BuildError: Something that the feature table promises is missing.
+        OutputError: The cache directory is full.
     """
-    choice = workshop.plan.spack
-    if choice is None:
-        return workshop
-    choice = replace(choice, source_mirrors=(), buildcaches=())
-    return replace(workshop, plan=replace(workshop.plan, spack=choice))
+    spack = Spack(job, instance, places or Places())
+    reporter = job.reporter
+    lock, concretized = _decided(spack)
+    held = held_elsewhere(spack, lock)
+    if job.offline:
+        with reporter.step("Check package sources"):
+            require_sources(spack, lock)
+    else:
+        with reporter.step("Fetch package sources"):
+            fetch_sources(spack, lock, held=held)
+    with reporter.step("Build packages"):
+        progress = install(spack, lock, held=held)
+    with reporter.step("Collect and strip"):
+        collected = collect(spack, lock)
+        return Built(
+            tree=collected.tree,
+            libraries=SpackLibraries(spack, collected.packages),
+            installed=installed_packages(spack, collected),
+            build_paths=(str(instance.build_dir), *map(str, OWN_PATHS)),
+            configure=collected.configure or job.plan.configure_arguments,
+            spack=_record(spack, lock, progress, collected, concretized=concretized),
+        )
 
 
 def _decided(spack: Spack) -> tuple[Lock, bool]:
     """The lock of a project that is in the instance now, and whether Spack made it just now."""
-    reporter = spack.workshop.reporter
+    reporter = spack.job.reporter
     with reporter.step("Prepare Spack"):
         project, kept = write_project(spack)
         _refresh_index(spack)
@@ -126,7 +154,7 @@ def _refresh_index(spack: Spack) -> None:
             "Spack could not write the index of the build cache anew.",
             details=error.details,
             resolution="Build again; should it come back, move"
-            f" {spack.workshop.settings.buildcache_dir} away.",
+            f" {spack.job.settings.buildcache_dir} away.",
         ) from error
 
 
@@ -145,17 +173,23 @@ def _concretize(project: Project) -> Lock:
 
 def _doubtful(spack: Spack) -> str:
     """The settings that most likely leave no way."""
-    target = spack.choice.target != default_target(spack.workshop.plan.architecture)
+    target = spack.choice.target != default_target(spack.job.plan.architecture)
     names = ["SLURM_FACTORY_SPACK_CONFIG", *["SLURM_FACTORY_SPACK_TARGET"] * target]
     return f"{', '.join(names)} or --additional-variants"
 
 
-def _record(spack: Spack, lock: Lock, progress: InstallProgress, *, concretized: bool) -> None:
-    """Write what was done to where `spack_build` finds it."""
-    workshop = spack.workshop
+def _record(
+    spack: Spack,
+    lock: Lock,
+    progress: InstallProgress,
+    collected: Collected,
+    *,
+    concretized: bool,
+) -> SpackBuild:
+    """What was done, for the manifest."""
     use = compiler_cache_use(spack.stats_log)
     run_time = {node.hash for node in lock.run_time}
-    build = SpackBuild(
+    return SpackBuild(
         concretized=concretized,
         packages=tuple(
             SpackPackage(
@@ -170,15 +204,10 @@ def _record(spack: Spack, lock: Lock, progress: InstallProgress, *, concretized:
         ),
         externals=tuple(
             f"{package.name}@{package.version}"
-            for package in run_time_packages(workshop)
+            for package in collected.packages
             if package.external
         ),
-        configure=configure_arguments(workshop),
+        configure=collected.configure,
         compiler_cache_hits=use.hits,
         compiler_cache_misses=use.misses,
     )
-    _record_file(workshop).write_text(build.model_dump_json(indent=1), "utf-8")
-
-
-def _record_file(workshop: Workshop) -> Path:
-    return workshop.work / "spack-build.json"

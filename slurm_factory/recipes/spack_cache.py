@@ -36,7 +36,7 @@ def refresh_index(spack: Spack) -> None:
         CommandError: Spack could not.
         OSError: What is left of an empty build cache cannot be removed.
     """
-    cache = spack.workshop.settings.buildcache_dir
+    cache = spack.job.settings.buildcache_dir
     if not _hashes(cache):
         _forget_index(spack)
     elif not index_is_current(cache):
@@ -119,7 +119,7 @@ def _forget_index(spack: Spack) -> None:
 
     Where an index is gone, Spack goes by the copy that it made before (1.1.0).
     """
-    settings = spack.workshop.settings
+    settings = spack.job.settings
     (settings.buildcache_dir / INDEX).unlink(missing_ok=True)
     here = f"file://{spack.inside(settings.buildcache_dir)}"
     for copies in settings.spack_misc_dir.glob(f"*/{COPIES}"):
@@ -131,7 +131,7 @@ class _Watch:
     """Reports entries that Spack leaves out of the index because it cannot read them."""
 
     def __init__(self, spack: Spack) -> None:
-        self._reporter = spack.workshop.reporter
+        self._reporter = spack.job.reporter
 
     def __call__(self, line: str) -> None:
         self._reporter.line(line)

@@ -84,11 +84,11 @@ def install(spack: Spack, lock: Lock, *, held: frozenset[str] = frozenset()) -> 
 def _announce(spack: Spack, state: RetryCallState) -> None:
     failure = state.outcome.exception() if state.outcome else None
     pause = state.next_action.sleep if state.next_action else 0.0
-    spack.workshop.reporter.warning(f"{failure} Next attempt in {duration(pause)}.")
+    spack.job.reporter.warning(f"{failure} Next attempt in {duration(pause)}.")
 
 
 def _attempt(spack: Spack, progress: InstallProgress, left_out: list[Node]) -> None:
-    reporter = spack.workshop.reporter
+    reporter = spack.job.reporter
 
     def take(line: str) -> None:
         reporter.line(line)
@@ -100,7 +100,7 @@ def _attempt(spack: Spack, progress: InstallProgress, left_out: list[Node]) -> N
         reporter.packages(progress.snapshot(state if state.done else None))
 
     try:
-        spack.run("install", "--only-concrete", "-j", str(spack.workshop.jobs), on_line=take)
+        spack.run("install", "--only-concrete", "-j", str(spack.job.jobs), on_line=take)
     except CommandError as error:
         _explain(spack, progress, left_out, error)
 
@@ -131,7 +131,7 @@ def _explain(
         _mask(bundle)
     reason = reasons[package]
     for line in reason.lines:
-        spack.workshop.reporter.line(f"{package.label}: {line}")
+        spack.job.reporter.line(f"{package.label}: {line}")
     if reason.cause is Cause.FETCH and _bring_left_out(spack, progress, left_out, failed):
         reason = replace(reason, transient=True)
     raise _failure(spack, progress, package, reason) from error
@@ -188,7 +188,7 @@ def _reason_of_old_installer(spack: Spack, package: FailedPackage) -> Reason:
     said: list[str] = []
 
     def take(line: str) -> None:
-        spack.workshop.reporter.line(line)
+        spack.job.reporter.line(line)
         said.append(line)
 
     try:
@@ -260,11 +260,11 @@ def _failure(
 
 
 def _disk_full(spack: Spack, what: str, details: str) -> SlurmFactoryError:
-    cache = spack.workshop.settings.cache_dir
+    cache = spack.job.settings.cache_dir
     # A large file that did not fit has left room again.
     if str(INSTANCE_CACHE) in details or has_no_room(cache):
         return cache_is_full(what, cache, details)
-    profile = f"lxc --project {spack.workshop.settings.project_name} profile show default"
+    profile = f"lxc --project {spack.job.settings.project_name} profile show default"
     return SpackError(
         f"{what}: the disk of the instance is full.",
         details=details,

@@ -8,14 +8,14 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from slurm_factory.recipes.libraries import InstanceLibraries, Package, read_rows
-from slurm_factory.recipes.spack_tree import in_tree, run_time_packages
+from slurm_factory.package.built import Package
+from slurm_factory.recipes.libraries import InstanceLibraries, read_rows
 from slurm_factory.relocate import Directory, Library
 from slurm_factory.relocate.elf import read_elf
 
 if TYPE_CHECKING:
-    from slurm_factory.recipes import Workshop
-    from slurm_factory.recipes.spack_tree import RunTimePackage
+    from slurm_factory.recipes.spack_session import Spack
+    from slurm_factory.recipes.spack_tree import Collected, RunTimePackage
 
 USR = "/usr/"
 """Start of the policy's globs of plugin directories; prefixes of Spack are laid out alike."""
@@ -30,7 +30,9 @@ class SpackLibraries:
     configure script has found by accident.
     """
 
-    workshop: Workshop
+    spack: Spack
+    known: Sequence[RunTimePackage]
+    """What the tree may need, nearest to Slurm first."""
     packages: dict[str, Package] = field(default_factory=dict)
     """Packages that something was fetched from, by name."""
     fetched: int = field(default=0)
@@ -38,19 +40,19 @@ class SpackLibraries:
     @cached_property
     def base(self) -> InstanceLibraries:
         """The libraries of the distribution; shares the list of packages."""
-        return InstanceLibraries(self.workshop, self.packages)
+        return InstanceLibraries(self.spack.job, self.spack.instance, self.packages)
 
     def fetch(self, sonames: Sequence[str]) -> dict[str, Library]:
         """Copies of the libraries that are there, by soname; others are left out."""
         out = self._new_folder()
-        self.workshop.instance.run_script(
+        self.spack.instance.run_script(
             "spack-fetch-libraries.sh",
             {
                 "PREFIXES": "\n".join(self._built),
                 "SONAMES": "\n".join(sonames),
-                "OUT": self.workshop.instance.inside(out),
+                "OUT": self.spack.instance.inside(out),
             },
-            self.workshop.reporter.line,
+            self.spack.job.reporter.line,
         )
         rows = read_rows(out / "libraries.tsv")
         found = {row[0]: self._library(out / "lib" / row[0], *row) for row in rows}
@@ -61,14 +63,14 @@ class SpackLibraries:
         """A copy of the first directory that matches one of the globs, if one does."""
         out = self._new_folder()
         below = [p.removeprefix(USR) for p in patterns if p.startswith(USR)]
-        self.workshop.instance.run_script(
+        self.spack.instance.run_script(
             "spack-fetch-directory.sh",
             {
                 "PREFIXES": "\n".join(self._built),
                 "PATTERNS": "\n".join(below),
-                "OUT": self.workshop.instance.inside(out),
+                "OUT": self.spack.instance.inside(out),
             },
-            self.workshop.reporter.line,
+            self.spack.job.reporter.line,
         )
         if not (out / "directory.tsv").exists():
             return self._directory_of_base(patterns)
@@ -80,31 +82,17 @@ class SpackLibraries:
             origin=PurePosixPath(origin),
             package=built.name,
             version=built.release,
-            licences=(self.workshop.work / built.licence,),
+            licences=built.licences,
         )
 
     def fetch_common_licences(self) -> Path:
         """The texts that copyright files of the base name, in a directory on the host."""
         return self.base.fetch_common_licences()
 
-    def installed(self) -> dict[PurePosixPath, Package]:
-        """The package of each ELF file that lies in the tree itself and is not Slurm's."""
-        tree = self.workshop.work / "software"
-        by_name = {package.name: package for package in self._built.values()}
-        return {
-            path: self._note(by_name[name])
-            for path, name in in_tree(self.workshop).items()
-            if (tree / path).is_file() and read_elf(tree / path)
-        }
-
-    @cached_property
-    def _known(self) -> tuple[RunTimePackage, ...]:
-        return run_time_packages(self.workshop)
-
     @cached_property
     def _built(self) -> dict[str, RunTimePackage]:
         """What Spack built, by prefix."""
-        return {package.prefix: package for package in self._known if not package.external}
+        return {package.prefix: package for package in self.known if not package.external}
 
     def _of_base(self, sonames: Sequence[str]) -> dict[str, Library]:
         found = self.base.fetch(sonames) if sonames and self._explained else {}
@@ -120,7 +108,7 @@ class SpackLibraries:
 
     @property
     def _explained(self) -> list[PurePosixPath]:
-        return [PurePosixPath(p.prefix) for p in self._known if p.external]
+        return [PurePosixPath(p.prefix) for p in self.known if p.external]
 
     def _explains(self, origin: PurePosixPath) -> bool:
         usr_merged = PurePosixPath(USR, *origin.parts[1:])
@@ -139,16 +127,33 @@ class SpackLibraries:
             origin=PurePosixPath(origin),
             package=built.name,
             version=built.release,
-            licences=(self.workshop.work / built.licence,),
+            licences=built.licences,
         )
 
     def _note(self, built: RunTimePackage) -> Package:
-        target = self.workshop.plan.spack.target if self.workshop.plan.spack else ""
-        package = Package(
-            built.name, built.release, target, built.name, kind="generic", spack_hash=built.hash
-        )
-        return self.packages.setdefault(built.name, package)
+        return self.packages.setdefault(built.name, _package(built, self.spack))
 
     def _new_folder(self) -> Path:
         self.fetched += 1
-        return self.workshop.work / f"spack-libraries-{self.fetched}"
+        return self.spack.work / f"spack-libraries-{self.fetched}"
+
+
+def installed_packages(spack: Spack, collected: Collected) -> dict[PurePosixPath, Package]:
+    """The package of each ELF file that lies in the tree itself and is not Slurm's."""
+    by_name = {built.name: built for built in collected.packages if not built.external}
+    return {
+        path: _package(by_name[name], spack)
+        for path, name in collected.owners.items()
+        if (collected.tree / path).is_file() and read_elf(collected.tree / path)
+    }
+
+
+def _package(built: RunTimePackage, spack: Spack) -> Package:
+    return Package(
+        built.name,
+        built.release,
+        spack.choice.target,
+        built.name,
+        kind="generic",
+        spack_hash=built.hash,
+    )

@@ -39,20 +39,20 @@ class Project:
     @cached_property
     def kept(self) -> Path:
         """Where the lock of this very project is kept (host)."""
-        record = self.spack.workshop.instance.record
+        record = self.spack.instance.record
         key = lock_key(self.decisive, repository_digest(), record)
-        return self.spack.workshop.settings.spack_locks_dir / f"{key}.json"
+        return self.spack.job.settings.spack_locks_dir / f"{key}.json"
 
     @property
     def decisive(self) -> dict[str, str]:
         """The files, less what decides nothing: where sources come from."""
-        plan, choice = self.spack.workshop.plan, replace(self.spack.choice, source_mirrors=())
+        plan, choice = self.spack.job.plan, replace(self.spack.choice, source_mirrors=())
         return self.files | {SPACK_YAML: generate_yaml_string(replace(plan, spack=choice))}
 
     @property
     def lock_file(self) -> Path:
         """The lock of this build (host)."""
-        return self.spack.workshop.work / SPACK_LOCK
+        return self.spack.work / SPACK_LOCK
 
     def concretize(self) -> Lock:
         """The lock of this project: what Spack decides now.
@@ -97,7 +97,7 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
     """
     project = Project(spack, _files(spack))
     lock = kept_lock(project.kept)
-    folder = spack.workshop.work / "spack-project"
+    folder = spack.work / "spack-project"
     write_repository(folder / SPACK_REPOSITORY / SPACK_NAMESPACE)
     for name, text in (project.files | ({SPACK_LOCK: lock} if lock else {})).items():
         (folder / name).write_text(text, "utf-8")
@@ -123,10 +123,10 @@ def trust_keys(spack: Spack) -> None:
     Raises:
         ConfigurationError: They cannot be read, or are none.
     """
-    keys = spack.workshop.settings.spack_buildcache_keys
+    keys = spack.job.settings.spack_buildcache_keys
     if keys is None or not spack.verifies:
         return
-    copy = spack.workshop.work / "buildcache-keys"
+    copy = spack.work / "buildcache-keys"
     try:
         shutil.copyfile(keys, copy)
         spack.run_script("spack-gpg.sh", {"GNUPG": spack.environment()["SPACK_GNUPGHOME"]})
@@ -141,9 +141,9 @@ def trust_keys(spack: Spack) -> None:
 
 
 def _files(spack: Spack) -> dict[str, str]:
-    externals = spack.workshop.instance.record.get("externals", {"packages": {}})
+    externals = spack.instance.record.get("externals", {"packages": {}})
     files = {
-        SPACK_YAML: generate_yaml_string(spack.workshop.plan),
+        SPACK_YAML: generate_yaml_string(spack.job.plan),
         EXTERNALS_YAML: yaml.safe_dump(externals),
     }
     return files | ({SITE_YAML: spack.choice.config} if spack.choice.config else {})

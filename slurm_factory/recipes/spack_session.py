@@ -25,8 +25,9 @@ from slurm_factory.spack_yaml import SITE_YAML
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from slurm_factory.instances import Instance
+    from slurm_factory.job import Job
     from slurm_factory.plan import SpackChoice
-    from slurm_factory.recipes import Workshop
 
 EPOCH = 315532800
 """1980-01-01, before which no zip archive can be dated: the date of everything but Slurm.
@@ -50,47 +51,58 @@ class Places:
     store: PurePosixPath = INSTANCE_STORE
 
 
+def spack_choice(job: Job) -> SpackChoice:
+    """What the plan of a job for the Spack recipe says about Spack."""
+    if job.plan.spack is None:
+        raise ValueError("the plan is not for the Spack recipe")
+    return job.plan.spack
+
+
 @dataclass(frozen=True)
 class Spack:
     """Runs Spack in its project, for one build."""
 
-    workshop: Workshop
+    job: Job
+    instance: Instance
     places: Places
+
+    @property
+    def work(self) -> Path:
+        """What this build stages (host)."""
+        return self.job.workspace.work
 
     @property
     def choice(self) -> SpackChoice:
         """What the plan says about Spack."""
-        if self.workshop.plan.spack is None:
-            raise ValueError("the plan is not for the Spack recipe")
-        return self.workshop.plan.spack
+        return spack_choice(self.job)
 
     @property
     def logs(self) -> Path:
         """Directory (host) of this build's logs, which outlives the instance."""
-        return self.workshop.settings.logs_dir / self.workshop.work.name
+        return self.job.workspace.log.parent
 
     @property
     def misc_cache(self) -> Path:
         """Directory (host) of the indexes that this Spack with these recipes keeps."""
-        return self.workshop.settings.spack_misc_dir / spack_digest(self.choice.refs)
+        return self.job.settings.spack_misc_dir / spack_digest(self.choice.refs)
 
     @property
     def stats_log(self) -> Path:
         """File (host) that gets what ccache counted in this build."""
-        return self.workshop.work / "ccache-stats"
+        return self.work / "ccache-stats"
 
     @property
     def verifies(self) -> bool:
         """Whether Spack takes packages of further build caches by their signatures."""
-        keys = self.workshop.settings.spack_buildcache_keys
+        keys = self.job.settings.spack_buildcache_keys
         return bool(self.choice.buildcaches) and self.choice.signed and keys is not None
 
     def environment(self) -> dict[str, str]:
         """Of every Spack command; what is built inherits it."""
-        instance = self.workshop.instance
+        instance = self.instance
         stage = instance.build_dir / "spack-stage"
         return {
-            **ccache_environment(self.workshop, stage),
+            **ccache_environment(self.job, instance, stage),
             "CCACHE_STATSLOG": str(instance.inside(self.stats_log)),
             "PYTHONUNBUFFERED": "1",
             "SOURCE_DATE_EPOCH": str(EPOCH),
@@ -131,7 +143,7 @@ class Spack:
         on_line: Callable[[str], None] | None = None,
     ) -> None:
         """Run a script of resources/scripts in the instance; raises as `run` does."""
-        self.workshop.instance.run_script(name, parameters, on_line or self.workshop.reporter.line)
+        self.instance.run_script(name, parameters, on_line or self.job.reporter.line)
 
     def _require_no_mistake(self, error: CommandError) -> None:
         """Where Spack turns the user's own configuration down, name their file, not its copy."""
@@ -139,14 +151,14 @@ class Spack:
         mistake = re.compile(rf"==> Error: {copy}:(?P<line>\d+): (?P<why>.+)")
         for found in filter(None, map(mistake.fullmatch, error.tail)):
             raise ConfigurationError(
-                f"Spack cannot use {self.workshop.settings.spack_config}, line {found['line']}.",
+                f"Spack cannot use {self.job.settings.spack_config}, line {found['line']}.",
                 details=f"{mask_credentials(found['why'])}.",
                 resolution="Correct it, or unset SLURM_FACTORY_SPACK_CONFIG.",
             ) from error
 
     def inside(self, path: Path) -> str:
         """The instance's path of a host path below the cache directory."""
-        return str(self.workshop.instance.inside(path))
+        return str(self.instance.inside(path))
 
     def bring(self, files: Sequence[tuple[PurePosixPath, Path]]) -> None:
         """Copy files of the instance to the host, below the cache directory.
@@ -155,9 +167,9 @@ class Spack:
             CommandError: One is missing.
         """
         for source, target in files:
-            self.workshop.instance.run(
+            self.instance.run(
                 ["cp", str(source), self.inside(target)],
                 {},
-                self.workshop.reporter.line,
+                self.job.reporter.line,
                 what=f"Copying {source.name}",
             )

@@ -88,7 +88,7 @@ def fetch_sources(
             if every:
                 failures.append(error)
             elif spack.choice.buildcaches:
-                spack.workshop.reporter.line(f"{error.brief} A build cache may have the package.")
+                spack.job.reporter.line(f"{error.brief} A build cache may have the package.")
             else:
                 raise
     if failures:
@@ -113,7 +113,7 @@ def fetch_left_out(spack: Spack, nodes: Sequence[Node]) -> bool:
         SpackError: Spack does not tell the sources.
         OutputError: The source cache cannot be written, or is full.
     """
-    cache = spack.workshop.settings.source_cache_dir
+    cache = spack.job.settings.source_cache_dir
     order = {node.hash: place for place, node in enumerate(nodes)}
     sources = sorted(_sources_of(spack, nodes), key=lambda source: order[source.hash])
     missing = [source for source in sources if source.find(cache) is None]
@@ -122,7 +122,7 @@ def fetch_left_out(spack: Spack, nodes: Sequence[Node]) -> bool:
         for wanted in missing:
             brought = bool(_brought(spack, wanted, every=False)) or brought
     except DownloadError as error:
-        spack.workshop.reporter.line(error.brief)
+        spack.job.reporter.line(error.brief)
     return brought
 
 
@@ -133,13 +133,13 @@ def require_sources(spack: Spack, lock: Lock) -> None:
         DownloadError: Names what is missing.
         SpackError: Spack does not tell the sources.
     """
-    workshop = spack.workshop
-    cache = workshop.settings.source_cache_dir
+    job = spack.job
+    cache = job.settings.source_cache_dir
     wanted = _sources_of(spack, _unbuilt(spack, lock))
     missing = [source.label for source in wanted if source.find(cache) is None]
     if missing:
         names = [f"sources of {label}" for label in dict.fromkeys(missing)]
-        raise not_here(names, workshop.plan, workshop.settings)
+        raise not_here(names, job.plan, job.settings)
 
 
 def parse(line: str) -> PackageSource:
@@ -162,7 +162,7 @@ def parse(line: str) -> PackageSource:
 
 def _brought(spack: Spack, wanted: PackageSource, *, every: bool) -> list[Path]:
     """Where a source lies now (host); empty for what an install may fetch itself."""
-    settings, reporter = spack.workshop.settings, spack.workshop.reporter
+    settings, reporter = spack.job.settings, spack.job.reporter
     if wanted.source is None:
         found = wanted.find(settings.source_cache_dir)
         if every and not found:
@@ -187,10 +187,10 @@ def _cloned(spack: Spack, wanted: PackageSource) -> Path:
         spack.run("fetch", f"/{wanted.hash}")
     except CommandError as error:
         details, cause = error.details, error
-    found = wanted.find(spack.workshop.settings.source_cache_dir)
+    found = wanted.find(spack.job.settings.source_cache_dir)
     if found:
         return found
-    path = spack.workshop.settings.source_cache_dir / wanted.stored_as
+    path = spack.job.settings.source_cache_dir / wanted.stored_as
     raise DownloadError(
         f"{wanted.label}, a commit of a repository, could not be fetched.",
         details=details,
@@ -212,7 +212,7 @@ def _together(failures: list[DownloadError]) -> DownloadError:
 
 def _unbuilt(spack: Spack, lock: Lock) -> tuple[Node, ...]:
     """What the build cache of this machine does not have."""
-    entries = spack.workshop.settings.buildcache_dir / ENTRIES
+    entries = spack.job.settings.buildcache_dir / ENTRIES
     return tuple(node for node in lock.packages if not _is_built(node, entries))
 
 
@@ -220,7 +220,7 @@ def _held_nowhere(spack: Spack, nodes: Sequence[Node], held: frozenset[str]) -> 
     """Those of `nodes` that no further build cache has either."""
     left = tuple(node for node in nodes if node.hash not in held)
     if len(left) < len(nodes):
-        spack.workshop.reporter.line(
+        spack.job.reporter.line(
             f"Further build caches have {len(nodes) - len(left)} of the packages, whose sources are"
             " not fetched."
         )
@@ -231,7 +231,7 @@ def _sources_of(spack: Spack, nodes: Sequence[Node]) -> tuple[PackageSource, ...
     if not nodes:
         return ()
     hashes = {node.hash for node in nodes}
-    ours = sources_for(spack.workshop.plan, spack.workshop.settings, new_base=False).values()
+    ours = sources_for(spack.job.plan, spack.job.settings).values()
     known = {source.sha256: source for source in ours}
     return tuple(_completed(each, known) for each in _listed(spack) if each.hash in hashes)
 
@@ -255,7 +255,7 @@ def _is_built(node: Node, entries: Path) -> bool:
 
 
 def _listed(spack: Spack) -> tuple[PackageSource, ...]:
-    script = spack.workshop.work / SCRIPT
+    script = spack.work / SCRIPT
     script.write_text(resources.script(SCRIPT), "utf-8")
     said: list[str] = []
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,11 @@ from slurm_factory.documents import read_json
 from slurm_factory.exceptions import BuildError, SpackError
 from slurm_factory.package.contents import LICENCES
 from slurm_factory.plan import SPACK_REPOSITORY
+from slurm_factory.recipes.libraries import read_rows
 from slurm_factory.recipes.promises import require_defines, require_files
 from slurm_factory.recipes.spack_licences import LicenceFinder
 
 if TYPE_CHECKING:
-    from slurm_factory.recipes import Workshop
     from slurm_factory.recipes.spack_lock import Lock, Node
     from slurm_factory.recipes.spack_session import Spack
 
@@ -41,7 +41,7 @@ class RunTimePackage:
         hash: Spack's hash of it with all that it is made from.
         prefix: Where it lies in the instance.
         external: The base has it, because the user's own configuration says so.
-        licence: File with its licence text, relative to the work directory; empty for externals.
+        licences: The file with its licence texts (host); none for externals.
     """
 
     name: str
@@ -49,7 +49,7 @@ class RunTimePackage:
     hash: str
     prefix: str
     external: bool
-    licence: str = ""
+    licences: tuple[Path, ...] = ()
 
     @property
     def release(self) -> str:
@@ -57,11 +57,25 @@ class RunTimePackage:
         return self.version.rpartition("=")[2]
 
 
-def collect(spack: Spack, lock: Lock) -> Path:
-    """Make the tree of a package from what Spack installed.
+@dataclass(frozen=True)
+class Collected:
+    """The tree of a package, and what is known of it.
 
-    Returns:
-        The tree (host), stripped and not yet relocated.
+    Attributes:
+        tree: Stripped and not yet relocated (host).
+        packages: What something of it may need, nearest to Slurm first.
+        owners: Name of the package of each file that is not Slurm's, by path in the tree.
+        configure: What Slurm's configure was told; empty where its recipe did not archive it.
+    """
+
+    tree: Path
+    packages: tuple[RunTimePackage, ...]
+    owners: dict[PurePosixPath, str]
+    configure: tuple[str, ...]
+
+
+def collect(spack: Spack, lock: Lock) -> Collected:
+    """Make the tree of a package from what Spack installed.
 
     Raises:
         BuildError: Something that the feature table promises is not in it.
@@ -69,48 +83,23 @@ def collect(spack: Spack, lock: Lock) -> Path:
     """
     packages = _run_time_packages(spack, lock)
     about = _fetch_about(spack, packages)
-    tree = spack.workshop.work / "software"
-    _copy_parts(spack, packages, tree)
+    about_slurm = about / _slurm(packages).hash
+    tree = spack.work / "software"
+    owners = _copy_parts(spack, packages, tree)
     packages = _with_licences(spack, packages, about)
-    _add_licences(spack.workshop, packages, tree)
-    _write_packages(spack.workshop, packages)
+    _add_licences(packages, tree)
     spack.run_script("strip-tree.sh", {"TREE": spack.inside(tree)})
-    _require_promises(spack, about / _slurm(packages).hash, tree)
-    return tree
-
-
-def run_time_packages(workshop: Workshop) -> tuple[RunTimePackage, ...]:
-    """What `collect` found out, nearest to Slurm first."""
-    rows = json.loads(_packages_file(workshop).read_text("utf-8"))
-    return tuple(RunTimePackage(**row) for row in rows)
-
-
-def tree_list(workshop: Workshop) -> Path:
-    """Lists (host) the files of the tree that are not Slurm's, with a tab and their package."""
-    return workshop.work / "spack-installed.tsv"
-
-
-def configure_arguments(workshop: Workshop) -> tuple[str, ...]:
-    """What Slurm's configure was told, as the recipe archived it; empty where it did not."""
-    slurm = _slurm(run_time_packages(workshop))
-    path = _about(workshop) / slurm.hash / "archived-files" / "configure-arguments"
-    return tuple(path.read_text("utf-8").splitlines()) if path.exists() else ()
+    _require_promises(spack, about_slurm, tree)
+    arguments = about_slurm / "archived-files" / "configure-arguments"
+    return Collected(tree, packages, owners, tuple(_lines(arguments)))
 
 
 def _slurm(packages: tuple[RunTimePackage, ...]) -> RunTimePackage:
     return next(package for package in packages if package.name == "slurm")
 
 
-def _packages_file(workshop: Workshop) -> Path:
-    return workshop.work / "spack-run-time.json"
-
-
-def _about(workshop: Workshop) -> Path:
-    return workshop.work / "spack-about"
-
-
 def _run_time_packages(spack: Spack, lock: Lock) -> tuple[RunTimePackage, ...]:
-    database = spack.workshop.work / "spack-database.json"
+    database = spack.work / "spack-database.json"
     spack.bring([(spack.places.store / ".spack-db/index.json", database)])
     try:
         installs = read_json(database)["database"]["installs"]
@@ -120,7 +109,7 @@ def _run_time_packages(spack: Spack, lock: Lock) -> tuple[RunTimePackage, ...]:
             details=str(error),
             resolution="Report this with the build log.",
         ) from error
-    record = spack.workshop.instance.record.get("externals", {})
+    record = spack.instance.record.get("externals", {})
     tools = C_LIBRARIES | {*record.get("packages", {})}
     return tuple(
         RunTimePackage(
@@ -147,7 +136,7 @@ def _prefix(node: Node, installs: dict[str, Any]) -> str:
 
 
 def _fetch_about(spack: Spack, packages: tuple[RunTimePackage, ...]) -> Path:
-    out = _about(spack.workshop)
+    out = spack.work / "spack-about"
     ours = spack.places.project / SPACK_REPOSITORY / SPACK_NAMESPACE
     spack.run_script(
         "spack-about.sh",
@@ -162,7 +151,11 @@ def _fetch_about(spack: Spack, packages: tuple[RunTimePackage, ...]) -> Path:
     return out
 
 
-def _copy_parts(spack: Spack, packages: tuple[RunTimePackage, ...], tree: Path) -> None:
+def _copy_parts(
+    spack: Spack, packages: tuple[RunTimePackage, ...], tree: Path
+) -> dict[PurePosixPath, str]:
+    """Copies what packages have in the tree; the package of each file that is not Slurm's."""
+    installed = spack.work / "spack-installed.tsv"
     parts = [
         f"{package.name}|{package.prefix}|{part}"
         for package in packages
@@ -174,15 +167,16 @@ def _copy_parts(spack: Spack, packages: tuple[RunTimePackage, ...], tree: Path) 
         {
             "PARTS": "\n".join(parts),
             "TREE": spack.inside(tree),
-            "INSTALLED": spack.inside(tree_list(spack.workshop)),
+            "INSTALLED": spack.inside(installed),
         },
     )
+    return {PurePosixPath(path): package for path, package in read_rows(installed)}
 
 
 def _with_licences(
     spack: Spack, packages: tuple[RunTimePackage, ...], about: Path
 ) -> tuple[RunTimePackage, ...]:
-    settings = spack.workshop.settings
+    settings = spack.job.settings
     finder = LicenceFinder(settings.source_cache_dir, settings.spack_misc_dir / "licences")
     return tuple(
         package if package.external else _with_licence(package, about / package.hash, finder)
@@ -196,22 +190,16 @@ def _with_licence(package: RunTimePackage, about: Path, finder: LicenceFinder) -
     licence = about / "licence"
     text = finder.text(package.name, package.version, recipes, shipped)
     licence.write_text(text, "utf-8")
-    known = asdict(package) | {"licence": str(licence.relative_to(about.parents[1]))}
-    return RunTimePackage(**known)
+    return replace(package, licences=(licence,))
 
 
-def _add_licences(workshop: Workshop, packages: tuple[RunTimePackage, ...], tree: Path) -> None:
+def _add_licences(packages: tuple[RunTimePackage, ...], tree: Path) -> None:
     """For what lies in the tree itself; relocation brings those of the libraries it carries."""
     for package in packages:
-        if package.name in PARTS and package.name != "slurm" and package.licence:
+        if package.name in PARTS and package.name != "slurm" and package.licences:
             target = tree / LICENCES / package.name / "copyright"
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes((workshop.work / package.licence).read_bytes())
-
-
-def _write_packages(workshop: Workshop, packages: tuple[RunTimePackage, ...]) -> None:
-    rows = [asdict(package) for package in packages]
-    _packages_file(workshop).write_text(json.dumps(rows, indent=1), "utf-8")
+            target.write_bytes(package.licences[0].read_bytes())
 
 
 def _require_promises(spack: Spack, about_slurm: Path, tree: Path) -> None:
@@ -224,7 +212,7 @@ def _require_promises(spack: Spack, about_slurm: Path, tree: Path) -> None:
             resolution="Report this with the build log.",
         )
     said = next(iter(sorted(archived.rglob("config.log"))), None)
-    selection = spack.workshop.plan.selection
+    selection = spack.job.plan.selection
     # In the log, the line number of configure stands where the output has nothing.
     lines = [re.sub(r"^configure:\d+:", "configure:", line) for line in _lines(said)]
     require_defines(selection.defines, _lines(config_h), lines)
@@ -232,10 +220,6 @@ def _require_promises(spack: Spack, about_slurm: Path, tree: Path) -> None:
 
 
 def _lines(path: Path | None) -> list[str]:
-    return path.read_text("utf-8", errors="replace").splitlines() if path else []
-
-
-def in_tree(workshop: Workshop) -> dict[PurePosixPath, str]:
-    """Name of the package of each file of the tree that is not Slurm's, by path in the tree."""
-    rows = (line.split("\t") for line in tree_list(workshop).read_text("utf-8").splitlines())
-    return {PurePosixPath(path): package for path, package in rows}
+    if path is None or not path.exists():
+        return []
+    return path.read_text("utf-8", errors="replace").splitlines()

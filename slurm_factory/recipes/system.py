@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING
 
 from slurm_factory.constants import INSTANCE_PREFIX
 from slurm_factory.exceptions import BuildError, SlurmFactoryError
+from slurm_factory.package.built import Built
 from slurm_factory.plan import COMPILER_FLAGS, LINKER_FLAGS
 from slurm_factory.recipes.ccache import ccache_environment
-from slurm_factory.recipes.libraries import installed_list
+from slurm_factory.recipes.libraries import InstanceLibraries, read_installed
 from slurm_factory.recipes.promises import require_defines, require_files
 from slurm_factory.resources import patches_dir
+from slurm_factory.upstream import sources_for
 
 if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
 
-    from slurm_factory.recipes import Workshop
+    from slurm_factory.instances import Instance
+    from slurm_factory.job import Job
+    from slurm_factory.sources import Source
 
 NVML_HEADER = "nvidia/nvml_dev/include/nvml.h"
 PLAIN_SHELL = ("SHELL=/bin/sh",)
@@ -31,28 +35,50 @@ SOURCE_NAME = "/usr/src/slurm"
 """What file names in messages and debug macros begin with, wherever the build took place."""
 
 
-def build(workshop: Workshop) -> Path:
-    """Compile and install Slurm.
+def check(_: Job) -> None:
+    """Nothing in a plan for this recipe depends on the machine or its settings."""
 
-    Returns:
-        The installed and stripped tree (host), not yet relocated.
+
+def sources(job: Job) -> dict[str, Source]:
+    """All that is compiled."""
+    return sources_for(job.plan, job.settings)
+
+
+def prefetch(_: Job, __: Instance) -> tuple[Path, ...]:
+    """Nothing is needed beyond `sources`."""
+    return ()
+
+
+def build(job: Job, instance: Instance) -> Built:
+    """Compile and install Slurm.
 
     Raises:
         BuildError: A step failed, or configure turned down what the feature table promises.
     """
-    source = workshop.instance.build_dir / workshop.plan.release.tag
-    reporter = workshop.reporter
+    cache = job.settings.source_cache_dir
+    archives = {name: cache / source.stored_as for name, source in sources(job).items()}
+    source = instance.build_dir / job.plan.release.tag
+    reporter = job.reporter
     with reporter.step("Unpack and patch"):
-        _unpack(workshop, source)
-    with reporter.step("Configure"), _evidence_kept(workshop, source):
-        _configure(workshop, source)
-    with reporter.step("Compile"), _evidence_kept(workshop, source):
-        _make(workshop, source)
+        _unpack(job, instance, archives["slurm"], source)
+    with reporter.step("Configure"), _evidence_kept(job, instance, source):
+        if "nvml" in archives:
+            _make_nvml_stub(job, instance, archives["nvml"])
+        _configure(job, instance, source)
+    with reporter.step("Compile"), _evidence_kept(job, instance, source):
+        _make(job, instance, source)
     with reporter.step("Install and strip"):
-        return _install(workshop, source)
+        tree, installed = _install(job, instance, source)
+    return Built(
+        tree=tree,
+        libraries=InstanceLibraries(job, instance),
+        installed=read_installed(installed),
+        build_paths=(str(instance.build_dir),),
+        configure=job.plan.configure_arguments,
+    )
 
 
-def compiler_environment(workshop: Workshop, source: PurePosixPath) -> dict[str, str]:
+def compiler_environment(job: Job, source: PurePosixPath) -> dict[str, str]:
     """Compiler and flags, the same for every step.
 
     Configure goes without ccache: its hundreds of tiny programs take longer with it than without.
@@ -62,139 +88,134 @@ def compiler_environment(workshop: Workshop, source: PurePosixPath) -> dict[str,
         "CC": "gcc",
         "CFLAGS": " ".join(flags),
         "LDFLAGS": " ".join(LINKER_FLAGS),
-        "SOURCE_DATE_EPOCH": str(workshop.plan.release.epoch),
+        "SOURCE_DATE_EPOCH": str(job.plan.release.epoch),
     }
 
 
 @contextmanager
-def _evidence_kept(workshop: Workshop, source: PurePosixPath) -> Iterator[None]:
+def _evidence_kept(job: Job, instance: Instance, source: PurePosixPath) -> Iterator[None]:
     """After a failure, config.log and config.h lie beside the build log."""
     try:
         yield
     except BuildError:
-        logs = workshop.settings.logs_dir / workshop.work.name
+        logs = job.workspace.log.parent
         # The instance may be what failed; the user should read the first error.
         with suppress(SlurmFactoryError, OSError):
-            workshop.instance.run_script(
+            instance.run_script(
                 "keep-evidence.sh",
-                {"SOURCE": source, "OUT": workshop.instance.inside(logs)},
-                workshop.reporter.line,
+                {"SOURCE": source, "OUT": instance.inside(logs)},
+                job.reporter.line,
             )
         raise
 
 
-def _unpack(workshop: Workshop, source: PurePosixPath) -> None:
-    patches = workshop.work / "patches"
+def _unpack(job: Job, instance: Instance, archive: Path, source: PurePosixPath) -> None:
+    patches = job.workspace.work / "patches"
     patches.mkdir(exist_ok=True)
-    names = [patch.name for patch in workshop.plan.patches]
+    names = [patch.name for patch in job.plan.patches]
     for name in names:
         (patches / name).write_bytes((patches_dir() / name).read_bytes())
-    workshop.instance.run_script(
+    instance.run_script(
         "unpack-slurm.sh",
         {
-            "ARCHIVE": workshop.instance.inside(workshop.sources["slurm"]),
+            "ARCHIVE": instance.inside(archive),
             "SOURCE": source,
-            "PATCHES": workshop.instance.inside(patches),
+            "PATCHES": instance.inside(patches),
             "PATCH_NAMES": "\n".join(names),
         },
-        workshop.reporter.line,
+        job.reporter.line,
     )
 
 
-def _configure(workshop: Workshop, source: PurePosixPath) -> None:
-    if "nvml" in workshop.sources:
-        _make_nvml_stub(workshop)
-    build = str(workshop.instance.build_dir)
-    arguments = [a.replace("{build}", build) for a in workshop.plan.configure_arguments]
+def _configure(job: Job, instance: Instance, source: PurePosixPath) -> None:
+    build = str(instance.build_dir)
+    arguments = [a.replace("{build}", build) for a in job.plan.configure_arguments]
     said: list[str] = []
-    workshop.instance.run_script(
+    instance.run_script(
         "configure-slurm.sh",
         {
-            **compiler_environment(workshop, source),
+            **compiler_environment(job, source),
             "SOURCE": source,
             "CONFIGURE_ARGUMENTS": "\n".join(arguments),
-            "KEPT": _kept_outcome(workshop),
+            "KEPT": _kept_outcome(job, instance),
         },
-        _both(workshop.reporter.line, said.append),
+        _both(job.reporter.line, said.append),
     )
     config_h: list[str] = []
-    workshop.instance.run(
-        ["cat", str(source / "config.h")], {}, config_h.append, what="Reading config.h"
-    )
-    require_defines(workshop.plan.selection.defines, config_h, said)
+    instance.run(["cat", str(source / "config.h")], {}, config_h.append, what="Reading config.h")
+    require_defines(job.plan.selection.defines, config_h, said)
 
 
-def _kept_outcome(workshop: Workshop) -> str:
+def _kept_outcome(job: Job, instance: Instance) -> str:
     """Where configure's outcome is kept (instance) for the next build of this plan on this base.
 
     Empty on this machine, where each build has a directory of its own and the outcome names it.
     """
-    if workshop.plan.destructive:
+    if job.plan.destructive:
         return ""
-    kept = workshop.settings.configure_dir
+    kept = job.settings.configure_dir
     kept.mkdir(parents=True, exist_ok=True)
-    key = workshop.plan.build_key(workshop.instance.record)
-    return str(workshop.instance.inside(kept / f"{key}.status"))
+    key = job.plan.build_key(instance.record)
+    return str(instance.inside(kept / f"{key}.status"))
 
 
-def _make_nvml_stub(workshop: Workshop) -> None:
-    header = workshop.work / "nvml.h"
-    with zipfile.ZipFile(workshop.sources["nvml"]) as wheel, wheel.open(NVML_HEADER) as member:
+def _make_nvml_stub(job: Job, instance: Instance, wheel: Path) -> None:
+    header = job.workspace.work / "nvml.h"
+    with zipfile.ZipFile(wheel) as archive, archive.open(NVML_HEADER) as member:
         header.write_bytes(member.read())
-    workshop.instance.run_script(
+    instance.run_script(
         "make-nvml-stub.sh",
         {
-            "HEADER": workshop.instance.inside(header),
-            "PREFIX": workshop.instance.build_dir / "nvml",
+            "HEADER": instance.inside(header),
+            "PREFIX": instance.build_dir / "nvml",
         },
-        workshop.reporter.line,
+        job.reporter.line,
     )
 
 
-def _make(workshop: Workshop, source: PurePosixPath) -> None:
-    workshop.instance.run_script(
+def _make(job: Job, instance: Instance, source: PurePosixPath) -> None:
+    instance.run_script(
         "make-slurm.sh",
         {
-            **compiler_environment(workshop, source),
-            **ccache_environment(workshop, source),
+            **compiler_environment(job, source),
+            **ccache_environment(job, instance, source),
             "MAKE_ARGUMENTS": "\n".join((*PLAIN_SHELL, "CC=ccache gcc")),
             "SOURCE": source,
-            "JOBS": str(workshop.jobs),
+            "JOBS": str(job.jobs),
             "PREFIX": INSTANCE_PREFIX,
-            "WITH_PAM": _with_pam(workshop),
+            "WITH_PAM": _with_pam(job),
         },
-        workshop.reporter.line,
+        job.reporter.line,
     )
 
 
-def _install(workshop: Workshop, source: PurePosixPath) -> Path:
-    stage = workshop.work / "stage"
-    workshop.instance.run_script(
+def _install(job: Job, instance: Instance, source: PurePosixPath) -> tuple[Path, Path]:
+    """The tree, and the list of what in it was taken from the instance (host)."""
+    stage, installed = job.workspace.work / "stage", job.workspace.work / "installed.tsv"
+    instance.run_script(
         "install-slurm.sh",
         {
-            **compiler_environment(workshop, source),
+            **compiler_environment(job, source),
             "SOURCE": source,
-            "STAGE": workshop.instance.inside(stage),
+            "STAGE": instance.inside(stage),
             "MAKE_ARGUMENTS": "\n".join(PLAIN_SHELL),
             "PREFIX": INSTANCE_PREFIX,
-            "JOBS": str(workshop.jobs),
-            "WITH_PAM": _with_pam(workshop),
-            "INSTALLED": workshop.instance.inside(installed_list(workshop)),
+            "JOBS": str(job.jobs),
+            "WITH_PAM": _with_pam(job),
+            "INSTALLED": instance.inside(installed),
         },
-        workshop.reporter.line,
+        job.reporter.line,
     )
-    tree = workshop.work / "software"
+    tree = job.workspace.work / "software"
     (stage / INSTANCE_PREFIX.relative_to("/")).rename(tree)
     shutil.rmtree(stage)
-    workshop.instance.run_script(
-        "strip-tree.sh", {"TREE": workshop.instance.inside(tree)}, workshop.reporter.line
-    )
-    require_files(workshop.plan.selection.files, tree)
-    return tree
+    instance.run_script("strip-tree.sh", {"TREE": instance.inside(tree)}, job.reporter.line)
+    require_files(job.plan.selection.files, tree)
+    return tree, installed
 
 
-def _with_pam(workshop: Workshop) -> str:
-    chosen = any(feature.name == "pam" for feature in workshop.plan.selection.chosen)
+def _with_pam(job: Job) -> str:
+    chosen = any(feature.name == "pam" for feature in job.plan.selection.chosen)
     return "yes" if chosen else "no"
 
 

@@ -139,8 +139,8 @@ class Site:
         screen = StringIO()
         with build_on_this_machine(settings, self._places(), screen) as plain:
             choice = replace(plain.choice, buildcaches=(f"file://{self.theirs}",), signed=signed)
-            plan = replace(plain.workshop.plan, spack=choice)
-            spack = replace(plain, workshop=replace(plain.workshop, plan=plan))
+            plan = replace(plain.job.plan, spack=choice)
+            spack = replace(plain, job=replace(plain.job, plan=plan))
             self._configure(spack)
             trust_keys(spack)
             # Spack reads the indexes anew, as it does when it decides.

@@ -46,9 +46,8 @@ def test_a_mistake_that_only_spack_sees_names_the_sites_file_and_the_line(
     )
     with build_on_this_machine(settings, places, StringIO()) as plain:
         choice = replace(plain.choice, config=site.read_text())
-        workshop = plain.workshop
-        workshop = replace(workshop, plan=replace(workshop.plan, spack=choice))
+        job = replace(plain.job, plan=replace(plain.job.plan, spack=choice))
         with pytest.raises(ConfigurationError) as caught:
-            build(workshop, places)
+            build(job, plain.instance, places)
     assert caught.value.brief == f"Spack cannot use {site}, line {line}."
     assert len(caught.value.details.splitlines()) == 1

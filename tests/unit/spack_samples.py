@@ -9,12 +9,12 @@ from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from job_samples import sample_job
 from plan_samples import sample_settings, spack_plan
 
 from slurm_factory.config import Settings
 from slurm_factory.instances.host import this_machine
 from slurm_factory.output import make_reporter
-from slurm_factory.recipes import Workshop
 from slurm_factory.recipes.spack_session import Places, Spack
 
 RECORDED = Path(__file__).parent / "data" / "spack_output"
@@ -154,9 +154,9 @@ def build_on_this_machine(
     ):
         inside = PurePosixPath(build_dir) if build_dir else place.build_dir
         instance = replace(place, record=RECORD, build_dir=inside)
-        workshop = Workshop(plan, settings, instance, reporter, work, {}, jobs=3)
-        reporter.log_to(settings.logs_dir / work.name)
-        yield Spack(workshop, places)
+        job = replace(sample_job(plan, settings, reporter), jobs=3)
+        reporter.log_to(job.workspace.log.parent)
+        yield Spack(job, instance, places)
 
 
 def database(folder: Path, **prefixes: str) -> str:

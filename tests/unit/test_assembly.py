@@ -8,18 +8,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from job_samples import Here, build_here
 from plan_samples import sample_plan, sample_settings, spack_plan
 from relocate_toolkit import POLICY, Instance, make_instance, make_tree
 
 from slurm_factory import assembly
 from slurm_factory.assembly import assemble
 from slurm_factory.exceptions import VerificationError
-from slurm_factory.instances.host import this_machine
-from slurm_factory.output import make_reporter
+from slurm_factory.package.built import Built, Package
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.records import Manifest, SpackBuild, SpackPackage
-from slurm_factory.recipes import Workshop
-from slurm_factory.recipes.libraries import Package
+from slurm_factory.recipes.spack import OWN_PATHS
 from slurm_factory.relocate import Directory, Library
 from slurm_factory.relocate.elf import scan
 
@@ -48,14 +47,11 @@ class ToyLibraries(Instance):
     def fetch_common_licences(self) -> Path:
         return self.folder / "common-licenses"
 
-    def installed(self) -> dict[PurePosixPath, Package]:
-        return {PurePosixPath(MUNGE): self._package("munge")}
-
-    def _package(self, name: str) -> Package:
+    def package(self, name: str) -> Package:
         return self.packages.setdefault(name, Package(name, "1.0-1", "amd64", f"{name}-source"))
 
     def _licences(self, package: str) -> tuple[Path, ...]:
-        self._package(package)
+        self.package(package)
         path = self.folder / f"{package}-copyright"
         path.write_text("See /usr/share/common-licenses/GPL-2.")
         return (path,)
@@ -70,60 +66,57 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def toy(tmp_path: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> ToyLibraries:
-    toy = ToyLibraries(shutil.copytree(compiled / "instance", tmp_path / "instance"))
-    (toy.folder / "common-licenses").mkdir()
-    (toy.folder / "common-licenses/GPL-2").write_text("the GPL")
-    monkeypatch.setattr(assembly, "InstanceLibraries", lambda _: toy)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
     monkeypatch.setattr(assembly, "load_policy", lambda: POLICY)
-    return toy
+    with build_here(sample_plan(gpu=True), sample_settings(tmp_path / "cache")) as here:
+        yield here
 
 
-@pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    settings = sample_settings(tmp_path / "cache")
-    work = tmp_path / "work"
-    plan = sample_plan(gpu=True)
-    with (
-        this_machine(plan.base, settings, work) as instance,
-        make_reporter(quiet=True) as reporter,
-    ):
-        yield Workshop(plan, settings, instance, reporter, work, sources={}, jobs=2)
-
-
-@pytest.fixture
-def tree(workshop: Workshop, compiled: Path) -> Path:
-    tree = shutil.copytree(compiled / "tree", workshop.work / "software")
+def built_of(libraries: ToyLibraries, compiled: Path, here: Here) -> Built:
+    """What a recipe would return: the toy tree, with munge of another package in it."""
+    shutil.copytree(compiled / "instance", libraries.folder)
+    (libraries.folder / "common-licenses").mkdir()
+    (libraries.folder / "common-licenses/GPL-2").write_text("the GPL")
+    tree = shutil.copytree(compiled / "tree", here.work / "software")
     licence = tree / "share/licenses/slurm/LICENSE.OpenSSL"
     licence.parent.mkdir(parents=True)
     licence.write_text("GPL, with an exception")
-    return tree
+    return Built(
+        tree=tree,
+        libraries=libraries,
+        installed={PurePosixPath(MUNGE): libraries.package("munge")},
+        build_paths=(),
+        configure=("--with-munge",),
+    )
 
 
-def assembled(workshop: Workshop, tree: Path) -> tuple[Manifest, dict[str, Any]]:
+@pytest.fixture
+def built(here: Here, compiled: Path, tmp_path: Path) -> Built:
+    return built_of(ToyLibraries(tmp_path / "instance"), compiled, here)
+
+
+def assembled(here: Here, built: Built) -> tuple[Manifest, dict[str, Any]]:
     """The manifest and the SBOM of a package."""
-    path = assemble(workshop, tree, RECORD)
+    path = assemble(here.job, built, RECORD)
     manifest = load_manifest(path)
     sbom: dict[str, Any] = json.loads((path.parent / manifest.identity.sbom).read_text())
     return manifest, sbom
 
 
-@pytest.mark.usefixtures("toy")
 def test_every_elf_file_that_is_not_slurms_own_is_in_manifest_and_sbom(
-    workshop: Workshop, tree: Path
+    here: Here, built: Built
 ) -> None:
-    manifest, sbom = assembled(workshop, tree)
-    foreign = {str(path) for path in scan(tree)} - SLURMS_OWN
+    manifest, sbom = assembled(here, built)
+    foreign = {str(path) for path in scan(built.tree)} - SLURMS_OWN
     assert {MUNGE, "lib/private/common/plugin/extra.so"} < foreign
     assert {item.file for item in manifest.bundled} == foreign
     assert {component["bom-ref"] for component in sbom["components"]} == foreign
 
 
-@pytest.mark.usefixtures("toy")
 def test_programs_and_plugins_are_listed_with_the_package_they_are_from(
-    workshop: Workshop, tree: Path
+    here: Here, built: Built
 ) -> None:
-    manifest, sbom = assembled(workshop, tree)
+    manifest, sbom = assembled(here, built)
     by_file = {item.file: item for item in manifest.bundled}
     munge = by_file[MUNGE]
     assert (munge.kind, munge.package, munge.soname) == ("program", "munge", None)
@@ -136,20 +129,18 @@ def test_programs_and_plugins_are_listed_with_the_package_they_are_from(
     assert [entry["name"] for entry in component["properties"]] == ["slurm-factory:file"]
 
 
-@pytest.mark.usefixtures("toy")
 def test_manifest_holds_the_whole_plan_and_what_the_base_contained(
-    workshop: Workshop, tree: Path
+    here: Here, built: Built
 ) -> None:
-    manifest, _ = assembled(workshop, tree)
-    assert manifest.plan == json.loads(json.dumps(workshop.plan.describe()))
+    manifest, _ = assembled(here, built)
+    assert manifest.plan == json.loads(json.dumps(here.job.plan.describe()))
     assert {"patches", "sources", "variants", "cflags"} <= {*manifest.plan}
     assert manifest.base_record == RECORD
-    assert manifest.build_key == workshop.plan.build_key(RECORD)
+    assert manifest.build_key == here.job.plan.build_key(RECORD)
 
 
-@pytest.mark.usefixtures("toy")
 def test_what_the_host_must_have_is_told_from_what_it_may_have(
-    workshop: Workshop, tree: Path, monkeypatch: pytest.MonkeyPatch
+    here: Here, built: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = POLICY.model_dump(mode="json")
     policy["dlopened"] = []
@@ -157,21 +148,19 @@ def test_what_the_host_must_have_is_told_from_what_it_may_have(
     policy["outside"][0]["packages"] = {"apt": "libc6"}
     policy["outside"].append({"sonames": ["libnamed.so*"], "reason": "opened", "packages": {}})
     monkeypatch.setattr(assembly, "load_policy", lambda: type(POLICY).model_validate(policy))
-    manifest, _ = assembled(workshop, tree)
+    manifest, _ = assembled(here, built)
     found = {item.soname: (item.required, item.packages) for item in manifest.host_requirements}
     assert found["libc.so.6"] == (True, {"apt": "libc6"})
     assert found["libnamed.so.2"] == (False, {})
 
 
-def test_texts_that_licences_name_come_along_or_nothing_does(
-    workshop: Workshop, tree: Path, toy: ToyLibraries
-) -> None:
-    assembled(workshop, tree)
-    assert (tree / "share/licenses/common-licenses/GPL-2").read_text() == "the GPL"
-    (toy.folder / "common-licenses/GPL-2").unlink()
-    (workshop.work / "artifacts").rename(workshop.work / "before")
+def test_texts_that_licences_name_come_along_or_nothing_does(here: Here, built: Built) -> None:
+    assembled(here, built)
+    assert (built.tree / "share/licenses/common-licenses/GPL-2").read_text() == "the GPL"
+    (built.libraries.fetch_common_licences() / "GPL-2").unlink()
+    (here.work / "artifacts").rename(here.work / "before")
     with pytest.raises(VerificationError, match="licence text of"):
-        assemble(workshop, tree, RECORD)
+        assemble(here.job, built, RECORD)
 
 
 # --- packages of the Spack recipe ---------------------------------------------------------------
@@ -183,38 +172,34 @@ SPACK_HASH = "h" * 32
 class SpackToys(ToyLibraries):
     """The toy instance, with packages as Spack knows them."""
 
-    def _package(self, name: str) -> Package:
+    def package(self, name: str) -> Package:
         package = Package(name, "1.0", "x86_64_v3", name, kind="generic", spack_hash=SPACK_HASH)
         return self.packages.setdefault(name, package)
 
 
-@pytest.fixture
-def spack_workshop(
-    workshop: Workshop, compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Workshop:
-    toys = SpackToys(shutil.copytree(compiled / "instance", tmp_path / "instance"))
-    (toys.folder / "common-licenses").mkdir()
-    (toys.folder / "common-licenses/GPL-2").write_text("the GPL")
-    monkeypatch.setattr(assembly, "SpackLibraries", lambda _: toys)
-    monkeypatch.setattr(assembly, "load_policy", lambda: POLICY)
-    built = SpackBuild(
-        concretized=False,
-        packages=(
-            SpackPackage(
-                name="lz4", version="1.10", hash=SPACK_HASH, run_time=True, cached=True, seconds=1.5
-            ),
+SPACK = SpackBuild(
+    concretized=False,
+    packages=(
+        SpackPackage(
+            name="lz4", version="1.10", hash=SPACK_HASH, run_time=True, cached=True, seconds=1.5
         ),
-        externals=("openssl@3.0",),
-        configure=("--with-munge=/opt/slurm-factory/store/munge",),
-    )
-    (workshop.work / "spack-build.json").write_text(built.model_dump_json())
-    return replace(workshop, plan=spack_plan(gpu=True))
+    ),
+    externals=("openssl@3.0",),
+    configure=("--with-munge=/opt/slurm-factory/store/munge",),
+)
+
+
+@pytest.fixture
+def built_by_spack(here: Here, compiled: Path, tmp_path: Path) -> Built:
+    built = built_of(SpackToys(tmp_path / "instance"), compiled, here)
+    paths = tuple(map(str, OWN_PATHS))
+    return replace(built, spack=SPACK, configure=SPACK.configure, build_paths=paths)
 
 
 def test_a_package_of_the_spack_recipe_tells_what_spack_did(
-    spack_workshop: Workshop, tree: Path
+    here: Here, built_by_spack: Built
 ) -> None:
-    manifest, sbom = assembled(spack_workshop, tree)
+    manifest, sbom = assembled(here.with_plan(spack_plan(gpu=True)), built_by_spack)
     assert manifest.spack is not None
     assert (manifest.spack.cached, manifest.spack.externals) == (1, ("openssl@3.0",))
     assert manifest.configure == manifest.spack.configure
@@ -226,20 +211,17 @@ def test_a_package_of_the_spack_recipe_tells_what_spack_did(
 
 
 def test_a_path_of_spacks_store_in_the_package_fails_the_audit(
-    spack_workshop: Workshop, tree: Path
+    here: Here, built_by_spack: Built
 ) -> None:
-    script = tree / "bin/mpicc"
+    script = built_by_spack.tree / "bin/mpicc"
     script.write_text("#!/opt/slurm-factory/store/perl-5/bin/perl\n")
     with pytest.raises(VerificationError) as caught:
-        assembled(spack_workshop, tree)
+        assembled(here.with_plan(spack_plan(gpu=True)), built_by_spack)
     assert "bin/mpicc" in caught.value.details
 
 
-@pytest.mark.usefixtures("toy")
-def test_a_package_of_the_other_recipe_says_nothing_of_spack(
-    workshop: Workshop, tree: Path
-) -> None:
-    manifest, sbom = assembled(workshop, tree)
+def test_a_package_of_the_other_recipe_says_nothing_of_spack(here: Here, built: Built) -> None:
+    manifest, sbom = assembled(here, built)
     assert manifest.spack is None
     assert {item.package_type for item in manifest.bundled} == {"deb"}
     assert "spack" not in json.dumps(sbom)

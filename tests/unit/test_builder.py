@@ -22,11 +22,14 @@ from slurm_factory.exceptions import BuildError, DownloadError, LXDError, Output
 from slurm_factory.freshness import Outcome, find_up_to_date
 from slurm_factory.instances import Instance
 from slurm_factory.instances.host import this_machine
+from slurm_factory.job import Job
 from slurm_factory.output import Reporter, make_reporter
+from slurm_factory.package.built import Built
 from slurm_factory.package.manifest import load_manifest, write_manifest
 from slurm_factory.package.publish import find_artifacts, publish
 from slurm_factory.plan import BuildPlan
-from slurm_factory.recipes import Workshop, system
+from slurm_factory.recipes import system
+from slurm_factory.recipes.libraries import InstanceLibraries
 from slurm_factory.workspace import prepare_cache
 
 RECORD = {"base": "debian@12", "packages": {"libmunge-dev:amd64": "0.5.15-2"}}
@@ -78,13 +81,16 @@ class Steps:
         return step
 
     @staticmethod
-    def _compile(workshop: Workshop) -> Path:
-        (workshop.work / "software").mkdir()
-        return workshop.work / "software"
+    def _compile(job: Job, instance: Instance) -> Built:
+        tree = job.workspace.work / "software"
+        tree.mkdir()
+        libraries = InstanceLibraries(job, instance)
+        return Built(tree, libraries, installed={}, build_paths=(), configure=())
 
     @staticmethod
-    def _assemble(workshop: Workshop, *_: object) -> Path:
-        return stage(workshop.work / "artifacts")
+    def _assemble(job: Job, built: Built, _: object) -> Path:
+        assert built.tree.is_dir()
+        return stage(job.workspace.work / "artifacts")
 
 
 @pytest.fixture
@@ -306,9 +312,9 @@ def test_an_offline_build_fetches_nothing_and_tells_the_recipe(
 ) -> None:
     seen: list[bool] = []
 
-    def compile_offline(workshop: Workshop) -> Path:
-        seen.append(workshop.offline)
-        return Steps._compile(workshop)
+    def compile_offline(job: Job, instance: Instance) -> Built:
+        seen.append(job.offline)
+        return Steps._compile(job, instance)
 
     monkeypatch.setattr(system, "build", compile_offline)
     monkeypatch.setattr(preparation, "cached", lambda source, _: Path("/s"))

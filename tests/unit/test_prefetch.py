@@ -1,7 +1,7 @@
 """Filling the caches: all that plans need, each file once, whatever else cannot be had."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from slurm_factory import preparation
 from slurm_factory.config import Settings
 from slurm_factory.constants import BuildType, Deps
 from slurm_factory.exceptions import DownloadError, LXDError, OutputError, SpackError
+from slurm_factory.instances.base import SpackFiles
+from slurm_factory.job import Job
 from slurm_factory.output import Reporter, make_reporter
 from slurm_factory.plan import BuildPlan
 from slurm_factory.prefetch import all_requests, prefetch
-from slurm_factory.preparation import Place
-from slurm_factory.recipes import Workshop, spack
+from slurm_factory.recipes import spack
 from slurm_factory.releases import series
 from slurm_factory.sources import Source
 
@@ -44,17 +45,19 @@ class World:
         self.failing: dict[str, Exception] = {}
         self.done: list[str] = []
         self.has_base = False
-        self.place: Place | None = None
+        self.spack_files: SpackFiles | None = None
         monkeypatch.setattr(module, "sources_for", self._sources_for)
+        monkeypatch.setattr(module, "base_sources", self._base_sources)
         monkeypatch.setattr(preparation, "fetch_checkouts", self._checkouts)
         monkeypatch.setattr(module, "needs_base", lambda *_: not self.has_base)
         monkeypatch.setattr(module, "launched", self._launched)
         monkeypatch.setattr(spack, "prefetch", self._package_sources)
 
-    def _sources_for(self, plan: BuildPlan, _: Settings, **__: bool) -> Mapping[str, Source]:
-        names = {"slurm": f"slurm {plan.version}"}
-        names |= {"clingo": "clingo"} if plan.spack else {}
-        return {key: self._source(name) for key, name in names.items()}
+    def _sources_for(self, plan: BuildPlan, _: Settings) -> dict[str, Source]:
+        return {"slurm": self._source(f"slurm {plan.version}")}
+
+    def _base_sources(self, plan: BuildPlan) -> dict[str, Source]:
+        return {"clingo": self._source("clingo")} if plan.spack else {}
 
     def _source(self, name: str) -> Source:
         path = self.upstream / name
@@ -79,16 +82,16 @@ class World:
         return paths
 
     @contextmanager
-    def _launched(self, *arguments: Any) -> Iterator[str]:
-        self.place = arguments[-1]
+    def _launched(self, _: Job, spack_files: SpackFiles | None = None) -> Iterator[str]:
+        self.spack_files = spack_files
         self._do("launch")
         yield "the instance"
         self.done.append("end")
 
-    def _package_sources(self, workshop: Workshop) -> tuple[Path, ...]:
-        assert workshop.work.is_dir()
-        self._do(workshop.plan.stem)
-        path = workshop.settings.source_cache_dir / "lz4"
+    def _package_sources(self, job: Job, _: object) -> tuple[Path, ...]:
+        assert job.workspace.work.is_dir()
+        self._do(job.plan.stem)
+        path = job.settings.source_cache_dir / "lz4"
         path.write_text("lz4")
         return (path,)
 
@@ -109,8 +112,7 @@ def test_each_file_counts_once_and_one_instance_serves_all_plans(
     assert prefetched.failures == ()
     assert prefetched.directory == settings.cache_dir
     assert all(path.is_relative_to(settings.cache_dir) for path in prefetched.files)
-    assert world.place is not None
-    assert world.place.spack_files is not None
+    assert world.spack_files is not None
     assert list(settings.work_dir.iterdir()) == []
 
 

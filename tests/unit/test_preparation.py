@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from archspec.cpu import TARGETS
 from fake_lxc import FakeLxc, install_fake_lxc, instance
+from job_samples import sample_job
 from plan_samples import SPACK, sample_plan, sample_settings, spack_plan
 from typer.testing import CliRunner
 
@@ -20,10 +21,12 @@ from slurm_factory.exceptions import ConfigurationError, DownloadError
 from slurm_factory.instances.base import compatibility_tag
 from slurm_factory.instances.base_instances import base_instance_name
 from slurm_factory.instances.images import candidates
+from slurm_factory.job import Job
 from slurm_factory.main import app
 from slurm_factory.output import Reporter, make_reporter
 from slurm_factory.plan import BuildPlan
 from slurm_factory.preparation import fetch_supplies, find_supplies, require_machine
+from slurm_factory.recipes import system
 from slurm_factory.recipes.offline import prefetch_command
 from slurm_factory.sources import Source
 
@@ -34,15 +37,26 @@ class Machine:
     """This machine: LXD on it, its caches, and what a plan's sources are."""
 
     def __init__(
-        self, settings: Settings, fake: FakeLxc, monkeypatch: pytest.MonkeyPatch, upstream: Path
+        self,
+        settings: Settings,
+        fake: FakeLxc,
+        reporter: Reporter,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        self.settings, self.fake, self.upstream = settings, fake, upstream
-        upstream.mkdir()
-        monkeypatch.setattr(preparation, "sources_for", self._sources_for)
+        self.settings, self.fake, self.reporter = settings, fake, reporter
+        self.upstream = settings.cache_dir.with_name("upstream")
+        self.upstream.mkdir()
+        monkeypatch.setattr(preparation, "base_sources", self._base_sources)
+        monkeypatch.setattr(system, "sources", self._sources)
 
-    def _sources_for(self, plan: BuildPlan, _: Settings, *, new_base: bool) -> dict[str, Source]:
-        names = ["slurm", "nvml"] + ["clingo"] * (plan.spack is not None and new_base)
-        return {name: self.source(name) for name in names}
+    def _sources(self, _: Job) -> dict[str, Source]:
+        return {name: self.source(name) for name in ("slurm", "nvml")}
+
+    def _base_sources(self, plan: BuildPlan) -> dict[str, Source]:
+        return {"clingo": self.source("clingo")} if plan.spack else {}
+
+    def job(self, plan: BuildPlan, *, offline: bool = False) -> Job:
+        return sample_job(plan, self.settings, self.reporter, offline=offline)
 
     def source(self, name: str) -> Source:
         digest = hashlib.sha256(name.encode()).hexdigest()
@@ -71,22 +85,17 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     fake = install_fake_lxc(tmp_path / "bin", monkeypatch)
     settings = sample_settings(tmp_path / "cache")
-    return Machine(settings, fake, monkeypatch, tmp_path / "upstream")
-
-
-@pytest.fixture
-def reporter() -> Iterator[Reporter]:
     with make_reporter(quiet=True) as reporter:
-        yield reporter
+        yield Machine(settings, fake, reporter, monkeypatch)
 
 
-def missing(plan: BuildPlan, settings: Settings) -> tuple[list[str], str]:
+def missing(plan: BuildPlan, machine: Machine) -> tuple[list[str], str]:
     """What an offline build of a plan finds missing, and what it advises."""
     with pytest.raises(DownloadError, match="--offline") as caught:
-        find_supplies(plan, settings)
+        find_supplies(machine.job(plan))
     listed = caught.value.details.removeprefix("Missing: ").removesuffix(".")
     return listed.split(", "), caught.value.resolution
 
@@ -96,15 +105,15 @@ def test_an_older_machine_ends_a_build_with_spack_at_its_start_and_no_other(
 ) -> None:
     monkeypatch.setattr(targets, "host", lambda: TARGETS["sandybridge"])
     with pytest.raises(ConfigurationError, match="x86_64_v3"):
-        require_machine(PLANS[1], machine.settings)
-    require_machine(PLANS[0], machine.settings)
+        require_machine(machine.job(PLANS[1]))
+    require_machine(machine.job(PLANS[0]))
 
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_offline_everything_that_is_missing_is_named_at_once(
     machine: Machine, plan: BuildPlan
 ) -> None:
-    named, advice = missing(plan, machine.settings)
+    named, advice = missing(plan, machine)
     archives = checkouts_of(plan.spack.refs) if plan.spack else ()
     directory = machine.settings.spack_checkouts_dir
     assert named == [
@@ -122,15 +131,16 @@ def test_offline_one_missing_source_is_named_and_nothing_else(
 ) -> None:
     machine.has(*({"slurm", "nvml"} - {absent}))
     machine.has_base(PLANS[0])
-    assert missing(PLANS[0], machine.settings)[0] == [f"source of {absent}"]
+    assert missing(PLANS[0], machine)[0] == [f"source of {absent}"]
 
 
 def test_no_source_is_asked_for_before_spack_has_told_what_the_build_cache_lacks(
-    machine: Machine, reporter: Reporter
+    machine: Machine,
 ) -> None:
     machine.has_base(PLANS[1])
-    assert find_supplies(PLANS[1], machine.settings).sources == {}
-    assert fetch_supplies(PLANS[1], machine.settings, reporter).sources == {}
+    find_supplies(machine.job(PLANS[1]))
+    assert fetch_supplies(machine.job(PLANS[1])) is None
+    assert not machine.settings.source_cache_dir.exists()
 
 
 @pytest.mark.parametrize("plan", PLANS)
@@ -140,7 +150,7 @@ def test_offline_a_missing_base_is_named_with_the_way_to_it(
     machine.has("slurm", "nvml", "clingo")
     if plan.spack:
         machine.has_checkouts(plan)
-    named, advice = missing(plan, machine.settings)
+    named, advice = missing(plan, machine)
     assert named == ["a base instance of debian@12"]
     assert "made here by the same command" in advice
 
@@ -152,10 +162,7 @@ def test_offline_with_all_there_the_build_goes_on_and_no_connection_is_made(
     """What makes a base is not asked for where the base is; the guard ends a connection."""
     machine.has("slurm", "nvml")
     machine.has_base(plan)
-    supplies = find_supplies(plan, machine.settings)
-    texts = {name: path.read_text() for name, path in supplies.sources.items()}
-    assert texts == ({} if plan.spack else {"slurm": "slurm", "nvml": "nvml"})
-    assert supplies.spack_files is None
+    find_supplies(machine.job(plan))
     assert machine.fake.changes == []
 
 
@@ -165,7 +172,7 @@ def test_offline_a_repository_that_spack_would_clone_ends_the_build_before_anyth
     config = "repos: {site: {git: 'https://me:secret@git.example/recipes.git'}}"
     plan = spack_plan(spack=replace(SPACK, config=config))
     with pytest.raises(ConfigurationError, match="site") as caught:
-        find_supplies(plan, machine.settings)
+        require_machine(machine.job(plan, offline=True))
     assert "--offline" in caught.value.brief
     assert str(machine.settings.cache_dir) in caught.value.resolution
     assert "secret" not in str(caught.value)
@@ -177,36 +184,35 @@ def test_offline_a_damaged_source_counts_as_missing(machine: Machine) -> None:
     machine.has_base(PLANS[0])
     stored = machine.settings.source_cache_dir / machine.source("slurm").stored_as
     stored.write_text("damaged")
-    assert missing(PLANS[0], machine.settings)[0] == ["source of slurm"]
+    assert missing(PLANS[0], machine)[0] == ["source of slurm"]
 
 
 def test_offline_a_build_on_this_machine_needs_no_base(machine: Machine) -> None:
     machine.has("slurm", "nvml")
-    find_supplies(replace(PLANS[0], destructive=True), machine.settings)
+    find_supplies(machine.job(replace(PLANS[0], destructive=True)))
     assert machine.fake.calls == []
 
 
-def test_what_makes_a_base_for_spack_is_fetched_only_where_there_is_none(
-    machine: Machine, reporter: Reporter
-) -> None:
+def test_what_makes_a_base_for_spack_is_fetched_only_where_there_is_none(machine: Machine) -> None:
     plan = PLANS[1]
     machine.has("clingo")
     machine.has_checkouts(plan)
-    files = fetch_supplies(plan, machine.settings, reporter).spack_files
+    files = fetch_supplies(machine.job(plan))
     assert files is not None
     assert files.clingo.read_text() == "clingo"
     assert "packages" in files.packages.name
     machine.has_base(plan)
-    assert fetch_supplies(plan, machine.settings, reporter).spack_files is None
+    assert fetch_supplies(machine.job(plan)) is None
 
 
-def test_what_is_in_the_cache_is_not_fetched_again(machine: Machine, reporter: Reporter) -> None:
+def test_what_is_in_the_cache_is_not_fetched_again(machine: Machine) -> None:
     for name in ("slurm", "nvml"):
         (machine.upstream / name).write_text(name)
-    first = fetch_supplies(PLANS[0], machine.settings, reporter)
+    fetch_supplies(machine.job(PLANS[0]))
     for path in machine.upstream.iterdir():
         path.unlink()
-    assert fetch_supplies(PLANS[0], machine.settings, reporter) == first
+    fetch_supplies(machine.job(PLANS[0]))
+    find_supplies(machine.job(replace(PLANS[0], destructive=True)))
 
 
 @pytest.mark.parametrize(

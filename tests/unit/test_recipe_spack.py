@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -36,8 +36,10 @@ from slurm_factory.exceptions import (
     SpackError,
 )
 from slurm_factory.instances import CommandError
+from slurm_factory.package.built import Built
+from slurm_factory.package.records import SpackBuild
 from slurm_factory.recipes import spack_install
-from slurm_factory.recipes.spack import build, spack_build
+from slurm_factory.recipes.spack import build
 from slurm_factory.recipes.spack_cache import (
     COPIES,
     INDEX,
@@ -46,11 +48,11 @@ from slurm_factory.recipes.spack_cache import (
     refresh_index,
 )
 from slurm_factory.recipes.spack_install import install
+from slurm_factory.recipes.spack_libraries import SpackLibraries
 from slurm_factory.recipes.spack_lock import keep_lock, read_lock
 from slurm_factory.recipes.spack_project import write_project
 from slurm_factory.recipes.spack_session import EPOCH, Spack
 from slurm_factory.recipes.spack_sources import MARK
-from slurm_factory.recipes.spack_tree import in_tree, run_time_packages
 from slurm_factory.releases import catalogue
 
 REMOTE = "https://b.example/cache"
@@ -94,8 +96,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         yield here
 
 
-def built(here: StandIn) -> Path:
-    return build(here.spack.workshop, here.spack.places)
+def built(here: StandIn) -> Built:
+    return built_by(here.spack)
+
+
+def built_by(spack: Spack) -> Built:
+    return build(spack.job, spack.instance, spack.places)
+
+
+def record_of(built: Built) -> SpackBuild:
+    assert built.spack is not None
+    return built.spack
 
 
 def failing(here: StandIn, name: str = "toyfail") -> None:
@@ -122,7 +133,7 @@ def failure_of(here: StandIn, kind: type[SlurmFactoryError]) -> SlurmFactoryErro
 
 
 def test_the_tree_holds_slurm_and_munges_programs_and_nothing_of_the_build(here: StandIn) -> None:
-    tree = built(here)
+    tree = built(here).tree
     files = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
     assert files == {
         *("bin/srun", "sbin/slurmd", "lib/slurm/auth_munge.so", "lib/slurm/cred_munge.so"),
@@ -130,15 +141,21 @@ def test_the_tree_holds_slurm_and_munges_programs_and_nothing_of_the_build(here:
         *("share/licenses/slurm/LICENSE.OpenSSL", "share/licenses/munge/copyright"),
     }
     assert "the licence of munge" in (tree / "share/licenses/munge/copyright").read_text()
-    munge = {PurePosixPath(p): "munge" for p in ("bin/munge", "bin/unmunge", "sbin/munged")}
-    assert in_tree(here.spack.workshop) == munge
+
+
+def test_a_program_in_the_tree_that_is_not_slurms_is_told_with_its_package(here: StandIn) -> None:
+    shutil.copy("/bin/true", here.folder / "prefixes/munge-1/sbin/munged")
+    installed = built(here).installed
+    assert {str(path): package.name for path, package in installed.items()} == {
+        "sbin/munged": "munge"
+    }
 
 
 def test_a_link_into_a_prefix_that_stays_behind_is_left_out(here: StandIn) -> None:
     slurm = here.folder / "prefixes/slurm-1"
     (slurm / "bin/pcc").symlink_to("/opt/slurm-factory/store/pmix/bin/pmixcc")
     (slurm / "bin/sbatch").symlink_to("srun")
-    tree = built(here)
+    tree = built(here).tree
     assert not (tree / "bin/pcc").is_symlink()
     assert (tree / "bin/sbatch").readlink() == Path("srun")
 
@@ -155,8 +172,7 @@ def test_the_manifest_tells_of_each_package_how_it_came_and_how_long_it_took(
     here.answers("install", "\n".join(lines) + "\n")
     here.spack.stats_log.parent.mkdir(exist_ok=True)
     here.spack.stats_log.write_text("# a.c\ndirect_cache_hit\n# b.c\ncache_miss\ncache_miss\n")
-    built(here)
-    record = spack_build(here.spack.workshop)
+    record = record_of(built(here))
     assert record.concretized
     assert {(p.name, p.cached, p.run_time) for p in record.packages} == {
         *(("slurm", True, True), ("lz4", False, True), ("munge", False, True)),
@@ -173,8 +189,8 @@ def test_what_spack_runs_with_does_not_depend_on_the_surroundings(here: StandIn)
     assert environment["SPACK_DISABLE_LOCAL_CONFIG"] == "1"
     assert environment["PYTHONUNBUFFERED"] == "1"
     assert environment["SPACK_PYTHON"] == "/usr/bin/python3"
-    assert environment["CCACHE_DIR"] == str(here.spack.workshop.settings.ccache_dir)
-    assert environment["SPACK_USER_CACHE_PATH"].startswith(str(here.spack.workshop.work))
+    assert environment["CCACHE_DIR"] == str(here.spack.job.settings.ccache_dir)
+    assert environment["SPACK_USER_CACHE_PATH"].startswith(str(here.spack.work))
     assert [call.split()[0] for call in here.calls] == ["concretize", "python", "install"]
     assert "install --only-concrete -j 3" in here.calls
 
@@ -190,15 +206,15 @@ def test_what_the_build_cache_keeps_for_every_release_has_the_date_of_none(
 
 def choosing(spack: Spack, **changes: Any) -> Spack:
     """The same with other settings about Spack."""
-    plan = replace(spack.workshop.plan, spack=replace(spack.choice, **changes))
-    return replace(spack, workshop=replace(spack.workshop, plan=plan))
+    plan = replace(spack.job.plan, spack=replace(spack.choice, **changes))
+    return replace(spack, job=replace(spack.job, plan=plan))
 
 
 def with_keys(here: StandIn, keys: Path) -> Spack:
     """A build that takes packages from a further build cache, signed by somebody's keys."""
     spack = choosing(here.spack, buildcaches=(REMOTE,))
-    settings = spack.workshop.settings.model_copy(update={"spack_buildcache_keys": keys})
-    return replace(spack, workshop=replace(spack.workshop, settings=settings))
+    settings = spack.job.settings.model_copy(update={"spack_buildcache_keys": keys})
+    return replace(spack, job=replace(spack.job, settings=settings))
 
 
 def test_only_keys_that_the_site_names_are_trusted(here: StandIn, tmp_path: Path) -> None:
@@ -232,19 +248,13 @@ def test_keys_that_cannot_be_read_or_are_none_are_a_matter_of_the_settings(
 
 
 def test_another_source_mirror_is_no_reason_to_concretize_again(here: StandIn) -> None:
-    plan, choice = here.spack.workshop.plan, here.spack.choice
     project, _ = write_project(here.spack)
-    other = replace(plan, spack=replace(choice, source_mirrors=("https://m.example/sources",)))
-    workshop = replace(here.spack.workshop, plan=other)
-    assert write_project(replace(here.spack, workshop=workshop))[0].kept == project.kept
+    other = choosing(here.spack, source_mirrors=("https://m.example/sources",))
+    assert write_project(other)[0].kept == project.kept
 
 
 def test_no_password_reaches_the_logs_with_the_environment(here: StandIn) -> None:
-    plan, choice = here.spack.workshop.plan, here.spack.choice
-    secret = replace(choice, buildcaches=("https://user:secret@b.example/cache",))
-    spack = replace(
-        here.spack, workshop=replace(here.spack.workshop, plan=replace(plan, spack=secret))
-    )
+    spack = choosing(here.spack, buildcaches=("https://user:secret@b.example/cache",))
     write_project(spack)
     assert "secret" not in (spack.logs / "spack.yaml").read_text()
     assert "secret" in (Path(spack.places.project) / "spack.yaml").read_text()
@@ -264,12 +274,8 @@ def test_the_project_is_in_the_instance_with_externals_and_our_recipes(here: Sta
 
 def test_the_users_own_configuration_goes_along(tmp_path: Path) -> None:
     with stand_in(tmp_path) as here:
-        workshop = here.spack.workshop
-        assert workshop.plan.spack
         text = "repos:\n  site: https://me:secret@git.example/repo\n"
-        choice = replace(workshop.plan.spack, config=text)
-        plan = replace(workshop.plan, spack=choice)
-        spack = replace(here.spack, workshop=replace(workshop, plan=plan))
+        spack = choosing(here.spack, config=text)
         write_project(spack)
         assert (here.folder / "project/site.yaml").read_text() == text
         logged = (spack.logs / "site.yaml").read_text()
@@ -290,10 +296,10 @@ def again(here: StandIn) -> Again:
     for name in ("calls.txt", "store", "project"):
         path = here.folder / name
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
-    shutil.rmtree(here.spack.workshop.work / "software")
-    shutil.rmtree(here.spack.workshop.work / "spack-about")
-    built(here)
-    return Again(here.calls, spack_build(here.spack.workshop).concretized)
+    shutil.rmtree(here.spack.work / "software")
+    shutil.rmtree(here.spack.work / "spack-about")
+    record = record_of(built(here))
+    return Again(here.calls, record.concretized)
 
 
 def test_a_second_build_does_not_concretize_again(here: StandIn) -> None:
@@ -307,7 +313,7 @@ def test_a_second_build_does_not_concretize_again(here: StandIn) -> None:
 @pytest.mark.parametrize("damage", ["", "{", '{"roots": []}'])
 def test_a_damaged_kept_lock_is_no_error_and_is_replaced(here: StandIn, damage: str) -> None:
     built(here)
-    (kept,) = here.spack.workshop.settings.spack_locks_dir.iterdir()
+    (kept,) = here.spack.job.settings.spack_locks_dir.iterdir()
     kept.write_text(damage)
     assert again(here).concretized
     assert json.loads(kept.read_text()) == LOCK
@@ -317,7 +323,7 @@ def test_a_lock_is_kept_whole_or_not_at_all(here: StandIn, monkeypatch: pytest.M
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OSError, match="full"):
         built(here)
-    locks = here.spack.workshop.settings.spack_locks_dir
+    locks = here.spack.job.settings.spack_locks_dir
     assert list(locks.iterdir()) == []
 
 
@@ -363,7 +369,7 @@ def test_a_target_that_was_set_is_among_what_may_leave_no_way(
     here.answers("concretize", recorded("concretize-munge.txt"), 1)
     spack = choosing(here.spack, target=target)
     with pytest.raises(SpackError) as caught:
-        build(spack.workshop, spack.places)
+        built_by(spack)
     assert ("SLURM_FACTORY_SPACK_TARGET" in caught.value.resolution) is told
 
 
@@ -376,10 +382,10 @@ def test_a_mistake_that_only_spack_sees_names_the_sites_file_and_the_line(
     keys = tmp_path / "keys.asc"
     keys.write_text("a key")
     spack = with_keys(here, keys)
-    entry(spack.workshop.settings.buildcache_dir, "a", 100)
-    settings = spack.workshop.settings.model_copy(update={"spack_config": Path("/etc/mine.yaml")})
+    entry(spack.job.settings.buildcache_dir, "a", 100)
+    settings = spack.job.settings.model_copy(update={"spack_config": Path("/etc/mine.yaml")})
     with pytest.raises(ConfigurationError) as caught:
-        build(replace(spack.workshop, settings=settings), spack.places)
+        built_by(replace(spack, job=replace(spack.job, settings=settings)))
     assert caught.value.brief == "Spack cannot use /etc/mine.yaml, line 6."
     assert caught.value.details == (
         "Additional properties are not allowed ('prefx' was unexpected)."
@@ -391,7 +397,7 @@ def test_an_index_that_spack_cannot_write_is_spacks_failure_before_anything_is_b
     here: StandIn,
 ) -> None:
     here.answers("buildcache", "==> Error: no\n", 1)
-    cache = here.spack.workshop.settings.buildcache_dir
+    cache = here.spack.job.settings.buildcache_dir
     entry(cache, "a", 100)
     with pytest.raises(SpackError) as caught:
         built(here)
@@ -592,7 +598,7 @@ def test_a_source_that_a_further_build_cache_seemed_to_spare_is_brought_where_sp
     with nullcontext() if attempts > 1 else pytest.raises(DownloadError, match="toyfetch"):
         install(spack, lock, held=held_elsewhere(spack, lock))
     assert [c.split()[0] for c in here.calls].count("install") == attempts
-    assert (spack.workshop.settings.source_cache_dir / place).exists() == (attempts > 1)
+    assert (spack.job.settings.source_cache_dir / place).exists() == (attempts > 1)
 
 
 def test_each_finished_package_is_one_line_where_there_is_no_terminal(here: StandIn) -> None:
@@ -635,10 +641,11 @@ def test_tools_of_the_base_explain_no_library_and_the_users_externals_do(tmp_pat
         install_slurm(here)
         known = database(here.folder, **{SLURM: "slurm-1", MUNGE: "munge-1"})
         here.prefix(".spack-db", {"index.json": known})
-        built(here)
-        packages = {p.name: p.external for p in run_time_packages(here.spack.workshop)}
+        made = built(here)
+        assert isinstance(made.libraries, SpackLibraries)
+        packages = {p.name: p.external for p in made.libraries.known}
         assert packages == {"slurm": False, "munge": False, "lz4": True}
-        assert spack_build(here.spack.workshop).externals == ("lz4@1.9",)
+        assert record_of(made).externals == ("lz4@1.9",)
         assert RECORD["externals"]["packages"].keys() == {"cmake"}
 
 
@@ -688,7 +695,7 @@ def test_an_index_that_names_an_entry_which_was_removed_is_made_anew(tmp_path: P
 
 def copied_index(here: StandIn, url: str) -> Path:
     """What Spack keeps of the index of a build cache."""
-    copies = here.spack.workshop.settings.spack_misc_dir / f"refs-{url[:4]}/indices"
+    copies = here.spack.job.settings.spack_misc_dir / f"refs-{url[:4]}/indices"
     copies.mkdir(parents=True)
     (copies / "contents.json").write_text(json.dumps({f"{url}__v3": {"index_path": "1.json"}}))
     return copies
@@ -698,7 +705,7 @@ def copied_index(here: StandIn, url: str) -> Path:
 def test_spack_forgets_the_index_of_a_build_cache_that_was_emptied(
     here: StandIn, rest: str
 ) -> None:
-    cache = here.spack.workshop.settings.buildcache_dir
+    cache = here.spack.job.settings.buildcache_dir
     copies = copied_index(here, f"file://{cache}")
     other = copied_index(here, "https://b.example/cache")
     if rest == "an index":
@@ -711,7 +718,7 @@ def test_spack_forgets_the_index_of_a_build_cache_that_was_emptied(
 
 
 def test_spack_decides_by_what_is_in_the_build_cache_now(here: StandIn) -> None:
-    entry(here.spack.workshop.settings.buildcache_dir, "a", 100)
+    entry(here.spack.job.settings.buildcache_dir, "a", 100)
     built(here)
     names = [call.split()[0] for call in here.calls]
     assert names.index("buildcache") < names.index("concretize")
@@ -737,7 +744,7 @@ def test_a_damaged_index_which_would_end_spack_is_made_anew(
 
 def test_what_was_pushed_is_in_the_index_after_a_failure_too(here: StandIn) -> None:
     failing(here)
-    cache = here.spack.workshop.settings.buildcache_dir
+    cache = here.spack.job.settings.buildcache_dir
     entry(cache, "a", 100)
     failure_of(here, SpackError)
     updates = [call for call in here.calls if call.startswith("buildcache")]
@@ -745,7 +752,7 @@ def test_what_was_pushed_is_in_the_index_after_a_failure_too(here: StandIn) -> N
 
 
 def test_an_entry_that_cannot_be_read_is_reported(here: StandIn) -> None:
-    cache = here.spack.workshop.settings.buildcache_dir
+    cache = here.spack.job.settings.buildcache_dir
     entry(cache, "a", 100)
     place = f"file://{cache}/v3/manifests/spec/a/a-1.0-abc.spec.manifest.json"
     here.answers(
@@ -760,7 +767,7 @@ def test_an_index_that_cannot_be_written_does_not_hide_why_a_package_failed(
 ) -> None:
     failing(here)
     here.answers("buildcache-2", "==> Error: no\n", 1)
-    entry(here.spack.workshop.settings.buildcache_dir, "a", 100)
+    entry(here.spack.job.settings.buildcache_dir, "a", 100)
     assert "toyfail" in failure_of(here, SpackError).brief
     here.answers("buildcache", "", 1)
     with pytest.raises(CommandError):

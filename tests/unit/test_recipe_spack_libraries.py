@@ -2,21 +2,19 @@
 
 import hashlib
 import io
-import json
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 import pytest
 from spack_samples import LZ4, MUNGE, RECIPE, StandIn, stand_in
 
-from slurm_factory.recipes.libraries import Package
-from slurm_factory.recipes.spack_libraries import SpackLibraries
+from slurm_factory.package.built import Package
+from slurm_factory.recipes.spack_libraries import SpackLibraries, installed_packages
 from slurm_factory.recipes.spack_licences import ARCHIVES, LicenceFinder, read_recipe
-from slurm_factory.recipes.spack_tree import RunTimePackage
+from slurm_factory.recipes.spack_tree import Collected, RunTimePackage
 from slurm_factory.relocate import load_policy
 
 DPKG = pytest.mark.skipif(not shutil.which("dpkg-query"), reason="no dpkg on this machine")
@@ -39,22 +37,19 @@ def shared_library(path: Path, *, soname: str = "") -> Path:
     return path
 
 
-def libraries(here: StandIn, *packages: RunTimePackage, in_tree: str = "") -> SpackLibraries:
-    workshop = here.spack.workshop
-    rows = json.dumps([asdict(package) for package in packages])
-    (workshop.work / "spack-run-time.json").write_text(rows)
-    (workshop.work / "spack-installed.tsv").write_text(in_tree)
-    return SpackLibraries(workshop)
+def libraries(here: StandIn, *packages: RunTimePackage) -> SpackLibraries:
+    return SpackLibraries(here.spack, packages)
 
 
 def lz4(here: StandIn) -> RunTimePackage:
-    return RunTimePackage("lz4", "1.10.0", LZ4, f"{here.folder}/store/lz4", False, "lz4-licence")
+    return RunTimePackage("lz4", "1.10.0", LZ4, f"{here.folder}/store/lz4", False, (LICENCE,))
 
 
 def pmix(here: StandIn) -> RunTimePackage:
-    return RunTimePackage("pmix", "5.0", MUNGE, f"{here.folder}/store/pmix", False, "pmix-licence")
+    return RunTimePackage("pmix", "5.0", MUNGE, f"{here.folder}/store/pmix", False, (LICENCE,))
 
 
+LICENCE = Path("/work/licence")
 OF_BASE = RunTimePackage("zlib", "1.2.13", "z" * 32, "/usr", external=True)
 
 
@@ -74,7 +69,7 @@ def test_a_library_of_spacks_own_is_taken_stripped_with_hash_and_licence(here: S
     assert library.origin == PurePosixPath(real)
     assert not library.path.is_symlink()
     assert library.path.stat().st_size < real.stat().st_size
-    assert library.licences == (here.spack.workshop.work / "lz4-licence",)
+    assert library.licences == (LICENCE,)
     package = Package("lz4", "1.10.0", "x86_64_v3", "lz4", kind="generic", spack_hash=LZ4)
     assert source.packages == {"lz4": package}
 
@@ -85,7 +80,7 @@ def test_a_package_made_from_a_commit_has_the_version_that_advisories_know(
 ) -> None:
     shared_library(here.folder / "store/pmix/lib/libpmix.so.2")
     version = f"git.{'7' * 40}=5.0.5"
-    made = RunTimePackage("pmix", version, MUNGE, f"{here.folder}/store/pmix", False, "x")
+    made = RunTimePackage("pmix", version, MUNGE, f"{here.folder}/store/pmix", False)
     assert libraries(here, made).fetch(["libpmix.so.2"])["libpmix.so.2"].version == "5.0.5"
 
 
@@ -155,13 +150,14 @@ def test_plugins_of_the_base_without_their_library_stay_there(here: StandIn) -> 
 def test_programs_of_other_packages_in_the_tree_are_listed_and_scripts_are_not(
     here: StandIn,
 ) -> None:
-    tree = here.spack.workshop.work / "software"
+    tree = here.spack.work / "software"
     (tree / "bin").mkdir(parents=True)
     shutil.copy("/bin/true", tree / "bin/lz4")
     (tree / "bin/lz4cat").write_text("#!/bin/sh\n")
-    listed = "bin/lz4\tlz4\nbin/lz4cat\tlz4\nbin/gone\tlz4\n"
-    source = libraries(here, lz4(here), in_tree=listed)
-    assert {str(path): p.name for path, p in source.installed().items()} == {"bin/lz4": "lz4"}
+    owners = {PurePosixPath("bin", name): "lz4" for name in ("lz4", "lz4cat", "gone")}
+    collected = Collected(tree, (lz4(here),), owners, configure=())
+    installed = installed_packages(here.spack, collected)
+    assert {str(path): package.name for path, package in installed.items()} == {"bin/lz4": "lz4"}
 
 
 # --- licences -----------------------------------------------------------------------------------

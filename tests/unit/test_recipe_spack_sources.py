@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from plan_samples import spack_plan
 from spack_samples import GLIBC, LOCK, LZ4, MUNGE, SLURM, StandIn, stand_in
 
 from slurm_factory.exceptions import DownloadError, SlurmFactoryError, SpackError
@@ -56,7 +57,7 @@ class Upstream:
     @property
     def fetched(self) -> set[str]:
         """Texts of what is in the source cache."""
-        cache = self.here.spack.workshop.settings.source_cache_dir / "_source-cache"
+        cache = self.here.spack.job.settings.source_cache_dir / "_source-cache"
         return {path.read_text() for path in cache.rglob("*") if path.is_file()}
 
 
@@ -79,19 +80,18 @@ def lock() -> Lock:
 
 def push(here: StandIn, name: str, digest: str, version: str = "1.0") -> None:
     """Let the build cache have a package."""
-    entries = here.spack.workshop.settings.buildcache_dir / ENTRIES / name
+    entries = here.spack.job.settings.buildcache_dir / ENTRIES / name
     entries.mkdir(parents=True)
     (entries / f"{name}-{version}-{digest}.spec.manifest.json").write_text("{}")
 
 
 def with_build_cache(spack: Spack, *, signed: bool = True, keys: Path | None = None) -> Spack:
     """The same with a further build cache in the settings."""
-    workshop = spack.workshop
-    assert workshop.plan.spack
-    choice = replace(workshop.plan.spack, buildcaches=(REMOTE,), signed=signed)
-    settings = workshop.settings.model_copy(update={"spack_buildcache_keys": keys})
-    plan = replace(workshop.plan, spack=choice)
-    return replace(spack, workshop=replace(workshop, plan=plan, settings=settings))
+    job = spack.job
+    choice = replace(spack.choice, buildcaches=(REMOTE,), signed=signed)
+    settings = job.settings.model_copy(update={"spack_buildcache_keys": keys})
+    plan = spack_plan(minimal=True, spack=choice, offline=job.offline)
+    return replace(spack, job=replace(job, plan=plan, settings=settings))
 
 
 def copy_index(spack: Spack, *hashes: str, url: str = REMOTE) -> Path:
@@ -107,7 +107,7 @@ def copy_index(spack: Spack, *hashes: str, url: str = REMOTE) -> Path:
 
 
 def offline(here: StandIn) -> Spack:
-    return replace(here.spack, workshop=replace(here.spack.workshop, offline=True))
+    return replace(here.spack, job=replace(here.spack.job, offline=True))
 
 
 @pytest.mark.parametrize("ending", [".tar.gz", ".patch", ""])
@@ -163,7 +163,7 @@ def test_a_build_stops_at_a_source_that_cannot_be_had_and_tells_where_to_put_it(
     upstream.offers(MUNGE, "munge").unlink()
     with pytest.raises(DownloadError, match=r"munge 1\.0 could not be downloaded") as caught:
         fetch_sources(here.spack, lock)
-    assert str(here.spack.workshop.settings.source_cache_dir) in caught.value.resolution
+    assert str(here.spack.job.settings.source_cache_dir) in caught.value.resolution
 
 
 def test_prefetch_brings_all_it_can_and_names_each_source_that_cannot_be_had(
@@ -299,7 +299,7 @@ def test_prefetch_lets_spack_fetch_a_commit_and_tells_where_it_can_be_put_if_tha
     here.answers("fetch", "==> Error: spack requires 'git'. Make sure it is in your path.\n", 1)
     with pytest.raises(DownloadError, match=r"lz4 1\.0, a commit") as caught:
         fetch_sources(here.spack, lock, every=True)
-    path = here.spack.workshop.settings.source_cache_dir / COMMIT
+    path = here.spack.job.settings.source_cache_dir / COMMIT
     assert "requires 'git'" in caught.value.details
     assert str(path) in caught.value.resolution
     assert f"fetch /{LZ4}" in here.calls
@@ -334,7 +334,7 @@ def test_offline_names_every_package_without_sources_and_the_command_that_fetche
     assert caught.value.details == "Missing: sources of munge 1.0, sources of lz4 1.0."
     told = "`slurm-factory prefetch --slurm-version 24.11 --minimal --base debian@12`"
     assert told in caught.value.resolution
-    assert f"copy {here.spack.workshop.settings.cache_dir} from there" in caught.value.resolution
+    assert f"copy {here.spack.job.settings.cache_dir} from there" in caught.value.resolution
     assert upstream.fetched == set()
 
 
@@ -355,7 +355,7 @@ def test_an_offline_build_fails_before_spack_installs_anything(
     upstream.offers(MUNGE, "munge")
     spack = offline(here)
     with pytest.raises(DownloadError, match="offline"):
-        build(spack.workshop, spack.places)
+        build(spack.job, spack.instance, spack.places)
     assert [call.split()[0] for call in here.calls] == ["concretize", "python"]
     assert upstream.fetched == set()
 
@@ -366,7 +366,7 @@ def test_spack_knows_of_no_mirror_elsewhere_in_an_offline_build(
     upstream.offers(MUNGE, "munge")
     spack = with_build_cache(offline(here))
     with pytest.raises(DownloadError):
-        build(spack.workshop, spack.places)
+        build(spack.job, spack.instance, spack.places)
     assert "cache.invalid" not in (here.folder / "project/spack.yaml").read_text()
 
 
@@ -375,10 +375,10 @@ def test_prefetch_lets_spack_decide_as_an_offline_build_does(
 ) -> None:
     """Other build caches would change the graph, and so which sources are wanted."""
     upstream.offers(MUNGE, "munge")
-    prefetch(with_build_cache(here.spack).workshop, here.spack.places)
-    offline_build = with_build_cache(offline(here))
+    spack = with_build_cache(offline(here))
+    prefetch(spack.job, spack.instance, spack.places)
     with suppress(SlurmFactoryError):
-        build(offline_build.workshop, offline_build.places)
+        build(spack.job, spack.instance, spack.places)
     assert [call.split()[0] for call in here.calls].count("concretize") == 1
 
 
@@ -388,10 +388,10 @@ def test_what_prefetch_brought_is_enough_for_an_offline_build_and_the_second_tim
     places = here.spack.places
     for digest, name in ((SLURM, "slurm"), (MUNGE, "munge"), (LZ4, "lz4")):
         upstream.offers(digest, name)
-    first = prefetch(here.spack.workshop, places)
+    first = prefetch(here.spack.job, here.spack.instance, places)
     assert len(first) == 3
     for path in upstream.directory.iterdir():
         path.unlink()
-    assert prefetch(here.spack.workshop, places) == first
+    assert prefetch(here.spack.job, here.spack.instance, places) == first
     assert [call.split()[0] for call in here.calls] == ["concretize", "python", "python"]
     require_sources(offline(here), read_lock(json.dumps(LOCK)))

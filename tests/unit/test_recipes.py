@@ -12,18 +12,18 @@ from pathlib import Path, PurePosixPath
 import pytest
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
+from job_samples import Here, build_here
 from plan_samples import sample_plan, sample_settings
 
 from slurm_factory import resources
 from slurm_factory.constants import INSTANCE_PREFIX
 from slurm_factory.exceptions import BuildError
-from slurm_factory.instances import CommandError
-from slurm_factory.instances.host import this_machine
-from slurm_factory.output import make_reporter
+from slurm_factory.instances import CommandError, Instance
+from slurm_factory.job import Job
 from slurm_factory.plan import Patch
-from slurm_factory.recipes import Workshop, system
+from slurm_factory.recipes import system
 from slurm_factory.recipes.ccache import ccache_environment, compiler_cache_use
-from slurm_factory.recipes.libraries import InstanceLibraries
+from slurm_factory.recipes.libraries import InstanceLibraries, read_installed
 from slurm_factory.recipes.promises import require_defines, require_files
 from slurm_factory.recipes.system import compiler_environment
 from slurm_factory.relocate.elf import scan
@@ -40,15 +40,9 @@ CONFIG_H = ("/* #undef HAVE_JWT */", "#define HAVE_JSON 1", "#define HAVE_JSON_C
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    settings = sample_settings(tmp_path)
-    work = tmp_path / "work"
-    plan = sample_plan(gpu=True)
-    with (
-        this_machine(plan.base, settings, work) as instance,
-        make_reporter(quiet=True) as reporter,
-    ):
-        yield Workshop(plan, settings, instance, reporter, work, sources={}, jobs=2)
+def here(tmp_path: Path) -> Iterator[Here]:
+    with build_here(sample_plan(gpu=True), sample_settings(tmp_path)) as here:
+        yield here
 
 
 def turned_down(*promised: tuple[str, str]) -> BuildError:
@@ -101,8 +95,8 @@ def test_a_file_that_the_package_promises_and_the_build_left_out_fails_it(tmp_pa
 
 
 @DPKG
-def test_a_library_is_fetched_with_its_package_version_and_licence(workshop: Workshop) -> None:
-    libraries = InstanceLibraries(workshop)
+def test_a_library_is_fetched_with_its_package_version_and_licence(here: Here) -> None:
+    libraries = InstanceLibraries(here.job, here.instance)
     found = libraries.fetch(["libz.so.1", "libno-such-thing.so.7"])
     assert [*found] == ["libz.so.1"]
     zlib = found["libz.so.1"]
@@ -120,8 +114,8 @@ def test_a_library_is_fetched_with_its_package_version_and_licence(workshop: Wor
 
 
 @DPKG
-def test_fetching_in_several_rounds_forgets_no_package(workshop: Workshop) -> None:
-    libraries = InstanceLibraries(workshop)
+def test_fetching_in_several_rounds_forgets_no_package(here: Here) -> None:
+    libraries = InstanceLibraries(here.job, here.instance)
     first = libraries.fetch(["libz.so.1"])["libz.so.1"]
     second = libraries.fetch(["libc.so.6"])["libc.so.6"]
     assert {*libraries.packages} == {"zlib1g", "libc6"}
@@ -131,9 +125,9 @@ def test_fetching_in_several_rounds_forgets_no_package(workshop: Workshop) -> No
 
 @DPKG
 def test_the_first_directory_that_is_there_is_fetched_with_its_package(
-    workshop: Workshop,
+    here: Here,
 ) -> None:
-    libraries = InstanceLibraries(workshop)
+    libraries = InstanceLibraries(here.job, here.instance)
     patterns = ["/usr/lib/no-such-*/thing", "/usr/share/doc/zlib1g", "/usr/share/doc/libc6"]
     found = libraries.fetch_directory(patterns)
     assert found is not None
@@ -144,8 +138,8 @@ def test_the_first_directory_that_is_there_is_fetched_with_its_package(
 
 
 @DPKG
-def test_common_licence_texts_are_fetched_without_links(workshop: Workshop) -> None:
-    texts = InstanceLibraries(workshop).fetch_common_licences()
+def test_common_licence_texts_are_fetched_without_links(here: Here) -> None:
+    texts = InstanceLibraries(here.job, here.instance).fetch_common_licences()
     assert "GNU GENERAL PUBLIC LICENSE" in (texts / "GPL").read_text()
     assert not [path for path in texts.iterdir() if path.is_symlink()]
 
@@ -195,11 +189,11 @@ def test_a_library_of_no_package_is_one_clear_error(tmp_path: Path) -> None:
 
 
 @DPKG
-def test_a_directory_of_no_package_is_one_clear_error(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_directory_of_no_package_is_one_clear_error(here: Here, tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins/a.so").touch()
     with pytest.raises(CommandError) as caught:
-        InstanceLibraries(workshop).fetch_directory([str(tmp_path / "plugins")])
+        InstanceLibraries(here.job, here.instance).fetch_directory([str(tmp_path / "plugins")])
     assert caught.value.details == f"E: {tmp_path}/plugins/a.so belongs to no package"
 
 
@@ -225,31 +219,30 @@ def exported(library: Path) -> set[str]:
     return {line.split()[-1] for line in done.stdout.splitlines()}
 
 
-def make_stub(workshop: Workshop, header: str) -> Path:
-    wheel = workshop.work / "nvml.whl"
+def make_stub(here: Here, header: str) -> Path:
+    wheel = here.work / "nvml.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(system.NVML_HEADER, header)
-    workshop.sources["nvml"] = wheel
-    system._make_nvml_stub(workshop)
-    return Path(workshop.instance.build_dir / "nvml/lib/stubs/libnvidia-ml.so")
+    system._make_nvml_stub(here.job, here.instance, wheel)
+    return Path(here.instance.build_dir / "nvml/lib/stubs/libnvidia-ml.so")
 
 
-def test_the_stub_has_every_function_that_the_header_declares(workshop: Workshop) -> None:
+def test_the_stub_has_every_function_that_the_header_declares(here: Here) -> None:
     many = "".join(f"nvmlReturn_t DECLDIR nvmlMore{n}(int x);\n" for n in range(380))
-    stub = make_stub(workshop, HEADER.replace("nvmlShutdown (", "nvmlShutdown(") + many)
+    stub = make_stub(here, HEADER.replace("nvmlShutdown (", "nvmlShutdown(") + many)
     names = exported(stub)
     assert len({name for name in names if name.startswith("nvmlMore")}) == 380
     assert {"nvmlInit_v2", "nvmlShutdown", "nvmlDeviceGetHandleByIndex_v2"} <= names
     assert "nvmlErrorString" in names
     assert "nvmlCommentedOut" not in names
-    assert (Path(workshop.instance.build_dir) / "nvml/include/nvml.h").read_text()
+    assert (Path(here.instance.build_dir) / "nvml/include/nvml.h").read_text()
 
 
-def test_a_program_can_be_linked_with_the_stub_as_configure_does(workshop: Workshop) -> None:
-    stub = make_stub(workshop, HEADER)
-    source = workshop.work / "conftest.c"
+def test_a_program_can_be_linked_with_the_stub_as_configure_does(here: Here) -> None:
+    stub = make_stub(here, HEADER)
+    source = here.work / "conftest.c"
     source.write_text("int nvmlInit_v2(void); int main(void) { return nvmlInit_v2(); }")
-    program = workshop.work / "conftest"
+    program = here.work / "conftest"
     subprocess.run(["gcc", source, "-o", program, f"-L{stub.parent}", "-lnvidia-ml"], check=True)
     with program.open("rb") as file:
         dynamic = ELFFile(file).get_section_by_name(".dynamic")
@@ -261,12 +254,12 @@ def test_a_program_can_be_linked_with_the_stub_as_configure_does(workshop: Works
 # --- steps --------------------------------------------------------------------------------------
 
 
-def test_no_path_of_this_build_reaches_the_object_files(workshop: Workshop) -> None:
-    source = workshop.instance.build_dir / "slurm-24-11-5-1"
-    environment = compiler_environment(workshop, source)
+def test_no_path_of_this_build_reaches_the_object_files(here: Here) -> None:
+    source = here.instance.build_dir / "slurm-24-11-5-1"
+    environment = compiler_environment(here.job, source)
     assert f"-ffile-prefix-map={source}=/usr/src/slurm" in environment["CFLAGS"]
-    assert environment["SOURCE_DATE_EPOCH"] == str(workshop.plan.release.epoch)
-    assert ccache_environment(workshop, source)["CCACHE_BASEDIR"] == str(source)
+    assert environment["SOURCE_DATE_EPOCH"] == str(here.job.plan.release.epoch)
+    assert ccache_environment(here.job, here.instance, source)["CCACHE_BASEDIR"] == str(source)
 
 
 def test_what_ccache_logged_is_counted_and_no_log_means_nothing_was_compiled(
@@ -281,18 +274,17 @@ def test_what_ccache_logged_is_counted_and_no_log_means_nothing_was_compiled(
     assert (compiler_cache_use(log).hits, compiler_cache_use(log).misses) == (2, 1)
 
 
-def fake_source(workshop: Workshop, files: dict[str, str]) -> Path:
+def fake_source(here: Here, files: dict[str, str]) -> Path:
     """A tag archive with a configure of our own, patched by nothing."""
-    top = workshop.work / "slurm-slurm-24-11-5-1"
+    top = here.work / "slurm-slurm-24-11-5-1"
     for name, text in files.items():
         path = top / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o755)
-    archive = workshop.work / "slurm.tar.gz"
-    command = ["tar", "-czf", str(archive), "-C", str(workshop.work), top.name]
+    archive = here.work / "slurm.tar.gz"
+    command = ["tar", "-czf", str(archive), "-C", str(here.work), top.name]
     subprocess.run(command, check=True)
-    workshop.sources["slurm"] = archive
     return archive
 
 
@@ -305,66 +297,67 @@ echo '#define HAVE_JSON 1' | tee config.h config.status
 
 
 def test_configure_gets_its_arguments_unbroken_and_its_reason_reaches_the_user(
-    workshop: Workshop,
+    here: Here,
 ) -> None:
-    source = workshop.instance.build_dir / "slurm"
+    source = here.instance.build_dir / "slurm"
     configure = Path(source / "configure")
     configure.parent.mkdir()
     configure.write_text(CONFIGURE)
     configure.chmod(0o755)
     with pytest.raises(BuildError) as caught:
-        system._configure(workshop, source)
+        system._configure(here.job, here.instance, source)
     assert "configure: WARNING: unable to locate jwt library" in caught.value.details
     arguments = (Path(source) / "arguments").read_text().splitlines()
-    wanted = [a.replace("{build}", str(source.parent)) for a in workshop.plan.configure_arguments]
+    wanted = [a.replace("{build}", str(source.parent)) for a in here.job.plan.configure_arguments]
     assert arguments == wanted
 
 
 @pytest.mark.parametrize("step", ["_configure", "_make"])
 def test_after_a_failure_configs_log_and_header_lie_beside_the_build_log(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, step: str
+    here: Here, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    logs = workshop.settings.logs_dir / workshop.work.name
+    logs = here.job.workspace.log.parent
     logs.mkdir(parents=True)
 
-    def fail(_: Workshop, source: PurePosixPath) -> None:
+    def fail(_: Job, __: Instance, source: PurePosixPath) -> None:
         Path(source).mkdir()
         (Path(source) / "config.log").write_text("what configure tried")
         (Path(source) / "config.h").write_text(CONFIG_H[1])
         raise CommandError(step, 1, ["error: of the compiler"])
 
-    for name in ("_unpack", "_configure", "_make"):
+    for name in ("_unpack", "_make_nvml_stub", "_configure", "_make"):
         monkeypatch.setattr(system, name, fail if name == step else lambda *_: None)
     with pytest.raises(CommandError, match="of the compiler"):
-        system.build(workshop)
+        system.build(here.job, here.instance)
     assert (logs / "config.log").read_text() == "what configure tried"
     assert (logs / "config.h").read_text() == CONFIG_H[1]
 
 
 def test_evidence_that_cannot_be_kept_does_not_hide_the_error(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Workshop, source: PurePosixPath) -> None:
+    def fail(_: Job, __: Instance, source: PurePosixPath) -> None:
         Path(source).mkdir()
         (Path(source) / "config.log").touch()
         raise CommandError("configure", 1, ["error: of the compiler"])
 
-    monkeypatch.setattr(system, "_unpack", lambda *_: None)
+    for name in ("_unpack", "_make_nvml_stub"):
+        monkeypatch.setattr(system, name, lambda *_: None)
     monkeypatch.setattr(system, "_configure", fail)
     with pytest.raises(CommandError, match="of the compiler"):
-        system.build(workshop)
-    assert not workshop.settings.logs_dir.exists()
+        system.build(here.job, here.instance)
+    assert not here.job.settings.logs_dir.exists()
 
 
-def test_an_argument_of_configure_may_hold_spaces_and_wildcards(workshop: Workshop) -> None:
-    configure = workshop.work / "configure"
+def test_an_argument_of_configure_may_hold_spaces_and_wildcards(here: Here) -> None:
+    configure = here.work / "configure"
     configure.write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')
     configure.chmod(0o755)
     environment = dict.fromkeys(("CC", "CFLAGS", "LDFLAGS"), "")
-    environment |= {"SOURCE": str(workshop.work), "CONFIGURE_ARGUMENTS": "--with-x=a b\n*"}
+    environment |= {"SOURCE": str(here.work), "CONFIGURE_ARGUMENTS": "--with-x=a b\n*"}
     environment["KEPT"] = ""
     lines: list[str] = []
-    workshop.instance.run_script("configure-slurm.sh", environment, lines.append)
+    here.instance.run_script("configure-slurm.sh", environment, lines.append)
     assert lines == ["<--with-x=a b><*>"]
 
 
@@ -383,39 +376,43 @@ STATUS
     ids=["kept", "damaged", "not kept"],
 )
 def test_configure_asks_again_only_where_its_kept_outcome_is_of_no_use(
-    workshop: Workshop, kept: str, asked: int
+    here: Here, kept: str, asked: int
 ) -> None:
-    configure = workshop.work / "configure"
+    configure = here.work / "configure"
     configure.write_text(OUTCOME)
     configure.chmod(0o755)
-    outcome = workshop.work / "kept.status"
+    outcome = here.work / "kept.status"
     environment = dict.fromkeys(("CC", "CFLAGS", "LDFLAGS", "CONFIGURE_ARGUMENTS"), "")
-    environment |= {"SOURCE": str(workshop.work), "KEPT": str(outcome)}
-    workshop.instance.run_script("configure-slurm.sh", environment, lambda _: None)
+    environment |= {"SOURCE": str(here.work), "KEPT": str(outcome)}
+    here.instance.run_script("configure-slurm.sh", environment, lambda _: None)
     if kept == "damaged":
         outcome.write_text("exit 1\n")
     elif kept == "none":
         outcome.unlink()
-    (workshop.work / "config.status").unlink()
-    workshop.instance.run_script("configure-slurm.sh", environment, lambda _: None)
-    assert len((workshop.work / "asked").read_text().splitlines()) == asked
+    (here.work / "config.status").unlink()
+    here.instance.run_script("configure-slurm.sh", environment, lambda _: None)
+    assert len((here.work / "asked").read_text().splitlines()) == asked
     assert "STATUS" not in outcome.read_text()
-    assert (workshop.work / "config.h").exists() == (kept == "good")
+    assert (here.work / "config.h").exists() == (kept == "good")
 
 
 def test_the_kept_outcome_of_configure_is_that_of_the_same_plan_on_the_same_base(
-    workshop: Workshop,
+    here: Here,
 ) -> None:
-    other = replace(workshop.instance, record={"packages": {"gcc:amd64": "other"}})
-    minimal = replace(workshop, plan=sample_plan(minimal=True))
+    other = replace(here.instance, record={"packages": {"gcc:amd64": "other"}})
+    minimal = replace(here.job, plan=sample_plan(minimal=True))
     names = {
-        system._kept_outcome(shop)
-        for shop in (workshop, replace(workshop, instance=other), minimal)
+        system._kept_outcome(job, instance)
+        for job, instance in (
+            (here.job, here.instance),
+            (here.job, other),
+            (minimal, here.instance),
+        )
     }
     assert len(names) == 3
-    assert system._kept_outcome(workshop) in names
-    destructive = replace(workshop, plan=replace(workshop.plan, destructive=True))
-    assert system._kept_outcome(destructive) == ""
+    assert system._kept_outcome(here.job, here.instance) in names
+    destructive = replace(here.job, plan=replace(here.job.plan, destructive=True))
+    assert system._kept_outcome(destructive, here.instance) == ""
 
 
 def fake_compiled(source: Path) -> None:
@@ -431,14 +428,14 @@ def fake_compiled(source: Path) -> None:
 @pytest.mark.skipif(not shutil.which("munged"), reason="no munge on this machine")
 @DPKG
 def test_programs_that_are_not_slurms_own_are_listed_with_their_package(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = workshop.instance.build_dir / "slurm"
+    source = here.instance.build_dir / "slurm"
     fake_compiled(Path(source))
-    (workshop.work / "stage" / str(INSTANCE_PREFIX).lstrip("/") / "lib").mkdir(parents=True)
+    (here.work / "stage" / str(INSTANCE_PREFIX).lstrip("/") / "lib").mkdir(parents=True)
     monkeypatch.setattr(system, "require_files", lambda *_: None)
-    tree = system._install(workshop, source)
-    installed = InstanceLibraries(workshop).installed()
+    tree, listed = system._install(here.job, here.instance, source)
+    installed = read_installed(listed)
     programs = {str(path) for path in scan(tree)}
     assert programs == {str(path) for path in installed} != set()
     assert {(package.name, package.source) for package in installed.values()} == {
@@ -446,15 +443,15 @@ def test_programs_that_are_not_slurms_own_are_listed_with_their_package(
     }
 
 
-def unpack(workshop: Workshop, patch: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    patches = workshop.work / "own-patches"
+def unpack(here: Here, patch: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    patches = here.work / "own-patches"
     patches.mkdir()
     (patches / "own.patch").write_text(patch)
     monkeypatch.setattr(system, "patches_dir", lambda: patches)
-    plan = replace(workshop.plan, patches=(Patch("own.patch", "0" * 64),))
-    fake_source(workshop, {"src/a.c": "".join(f"line {n}\n" for n in range(20))})
-    source = workshop.instance.build_dir / "slurm-24-11-5-1"
-    system._unpack(replace(workshop, plan=plan), source)
+    plan = replace(here.job.plan, patches=(Patch("own.patch", "0" * 64),))
+    archive = fake_source(here, {"src/a.c": "".join(f"line {n}\n" for n in range(20))})
+    source = here.instance.build_dir / "slurm-24-11-5-1"
+    system._unpack(replace(here.job, plan=plan), here.instance, archive, source)
     return Path(source)
 
 
@@ -471,13 +468,13 @@ PATCH = """\
 """
 
 
-def test_a_patch_that_fits_is_applied(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = unpack(workshop, PATCH.format(line=9, a=8, context="line 9"), monkeypatch)
+def test_a_patch_that_fits_is_applied(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = unpack(here, PATCH.format(line=9, a=8, context="line 9"), monkeypatch)
     assert "line ten\n" in (source / "src/a.c").read_text()
 
 
 def test_a_patch_that_only_nearly_fits_fails_the_build(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(CommandError, match=r"unpack-slurm\.sh failed"):
-        unpack(workshop, PATCH.format(line=9, a=7, context="line 9"), monkeypatch)
+        unpack(here, PATCH.format(line=9, a=7, context="line 9"), monkeypatch)

@@ -12,7 +12,13 @@ from slurm_factory.config import Settings
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.releases import catalogue, find_release
 from slurm_factory.sources import archive_extension
-from slurm_factory.upstream import clingo_source, debian_mirrors, slurm_source, sources_for
+from slurm_factory.upstream import (
+    base_sources,
+    clingo_source,
+    debian_mirrors,
+    slurm_source,
+    sources_for,
+)
 
 POOL = "pool/main/s/slurm-wlm/slurm-wlm_24.11.5.orig.tar.gz"
 
@@ -72,10 +78,10 @@ def test_every_release_is_stored_as_spack_would_store_it() -> None:
 def test_a_new_base_for_spack_needs_clingo_for_its_python_and_one_that_is_there_does_not(
     settings: Settings,
 ) -> None:
-    clingo = sources_for(spack_plan(base="ubuntu@22.04"), settings)["clingo"]
+    clingo = base_sources(spack_plan(base="ubuntu@22.04"))["clingo"]
     assert "-cp310-" in clingo.urls[0]
-    assert "clingo" not in sources_for(spack_plan(), settings, new_base=False)
-    assert "clingo" not in sources_for(sample_plan(), settings)
+    assert "clingo" not in sources_for(spack_plan(), settings)
+    assert base_sources(sample_plan()) == {}
 
 
 @pytest.mark.parametrize("base", bases(), ids=lambda base: base.slug)
