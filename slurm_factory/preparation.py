@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -9,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from slurm_factory.checkouts import fetch_checkouts, missing_checkouts
 from slurm_factory.constants import BUILD_PREFIX
-from slurm_factory.exceptions import OutputError
+from slurm_factory.disks import FULL_ERRORS
+from slurm_factory.exceptions import LXDError, OutputError, SlurmFactoryError
 from slurm_factory.instances.base import SpackFiles
 from slurm_factory.instances.base_instances import needs_base
 from slurm_factory.instances.build_instance import lxd_instance
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
     from slurm_factory.job import Job
     from slurm_factory.output import Reporter
     from slurm_factory.sources import Source
+
+NOT_WRITTEN = (*FULL_ERRORS, errno.EROFS, errno.EFBIG)
+"""What only writing ends with."""
 
 
 def require_machine(job: Job) -> None:
@@ -156,16 +163,44 @@ def launched(job: Job, spack_files: SpackFiles | None = None) -> Iterator[Instan
 
 @contextmanager
 def system_errors(settings: Settings) -> Iterator[None]:
-    """What the operating system says about files is about the cache directory here.
+    """Tell what the operating system says as an error of ours.
 
     Raises:
-        OutputError: Instead of an OSError.
+        OutputError: Instead of an OSError about the cache directory, or about a full disk.
+        LXDError: Instead of another one: a build writes nowhere else, so that it is about what
+            this machine lets the user read or run.
     """
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            f"{error.filename or settings.cache_dir} could not be written.",
-            details=f"{error.strerror or error}.",
+        raise _of_system(error, settings.cache_dir) from error
+
+
+def _of_system(error: OSError, cache: Path) -> SlurmFactoryError:
+    reason = f"{error.strerror or error}."
+    # Where a file was open already, it is known by a number.
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if error.errno in NOT_WRITTEN:
+        return OutputError(
+            f"{name or cache} could not be written.",
+            details=reason,
             resolution="Free space or correct the permissions, then run the command again.",
-        ) from error
+        )
+    if name and Path(name).is_relative_to(cache):
+        return OutputError(
+            f"{name} cannot be used.",
+            details=reason,
+            resolution=f"Correct the permissions below {cache}, then run the command again.",
+        )
+    if Path(name).is_absolute():
+        return LXDError(
+            f"{name} cannot be read.",
+            details=reason,
+            resolution=f"Look at its permissions (ls -ld {shlex.quote(name)}), then run the command"
+            " again.",
+        )
+    return LXDError(
+        f"This machine refused {name or 'what the build asked for'}.",
+        details=reason,
+        resolution="Run `slurm-factory doctor`.",
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from craft_providers import lxd
 from fake_lxc import install_fake_lxc
 from package_samples import stage
 from plan_samples import sample_plan, sample_settings
@@ -18,7 +19,13 @@ from slurm_factory import builder, preparation
 from slurm_factory.base_record import BASE_LIFE, write_record
 from slurm_factory.builder import build
 from slurm_factory.config import Settings
-from slurm_factory.exceptions import BuildError, DownloadError, LXDError, OutputError
+from slurm_factory.exceptions import (
+    BuildError,
+    DownloadError,
+    LXDError,
+    OutputError,
+    SlurmFactoryError,
+)
 from slurm_factory.freshness import Outcome, find_up_to_date
 from slurm_factory.instances import Instance
 from slurm_factory.instances.host import this_machine
@@ -245,6 +252,58 @@ def test_a_full_disk_in_any_step_is_an_output_error_and_loses_no_older_artifact(
     assert caught.value.brief == "/c/file could not be written."
     assert caught.value.details == "No space left on device."
     assert tree_of(settings.builds_dir) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "kind", "brief"),
+    [
+        (errno.EACCES, "/etc/ssl/site.crt", LXDError, "/etc/ssl/site.crt cannot be read."),
+        (errno.ENOENT, "mmdebstrap", LXDError, "This machine refused mmdebstrap."),
+        (errno.ENOMEM, None, LXDError, "This machine refused what the build asked for."),
+        (errno.EACCES, "{cache}/ccache", OutputError, "{cache}/ccache cannot be used."),
+        (errno.EROFS, "/tmp/x", OutputError, "/tmp/x could not be written."),
+        (errno.EDQUOT, None, OutputError, "{cache} could not be written."),
+    ],
+)
+def test_what_the_system_refuses_is_told_as_what_it_is(
+    settings: Settings,
+    reporter: Reporter,
+    steps: Steps,
+    number: int,
+    file: str | None,
+    kind: type[SlurmFactoryError],
+    brief: str,
+) -> None:
+    cache = settings.cache_dir
+    name = file and file.format(cache=cache)
+    steps.failing["compile"] = OSError(number, os.strerror(number), name)
+    with pytest.raises(kind) as caught:
+        run(settings, reporter)
+    assert caught.value.brief == brief.format(cache=cache)
+    assert caught.value.details == f"{os.strerror(number)}."
+    assert caught.value.resolution
+
+
+def test_a_certificate_that_the_user_may_not_read_is_not_told_as_a_full_disk(
+    settings: Settings,
+    reporter: Reporter,
+    steps: Steps,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = install_fake_lxc(tmp_path / "bin", monkeypatch)
+    fake.instances([])
+    certificate = "/usr/local/share/ca-certificates/site.crt"
+
+    def launch(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), certificate)
+
+    monkeypatch.setattr(lxd, "launch", launch)
+    with pytest.raises(LXDError) as caught:
+        run(settings, reporter, sample_plan())
+    assert caught.value.brief == f"{certificate} cannot be read."
+    assert "Permission denied" in caught.value.details
+    assert f"ls -ld {certificate}" in caught.value.resolution
 
 
 def test_a_failed_build_keeps_what_it_staged_and_publishes_nothing(
