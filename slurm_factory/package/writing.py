@@ -22,10 +22,28 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def not_written(path: Path, error: OSError) -> OutputError:
-    """The error for a file or directory (host) that the operating system does not let us write."""
-    directory = shlex.quote(str(path.parent))
+    """The error for a file or directory (host) that the operating system does not let us write.
+
+    Another file that was to be read for it is named instead.
+    """
+    cause = _read_instead(path, error)
+    shown = cause or path
+    directory = shlex.quote(str(shown.parent))
     if error.errno in FULL_ERRORS:
         resolution = f"Free space there: df -h {directory}; slurm-factory clean --caches"
     else:
         resolution = f"Look at the permissions and limits there: ls -ld {directory}"
-    return OutputError(f"{path} could not be written.", details=str(error), resolution=resolution)
+    return OutputError(
+        f"{shown} could not be {'read' if cause else 'written'}.",
+        details=str(error),
+        resolution=resolution,
+    )
+
+
+def _read_instead(path: Path, error: OSError) -> Path | None:
+    """The file that an error is about, where that lies elsewhere and nothing is renamed."""
+    if not isinstance(error.filename, str) or error.filename2 or error.errno in FULL_ERRORS:
+        return None
+    named = Path(error.filename)
+    beside = named.parent == path.parent or path.is_relative_to(named)
+    return None if beside else named

@@ -1,7 +1,11 @@
 """What packaging adds to a tree."""
 
+import errno
 import json
+import os
+import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from package_samples import IDENTITY
@@ -87,3 +91,20 @@ def test_tree_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "COPYING").write_text("")
     with pytest.raises(OutputError):
         collect_licences(tmp_path, {"zlib1g": tmp_path / "COPYING"})
+
+
+def test_a_text_that_cannot_be_read_is_not_told_as_one_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "libraries/lz4"
+    text.parent.mkdir()
+    text.write_text("BSD")
+
+    def refuse(source: Path, _: Path) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(source))
+
+    monkeypatch.setattr(shutil, "copyfile", refuse)
+    with pytest.raises(OutputError) as caught:
+        collect_licences(tmp_path / "software", {"lz4": text})
+    assert caught.value.brief == f"{text} could not be read."
+    assert caught.value.resolution.endswith(f"ls -ld {text.parent}")

@@ -215,7 +215,7 @@ def test_missing_staged_file_leaves_the_old_artifact_whole(tmp_path: Path, build
     publish(stage(tmp_path / "old", "old"), builds / "24.11")
     manifest = stage(tmp_path / "new", "new")
     (manifest.parent / IDENTITY.module_tarball).unlink()
-    with pytest.raises(OutputError, match="could not be written"):
+    with pytest.raises(OutputError, match="could not be read"):
         publish(manifest, builds / "24.11")
     assert [found.problem for found in find_artifacts(builds)] == [""]
 
