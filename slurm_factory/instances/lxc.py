@@ -37,8 +37,11 @@ STATUS = "user.craft_providers.status"
 """Instance configuration: how far craft-providers has come with it (lxd_instance_status.py)."""
 SIMPLE_SECONDS = 60
 POLL_SECONDS = 0.1
-SETTLE_SECONDS = 1.0
-"""For so long LXD has to be quiet about an instance before its making counts as broken off."""
+QUIET_LOOKS = 6
+"""So often in a row LXD has to be quiet about an instance before its making counts as broken off.
+
+Looks and not seconds: on a busy machine a second passes while lxc starts.
+"""
 FINISHED = 200
 """Codes of LXD's operations from here on: success, failure, cancelled."""
 DELETE_SECONDS = 180
@@ -254,14 +257,15 @@ def delete_unfinished(name: str, project: str) -> bool:
         Whether it is gone.
     """
     gone = delete_quietly(name, project)
-    quiet = time.monotonic()
-    deadline = quiet + SIMPLE_SECONDS
-    while (now := time.monotonic()) < min(quiet + SETTLE_SECONDS, deadline):
+    quiet = 0
+    deadline = time.monotonic() + SIMPLE_SECONDS
+    while quiet < QUIET_LOOKS and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
+        quiet += 1
         with suppress(LXDError):
             if _is_busy(name, project) or name in instance_names(project):
                 gone = delete_quietly(name, project)
-                quiet = now
+                quiet = 0
     return gone
 
 

@@ -35,7 +35,9 @@ case "$*" in
 "--project "*" operation list local: --format json")
     shift 2
     words="$*"
-    cat "$here/$(printf '%s' "${words% local: --format json}" | tr ' ' -).json"
+    answer="$here/$(printf '%s' "${words% local: --format json}" | tr ' ' -).json"
+    cat "$answer"
+    [ ! -e "$answer.next" ] || mv "$answer.next" "$answer"
     ;;
 "--project "*" list local: --format json")
     printf '['; paste -s -d , "$here/instances"; printf ']'
@@ -44,6 +46,7 @@ case "$*" in
 "--project "*" delete --force "*)
     shift 4
     sed -i "/\"name\": \"${1#local:}\"/d" "$here/instances"
+    [ ! -e "$here/late" ] || mv "$here/late" "$here/instances"
     ;;
 esac
 """
@@ -73,9 +76,13 @@ class FakeLxc:
         self.operations([])
         self.profile({"root": {"path": "/", "pool": "default", "type": "disk"}})
 
-    def operations(self, entries: Sequence[dict[str, Any]]) -> None:
-        """What LXD does at the moment, or has done a while ago."""
+    def operations(
+        self, entries: Sequence[dict[str, Any]], then: Sequence[dict[str, Any]] | None = None
+    ) -> None:
+        """What LXD does at the moment, or has done a while ago; `then`: once that was asked."""
         self._answer("operation-list", entries)
+        if then is not None:
+            (self.directory / "operation-list.json.next").write_text(json.dumps(then))
 
     def profile(self, devices: dict[str, Any]) -> None:
         """What the default profile of every project gives to instances."""
@@ -85,9 +92,11 @@ class FakeLxc:
         self._answer("project-list", [{"config": {}, "name": n, "used_by": []} for n in names])
 
     def instances(self, entries: Sequence[dict[str, Any]]) -> None:
-        # One a line, so that the script can take one away.
-        lines = [f"{json.dumps(entry)}\n" for entry in entries]
-        (self.directory / "instances").write_text("".join(lines))
+        self._list_instances("instances", entries)
+
+    def finish_late(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Have these instances once the next one has been deleted."""
+        self._list_instances("late", entries)
 
     def images(self, entries: Sequence[dict[str, Any]]) -> None:
         self._answer("image-list", entries)
@@ -109,6 +118,11 @@ class FakeLxc:
         looking = ("query ", "image info ")
         calls = (call for call in self.calls if not call.endswith("--format json"))
         return [call for call in calls if not call.startswith(looking)]
+
+    def _list_instances(self, name: str, entries: Sequence[dict[str, Any]]) -> None:
+        # One a line, so that the script can take one away.
+        lines = [f"{json.dumps(entry)}\n" for entry in entries]
+        (self.directory / name).write_text("".join(lines))
 
     def _answer(self, name: str, document: Any) -> None:
         (self.directory / f"{name}.json").write_text(json.dumps(document))

@@ -7,7 +7,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -90,7 +89,7 @@ DESCRIPTION = (
 OTHER_BASE = base_instance_name(SPACK_SETUP, MADE_HERE, PROJECT)
 NAME = "build-x"
 LAUNCH = lxd.launch
-PATIENCE = 20
+PATIENCE = 120
 """Seconds after which a thread that should have begun to wait counts as one that does not."""
 
 
@@ -130,7 +129,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLxc:
     fake.images([image(MADE_HERE.alias)])
     fake.instances([base(datetime.now(UTC))])
     monkeypatch.setattr(images_module, "ETC_APT", tmp_path / "none")
-    monkeypatch.setattr(lxc_module, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(lxc_module, "QUIET_LOOKS", 0)
     return fake
 
 
@@ -776,35 +775,34 @@ def copying(code: int) -> dict[str, object]:
 def test_a_copy_that_lxd_finishes_after_all_is_deleted_too(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lxc_module, "SETTLE_SECONDS", 0.5)
+    monkeypatch.setattr(lxc_module, "QUIET_LOOKS", 1)
     fake.operations([copying(200)])
-    deletion = f"delete --force {NAME}"
-
-    def finish() -> None:
-        deadline = time.monotonic() + PATIENCE
-        while deletion not in fake.calls and time.monotonic() < deadline:
-            time.sleep(0.01)
-        fake.instances([instance(NAME, NOW)])
-
-    with ThreadPoolExecutor() as lxd_itself:
-        finishing = lxd_itself.submit(finish)
-        assert delete_unfinished(NAME, settings.project_name)
-        finishing.result()
-    assert fake.changes == [deletion] * 2
+    fake.finish_late([instance(NAME, NOW)])
+    assert delete_unfinished(NAME, settings.project_name)
+    assert fake.changes == [f"delete --force {NAME}"] * 2
     assert instance_names(settings.project_name) == ()
+
+
+def test_lxd_has_to_be_quiet_about_a_copy_for_several_looks_however_slow_they_are(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 4
+    monkeypatch.setattr(lxc_module, "QUIET_LOOKS", looks)
+    fake.instances([])
+    assert delete_unfinished(NAME, settings.project_name)
+    asked = [call for call in fake.calls if call.startswith("operation list")]
+    assert len(asked) == 1 + looks
+    assert fake.changes == [f"delete --force {NAME}"]
 
 
 def test_what_lxd_is_making_is_waited_for_and_what_it_has_made_is_not(
     fake: FakeLxc, settings: Settings
 ) -> None:
-    def asked(code: int) -> int:
-        before = len(fake.calls)
-        fake.operations([copying(code)])
-        wait_for_operations(NAME, settings.project_name, timeout=0.5)
-        return len(fake.calls) - before
-
-    assert asked(103) > 1
-    assert asked(200) == 1
+    fake.operations([copying(103)], then=[copying(200)])
+    wait_for_operations(NAME, settings.project_name)
+    assert len(fake.calls) == 2
+    wait_for_operations(NAME, settings.project_name)
+    assert len(fake.calls) == 3
 
 
 @pytest.mark.parametrize(
