@@ -35,6 +35,7 @@ from slurm_factory.instances import Instance
 from slurm_factory.instances.build_instance import lxd_instance
 from slurm_factory.instances.launch import Launch
 from slurm_factory.machine import choose_jobs
+from slurm_factory.output import make_reporter
 from slurm_factory.plan import COMPILER_FLAGS, LINKER_FLAGS, BuildPlan, BuildRequest, make_plan
 from slurm_factory.sources import cached
 from slurm_factory.upstream import sources_for
@@ -135,7 +136,10 @@ def commands_by_hand(plan: BuildPlan, settings: Settings, jobs: int) -> float:
             name=BY_HAND,
             lock=Path(scratch) / "lock",
         )
-        with FileLock(launch.lock), lxd_instance(launch, settings, print) as instance:
+        with (
+            FileLock(launch.lock),
+            lxd_instance(launch, settings, make_reporter(verbose=True)) as instance,
+        ):
             source = _unpack(instance, plan, settings, Path(scratch))
             variables = {"CFLAGS": " ".join(COMPILER_FLAGS), "LDFLAGS": " ".join(LINKER_FLAGS)}
             exports = [f"{name}={value}" for name, value in variables.items()]

@@ -154,7 +154,7 @@ def launched(job: Job, spack_files: SpackFiles | None = None) -> Iterator[Instan
             spack_files=spack_files,
             offline=job.offline,
         )
-        instance = lxd_instance(launch, settings, reporter.line, reporter.warning, reporter.note)
+        instance = lxd_instance(launch, settings, reporter)
     with ExitStack() as stack:
         with reporter.step("Launch"):
             ready = stack.enter_context(instance)

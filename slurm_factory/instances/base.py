@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -36,6 +35,7 @@ from slurm_factory.instances.streams import PIPED, follow, telling_line
 if TYPE_CHECKING:
     from slurm_factory.base_record import BaseSetup
     from slurm_factory.instances.surroundings import Surroundings
+    from slurm_factory.output import Reporter
 
 CA_DIRECTORY = PurePosixPath("/usr/local/share/ca-certificates")
 PUSHED = PurePosixPath("/var/tmp")  # noqa: S108  # nobody else is in the instance yet
@@ -82,7 +82,7 @@ class FactoryBase(BuilddBase):
         surroundings: Surroundings,
         *,
         spack_files: SpackFiles | None = None,
-        on_line: Callable[[str], None],
+        reporter: Reporter,
     ) -> None:
         # The alias only has to be some member: compatibility is checked by `_base`.
         super().__init__(
@@ -96,7 +96,7 @@ class FactoryBase(BuilddBase):
         self._base = setup.base
         self._surroundings = surroundings
         self._spack_files = spack_files
-        self._on_line = on_line
+        self._reporter = reporter
         self.begun = False
         """Whether a base instance was begun to be made, rather than copied."""
 
@@ -110,7 +110,7 @@ class FactoryBase(BuilddBase):
     @override
     def _pre_setup_os(self, executor: Executor) -> None:
         self.begun = True
-        self._on_line(f"Preparing the base instance {getattr(executor, 'instance_name', '')}")
+        self._reporter.line(f"Preparing the base instance {getattr(executor, 'instance_name', '')}")
 
     @override
     def setup_hostname(self, executor: Executor) -> None:
@@ -177,7 +177,7 @@ class FactoryBase(BuilddBase):
         process = executor.execute_popen(
             ["bash", "-c", resources.script(name), name], env={**environment}, **PIPED
         )
-        returncode, tail = follow(process, self._on_line)
+        returncode, tail = follow(process, self._reporter.line)
         if returncode != 0:
             said = telling_line(tail, "It said nothing.")
             raise BaseConfigurationError(brief=failed, details=said)

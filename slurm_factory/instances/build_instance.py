@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from craft_providers import lxd
 
     from slurm_factory.config import Settings
+    from slurm_factory.output import Reporter
 
 
 NOTHING_TO_SEE = (ConfigurationError, DownloadError, OutputError)
@@ -42,13 +43,7 @@ NOTHING_TO_SEE = (ConfigurationError, DownloadError, OutputError)
 
 
 @contextmanager
-def lxd_instance(
-    launch: Launch,
-    settings: Settings,
-    on_line: Callable[[str], None],
-    warn: Callable[[str], None] | None = None,
-    note: Callable[[str], None] | None = None,
-) -> Iterator[Instance]:
+def lxd_instance(launch: Launch, settings: Settings, reporter: Reporter) -> Iterator[Instance]:
     """An instance copied from the cached base, gone afterwards.
 
     After a failure that it can tell more of, it is kept, and the error tells how to enter it; after
@@ -57,10 +52,7 @@ def lxd_instance(
     Args:
         launch: What to launch.
         settings: Of this site.
-        on_line: Takes each line about what happens.
-        warn: Takes the warning that after success the instance could not be deleted; None: on_line
-            does.
-        note: Takes the line that says that this waits for another build; None: on_line does.
+        reporter: Is told what happens, and warned when the instance cannot be deleted in the end.
 
     Raises:
         LXDError: No instance could be had.
@@ -68,7 +60,7 @@ def lxd_instance(
         OSError: The directory of images cannot be written.
     """
     try:
-        instance = _equip(launch, settings, *launch_copy(launch, settings, on_line, note))
+        instance = _equip(launch, settings, *launch_copy(launch, settings, reporter))
     except BaseException:
         with signals_held():
             delete_unfinished(launch.name, settings.project_name)
@@ -94,7 +86,7 @@ def lxd_instance(
                 delete_instance(launch.name, settings.project_name)
         except LXDError as error:
             # The work is done all the same.
-            (warn or on_line)(f"{_left(launch)} {error.brief}")
+            reporter.warning(f"{_left(launch)} {error.brief}")
 
 
 def _equip(

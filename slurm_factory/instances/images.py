@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from slurm_factory.mirrors import ETC_APT, configured_mirrors
 if TYPE_CHECKING:
     from slurm_factory.bases import Base
     from slurm_factory.config import Settings
+    from slurm_factory.output import Reporter
 
 SERVER_SECONDS = 15
 MMDEBSTRAP_SECONDS = 15
@@ -40,7 +40,7 @@ def candidates(base: Base, architecture: str) -> tuple[ImageName, ImageName]:
 
 
 def ensure_image(
-    base: Base, architecture: str, settings: Settings, on_line: Callable[[str], None]
+    base: Base, architecture: str, settings: Settings, reporter: Reporter
 ) -> ImageName:
     """Find an image of `base`; make one where no image server can be reached.
 
@@ -52,7 +52,7 @@ def ensure_image(
         base: The distribution's release.
         architecture: As uname(1) names it.
         settings: Of this site.
-        on_line: Takes lines of progress.
+        reporter: Is told what is made, and when this waits.
 
     Raises:
         LXDError: No image could be had.
@@ -64,17 +64,17 @@ def ensure_image(
     if settings.image_server and _is_served(served):
         return served
     lock = settings.images_dir / f"{base.slug}.lock"
-    with locked(lock, f"the image of {base.name}", on_line):
+    with locked(lock, f"the image of {base.name}", reporter):
         # Another build may have made it while this one waited.
         if not _has_image(made_here.alias, settings.project_name):
-            on_line(f"No image server has {served.remote}:{served.alias}; making the image here")
-            make_image(base, architecture, settings, on_line)
+            reporter.note(
+                f"No image server has {served.remote}:{served.alias}; making the image here"
+            )
+            make_image(base, architecture, settings, reporter)
     return made_here
 
 
-def make_image(
-    base: Base, architecture: str, settings: Settings, on_line: Callable[[str], None]
-) -> None:
+def make_image(base: Base, architecture: str, settings: Settings, reporter: Reporter) -> None:
     """Make a minimal image from the distribution's archive with mmdebstrap and import it.
 
     Raises:
@@ -83,7 +83,7 @@ def make_image(
     alias = candidates(base, architecture)[1].alias
     settings.images_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.images_dir, prefix="image-") as scratch:
-        _bootstrap(base, architecture, settings, Path(scratch), on_line)
+        _bootstrap(base, architecture, settings, Path(scratch), reporter)
         lxc(
             *("image", "import", "metadata.tar.gz", "rootfs.tar", LOCAL, "--alias", alias),
             project=settings.project_name,
@@ -127,7 +127,7 @@ def _bootstrap(
     architecture: str,
     settings: Settings,
     scratch: Path,
-    on_line: Callable[[str], None],
+    reporter: Reporter,
 ) -> None:
     environment = {
         "ARCHITECTURE": architecture,
@@ -146,7 +146,7 @@ def _bootstrap(
         **PIPED,
     )
     # Killed at once it would leave its mounts and its directory behind.
-    returncode, tail = follow(process, on_line, grace=MMDEBSTRAP_SECONDS)
+    returncode, tail = follow(process, reporter.line, grace=MMDEBSTRAP_SECONDS)
     if returncode != 0:
         raise LXDError(
             f"The image of {base.name} could not be made.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +40,7 @@ from slurm_factory.interrupts import signals_held
 if TYPE_CHECKING:
     from slurm_factory.bases import Base
     from slurm_factory.config import Settings
+    from slurm_factory.output import Reporter
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,7 @@ class Launch:
 
 
 def launch_copy(
-    launch: Launch,
-    settings: Settings,
-    on_line: Callable[[str], None],
-    note: Callable[[str], None] | None = None,
+    launch: Launch, settings: Settings, reporter: Reporter
 ) -> tuple[lxd.LXDInstance, Mapping[str, Any]]:
     """Copy the base of a launch, making it first where needed.
 
@@ -85,8 +83,7 @@ def launch_copy(
     Args:
         launch: What to launch.
         settings: Of this site.
-        on_line: Takes each line about what happens.
-        note: Takes the line that says that this waits for another build; None: on_line does.
+        reporter: Is told what happens, and when this waits for another build.
 
     Returns:
         The running copy, and the record of what it contains.
@@ -99,15 +96,15 @@ def launch_copy(
     retrying = Retrying(
         stop=stop_after_attempt(ATTEMPTS),
         retry=retry_if_exception_type((BaseCompatibilityError, TransientError)),
-        before_sleep=lambda state: _start_over(launch, settings, on_line, state),
+        before_sleep=lambda state: _start_over(launch, settings, reporter, state),
         reraise=True,
     )
     lock = base_lock(launch.setup, settings.images_dir)
-    with locked(lock, "the base instance", note or on_line):
+    with locked(lock, "the base instance", reporter):
         try:
-            ensure_project(settings, on_line)
+            ensure_project(settings, reporter)
             with _terminal_out_of_reach():
-                return retrying(_launch_once, launch, settings, on_line)
+                return retrying(_launch_once, launch, settings, reporter)
         except (BaseCompatibilityError, TransientError) as error:
             raise unusable(error) from error
 
@@ -133,7 +130,7 @@ def _terminal_out_of_reach() -> Iterator[None]:
 
 
 def _start_over(
-    launch: Launch, settings: Settings, on_line: Callable[[str], None], state: RetryCallState
+    launch: Launch, settings: Settings, reporter: Reporter, state: RetryCallState
 ) -> None:
     """Remove what a failed attempt left.
 
@@ -142,7 +139,7 @@ def _start_over(
     could not be started for a missing file.
     """
     error, project = state.outcome.exception() if state.outcome else None, settings.project_name
-    on_line(f"Launching again: {error}")
+    reporter.line(f"Launching again: {error}")
     delete_instance(launch.name, project)
     if isinstance(error, BaseCompatibilityError) and state.attempt_number > 1:
         for name in present_bases(launch.setup, launch.architecture, project):
@@ -150,10 +147,10 @@ def _start_over(
 
 
 def _launch_once(
-    launch: Launch, settings: Settings, on_line: Callable[[str], None]
+    launch: Launch, settings: Settings, reporter: Reporter
 ) -> tuple[lxd.LXDInstance, Mapping[str, Any]]:
     # Anew for each attempt: the image may have gone long ago, with only its base left.
-    image = _choose_image(launch, settings, on_line)
+    image = _choose_image(launch, settings, reporter)
     surroundings = find_surroundings(launch.base, image, settings)
     if launch.offline:
         surroundings = replace(surroundings, reach="")
@@ -162,7 +159,7 @@ def _launch_once(
         settings.project_name,
         surroundings,
         spack_files=launch.spack_files,
-        on_line=on_line,
+        reporter=reporter,
     )
     with _no_unfinished_base(launch, image, settings, base), provider_errors():
         executor = lxd.launch(
@@ -206,12 +203,12 @@ def _no_unfinished_base(
         raise
 
 
-def _choose_image(launch: Launch, settings: Settings, on_line: Callable[[str], None]) -> ImageName:
+def _choose_image(launch: Launch, settings: Settings, reporter: Reporter) -> ImageName:
     """The image of a base instance that can be copied needs no network to be asked for."""
     usable = usable_images(launch.setup, launch.architecture, settings.project_name)
     if usable:
         return usable[0]
-    return ensure_image(launch.base, launch.architecture, settings, on_line)
+    return ensure_image(launch.base, launch.architecture, settings, reporter)
 
 
 def _primary_group() -> int:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
 
+if TYPE_CHECKING:
+    from slurm_factory.output import Reporter
+
 
 @contextmanager
-def locked(path: Path, what: str, on_line: Callable[[str], None]) -> Iterator[None]:
+def locked(path: Path, what: str, reporter: Reporter) -> Iterator[None]:
     """Hold a lock while the block runs.
 
     Args:
         path: Of the lock file (host); made when missing, as its directory is.
         what: That which only one build at a time may make, for people.
-        on_line: Is told when another build holds the lock.
+        reporter: Is told when another build holds the lock.
 
     Raises:
         OSError: The file cannot be made.
@@ -26,7 +30,7 @@ def locked(path: Path, what: str, on_line: Callable[[str], None]) -> Iterator[No
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
-        on_line(f"Waiting for {what}, which another build may be making")
+        reporter.note(f"Waiting for {what}, which another build may be making")
         lock.acquire()
     try:
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from craft_providers import lxd
@@ -14,12 +13,13 @@ from slurm_factory.instances.provider_errors import provider_errors
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
+    from slurm_factory.output import Reporter
 
 LOCK = "project.lock"
 """In the directory of images; one for all projects, since making one takes a second."""
 
 
-def ensure_project(settings: Settings, on_line: Callable[[str], None]) -> None:
+def ensure_project(settings: Settings, reporter: Reporter) -> None:
     """Make the LXD project with the profile of LXD's default one, unless it is there.
 
     craft-providers makes the project first and gives it its profile then (lxd/project.py): whoever
@@ -29,7 +29,7 @@ def ensure_project(settings: Settings, on_line: Callable[[str], None]) -> None:
 
     Args:
         settings: Of this site.
-        on_line: Takes the line that says that this waits.
+        reporter: Is told when this waits.
 
     Raises:
         LXDError: LXD cannot be asked, or turned the project down.
@@ -37,7 +37,7 @@ def ensure_project(settings: Settings, on_line: Callable[[str], None]) -> None:
         OSError: The directory of images cannot be written.
     """
     project = settings.project_name
-    with locked(settings.images_dir / LOCK, f"the LXD project {project}", on_line):
+    with locked(settings.images_dir / LOCK, f"the LXD project {project}", reporter):
         if not (project_exists(project) and _has_devices(project)):
             with provider_errors():
                 create_with_default_profile(project=project, lxc=lxd.LXC())

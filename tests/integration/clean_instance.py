@@ -28,6 +28,7 @@ from slurm_factory.instances.lxc import (
     project_exists,
 )
 from slurm_factory.instances.surroundings import both_spellings
+from slurm_factory.output import make_reporter
 
 BASE = find_base("debian@13", ("", ""))
 PREFIX = f"clean-{BASE.slug}-"
@@ -126,7 +127,7 @@ def _prepare(name: str, settings: Settings) -> None:
     project = settings.project_name
     if not project_exists(project):
         create_with_default_profile(project=project, lxc=LXC())
-    image = ensure_image(BASE, platform.machine(), settings, print)
+    image = ensure_image(BASE, platform.machine(), settings, make_reporter(verbose=True))
     lxc("launch", f"{image.remote}:{image.alias}", name, project=project, timeout=LONG_SECONDS)
     instance = CleanInstance(name, project)
     instance.run("boot.sh")

@@ -29,6 +29,7 @@ from craft_providers.lxd.launcher import _formulate_base_instance_name
 from executor_samples import RecordingExecutor
 from fake_lxc import PROJECT, FakeLxc, image, install_fake_lxc, instance, locked_elsewhere
 from plan_samples import sample_settings
+from reporter_samples import Listener
 from test_clean import NOW
 
 from slurm_factory import base_record, resources
@@ -152,7 +153,7 @@ def launcher(monkeypatch: pytest.MonkeyPatch, *errors: BaseException) -> FakeLau
 @contextmanager
 def launched(settings: Settings, *, keep: bool = False) -> Iterator[Instance]:
     launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock", keep=keep)
-    with lxd_instance(launch, settings, lambda _: None) as place:
+    with lxd_instance(launch, settings, Listener()) as place:
         yield place
 
 
@@ -171,9 +172,10 @@ def is_locked(path: Path) -> bool:
 
 
 def make_base(
-    surroundings: Surroundings | None = None, on_line: Callable[[str], None] = lambda _: None
+    surroundings: Surroundings | None = None, reporter: Listener | None = None
 ) -> FactoryBase:
-    return FactoryBase(SETUP, PROJECT, surroundings or Surroundings(), on_line=on_line)
+    reporter = reporter or Listener()
+    return FactoryBase(SETUP, PROJECT, surroundings or Surroundings(), reporter=reporter)
 
 
 # --- the base -----------------------------------------------------------------------------------
@@ -242,7 +244,7 @@ def test_an_archive_that_cannot_be_resolved_fails_the_setup_and_is_named(
 
 
 def test_an_image_of_another_distribution_is_incompatible() -> None:
-    base = FactoryBase(UBUNTU_SETUP, PROJECT, Surroundings(), on_line=lambda _: None)
+    base = FactoryBase(UBUNTU_SETUP, PROJECT, Surroundings(), reporter=Listener())
     with pytest.raises(BaseCompatibilityError, match=r"expected ubuntu@24.04, found debian@12"):
         base.setup(executor=RecordingExecutor())
 
@@ -303,7 +305,7 @@ def test_a_record_is_that_of_the_current_setup_or_none(
 def test_the_name_of_a_base_is_the_one_craft_providers_gives_it(base: Any, remote: str) -> None:
     found = ImageName(remote, f"slurm-factory-{base.slug}-x86_64")
     setup = BaseSetup(base, Deps.SYSTEM)
-    base_configuration = FactoryBase(setup, PROJECT, Surroundings(), on_line=lambda _: None)
+    base_configuration = FactoryBase(setup, PROJECT, Surroundings(), reporter=Listener())
     theirs = _formulate_base_instance_name(
         image_name=found.alias,
         image_remote=remote,
@@ -316,9 +318,7 @@ def test_the_name_of_a_base_is_the_one_craft_providers_gives_it(base: Any, remot
 
 
 def make_spack_base(files: SpackFiles | None) -> FactoryBase:
-    return FactoryBase(
-        SPACK_SETUP, PROJECT, Surroundings(), spack_files=files, on_line=lambda _: None
-    )
+    return FactoryBase(SPACK_SETUP, PROJECT, Surroundings(), spack_files=files, reporter=Listener())
 
 
 @pytest.fixture
@@ -498,7 +498,7 @@ def test_an_offline_launch_does_not_wait_for_a_network_in_the_instance(
     made = launcher(monkeypatch)
     launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
     for offline in (False, True):
-        with lxd_instance(replace(launch, offline=offline), settings, lambda _: None):
+        with lxd_instance(replace(launch, offline=offline), settings, Listener()):
             pass
     asked = []
     for call in made.calls:
@@ -608,19 +608,16 @@ def test_a_record_lives_as_long_as_craft_providers_keeps_a_base() -> None:
 def test_waiting_for_the_base_is_told_only_while_another_build_makes_it(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines: list[str] = []
     launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
     launcher(monkeypatch)
-    with lxd_instance(launch, settings, lines.append):
-        assert lines == []
+    alone = Listener()
+    with lxd_instance(launch, settings, alone):
+        assert alone.notes == []
     with locked_elsewhere(base_lock(SETUP, settings.images_dir)) as other:
-
-        def end_other(line: str) -> None:
-            lines.append(line)
-            other.kill()
-
-        with lxd_instance(launch, settings, end_other):
-            assert [line for line in lines if "another build" in line] == lines[:1]
+        waiting = Listener(on_note=lambda _: other.kill())
+        with lxd_instance(launch, settings, waiting):
+            [note] = waiting.notes
+            assert "another build" in note
 
 
 @pytest.mark.parametrize("made", ["another base of its distribution", "an image for that"])
@@ -633,7 +630,7 @@ def test_a_launch_from_a_base_that_is_there_does_not_wait_while_another_build_ma
     launcher(monkeypatch)
     with (
         locked_elsewhere(image_lock(settings) if "image" in made else other),
-        lxd_instance(launch, settings, pytest.fail) as place,
+        lxd_instance(launch, settings, Listener(on_note=pytest.fail)) as place,
     ):
         assert place.name == NAME
 
@@ -679,7 +676,9 @@ def test_an_image_that_two_bases_need_is_made_once(
     fake.images([])
     alone = settings.model_copy(update={"image_server": False})
     with ThreadPoolExecutor() as pool:
-        found = [pool.submit(ensure_image, DEBIAN, "x86_64", alone, tell) for _ in range(2)]
+        found = [
+            pool.submit(ensure_image, DEBIAN, "x86_64", alone, Listener(tell)) for _ in range(2)
+        ]
     assert [each.result() for each in found] == [MADE_HERE, MADE_HERE]
     assert made == ["debian@12"]
 
@@ -697,7 +696,7 @@ def test_nobody_uses_the_project_before_it_has_its_profile(
         done.append("profile")
 
     def use() -> None:
-        ensure_project(settings, lambda _: waits.set())
+        ensure_project(settings, Listener(lambda _: waits.set()))
         done.append("used")
 
     monkeypatch.setattr(project_module, "create_with_default_profile", create)
@@ -759,10 +758,10 @@ def test_an_instance_that_cannot_be_deleted_after_success_is_a_warning_that_name
     fake.fail("delete --force", "Error: The instance is busy")
     launcher(monkeypatch)
     launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
-    warnings: list[str] = []
-    with lxd_instance(launch, settings, lambda _: None, warnings.append):
+    reporter = Listener()
+    with lxd_instance(launch, settings, reporter):
         pass
-    [warning] = warnings
+    [warning] = reporter.warnings
     assert f"{NAME} could not be deleted; run `slurm-factory clean`" in warning
 
 
@@ -950,10 +949,10 @@ def test_a_project_whose_making_was_broken_off_gets_its_profile_after_all(
     monkeypatch.setattr(
         project_module, "create_with_default_profile", lambda project, **_: made.append(project)
     )
-    ensure_project(settings, lambda _: None)
+    ensure_project(settings, Listener())
     assert made == []
     fake.profile({})
-    ensure_project(settings, lambda _: None)
+    ensure_project(settings, Listener())
     assert made == [settings.project_name]
 
 
@@ -999,7 +998,7 @@ def test_cleaning_up_that_fails_does_not_hide_the_reason(
 
 
 def ensured(settings: Settings) -> ImageName:
-    return ensure_image(DEBIAN, "x86_64", settings, lambda _: None)
+    return ensure_image(DEBIAN, "x86_64", settings, Listener())
 
 
 def test_an_image_that_was_made_here_needs_no_image_server(
