@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_factory import resources
 from slurm_factory.disks import cache_is_full, has_no_room, telling_of_full
-from slurm_factory.exceptions import BuildError, SlurmFactoryError
+from slurm_factory.exceptions import BuildError, LXDError, SlurmFactoryError
+from slurm_factory.instances.lxc import require_running
 from slurm_factory.instances.streams import PIPED, follow, telling_line
 
 if TYPE_CHECKING:
     from craft_providers import Executor
+
+    from slurm_factory.output import Reporter
 
 TRANSIENT = "Failed to retrieve PID of executing child process"
 """lxc exec under load, before the command was started; seen with LXD 5.0, rc 255."""
@@ -46,6 +49,22 @@ class CommandError(BuildError):
         )
 
 
+def enter_command(name: str, project: str) -> str:
+    """The command that opens a shell in an instance of an LXD project."""
+    return f"lxc --project {project} exec local:{name} -- bash -l"
+
+
+def _holding_back(
+    mark: str, held: list[str], on_line: Callable[[str], None]
+) -> Callable[[str], None]:
+    """Takes lines for `on_line`, except those with `mark` in them, which go into `held`."""
+
+    def take(line: str) -> None:
+        (held.append if mark in line else on_line)(line)
+
+    return take
+
+
 def _says(tail: Sequence[str], text: str) -> bool:
     return any(text in line for line in tail)
 
@@ -62,6 +81,7 @@ class Instance:
         build_dir: Directory for compiling (instance), on the fastest storage there is.
         record: What the base contains.
         project: LXD project; None for this machine.
+        reporter: Is told of a command that has to be started again.
     """
 
     name: str
@@ -71,6 +91,7 @@ class Instance:
     build_dir: PurePosixPath
     record: Mapping[str, Any] = field(default_factory=dict)
     project: str | None = None
+    reporter: Reporter | None = None
 
     def inside(self, path: Path) -> PurePosixPath:
         """The instance's path of a host path below the cache directory."""
@@ -81,7 +102,7 @@ class Instance:
         """The command that opens a shell in it; None for this machine."""
         if self.project is None:
             return None
-        return f"lxc --project {self.project} exec local:{self.name} -- bash -l"
+        return enter_command(self.name, self.project)
 
     def run_script(
         self,
@@ -98,6 +119,7 @@ class Instance:
 
         Raises:
             CommandError: It failed.
+            LXDError: The instance was stopped or deleted meanwhile, or LXD was.
             OutputError: It failed because the cache directory is full.
         """
         command = ["bash", "-c", resources.script(name), name]
@@ -113,19 +135,36 @@ class Instance:
     ) -> None:
         """Run a command; survives lxc's transient failure to start one.
 
+        Args:
+            command: Program and arguments.
+            environment: Added to that of every command.
+            on_line: Takes each line it prints, but not those of lxc about a start that is retried.
+            what: Names the command in errors.
+
         Raises:
-            CommandError: It failed; named `what`.
+            CommandError: It failed.
+            LXDError: The instance was stopped or deleted meanwhile, or LXD was.
             OutputError: It failed because the cache directory is full.
         """
-        for attempt in range(1, ATTEMPTS + 1):
+        for _ in range(ATTEMPTS):
+            held: list[str] = []
             process = self.executor.execute_popen(list(command), env=dict(environment), **PIPED)
-            returncode, tail = follow(process, on_line)
-            if returncode == 0:
-                return
-            if not any(TRANSIENT in line for line in tail) or attempt == ATTEMPTS:
-                raise self._failure(what, returncode, tail)
+            returncode, tail = follow(process, _holding_back(TRANSIENT, held, on_line))
+            if returncode == 0 or not held:
+                break
+            if self.reporter:
+                self.reporter.line(f"lxc could not start {what}, which is tried again")
+        for line in held:
+            on_line(line)
+        if returncode != 0:
+            raise self._failure(what, returncode, tail)
 
     def _failure(self, what: str, returncode: int, tail: Sequence[str]) -> SlurmFactoryError:
+        if self.project is not None:
+            try:
+                require_running(self.name, self.project, what)
+            except LXDError as error:
+                return error
         full = telling_of_full(tail)
         if full and has_no_room(self.cache_on_host):
             return cache_is_full(f"{what} failed", self.cache_on_host, full[-1])

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from craft_providers import Executor
+from craft_providers import Executor, lxd
 from craft_providers.bases import BuilddBase, BuilddBaseAlias
 from craft_providers.errors import BaseCompatibilityError, BaseConfigurationError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -30,6 +30,7 @@ from slurm_factory.constants import (
     INSTANCE_SPACK_PACKAGES,
     INSTANCE_SPACK_PYTHON,
 )
+from slurm_factory.instances.lxc import require_running
 from slurm_factory.instances.streams import PIPED, follow, telling_line
 
 if TYPE_CHECKING:
@@ -179,6 +180,8 @@ class FactoryBase(BuilddBase):
         )
         returncode, tail = follow(process, self._reporter.line)
         if returncode != 0:
+            if isinstance(executor, lxd.LXDInstance):
+                require_running(executor.instance_name, executor.project, name)
             said = telling_line(tail, "It said nothing.")
             raise BaseConfigurationError(brief=failed, details=said)
 

@@ -18,14 +18,16 @@ from slurm_factory.exceptions import (
     OutputError,
     SlurmFactoryError,
 )
-from slurm_factory.instances import ENVIRONMENT, Instance
+from slurm_factory.instances import ENVIRONMENT, Instance, enter_command
 from slurm_factory.instances.launch import Launch, launch_copy
 from slurm_factory.instances.lxc import (
     LOCAL,
     LOCK_KEY,
+    RUNNING,
     delete_instance,
     delete_quietly,
     delete_unfinished,
+    instance_status,
     lxc,
 )
 from slurm_factory.instances.provider_errors import CLIENT_ERRORS, unreachable
@@ -38,8 +40,9 @@ if TYPE_CHECKING:
     from slurm_factory.output import Reporter
 
 
-NOTHING_TO_SEE = (ConfigurationError, DownloadError, OutputError)
-"""Failures of which nothing in the instance tells more; a full disk would stay full with it."""
+NOTHING_TO_SEE = (ConfigurationError, DownloadError, LXDError, OutputError)
+"""Failures of which nothing in the instance tells more: with an LXDError it is gone or does not
+run, and a full disk would stay full with it."""
 
 
 @contextmanager
@@ -60,7 +63,7 @@ def lxd_instance(launch: Launch, settings: Settings, reporter: Reporter) -> Iter
         OSError: The directory of images cannot be written.
     """
     try:
-        instance = _equip(launch, settings, *launch_copy(launch, settings, reporter))
+        instance = _equip(launch, settings, reporter, *launch_copy(launch, settings, reporter))
     except BaseException:
         with signals_held():
             delete_unfinished(launch.name, settings.project_name)
@@ -69,16 +72,16 @@ def lxd_instance(launch: Launch, settings: Settings, reporter: Reporter) -> Iter
         yield instance
     except SlurmFactoryError as error:
         vain = isinstance(error, NOTHING_TO_SEE) and not launch.keep
-        told = _break_off(instance, launch, settings) if vain else _kept(instance)
+        told = _break_off(launch, settings) if vain else _kept(launch, settings)
         error.resolution = f"{error.resolution} {told}".strip()
         raise
     except KeyboardInterrupt as error:
-        left = _break_off(instance, launch, settings)
+        left = _break_off(launch, settings)
         if left:
             raise InterruptedBuildError("Interrupted.", resolution=left) from error
         raise
     except BaseException:
-        _break_off(instance, launch, settings)
+        _break_off(launch, settings)
         raise
     if not launch.keep:
         try:
@@ -90,7 +93,11 @@ def lxd_instance(launch: Launch, settings: Settings, reporter: Reporter) -> Iter
 
 
 def _equip(
-    launch: Launch, settings: Settings, executor: lxd.LXDInstance, record: Mapping[str, Any]
+    launch: Launch,
+    settings: Settings,
+    reporter: Reporter,
+    executor: lxd.LXDInstance,
+    record: Mapping[str, Any],
 ) -> Instance:
     """Mount the cache and set the limits."""
     limits = {
@@ -120,14 +127,25 @@ def _equip(
         build_dir=INSTANCE_BUILD,
         record=record,
         project=settings.project_name,
+        reporter=reporter,
     )
 
 
-def _kept(instance: Instance) -> str:
-    return f"The instance is kept: {instance.enter_command}"
+def _kept(launch: Launch, settings: Settings) -> str:
+    """What the user has to know about an instance that is kept; empty where it is not there."""
+    project = settings.project_name
+    try:
+        status = instance_status(launch.name, project)
+    except LXDError:
+        return f"The instance {launch.name} may be left; run `slurm-factory clean` when LXD runs."
+    if status is None:
+        return ""
+    if status != RUNNING:
+        return f"The instance is kept: lxc --project {project} start {LOCAL}{launch.name}"
+    return f"The instance is kept: {enter_command(launch.name, project)}"
 
 
-def _break_off(instance: Instance, launch: Launch, settings: Settings) -> str:
+def _break_off(launch: Launch, settings: Settings) -> str:
     """End everything in the instance, which only its deletion or restart surely does.
 
     Returns:
@@ -137,7 +155,7 @@ def _break_off(instance: Instance, launch: Launch, settings: Settings) -> str:
         if launch.keep:
             with suppress(LXDError):
                 lxc("restart", "--force", f"{LOCAL}{launch.name}", project=settings.project_name)
-            return _kept(instance)
+            return _kept(launch, settings)
         if delete_quietly(launch.name, settings.project_name):
             return ""
         return _left(launch)

@@ -35,6 +35,7 @@ LOCK_KEY = "user.slurm_factory.lock"
 """Instance configuration: path (host) of the file that is locked while its build runs."""
 STATUS = "user.craft_providers.status"
 """Instance configuration: how far craft-providers has come with it (lxd_instance_status.py)."""
+RUNNING = "Running"
 SIMPLE_SECONDS = 60
 POLL_SECONDS = 0.1
 QUIET_LOOKS = 6
@@ -158,6 +159,48 @@ def instance_entries(project: str) -> tuple[dict[str, Any], ...]:
     if not project_exists(project):
         return ()
     return tuple(lxc_json("list", LOCAL, project=project))
+
+
+def require_running(name: str, project: str, what: str) -> None:
+    """Look whether an instance is still there and runs, before a failure in it is explained.
+
+    A command dies some moments before LXD has stopped or deleted its instance, which is waited for.
+
+    Args:
+        name: Of the instance.
+        project: LXD project.
+        what: Names what failed, for people.
+
+    Raises:
+        LXDError: It was deleted or stopped, or LXD does not answer.
+    """
+    try:
+        wait_for_operations(name, project)
+        status = instance_status(name, project)
+    except LXDError as error:
+        raise LXDError(
+            f"{what} was broken off: LXD does not answer any more.",
+            details=f"{error.brief} {error.details}".strip(),
+            resolution=error.resolution,
+        ) from error
+    if status == RUNNING:
+        return
+    happened = "deleted" if status is None else "stopped"
+    raise LXDError(
+        f"{what} was broken off: the instance {name} was {happened} meanwhile.",
+        details=f"Something other than this program has {happened} it.",
+        resolution="Run the command again.",
+    )
+
+
+def instance_status(name: str, project: str) -> str | None:
+    """What LXD calls the state of an instance, such as `Running`; None if it is not there.
+
+    Raises:
+        LXDError: LXD cannot be asked.
+    """
+    entries = lxc_json("list", LOCAL, project=project)
+    return next((str(entry["status"]) for entry in entries if entry["name"] == name), None)
 
 
 def creation_time(name: str, project: str) -> datetime | None:

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 import pytest
 from executor_samples import ScriptedExecutor
+from fake_lxc import FakeLxc, install_fake_lxc, instance
 from plan_samples import sample_plan, sample_settings
+from reporter_samples import Listener
 
-from slurm_factory.exceptions import BuildError
+from slurm_factory.exceptions import BuildError, LXDError
 from slurm_factory.instances import TRANSIENT, CommandError, Instance
 from slurm_factory.instances.host import HostExecutor, this_machine
 from slurm_factory.instances.streams import PIPED, TAIL_LINES, follow, telling_line
@@ -22,6 +25,8 @@ sleep 1000 &
 echo "$$ $!"
 wait
 """
+NAME = "build-x"
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
 PLAIN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
@@ -29,14 +34,25 @@ def start(script: str) -> subprocess.Popen[str]:
     return subprocess.Popen(["bash", "-c", script], **PIPED)
 
 
-def make_instance(executor: HostExecutor | ScriptedExecutor, cache: Path) -> Instance:
+@pytest.fixture(autouse=True)
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLxc:
+    """LXD with the instance of a build, which runs."""
+    fake = install_fake_lxc(tmp_path / "bin", monkeypatch)
+    fake.instances([instance(NAME, NOW)])
+    return fake
+
+
+def make_instance(
+    executor: HostExecutor | ScriptedExecutor, cache: Path, reporter: Listener | None = None
+) -> Instance:
     return Instance(
-        name="build-x",
+        name=NAME,
         executor=executor,
         cache_on_host=cache,
         cache=PurePosixPath("/opt/slurm-factory-cache"),
         build_dir=PurePosixPath("/srv/build"),
         project="slurm-factory",
+        reporter=reporter,
     )
 
 
@@ -165,16 +181,65 @@ def test_a_process_killed_for_want_of_memory_is_explained() -> None:
 
 def test_lxcs_transient_failure_to_start_a_command_is_survived() -> None:
     lines: list[str] = []
+    reporter = Listener()
     executor = ScriptedExecutor(*[f"echo 'Error: {TRANSIENT}'; exit 255"] * 2, "echo made")
-    run(executor, lines.append)
+    instance = make_instance(executor, Path("/c"), reporter)
+    instance.run(["make"], {"A": "b"}, lines.append, what="make-slurm.sh")
     assert executor.commands == ["make"] * 3
     assert executor.environments == [{"A": "b"}] * 3
-    assert lines[-1] == "made"
+    assert lines == ["made"], "a start that is retried is no output, and no error"
+    assert reporter.lines == ["lxc could not start make-slurm.sh, which is tried again"] * 2
 
 
 def test_lxcs_transient_failure_is_not_retried_for_ever() -> None:
     error = failure(*[f"echo 'Error: {TRANSIENT}'; exit 255"] * 3)
     assert TRANSIENT in error.details
+
+
+def test_what_lxc_says_about_the_last_attempt_to_start_a_command_is_not_lost() -> None:
+    lines: list[str] = []
+    with pytest.raises(CommandError):
+        run(ScriptedExecutor(*[f"echo 'Error: {TRANSIENT}'; exit 255"] * 3), lines.append)
+    assert lines == [f"Error: {TRANSIENT}"]
+
+
+@pytest.mark.parametrize(
+    ("there", "happened"),
+    [([], "was deleted meanwhile"), ([{"status": "Stopped"}], "was stopped meanwhile")],
+)
+@pytest.mark.parametrize("status", [137, 255, 1])
+def test_an_instance_that_somebody_ended_is_not_told_as_want_of_memory(
+    fake: FakeLxc, there: list[dict[str, str]], happened: str, status: int
+) -> None:
+    fake.instances([instance(NAME, NOW) | changes for changes in there])
+    with pytest.raises(LXDError) as caught:
+        run(ScriptedExecutor(f"exit {status}"), lambda _: None)
+    assert caught.value.brief == f"make-slurm.sh was broken off: the instance {NAME} {happened}."
+    assert caught.value.exit_code == 3
+    assert "memory" not in f"{caught.value.details} {caught.value.resolution}".lower()
+
+
+def test_an_instance_that_is_being_deleted_still_runs_when_its_commands_are_dead(
+    fake: FakeLxc,
+) -> None:
+    deleting = {
+        "class": "task",
+        "status_code": 103,
+        "resources": {"instances": [f"/1.0/instances/{NAME}?project=slurm-factory"]},
+    }
+    fake.operations([deleting], then=[])
+    fake.instances([instance(NAME, NOW) | {"status": "Stopped"}])
+    with pytest.raises(LXDError, match="was stopped meanwhile"):
+        run(ScriptedExecutor("exit 137"), lambda _: None)
+    assert len([call for call in fake.calls if call.startswith("operation")]) == 2
+
+
+def test_lxd_that_is_gone_in_the_middle_is_told_as_that(fake: FakeLxc) -> None:
+    fake.fail("local:", "Error: dial unix /var/lib/lxd/unix.socket: connect: connection refused")
+    with pytest.raises(LXDError, match="LXD does not answer any more") as caught:
+        run(ScriptedExecutor("echo 'Error: websocket: close 1006'; exit 137"), lambda _: None)
+    assert "connection refused" in caught.value.details
+    assert "slurm-factory setup" in caught.value.resolution
 
 
 def test_a_real_failure_is_not_run_again() -> None:

@@ -713,6 +713,7 @@ def test_after_a_failed_build_the_instance_is_kept_and_the_error_tells_how_to_en
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher(monkeypatch)
+    fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
     with pytest.raises(BuildError) as caught, launched(settings):
         raise BuildError("make failed.", resolution="Read the log.")
     assert caught.value.resolution == (
@@ -722,7 +723,44 @@ def test_after_a_failed_build_the_instance_is_kept_and_the_error_tells_how_to_en
     assert not [call for call in fake.changes if call.startswith("delete")]
 
 
-@pytest.mark.parametrize("kind", [ConfigurationError, DownloadError, OutputError])
+@pytest.mark.parametrize("keep", [False, True])
+def test_there_is_no_way_into_an_instance_that_somebody_has_deleted(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    launcher(monkeypatch)
+    for error in (BuildError("make failed."), LXDError("The instance was deleted.")):
+        with pytest.raises(type(error)) as caught, launched(settings, keep=keep):
+            raise error
+        assert caught.value.resolution == ""
+
+
+def test_a_kept_instance_that_somebody_has_stopped_is_told_with_the_command_that_starts_it(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW) | {"status": "Stopped"}])
+    with pytest.raises(LXDError) as caught, launched(settings, keep=True):
+        raise LXDError("The instance was stopped.")
+    assert caught.value.resolution == (
+        f"The instance is kept: lxc --project slurm-factory start local:{NAME}"
+    )
+
+
+def test_lxd_that_does_not_answer_is_not_said_to_keep_an_instance(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_lxd() -> None:
+        fake.fail("local:", "Error: connect: connection refused")
+        raise BuildError("make failed.")
+
+    launcher(monkeypatch)
+    with pytest.raises(BuildError) as caught, launched(settings):
+        end_lxd()
+    assert "may be left" in caught.value.resolution
+    assert "exec" not in caught.value.resolution
+
+
+@pytest.mark.parametrize("kind", [ConfigurationError, DownloadError, LXDError, OutputError])
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_mistake_a_failed_download_or_a_full_disk_leaves_no_instance_with_nothing_to_see(
     fake: FakeLxc,
@@ -732,6 +770,7 @@ def test_a_mistake_a_failed_download_or_a_full_disk_leaves_no_instance_with_noth
     keep: bool,
 ) -> None:
     launcher(monkeypatch)
+    fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
     with pytest.raises(kind) as caught, launched(settings, keep=keep):
         raise kind("No.", resolution="Correct it.")
     assert ("The instance is kept" in caught.value.resolution) == keep
@@ -834,6 +873,7 @@ def test_keep_instance_keeps_it_after_ctrl_c_with_nothing_running_in_it(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher(monkeypatch)
+    fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
     with pytest.raises(InterruptedBuildError) as caught, launched(settings, keep=True):
         raise KeyboardInterrupt
     assert f"exec local:{NAME}" in caught.value.resolution
