@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from craft_providers import lxd
 from craft_providers.executor import get_instance_name
@@ -12,7 +14,7 @@ from craft_providers.executor import get_instance_name
 from slurm_factory.base_record import BASE_LIFE, record_path
 from slurm_factory.instances.base import compatibility_tag
 from slurm_factory.instances.images import ImageName, candidates
-from slurm_factory.instances.lxc import created, instance_entries, instance_names, is_finished
+from slurm_factory.instances.lxc import created, is_finished, list_instances
 
 if TYPE_CHECKING:
     from slurm_factory.base_record import BaseSetup
@@ -30,7 +32,8 @@ def needs_base(setup: BaseSetup, architecture: str, settings: Settings) -> bool:
     Raises:
         LXDError: LXD cannot be asked.
     """
-    return not usable_images(setup, architecture, settings.project_name)
+    entries = list_instances(settings.project_name)
+    return not usable_bases(setup, architecture, settings.project_name, entries)
 
 
 def base_instance_name(setup: BaseSetup, image: ImageName, project: str) -> str:
@@ -38,48 +41,53 @@ def base_instance_name(setup: BaseSetup, image: ImageName, project: str) -> str:
     return get_instance_name(_full_name(setup, image, project), lxd.LXDError)
 
 
-def present_bases(setup: BaseSetup, architecture: str, project: str) -> list[str]:
-    """Names of the base instances of `setup` that are there, in whatever state.
+@dataclass(frozen=True)
+class PresentBase:
+    """A base instance that is there: its entry in `lxc list`, and the image it is from."""
+
+    entry: Mapping[str, Any]
+    image: ImageName
+
+    @property
+    def name(self) -> str:
+        """Of the instance."""
+        return str(self.entry["name"])
+
+
+def present_bases(
+    setup: BaseSetup, architecture: str, project: str, entries: Iterable[Mapping[str, Any]]
+) -> list[PresentBase]:
+    """The base instances of `setup` that are there, in whatever state.
 
     Args:
         setup: What they are made of.
         architecture: As uname(1) names it.
         project: LXD project.
-
-    Raises:
-        LXDError: LXD cannot be asked.
+        entries: Of all instances in it (`lxc.list_instances`).
     """
-    present = instance_names(project)
+    by_name = {entry["name"]: entry for entry in entries}
     images = candidates(setup.base, architecture)
-    names = (base_instance_name(setup, image, project) for image in images)
-    return [name for name in names if name in present]
+    named = [(base_instance_name(setup, image, project), image) for image in images]
+    return [PresentBase(by_name[name], image) for name, image in named if name in by_name]
 
 
-def usable_images(setup: BaseSetup, architecture: str, project: str) -> list[ImageName]:
-    """Images of those base instances of `setup` that a launch would copy.
+def usable_bases(
+    setup: BaseSetup, architecture: str, project: str, entries: Iterable[Mapping[str, Any]]
+) -> list[PresentBase]:
+    """Those of `present_bases` that a launch would copy; the arguments are the same.
 
     A name and an age are not enough: a base whose maker was killed has both. It keeps the status of
     its making, or, killed in between, is marked as finished without its full name, which
     craft-providers notes last (lxd/launcher.py, `_create_instance`).
-
-    Args:
-        setup: What they are made of.
-        architecture: As uname(1) names it.
-        project: LXD project.
-
-    Raises:
-        LXDError: LXD cannot be asked.
     """
-    present = {entry["name"]: entry for entry in instance_entries(project)}
     oldest = datetime.now(UTC) - BASE_LIFE
-    usable = []
-    for image in candidates(setup.base, architecture):
-        entry = present.get(base_instance_name(setup, image, project))
-        if entry is None or not is_finished(entry) or created(entry) < oldest:
-            continue
-        if entry["config"].get("image.description") == _full_name(setup, image, project):
-            usable.append(image)
-    return usable
+    return [
+        base
+        for base in present_bases(setup, architecture, project, entries)
+        if is_finished(base.entry)
+        and created(base.entry) >= oldest
+        and base.entry["config"].get("image.description") == _full_name(setup, base.image, project)
+    ]
 
 
 def _full_name(setup: BaseSetup, image: ImageName, project: str) -> str:

@@ -21,6 +21,7 @@ from slurm_factory.exceptions import (
 from slurm_factory.instances import ENVIRONMENT, Instance, enter_command
 from slurm_factory.instances.launch import Launch, launch_copy
 from slurm_factory.instances.lxc import (
+    KEPT_KEY,
     LOCAL,
     LOCK_KEY,
     RUNNING,
@@ -83,7 +84,10 @@ def lxd_instance(launch: Launch, settings: Settings, reporter: Reporter) -> Iter
     except BaseException:
         _break_off(launch, settings)
         raise
-    if not launch.keep:
+    if launch.keep:
+        with suppress(LXDError):
+            _mark_kept(launch.name, settings.project_name)
+    else:
         try:
             with signals_held():
                 delete_instance(launch.name, settings.project_name)
@@ -136,6 +140,8 @@ def _kept(launch: Launch, settings: Settings) -> str:
     project = settings.project_name
     try:
         status = instance_status(launch.name, project)
+        if status is not None:
+            _mark_kept(launch.name, project)
     except LXDError:
         return f"The instance {launch.name} may be left; run `slurm-factory clean` when LXD runs."
     if status is None:
@@ -143,6 +149,11 @@ def _kept(launch: Launch, settings: Settings) -> str:
     if status != RUNNING:
         return f"The instance is kept: lxc --project {project} start {LOCAL}{launch.name}"
     return f"The instance is kept: {enter_command(launch.name, project)}"
+
+
+def _mark_kept(name: str, project: str) -> None:
+    """Else the next build would take it for one whose build was killed."""
+    lxc("config", "set", f"{LOCAL}{name}", f"{KEPT_KEY}=yes", project=project)
 
 
 def _break_off(launch: Launch, settings: Settings) -> str:

@@ -22,16 +22,17 @@ from slurm_factory.instances.base_instances import (
     base_instance_name,
     base_lock,
     present_bases,
-    usable_images,
+    usable_bases,
 )
-from slurm_factory.instances.images import ImageName, ensure_image
+from slurm_factory.instances.images import ensure_image
 from slurm_factory.instances.locks import locked
 from slurm_factory.instances.lxc import (
-    creation_time,
+    created,
     delete_instance,
     delete_unfinished,
-    instance_names,
+    list_instances,
 )
+from slurm_factory.instances.orphans import stop_orphans
 from slurm_factory.instances.project import ensure_project
 from slurm_factory.instances.provider_errors import TransientError, provider_errors, unusable
 from slurm_factory.instances.surroundings import find_surroundings
@@ -102,7 +103,6 @@ def launch_copy(
     lock = base_lock(launch.setup, settings.images_dir)
     with locked(lock, "the base instance", reporter):
         try:
-            ensure_project(settings, reporter)
             with _terminal_out_of_reach():
                 return retrying(_launch_once, launch, settings, reporter)
         except (BaseCompatibilityError, TransientError) as error:
@@ -142,26 +142,36 @@ def _start_over(
     reporter.line(f"Launching again: {error}")
     delete_instance(launch.name, project)
     if isinstance(error, BaseCompatibilityError) and state.attempt_number > 1:
-        for name in present_bases(launch.setup, launch.architecture, project):
-            delete_instance(name, project)
+        entries = list_instances(project)
+        for base in present_bases(launch.setup, launch.architecture, project, entries):
+            delete_instance(base.name, project)
 
 
 def _launch_once(
     launch: Launch, settings: Settings, reporter: Reporter
 ) -> tuple[lxd.LXDInstance, Mapping[str, Any]]:
-    # Anew for each attempt: the image may have gone long ago, with only its base left.
-    image = _choose_image(launch, settings, reporter)
+    # Asked anew by each attempt, and by nothing below: every lxc takes 50 ms, and more under load.
+    project, entries = settings.project_name, list_instances(settings.project_name)
+    stop_orphans(entries, project, reporter)
+    bases = usable_bases(launch.setup, launch.architecture, project, entries)
+    if bases:
+        # Needs no network to be asked for, and its image may have gone long ago.
+        image = bases[0].image
+    else:
+        ensure_project(settings, reporter)
+        image = ensure_image(launch.base, launch.architecture, settings, reporter)
     surroundings = find_surroundings(launch.base, image, settings)
     if launch.offline:
         surroundings = replace(surroundings, reach="")
     base = FactoryBase(
         launch.setup,
-        settings.project_name,
+        project,
         surroundings,
         spack_files=launch.spack_files,
         reporter=reporter,
     )
-    with _no_unfinished_base(launch, image, settings, base), provider_errors():
+    name = base_instance_name(launch.setup, image, project)
+    with _no_unfinished_base(name, project, base, was_there=bool(bases)), provider_errors():
         executor = lxd.launch(
             launch.name,
             base_configuration=base,
@@ -169,31 +179,26 @@ def _launch_once(
             image_remote=image.remote,
             use_base_instance=True,
             auto_clean=True,
-            project=settings.project_name,
+            project=project,
             map_user_uid=True,
             uid=os.getuid(),
             gid=_primary_group(),
         )
         # Of the copy, each time: another user, or another cache directory, may have made the base.
         record = read_record(launch.setup, executor)
-        made = creation_time(
-            base_instance_name(launch.setup, image, settings.project_name), settings.project_name
-        )
+        made = created(bases[0].entry) if bases and not base.begun else None
         write_record(record, launch.setup, settings.images_dir, made)
         return executor, record
 
 
 @contextmanager
 def _no_unfinished_base(
-    launch: Launch, image: ImageName, settings: Settings, base: FactoryBase
+    name: str, project: str, base: FactoryBase, *, was_there: bool
 ) -> Iterator[None]:
     """Delete a base instance that this launch has begun to make when it ends in an error.
 
     craft-providers would mark it as finished and copy it for ever.
     """
-    project = settings.project_name
-    name = base_instance_name(launch.setup, image, project)
-    was_there = name in instance_names(project)
     try:
         yield
     except BaseException:
@@ -201,14 +206,6 @@ def _no_unfinished_base(
             with signals_held():
                 delete_unfinished(name, project)
         raise
-
-
-def _choose_image(launch: Launch, settings: Settings, reporter: Reporter) -> ImageName:
-    """The image of a base instance that can be copied needs no network to be asked for."""
-    usable = usable_images(launch.setup, launch.architecture, settings.project_name)
-    if usable:
-        return usable[0]
-    return ensure_image(launch.base, launch.architecture, settings, reporter)
 
 
 def _primary_group() -> int:

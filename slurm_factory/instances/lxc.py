@@ -35,6 +35,8 @@ LOCK_KEY = "user.slurm_factory.lock"
 """Instance configuration: path (host) of the file that is locked while its build runs."""
 STATUS = "user.craft_providers.status"
 """Instance configuration: how far craft-providers has come with it (lxd_instance_status.py)."""
+KEPT_KEY = "user.slurm_factory.kept"
+"""Instance configuration: set when the build has ended and has left its instance on purpose."""
 RUNNING = "Running"
 SIMPLE_SECONDS = 60
 POLL_SECONDS = 0.1
@@ -151,14 +153,22 @@ def _group_is_new() -> bool:
 
 def instance_names(project: str) -> tuple[str, ...]:
     """Names of all instances in the project; none if there is no such project."""
-    return tuple(entry["name"] for entry in instance_entries(project))
+    return tuple(entry["name"] for entry in list_instances(project))
 
 
-def instance_entries(project: str) -> tuple[dict[str, Any], ...]:
-    """Entries of `lxc list` in the project; none if there is no such project."""
-    if not project_exists(project):
+def list_instances(project: str) -> tuple[dict[str, Any], ...]:
+    """Everything that LXD knows of all instances in the project; none if there is no such project.
+
+    Raises:
+        LXDError: LXD cannot be asked.
+    """
+    try:
+        return tuple(lxc_json("list", LOCAL, project=project))
+    except LXDError:
+        # LXD 5.0 lists nothing for a project that is not there, others may refuse to.
+        if project_exists(project):
+            raise
         return ()
-    return tuple(lxc_json("list", LOCAL, project=project))
 
 
 def require_running(name: str, project: str, what: str) -> None:
@@ -199,14 +209,8 @@ def instance_status(name: str, project: str) -> str | None:
     Raises:
         LXDError: LXD cannot be asked.
     """
-    entries = lxc_json("list", LOCAL, project=project)
+    entries = list_instances(project)
     return next((str(entry["status"]) for entry in entries if entry["name"] == name), None)
-
-
-def creation_time(name: str, project: str) -> datetime | None:
-    """When an instance was made; None if it is not there."""
-    entries = lxc_json("list", LOCAL, project=project)
-    return next((created(entry) for entry in entries if entry["name"] == name), None)
 
 
 def created(entry: Mapping[str, Any]) -> datetime:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,11 +28,11 @@ from craft_providers.executor import get_instance_name
 from craft_providers.lxd.launcher import _formulate_base_instance_name
 from executor_samples import RecordingExecutor
 from fake_lxc import PROJECT, FakeLxc, image, install_fake_lxc, instance, locked_elsewhere
-from plan_samples import sample_settings
+from plan_samples import sample_plan, sample_settings
 from reporter_samples import Listener
 from test_clean import NOW
 
-from slurm_factory import base_record, resources
+from slurm_factory import base_record, preparation, resources
 from slurm_factory.base_record import (
     BaseSetup,
     SpackRefs,
@@ -75,6 +75,8 @@ from slurm_factory.instances.lxc import (
 )
 from slurm_factory.instances.project import ensure_project
 from slurm_factory.instances.surroundings import Surroundings, both_spellings
+from slurm_factory.preparation import Place, require_machine
+from slurm_factory.workspace import open_workspace
 
 DEBIAN = find_base("debian@12", ("debian", "12"))
 UBUNTU = find_base("ubuntu@24.04", ("debian", "12"))
@@ -577,6 +579,81 @@ def test_an_instance_gets_the_cache_the_limits_the_lock_and_goes_after_success(
     assert (call["image_remote"], call["image_name"]) == ("local", MADE_HERE.alias)
 
 
+def test_a_build_from_a_base_that_is_there_asks_lxd_what_it_needs_once(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    plan = sample_plan()
+    require_machine(plan, settings)
+    with open_workspace("20261127-100000-25-05-a1b2c3", settings) as workspace:
+        reporter = Listener()
+        with preparation.launched(plan, settings, reporter, Place(workspace)):
+            assert [" ".join(call.split()[:2]) for call in fake.calls] == [
+                "project list",
+                "list --format",
+                "config set",
+            ]
+    assert [call.split()[0] for call in fake.calls[3:]] == ["delete"]
+
+
+def test_the_instance_of_a_killed_build_is_stopped_by_the_next_one_which_says_so(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.work_dir.mkdir(parents=True)
+    left, held = settings.work_dir / "left.lock", settings.work_dir / "held.lock"
+    left.touch()
+    base, now = instance(BASE_NAME, datetime.now(UTC)), datetime.now(UTC)
+    kept = instance("build-kept", now, left)
+    kept["config"]["user.slurm_factory.kept"] = "yes"
+    others = [
+        kept,
+        instance("build-running", now, held),
+        instance("build-of-gone-cache", now, settings.work_dir / "gone.lock"),
+        instance("build-being-launched", now),
+        instance("build-stopped", now, left) | {"status": "Stopped"},
+        instance("farm", now, left),
+    ]
+    fake.instances([base, *others, instance("build-orphan", now, left)])
+    launcher(monkeypatch)
+    reporter = Listener()
+    launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
+    with locked_elsewhere(held), lxd_instance(launch, settings, reporter):
+        assert fake.changes[0] == "stop --force build-orphan"
+    assert [call for call in fake.changes if call.startswith("stop")] == fake.changes[:1]
+    [note] = reporter.notes
+    assert note.startswith("build-orphan still ran, though its build was killed.")
+
+
+def test_an_orphan_that_cannot_be_stopped_does_not_stop_the_build(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.work_dir.mkdir(parents=True)
+    lock = settings.work_dir / "left.lock"
+    lock.touch()
+    now = datetime.now(UTC)
+    fake.instances([instance(BASE_NAME, now), instance("build-orphan", now, lock)])
+    fake.fail("stop --force", "Error: The instance is busy")
+    launcher(monkeypatch)
+    reporter = Listener()
+    launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
+    with lxd_instance(launch, settings, reporter):
+        pass
+    [warning] = reporter.warnings
+    assert warning.startswith("build-orphan still runs")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_instance_that_a_build_leaves_on_purpose_is_marked_as_that(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    fake.instances([instance(BASE_NAME, datetime.now(UTC)), instance(NAME, NOW)])
+    launcher(monkeypatch)
+    with suppress(BuildError), launched(settings, keep=not fails):
+        if fails:
+            raise BuildError("make failed.")
+    assert fake.changes[-1] == f"config set {NAME} user.slurm_factory.kept=yes"
+
+
 def test_what_the_base_contains_is_recorded_with_every_launch(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -877,7 +954,10 @@ def test_keep_instance_keeps_it_after_ctrl_c_with_nothing_running_in_it(
     with pytest.raises(InterruptedBuildError) as caught, launched(settings, keep=True):
         raise KeyboardInterrupt
     assert f"exec local:{NAME}" in caught.value.resolution
-    assert fake.changes[-1] == f"restart --force {NAME}"
+    assert fake.changes[-2:] == [
+        f"restart --force {NAME}",
+        f"config set {NAME} user.slurm_factory.kept=yes",
+    ]
 
 
 def test_a_poisoned_base_is_deleted_and_made_again(
@@ -1003,6 +1083,7 @@ def test_lxd_that_hangs_while_the_project_is_made_is_no_traceback(
         raise subprocess.TimeoutExpired("lxc", 60)
 
     fake.projects("default")
+    fake.instances([])
     launcher(monkeypatch)
     monkeypatch.setattr(project_module, "create_with_default_profile", create)
     with pytest.raises(LXDError, match="could be launched"), launched(settings):
