@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slurm_factory.base_record import BaseSetup, base_packages
 from slurm_factory.constants import Deps
 from slurm_factory.exceptions import ConfigurationError, LXDError
-from slurm_factory.instances.base import read_record
+from slurm_factory.instances.base_contents import read_record
 from slurm_factory.instances.host import HostExecutor
 from slurm_factory.memory import available_memory
 

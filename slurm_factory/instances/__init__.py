@@ -11,11 +11,10 @@ from slurm_factory import resources
 from slurm_factory.disks import cache_is_full, has_no_room, telling_of_full
 from slurm_factory.exceptions import BuildError, LXDError, SlurmFactoryError
 from slurm_factory.instances.lxc import require_running
-from slurm_factory.instances.streams import PIPED, follow, telling_line
+from slurm_factory.instances.streams import follow, start_with_secrets, telling_line
 
 if TYPE_CHECKING:
-    from craft_providers import Executor
-
+    from slurm_factory.instances.streams import CommandRunner
     from slurm_factory.output import Reporter
 
 TRANSIENT = "Failed to retrieve PID of executing child process"
@@ -75,23 +74,25 @@ class Instance:
 
     Attributes:
         name: Of the LXD instance, or `this machine`.
-        executor: craft-providers' way into it.
+        executor: The way into it.
         cache_on_host: The cache directory (host).
         cache: The same directory as seen from inside (instance).
         build_dir: Directory for compiling (instance), on the fastest storage there is.
         record: What the base contains.
         project: LXD project; None for this machine.
         reporter: Is told of a command that has to be started again.
+        secrets: Variables of every command that no command line may show: the proxies.
     """
 
     name: str
-    executor: Executor
+    executor: CommandRunner
     cache_on_host: Path
     cache: PurePosixPath
     build_dir: PurePosixPath
     record: Mapping[str, Any] = field(default_factory=dict)
     project: str | None = None
     reporter: Reporter | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
     def inside(self, path: Path) -> PurePosixPath:
         """The instance's path of a host path below the cache directory."""
@@ -148,7 +149,7 @@ class Instance:
         """
         for _ in range(ATTEMPTS):
             held: list[str] = []
-            process = self.executor.execute_popen(list(command), env=dict(environment), **PIPED)
+            process = start_with_secrets(self.executor, command, environment, self.secrets)
             returncode, tail = follow(process, _holding_back(TRANSIENT, held, on_line))
             if returncode == 0 or not held:
                 break

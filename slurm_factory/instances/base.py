@@ -6,9 +6,8 @@ import io
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
 from craft_providers import Executor, lxd
 from craft_providers.bases import BuilddBase, BuilddBaseAlias
 from craft_providers.errors import BaseCompatibilityError, BaseConfigurationError
@@ -17,7 +16,6 @@ from typing_extensions import override
 
 from slurm_factory import resources
 from slurm_factory.base_record import (
-    CHECKOUT_FILE,
     INSTANCE_INDEX,
     SETUP_SCRIPT,
     SPACK_SETUP_SCRIPT,
@@ -31,7 +29,7 @@ from slurm_factory.constants import (
     INSTANCE_SPACK_PYTHON,
 )
 from slurm_factory.instances.lxc import require_running
-from slurm_factory.instances.streams import PIPED, follow, telling_line
+from slurm_factory.instances.streams import follow, start_with_secrets, telling_line
 
 if TYPE_CHECKING:
     from slurm_factory.base_record import BaseSetup
@@ -49,7 +47,6 @@ SPACK_PATHS = {
     "INDEX": INSTANCE_INDEX,
 }
 """What setup-spack.sh is told, by the names of its parameters (instance)."""
-CHECKOUTS = {"spack": INSTANCE_SPACK, "spack-packages": INSTANCE_SPACK_PACKAGES}
 
 
 def compatibility_tag(setup: BaseSetup, project: str) -> str:
@@ -89,7 +86,7 @@ class FactoryBase(BuilddBase):
         super().__init__(
             alias=BuilddBaseAlias.NOBLE,
             compatibility_tag=compatibility_tag(setup, project),
-            environment={**self.default_command_environment(), **surroundings.proxies},
+            environment=self.default_command_environment(),
             hostname="slurm-factory",
             use_default_packages=False,
         )
@@ -175,9 +172,9 @@ class FactoryBase(BuilddBase):
     def _run_script(
         self, executor: Executor, name: str, environment: dict[str, str], failed: str
     ) -> None:
-        process = executor.execute_popen(
-            ["bash", "-c", resources.script(name), name], env={**environment}, **PIPED
-        )
+        command = ["bash", "-c", resources.script(name), name]
+        proxies = self._surroundings.proxies
+        process = start_with_secrets(executor, command, environment, proxies)
         returncode, tail = follow(process, self._reporter.line)
         if returncode != 0:
             if isinstance(executor, lxd.LXDInstance):
@@ -209,55 +206,3 @@ def _until_it_succeeds(executor: Executor, command: list[str]) -> None:
         reraise=True,
     )
     retrying(executor.execute_run, command, capture_output=True, check=True, timeout=10)
-
-
-def read_record(setup: BaseSetup, executor: Executor) -> dict[str, Any]:
-    """What only a base can tell: the versions of all packages in it, and what Spack found there.
-
-    Args:
-        setup: What the base was made of.
-        executor: Runs commands in it.
-
-    Returns:
-        A record as `base_record.load_record` describes it.
-
-    Raises:
-        BaseConfigurationError: It is not such a base.
-    """
-    command = [
-        "dpkg-query",
-        "-W",
-        "-f",
-        "${db:Status-Status} ${Package}:${Architecture} ${Version}\n",
-    ]
-    rows = (line.split(" ", 2) for line in _output(command, executor).splitlines())
-    # dpkg also lists what was removed and left its configuration behind.
-    packages = {name: version for status, name, version in rows if status == "installed"}
-    record = {"base": setup.base.name, "setup": setup_digest(setup), "packages": packages}
-    return record if setup.spack is None else record | _spack_record(executor)
-
-
-def _spack_record(executor: Executor) -> dict[str, Any]:
-    text = _output(["cat", str(INSTANCE_EXTERNALS)], executor)
-    try:
-        externals = yaml.safe_load(text)
-    # The last two for what YAML's reader does not check: dates, and how deep it is nested.
-    except (yaml.YAMLError, ValueError, RecursionError):
-        externals = None
-    if not isinstance(externals, dict):
-        raise BaseConfigurationError(
-            brief=f"{INSTANCE_EXTERNALS} names no externals.",
-            resolution="Remove the base with `slurm-factory clean --full`, then build again.",
-        )
-    return {
-        "externals": externals,
-        "checkouts": {
-            name: _output(["cat", str(directory / CHECKOUT_FILE)], executor).strip()
-            for name, directory in CHECKOUTS.items()
-        },
-    }
-
-
-def _output(command: list[str], executor: Executor) -> str:
-    done = executor.execute_run(command, capture_output=True, check=True, text=True, timeout=60)
-    return str(done.stdout)

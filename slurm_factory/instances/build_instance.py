@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ from slurm_factory.instances.lxc import (
     lxc,
 )
 from slurm_factory.instances.provider_errors import CLIENT_ERRORS, unreachable
+from slurm_factory.instances.surroundings import both_spellings
 from slurm_factory.interrupts import signals_held
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ def _equip(
         record=record,
         project=settings.project_name,
         reporter=reporter,
+        secrets=both_spellings(os.environ),
     )
 
 

@@ -17,7 +17,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from slurm_factory.base_record import BaseSetup, write_record
 from slurm_factory.instances import ATTEMPTS
-from slurm_factory.instances.base import FactoryBase, SpackFiles, read_record
+from slurm_factory.instances.base import FactoryBase, SpackFiles
+from slurm_factory.instances.base_contents import read_record
 from slurm_factory.instances.base_instances import (
     base_instance_name,
     base_lock,

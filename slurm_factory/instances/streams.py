@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
+import tempfile
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from slurm_factory.disks import FULL
 
 TAIL_LINES = 200
 ERROR = re.compile(rf"\b(error|E|Err)\b:|{FULL.pattern}", re.IGNORECASE)
+
+
+class CommandRunner(Protocol):
+    """What commands are run by: craft-providers' executors, and this machine."""
+
+    def execute_popen(
+        self, command: list[str], *, env: dict[str, str | None] | None = None, **kwargs: Any
+    ) -> subprocess.Popen[Any]:
+        """Start a command; `kwargs` are those of `subprocess.Popen`."""
+        ...
+
+    def execute_run(
+        self,
+        command: list[str],
+        *,
+        env: dict[str, str | None] | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        **kwargs: Any,
+    ) -> subprocess.CompletedProcess[Any]:
+        """Run a command to its end; `kwargs` are those of `subprocess.run`."""
+        ...
+
 
 # How every process is started: without a terminal, and in a session of its own so that Ctrl-C
 # reaches this program only, which then decides what to stop.
@@ -27,6 +52,42 @@ PIPED: dict[str, Any] = {
     "errors": "replace",
     "start_new_session": True,
 }
+
+
+FROM_STDIN = ("sh", "-c", 'IFS= read -r line; eval "$line"; exec "$@"', "sh")
+"""Before a command: reads exports from the first line of standard input, and leaves it the rest."""
+
+
+def start_with_secrets(
+    executor: CommandRunner,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    secrets: Mapping[str, str],
+) -> subprocess.Popen[Any]:
+    """Start a command as `PIPED` says, with variables that no command line shows.
+
+    The environment that an executor is given stands in the command line of `lxc exec`, which every
+    user of this machine can read as long as the command runs. Proxies may have passwords in them.
+
+    Args:
+        executor: Starts it.
+        command: Program and arguments.
+        environment: Variables that may be seen.
+        secrets: Variables that may not; they travel by standard input.
+    """
+    if not secrets:
+        return executor.execute_popen([*command], env={**environment}, **PIPED)
+    with tempfile.TemporaryFile() as file:
+        file.write(exports(secrets).encode())
+        file.seek(0)
+        by_file = {**PIPED, "stdin": file}
+        return executor.execute_popen([*FROM_STDIN, *command], env={**environment}, **by_file)
+
+
+def exports(variables: Mapping[str, str]) -> str:
+    """One line for a shell that exports variables, with its end."""
+    words = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+    return f"export {' '.join(words)}\n"
 
 
 def follow(

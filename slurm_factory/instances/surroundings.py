@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.instances.images import ImageName, mirror_of, sources_list
-from slurm_factory.proxies import proxies
+from slurm_factory.proxies import is_loopback, proxies, proxy_host
 
 if TYPE_CHECKING:
     from slurm_factory.bases import Base
@@ -51,8 +51,10 @@ def find_surroundings(base: Base, image: ImageName, settings: Settings) -> Surro
         ConfigurationError: A proxy is set that no instance can reach.
     """
     given = both_spellings(os.environ)
+    for name, value in proxies(os.environ).items():
+        if name != "no_proxy":
+            _require_reachable(name, value)
     proxy = given.get("http_proxy") or given.get("https_proxy")
-    _refuse_loopback(proxy)
     certificates = (
         tuple(sorted(settings.ca_certificates.rglob("*.crt")))
         if settings.ca_certificates.is_dir()
@@ -64,15 +66,24 @@ def find_surroundings(base: Base, image: ImageName, settings: Settings) -> Surro
         proxies=given,
         certificates=certificates,
         sources_list=sources_list(base, settings) if own_sources else "",
-        reach=urlsplit(proxy or mirror_of(base, settings)).hostname or "deb.debian.org",
+        reach=(proxy and proxy_host(proxy))
+        or urlsplit(mirror_of(base, settings)).hostname
+        or "deb.debian.org",
     )
 
 
-def _refuse_loopback(proxy: str | None) -> None:
-    host = urlsplit(proxy or "").hostname
-    if host and (host == "localhost" or host.startswith("127.") or host == "::1"):
+def _require_reachable(name: str, proxy: str) -> None:
+    """Refuse a proxy that an instance cannot reach; `name` is that of its variable."""
+    host = proxy_host(proxy)
+    if host is None:
+        raise ConfigurationError(
+            f"{name} is not the address of a proxy.",
+            details="It is set in the environment, and no host can be read from it.",
+            resolution=f"Set {name} to http://HOST:PORT, or unset it.",
+        )
+    if is_loopback(host):
         raise ConfigurationError(
             f"The proxy {host} cannot be reached from an instance.",
-            details="http_proxy or https_proxy names this machine's loopback address.",
+            details=f"{name} names this machine's loopback address.",
             resolution="Set it to an address of this machine that instances can reach.",
         )

@@ -1,13 +1,15 @@
 """Commands in an instance: their output, their failures, and their end when broken off."""
 
-import io
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 from executor_samples import ScriptedExecutor
@@ -289,24 +291,49 @@ def test_this_machine_is_an_instance_that_cannot_be_entered_and_leaks_no_environ
     assert instance.inside(tmp_path / "x") == PurePosixPath(tmp_path / "x")
 
 
-def test_the_executor_of_this_machine_runs_pushes_and_pulls(tmp_path: Path) -> None:
+def test_the_executor_of_this_machine_sets_and_unsets_variables() -> None:
     executor = HostExecutor({**PLAIN, "A": "1", "B": "2"})
     done = executor.execute_run(
-        ["bash", "-c", "pwd; echo $A ${B-unset}"],
-        cwd=tmp_path,
+        ["bash", "-c", "echo $A ${B-unset}"],
         env={"A": "3", "B": None},
         capture_output=True,
         text=True,
     )
-    assert done.stdout == f"{tmp_path}\n3 unset\n"
+    assert done.stdout == "3 unset\n"
     with pytest.raises(subprocess.CalledProcessError):
         executor.execute_run(["false"], check=True)
-    target = tmp_path / "pushed"
-    executor.push_file_io(destination=target, content=io.BytesIO(b"secret"), file_mode="0640")
-    executor.push_file(source=target, destination=tmp_path / "copy")
-    executor.pull_file(source=tmp_path / "copy", destination=tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == b"secret"
-    assert target.stat().st_mode & 0o777 == 0o640
-    executor.delete()
-    assert executor.exists()
-    assert executor.is_running()
+
+
+def test_this_machine_as_an_instance_needs_no_craft_providers() -> None:
+    code = "import sys, slurm_factory.instances.host; print('craft_providers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+SECRET = "geheim'; $(touch pwned) #"
+
+
+def test_a_proxys_password_stands_in_no_command_line(fake: FakeLxc, tmp_path: Path) -> None:
+    """As in LXD: what an executor is given as environment becomes a part of a command line."""
+
+    class LikeLxc(ScriptedExecutor):
+        def execute_popen(self, command: list[str], **kwargs: Any) -> subprocess.Popen[str]:
+            env = kwargs.pop("env", None) or {}
+            seen.extend([*command, *(f"{key}={value}" for key, value in env.items())])
+            given = [f"{key}={value}" for key, value in env.items()]
+            return subprocess.Popen(["env", *given, *command], cwd=tmp_path, **kwargs)
+
+    look = """
+    tr '\\0' ' ' < /proc/$$/cmdline | grep -c geheim
+    tr '\\0' ' ' < /proc/$PPID/cmdline | grep -c geheim
+    printf '%s\\n' "$https_proxy" "$A"
+    read -r more || echo "nothing more"
+    """.replace("geheim", "gehei[m]")
+    seen: list[str] = []
+    lines: list[str] = []
+    secrets = {"http_proxy": "http://p:1", "https_proxy": f"http://u:{SECRET}@p:1"}
+    place = replace(make_instance(LikeLxc(), Path("/c")), secrets=secrets)
+    place.run(["bash", "-c", look], {"A": "b"}, lines.append, what="look")
+    assert lines == ["0", "0", secrets["https_proxy"], "b", "nothing more"]
+    assert not [word for word in seen if "geheim" in word]
+    assert not list(tmp_path.rglob("pwned"))

@@ -55,12 +55,13 @@ from slurm_factory.exceptions import (
     OutputError,
     SlurmFactoryError,
 )
-from slurm_factory.instances import TRANSIENT, Instance
+from slurm_factory.instances import TRANSIENT, Instance, base_contents
 from slurm_factory.instances import base as base_module
 from slurm_factory.instances import images as images_module
 from slurm_factory.instances import lxc as lxc_module
 from slurm_factory.instances import project as project_module
 from slurm_factory.instances.base import FactoryBase, SpackFiles, compatibility_tag
+from slurm_factory.instances.base_contents import read_record
 from slurm_factory.instances.base_instances import base_instance_name, base_lock, needs_base
 from slurm_factory.instances.build_instance import lxd_instance
 from slurm_factory.instances.images import ImageName, ensure_image, sources_list
@@ -74,7 +75,11 @@ from slurm_factory.instances.lxc import (
     wait_for_operations,
 )
 from slurm_factory.instances.project import ensure_project
-from slurm_factory.instances.surroundings import Surroundings, both_spellings
+from slurm_factory.instances.surroundings import (
+    Surroundings,
+    both_spellings,
+    find_surroundings,
+)
 from slurm_factory.preparation import Place, require_machine
 from slurm_factory.workspace import open_workspace
 
@@ -269,7 +274,7 @@ def test_two_launches_that_write_the_same_record_at_the_same_time_both_succeed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = datetime.now(UTC) - timedelta(days=1)
-    record = base_module.read_record(SETUP, RecordingExecutor())
+    record = read_record(SETUP, RecordingExecutor())
     replacing = Path.replace
 
     def replace_after_the_other(path: Path, target: Path) -> Path:
@@ -288,7 +293,7 @@ def test_a_record_is_that_of_the_current_setup_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert load_record(SETUP, tmp_path) is None
-    record = base_module.read_record(SETUP, RecordingExecutor())
+    record = read_record(SETUP, RecordingExecutor())
     assert record["packages"]["zlib1g:amd64"] == "1:1.2.13.dfsg-1"
     assert "munge:amd64" not in record["packages"], "removed, with its configuration left"
     base_record.write_record(record, SETUP, tmp_path)
@@ -427,7 +432,7 @@ def test_spack_that_cannot_be_set_up_fails_the_setup_with_the_scripts_own_reason
 def test_the_record_of_a_spack_base_has_the_externals_and_says_which_spack_it_is(
     tmp_path: Path,
 ) -> None:
-    record = base_module.read_record(SPACK_SETUP, RecordingExecutor())
+    record = read_record(SPACK_SETUP, RecordingExecutor())
     assert record["externals"]["packages"]["gmake"]["externals"][0]["spec"] == "gmake@4.3"
     assert record["checkouts"] == {"spack": "git:1234", "spack-packages": "sha256:abcd"}
     base_record.write_record(record, SPACK_SETUP, tmp_path)
@@ -443,9 +448,10 @@ def test_a_spack_base_without_externals_is_no_base(
     monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     answers = {"dpkg-query": "", "cat": text}
-    monkeypatch.setattr(base_module, "_output", lambda command, _: answers[command[0]])
-    with pytest.raises(BaseConfigurationError, match="names no externals"):
-        base_module.read_record(SPACK_SETUP, RecordingExecutor())
+    monkeypatch.setattr(base_contents, "_output", lambda command, _: answers[command[0]])
+    with pytest.raises(LXDError) as caught:
+        read_record(SPACK_SETUP, RecordingExecutor())
+    assert "names no externals" in caught.value.details
 
 
 def test_a_launch_tells_beforehand_whether_it_has_to_make_the_base(
@@ -521,6 +527,65 @@ def test_proxies_are_passed_on_in_both_spellings_and_nothing_else_is() -> None:
         "https_proxy": "http://q:2",
         "HTTPS_PROXY": "http://q:2",
     }
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"http_proxy": "http://p:1", "https_proxy": "http://127.0.0.1:3128"}, "https_proxy"),
+        ({"https_proxy": "http://p:1", "HTTP_PROXY": "localhost:3128"}, "http_proxy"),
+        ({"ftp_proxy": "[::1]:3128"}, "ftp_proxy"),
+    ],
+)
+def test_no_proxy_may_be_one_that_no_instance_can_reach(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], named: str
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match="cannot be reached") as caught:
+        find_surroundings(DEBIAN, MADE_HERE, settings)
+    assert caught.value.details.startswith(named)
+
+
+def test_a_proxy_without_a_host_is_a_mistake_whose_text_is_not_shown(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://geheim@")
+    with pytest.raises(ConfigurationError) as caught:
+        find_surroundings(DEBIAN, MADE_HERE, settings)
+    assert "geheim" not in f"{caught.value} {caught.value.details} {caught.value.resolution}"
+
+
+def test_an_instance_is_ready_when_it_can_resolve_a_proxy_without_a_scheme(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
+    assert find_surroundings(DEBIAN, MADE_HERE, settings).reach == "proxy.example"
+
+
+def test_the_password_of_a_proxy_is_neither_in_a_command_line_nor_left_in_a_base(
+    spack_files: SpackFiles,
+) -> None:
+    surroundings = Surroundings(proxies={"https_proxy": "http://u:geheim@p:1"})
+    executor = RecordingExecutor()
+    base = FactoryBase(
+        SPACK_SETUP, PROJECT, surroundings, spack_files=spack_files, reporter=Listener()
+    )
+    base.setup(executor=executor)
+    assert [c for c in executor.commands if c.startswith("sh -c IFS= read -r line")]
+    assert "geheim" not in f"{executor.commands} {executor.environments} {executor.files}"
+    assert "geheim" not in str(base.get_command_environment())
+
+
+def test_the_commands_of_a_build_get_the_proxies_and_no_command_line_does(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://u:geheim@p:1")
+    launch = launcher(monkeypatch)
+    with launched(settings) as place:
+        assert place.secrets == both_spellings(os.environ)
+    assert "geheim" not in f"{fake.calls} {launch.instance.default_command_environment}"
 
 
 def test_without_a_mirror_the_sources_are_the_distributions_own(
