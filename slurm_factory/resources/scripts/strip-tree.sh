@@ -7,4 +7,8 @@ find "${TREE}/lib" \( -name '*.la' -o -name '*.a' \) -delete
 [[ -e ${TREE}/sbin/slurmrestd ]] || rm -f "${TREE}/share/man/man8/slurmrestd.8"
 
 # Before patchelf, never after: strip may move what patchelf has placed.
-find "${TREE}" -type f -print0 | xargs -0 grep -lZa $'^\177ELF' | xargs -0 -r -P 4 -n 16 strip --strip-unneeded
+# grep ends with 1 where none of its files is ELF, of which xargs would make 123 (xargs(1)).
+# shellcheck disable=SC2016 # the inner shell expands
+find "${TREE}" -type f -print0 \
+    | xargs -0 -r sh -c 'grep -lZa "$0" -- "$@" || [ $? -eq 1 ]' $'^\177ELF' \
+    | xargs -0 -r -P 4 -n 16 strip --strip-unneeded
