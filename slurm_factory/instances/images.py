@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -11,7 +12,14 @@ from typing import TYPE_CHECKING
 from slurm_factory import resources
 from slurm_factory.exceptions import LXDError
 from slurm_factory.instances.locks import locked
-from slurm_factory.instances.lxc import IMAGE_PREFIX, LOCAL, LONG_SECONDS, lxc, lxc_json
+from slurm_factory.instances.lxc import (
+    IMAGE_PREFIX,
+    LOCAL,
+    LONG_SECONDS,
+    TimedOutError,
+    lxc,
+    lxc_json,
+)
 from slurm_factory.instances.streams import PIPED, follow, telling_line
 from slurm_factory.mirrors import ETC_APT, configured_mirrors
 
@@ -20,7 +28,15 @@ if TYPE_CHECKING:
     from slurm_factory.config import Settings
     from slurm_factory.output import Reporter
 
-SERVER_SECONDS = 15
+SERVER_SECONDS = 60
+"""lxc itself gives each address of a server ten seconds, and then says so."""
+NOT_SERVED = re.compile(
+    r"""Get\ "?https?://(?!unix\.socket) | \bdial\ tcp\b | \bi/o\ timeout\b | \blookup\b
+    | \bnot\ found\b | couldn't\ be\ found | doesn't\ exist""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What lxc says where a server cannot be reached, or has no such image; anything else tells of this
+machine: a socket or a file of lxc's that may not be read, for example."""
 MMDEBSTRAP_SECONDS = 15
 DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -171,6 +187,15 @@ def _is_served(image: ImageName) -> bool:
             project="default",
             timeout=SERVER_SECONDS,
         )
-    except LXDError:
-        return False
+    except TimedOutError as error:
+        raise LXDError(
+            f"The image server {image.remote} did not answer within {SERVER_SECONDS} s.",
+            details=error.details,
+            resolution="Run the command again; or set SLURM_FACTORY_IMAGE_SERVER=false, by which"
+            " images are made here from the distribution's archive.",
+        ) from error
+    except LXDError as error:
+        if NOT_SERVED.search(error.details):
+            return False
+        raise
     return True

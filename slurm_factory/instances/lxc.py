@@ -61,6 +61,10 @@ _REASONS = (
 )
 
 
+class TimedOutError(LXDError):
+    """An lxc that did not end in time."""
+
+
 def lxc(
     *arguments: str,
     project: str,
@@ -104,7 +108,7 @@ def lxc(
             resolution="Run `slurm-factory setup`.",
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise LXDError(
+        raise TimedOutError(
             f"LXD did not answer within {timeout:.0f} s.",
             details=f"Command: lxc {' '.join(arguments[:3])}",
             resolution="Run `slurm-factory doctor`.",

@@ -67,6 +67,7 @@ from slurm_factory.instances.build_instance import lxd_instance
 from slurm_factory.instances.images import ImageName, ensure_image, sources_list
 from slurm_factory.instances.launch import Launch
 from slurm_factory.instances.lxc import (
+    TimedOutError,
     delete_instance,
     delete_unfinished,
     explain,
@@ -1213,6 +1214,58 @@ def test_an_image_is_made_here_where_no_server_can_be_reached(
     [imported] = fake.changes[-1:]
     assert imported == f"image import metadata.tar.gz rootfs.tar --alias {MADE_HERE.alias}"
     assert list(settings.images_dir.iterdir()) == [image_lock(settings)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Error: Failed getting image: Failed parsing stream: Get "https://images.example/streams/v1'
+        '/index.json": lookup images.example on 10.0.0.1:53: no such host',
+        'Error: Get "https://images.example/": dial tcp 10.0.0.1:443: connect: connection refused',
+        "Error: The requested image couldn't be found",
+        'Error: The remote "images" doesn\'t exist',
+    ],
+)
+def test_a_server_that_cannot_be_reached_or_has_no_such_image_is_none(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setattr(images_module, "_bootstrap", lambda *_: None)
+    fake.images([])
+    fake.fail("image info", said)
+    assert ensured(settings) == MADE_HERE
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Error: Get "http://unix.socket/1.0": dial unix /x: connect: permission denied',
+        "Error: open /home/u/.config/lxc/config.yml: permission denied",
+        "Error: Failed loading client certificate",
+        "",
+    ],
+)
+def test_an_lxc_that_cannot_ask_is_no_reason_to_make_an_image(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setattr(images_module, "_bootstrap", pytest.fail)
+    fake.images([])
+    fake.fail("image info", said)
+    with pytest.raises(LXDError):
+        ensured(settings)
+
+
+def test_a_server_that_does_not_answer_is_no_reason_to_make_an_image_and_told_with_a_way_out(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(*_: str, **__: object) -> str:
+        raise TimedOutError("LXD did not answer within 60 s.")
+
+    monkeypatch.setattr(images_module, "_bootstrap", pytest.fail)
+    monkeypatch.setattr(images_module, "lxc", hang)
+    fake.images([])
+    with pytest.raises(LXDError, match="The image server images did not answer") as caught:
+        ensured(settings)
+    assert "SLURM_FACTORY_IMAGE_SERVER=false" in caught.value.resolution
 
 
 def test_a_setting_keeps_image_servers_from_being_asked(
