@@ -6,7 +6,7 @@ import io
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from craft_providers import Executor, lxd
 from craft_providers.bases import BuilddBase, BuilddBaseAlias
@@ -28,6 +28,7 @@ from slurm_factory.constants import (
     INSTANCE_SPACK_PACKAGES,
     INSTANCE_SPACK_PYTHON,
 )
+from slurm_factory.instances import ATTEMPTS, TRANSIENT
 from slurm_factory.instances.lxc import require_running
 from slurm_factory.instances.streams import follow, start_with_secrets, telling_line
 
@@ -65,6 +66,35 @@ class SpackFiles:
     spack: Path
     packages: Path
     clingo: Path
+
+
+class QuietLXC(lxd.LXC):
+    """The lxc of craft-providers, whose commands print nothing past us and are started again.
+
+    Some of them inherit standard error, on which lxc then told users of a start that failed and
+    was survived; and one that only looks took it for a file that is missing.
+    """
+
+    @override
+    def exec(self, **arguments: Any) -> Any:
+        if arguments.get("runner", subprocess.run) is not subprocess.run:
+            return super().exec(**arguments)
+        if not arguments.keys() & {"capture_output", "stdout", "stderr"}:
+            arguments["capture_output"] = True
+        if "input" not in arguments:
+            arguments.setdefault("stdin", subprocess.DEVNULL)
+        check = arguments.pop("check", False)
+        for _ in range(ATTEMPTS):
+            done: subprocess.CompletedProcess[Any] = super().exec(**arguments)
+            if done.returncode == 0 or TRANSIENT not in _text(done.stderr):
+                break
+        if check:
+            done.check_returncode()
+        return done
+
+
+def _text(output: bytes | str | None) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
 class FactoryBase(BuilddBase):
@@ -111,7 +141,20 @@ class FactoryBase(BuilddBase):
         self._reporter.line(f"Preparing the base instance {getattr(executor, 'instance_name', '')}")
 
     @override
+    def _update_setup_status(self, executor: Executor, *, status: bool) -> None:
+        # The first step of the setup of a base.
+        _make_quiet(executor)
+        super()._update_setup_status(executor, status=status)
+
+    @override
+    def _ensure_setup_completed(self, executor: Executor) -> None:
+        # The first step of warming up a copy.
+        _make_quiet(executor)
+        super()._ensure_setup_completed(executor)
+
+    @override
     def setup_hostname(self, executor: Executor) -> None:
+        _make_quiet(executor)
         # The first command after a start: under load LXD cannot run any for a moment.
         _until_it_succeeds(executor, ["true"])
         super().setup_hostname(executor)
@@ -196,6 +239,11 @@ class FactoryBase(BuilddBase):
 
     @override
     def _setup_snaps(self, executor: Executor) -> None: ...
+
+
+def _make_quiet(executor: Executor) -> None:
+    if isinstance(executor, lxd.LXDInstance):
+        executor.lxc = QuietLXC()
 
 
 def _until_it_succeeds(executor: Executor, command: list[str]) -> None:
