@@ -95,6 +95,12 @@ class Reporter:
         with self._lock:
             self._display.passing(f"{received / MEGABYTE:.1f}{of} MB")
 
+    def passing(self, text: str) -> None:
+        """Something of interest for this moment only: on a live screen only."""
+        shown = mask_credentials(clean(text))
+        with self._lock:
+            self._display.passing(shown)
+
     def packages(self, progress: PackageProgress) -> None:
         """How far the packages of the running step are: shown, and logged when one is finished."""
         with self._lock:

@@ -13,6 +13,7 @@ from slurm_factory.exceptions import BuildError, SlurmFactoryError
 from slurm_factory.package.built import Built
 from slurm_factory.plan import COMPILER_FLAGS, LINKER_FLAGS
 from slurm_factory.recipes.ccache import ccache_environment
+from slurm_factory.recipes.compile_progress import CompileProgress
 from slurm_factory.recipes.libraries import InstanceLibraries, read_installed
 from slurm_factory.recipes.promises import require_defines, require_files
 from slurm_factory.resources import patches_dir
@@ -185,7 +186,7 @@ def _make(job: Job, instance: Instance, source: PurePosixPath) -> None:
             "PREFIX": INSTANCE_PREFIX,
             "WITH_PAM": _with_pam(job),
         },
-        job.reporter.line,
+        CompileProgress(job.reporter, source),
     )
 
 

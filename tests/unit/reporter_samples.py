@@ -19,10 +19,14 @@ class Listener(Reporter):
         self.lines: list[str] = []
         self.notes: list[str] = []
         self.warnings: list[str] = []
+        self.passed: list[str] = []
         self._on_note = on_note
 
     def line(self, text: str) -> None:
         self.lines.append(text)
+
+    def passing(self, text: str) -> None:
+        self.passed.append(text)
 
     def note(self, text: str) -> None:
         self.notes.append(text)

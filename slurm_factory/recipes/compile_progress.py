@@ -1,0 +1,53 @@
+"""How far a compilation by make is: the file that is compiled, and how many of how many."""
+
+from __future__ import annotations
+
+import os.path
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slurm_factory.output import Reporter
+
+TOTAL = re.compile(r"Files to compile: (\d{1,6})")
+"""What make-slurm.sh prints first."""
+DIRECTORY = re.compile(r"make(?:\[\d+\])?: Entering directory '(.+)'")
+COMPILATION = re.compile(r"(?!libtool: ).* -MF \S+ -c .*?([^\s`]+)")
+"""Automake's line for one object. Libtool prints another below it, which is left out."""
+
+
+class CompileProgress:
+    """Takes each line that make prints: the log gets all of them, a live screen the progress.
+
+    Args:
+        reporter: Takes lines and progress.
+        source: Directory (instance) below which files are named.
+    """
+
+    def __init__(self, reporter: Reporter, source: PurePosixPath) -> None:
+        self._reporter = reporter
+        self._source = source
+        self._directory = str(source)
+        self._total = 0
+        self._begun = 0
+        self._text = ""
+
+    def __call__(self, line: str) -> None:
+        """Take a line."""
+        self._reporter.line(line)
+        if found := TOTAL.fullmatch(line):
+            self._total = int(found[1])
+        elif found := DIRECTORY.fullmatch(line):
+            self._directory = found[1]
+        elif found := COMPILATION.fullmatch(line):
+            self._begun += 1
+            # make -n counts nothing twice; a file more than it knew must not look like a mistake.
+            self._total = max(self._total, self._begun)
+            self._text = f"{self._begun} of {self._total} files: {self._name(found[1])}"
+        if self._text:
+            self._reporter.passing(self._text)
+
+    def _name(self, file: str) -> str:
+        path = PurePosixPath(os.path.normpath(PurePosixPath(self._directory, file)))
+        return str(path.relative_to(self._source) if path.is_relative_to(self._source) else path)
