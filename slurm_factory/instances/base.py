@@ -164,7 +164,8 @@ class FactoryBase(BuilddBase):
         if not self._surroundings.reach:
             return
         try:
-            _until_it_succeeds(executor, ["getent", "hosts", self._surroundings.reach])
+            # Not `hosts`, which looks for the name of an address, and finds none of most proxies.
+            _until_it_succeeds(executor, ["getent", "ahosts", self._surroundings.reach])
         except subprocess.SubprocessError as error:
             raise BaseConfigurationError(
                 brief=f"{self._surroundings.reach} cannot be resolved inside the instance.",

@@ -193,7 +193,7 @@ def test_setting_up_a_base_neither_installs_snaps_nor_contacts_anybody_but_the_a
     executor = RecordingExecutor()
     make_base(Surroundings(reach="deb.example")).setup(executor=executor)
     assert not [c for c in executor.commands if "snap" in c or "ubuntu.com" in c]
-    assert [c for c in executor.commands if "getent" in c] == ["getent hosts deb.example"]
+    assert [c for c in executor.commands if "getent" in c] == ["getent ahosts deb.example"]
     [environment] = [e for e in executor.environments if "PACKAGES" in e]
     assert {"build-essential", "libmunge-dev"} <= {*str(environment["PACKAGES"]).split()}
     assert "setup: true" in executor.files["/etc/craft-instance.conf"].decode()
@@ -270,6 +270,13 @@ def test_packages_that_cannot_be_installed_fail_the_setup_with_apts_own_reason()
     with pytest.raises(BaseConfigurationError) as caught:
         make_base().setup(executor=RecordingExecutor(failing=["bash -c #!/usr/bin/env bash"]))
     assert caught.value.details == "E: Unable to locate package x"
+
+
+def test_a_proxy_that_is_given_by_its_address_needs_no_name() -> None:
+    executor = RecordingExecutor()
+    make_base(Surroundings(reach="192.0.2.1")).setup(executor=executor)
+    [command] = [c for c in executor.commands if "getent" in c]
+    assert subprocess.run(command.split(), stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def test_an_archive_that_cannot_be_resolved_fails_the_setup_and_is_named(
