@@ -172,7 +172,8 @@ def _launch_once(
         reporter=reporter,
     )
     name = base_instance_name(launch.setup, image, project)
-    with _no_unfinished_base(name, project, base, was_there=bool(bases)), provider_errors():
+    was_there = any(entry["name"] == name for entry in entries)
+    with _no_unfinished_base(name, project, base, was_there=was_there), provider_errors():
         executor = lxd.launch(
             launch.name,
             base_configuration=base,

@@ -81,7 +81,8 @@ from slurm_factory.instances.surroundings import (
     both_spellings,
     find_surroundings,
 )
-from slurm_factory.preparation import Place, require_machine
+from slurm_factory.job import Job
+from slurm_factory.preparation import require_machine
 from slurm_factory.workspace import open_workspace
 
 DEBIAN = find_base("debian@12", ("debian", "12"))
@@ -686,11 +687,10 @@ def test_a_build_from_a_base_that_is_there_asks_lxd_what_it_needs_once(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher(monkeypatch)
-    plan = sample_plan()
-    require_machine(plan, settings)
     with open_workspace("20261127-100000-25-05-a1b2c3", settings) as workspace:
-        reporter = Listener()
-        with preparation.launched(plan, settings, reporter, Place(workspace)):
+        job = Job(sample_plan(), settings, Listener(), workspace, jobs=1)
+        require_machine(job)
+        with preparation.launched(job):
             assert [" ".join(call.split()[:2]) for call in fake.calls] == [
                 "project list",
                 "list --format",
@@ -772,7 +772,8 @@ def test_a_record_that_every_launch_writes_anew_stays_as_old_as_its_base(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = datetime.now(UTC) - timedelta(days=89)
-    fake.instances([instance(BASE_NAME, made), instance(NAME, datetime.now(UTC))])
+    base = instance(BASE_NAME, made, description=DESCRIPTION)
+    fake.instances([base, instance(NAME, datetime.now(UTC))])
     launcher(monkeypatch)
     with launched(settings):
         pass
