@@ -1,17 +1,28 @@
 #!/bin/bash
 # Runs a command with the group lxd, also in a shell that is older than the user's membership.
-# The inner sg(1) gives the user's own group back to new files.
+# New files keep the user's own group where that can be had.
 #
 # usage: with-lxd-group.sh COMMAND [ARGUMENT...]
 set -euo pipefail
 
 has_lxd() {
-    [[ " $(id -Gn "$@") " == *" lxd "* ]]
+    [[ " $("$@" 2>/dev/null) " == *" lxd "* ]]
 }
 
-if ((EUID == 0)) || has_lxd || ! has_lxd "$(id -un)"; then
+user=$(id -un)
+if (($(id -u) == 0)) || has_lxd id -Gn || ! has_lxd id -Gn "$user"; then
     exec "$@"
 fi
-printf -v command '%q ' "$@"
-printf -v inner 'exec sg %q -c %q' "$(id -gn)" "exec $command"
-exec sg lxd -c "$inner"
+
+# sg(1) makes lxd the primary group. A second sg gives the user's own group back: Debian 12 and
+# Ubuntu 24.04 keep lxd beside it, Debian 13 drops it.
+printf -v command 'exec %s' "$(printf '%q ' "$@")"
+printf -v with_own_group 'exec sg %q -c ' "$(id -gn)"
+if has_lxd sg lxd -c "$with_own_group 'id -Gn'"; then
+    exec sg lxd -c "$with_own_group $(printf '%q' "$command")"
+fi
+if has_lxd sudo -n -E -u "$user" -- id -Gn; then
+    # sudo(8) replaces PATH and drops PYTHONPATH even with -E.
+    exec sudo -E -u "$user" -- env "PATH=$PATH" ${PYTHONPATH:+"PYTHONPATH=$PYTHONPATH"} "$@"
+fi
+exec sg lxd -c "$command"

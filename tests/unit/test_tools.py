@@ -1,0 +1,88 @@
+"""The scripts in tools/, with stand-ins for the programs that change a session's groups."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parents[2] / "tools"
+# A session of alice that is older than her membership in lxd: MAIN and OTHERS are its groups.
+ID = """#!/bin/sh
+case "$*" in
+-u) echo 1000 ;;
+-un) echo alice ;;
+-gn) echo "$MAIN" ;;
+-Gn) echo "$MAIN $OTHERS" ;;
+"-Gn alice") echo "$DATABASE" ;;
+esac
+"""
+# Both make a group the main one; shadow's keeps the one before among the others.
+SG = {
+    "shadow": """#!/bin/sh
+        OTHERS="$OTHERS $1" MAIN=$1 exec sh -c "$3" """,
+    "util-linux": """#!/bin/sh
+        MAIN=$1 exec sh -c "$3" """,
+}
+SUDO = """#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+shift
+OTHERS="$OTHERS lxd" PATH=$SECURE_PATH exec env -u PYTHONPATH "$@"
+"""
+REFUSED = "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n"
+ARGUMENTS = ("a b", "$HOME", "it's", "")
+
+
+def groups_and_arguments(
+    directory: Path, *, sg: str, sudo: str = REFUSED, **environment: str
+) -> tuple[str, str, list[str], str]:
+    """What a command sees: main group, other groups, its arguments, PYTHONPATH."""
+    programs = directory / "bin"
+    programs.mkdir()
+    for name, text in {"id": ID, "sg": sg, "sudo": sudo, "show": SHOW}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    variables = {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "SECURE_PATH": f"{programs}{os.pathsep}/usr/bin:/bin",
+        "MAIN": "alice",
+        "OTHERS": "sudo",
+        "DATABASE": "alice sudo lxd",
+        "PYTHONPATH": "tests/unit",
+        **environment,
+    }
+    command = ["bash", str(TOOLS / "with-lxd-group.sh"), "show", *ARGUMENTS]
+    shown = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True)
+    main, others, path, *arguments = shown.stdout.split("\n")
+    return main, others, arguments[:-1], path
+
+
+SHOW = """#!/bin/sh
+printf '%s\\n' "$MAIN" "$OTHERS" "$PYTHONPATH" "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("sg", "sudo", "main"),
+    [("shadow", REFUSED, "alice"), ("util-linux", SUDO, "alice"), ("util-linux", REFUSED, "lxd")],
+)
+def test_new_member_of_lxd_has_the_group_in_the_same_shell(
+    tmp_path: Path, sg: str, sudo: str, main: str
+) -> None:
+    got = groups_and_arguments(tmp_path, sg=SG[sg], sudo=sudo)
+    assert (got[0], got[2], got[3]) == (main, list(ARGUMENTS), "tests/unit")
+    assert "lxd" in f"{got[0]} {got[1]}".split()
+    assert "sudo" in got[1].split()
+
+
+@pytest.mark.parametrize(
+    "environment", [{"OTHERS": "sudo lxd"}, {"DATABASE": "alice sudo"}], ids=["has it", "no member"]
+)
+def test_session_that_has_the_group_or_cannot_have_it_is_left_alone(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    main, others, arguments, _ = groups_and_arguments(
+        tmp_path, sg="#!/bin/sh\nexit 1\n", **environment
+    )
+    assert (main, others) == ("alice", environment.get("OTHERS", "sudo"))
+    assert arguments == list(ARGUMENTS)
