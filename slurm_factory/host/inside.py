@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from slurm_factory import resources
 from slurm_factory.constants import DOCTOR_PREFIX
 from slurm_factory.exceptions import LXDError
-from slurm_factory.host.commands import TIMED_OUT, Outcome, environment, run
+from slurm_factory.host.commands import Outcome, run
 
 SCRIPT = "host-probe-network.sh"
 START_SECONDS = 20.0
@@ -114,30 +113,15 @@ def _delete(project: str, name: str) -> None:
     # A start that was cut short goes on inside LXD for a moment, and is "busy" or not there yet.
     absent = 0
     for _ in range(DELETE_ATTEMPTS):
-        outcome = _run_shielded(["lxc", "delete", "--project", project, "--force", f"local:{name}"])
+        outcome = run(
+            ["lxc", "delete", "--project", project, "--force", f"local:{name}"],
+            seconds=DELETE_SECONDS,
+            out_of_reach=True,
+        )
         absent = absent + 1 if "not found" in outcome.errors.lower() else 0
         if outcome.ok or absent > 1:
             return
         time.sleep(PAUSE_SECONDS)
-
-
-def _run_shielded(argv: Sequence[str]) -> Outcome:
-    """Run a program in a session of its own, where Ctrl-C does not reach it."""
-    with subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        start_new_session=True,
-    ) as process:
-        try:
-            _, errors = process.communicate(timeout=DELETE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return Outcome(TIMED_OUT, "", f"no end after {DELETE_SECONDS:g} s")
-    return Outcome(process.returncode, "", errors)
 
 
 def _probe(project: str, name: str, certificates: str, proxies: Mapping[str, str]) -> Outcome:

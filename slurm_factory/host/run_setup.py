@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from slurm_factory.cache_dir import MARK, TAG, make_cache_dir
 from slurm_factory.config import Settings
 from slurm_factory.constants import LXD_GROUP
 from slurm_factory.exceptions import DownloadError, LXDError, OutputError
-from slurm_factory.host.commands import environment
+from slurm_factory.host.commands import run_logged
 from slurm_factory.host.facts import Account, Firewall, HostFacts, Privilege
 from slurm_factory.host.plan import Command, SetupStep, plan_setup
 from slurm_factory.host.probe import probe
@@ -161,15 +160,8 @@ def _take(step: SetupStep, file: IO[str], log: Path, *, as_root: bool) -> None:
         file.write(f"$ {mask_credentials(shlex.join(command))}\n")
         file.flush()
         start = file.tell()
-        status = _run_logged(elevated(command, as_root=as_root), file)
-        if status:
+        if not run_logged(elevated(command, as_root=as_root), file).ok:
             raise _failed(step, command, _output_since(log, start), log)
-
-
-def _run_logged(argv: Command, file: IO[str]) -> int:
-    variables = {**environment(), **proxies(os.environ)}
-    with subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, env=variables) as process:
-        return process.wait()
 
 
 def _output_since(log: Path, start: int) -> str:
