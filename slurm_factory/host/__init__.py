@@ -2,7 +2,7 @@
 
 from slurm_factory.host.checks import Check, Status
 from slurm_factory.host.plan import SetupStep
-from slurm_factory.host.possible import why_lxd_cannot_run
+from slurm_factory.host.probe import why_lxd_cannot_run
 from slurm_factory.host.run_doctor import doctor
 from slurm_factory.host.run_setup import SetupResult, setup
 

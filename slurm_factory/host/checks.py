@@ -1,4 +1,4 @@
-"""What may stop a build on a machine, judged from its facts, each with the command that mends it.
+"""What may stop a build on a machine, judged from its facts, each with the command that fixes it.
 
 Pure: no check looks at the machine.
 """
@@ -16,6 +16,7 @@ from slurm_factory.host.facts import Daemon, Firewall, HostFacts, Privilege
 from slurm_factory.host.plan import (
     COPY_ON_WRITE_DRIVERS,
     INOTIFY_INSTANCES,
+    WITHOUT_LXD,
     Command,
     firewall_commands,
     restart_commands,
@@ -70,7 +71,11 @@ class Space:
 
 def host_checks(facts: HostFacts) -> tuple[Check, ...]:
     """Everything that the machine's facts tell, without an instance."""
-    return tuple(check(facts) for check in HOST_CHECKS)
+    if facts.obstacle is None:
+        return tuple(check(facts) for check in HOST_CHECKS)
+    first = Check("lxd-possible", Status.FAILED, f"LXD cannot run: {facts.obstacle}", WITHOUT_LXD)
+    rest = (Check(check(facts).name, Status.SKIPPED, "LXD cannot run") for check in HOST_CHECKS)
+    return (first, *rest)
 
 
 def lxd_check(facts: HostFacts) -> Check:
@@ -87,8 +92,10 @@ def daemon_check(facts: HostFacts) -> Check:
     """The daemon answers."""
     name = "lxd-running"
     match facts.daemon:
-        case Daemon.ANSWERING | Daemon.DENIED:
+        case Daemon.ANSWERING:
             return Check(name, Status.OK, "the daemon runs")
+        case Daemon.DENIED:
+            return Check(name, Status.SKIPPED, "this user may not ask the daemon")
         case Daemon.STOPPED:
             return Check(name, Status.FAILED, "the daemon does not run", SETUP)
         case Daemon.SILENT:

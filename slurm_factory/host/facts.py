@@ -106,6 +106,7 @@ class HostFacts:
         incus: Whether Incus is installed.
         systemd: Whether systemd is the first process.
         missing_packages: Packages of the distribution that setup wants and are not installed.
+        obstacle: Why LXD cannot run here, whoever sets it up; None where it could.
         daemon: Whether LXD answers.
         permitted: Whether this process may talk to it without becoming root.
         lxd: Its state, None unless it answers.
@@ -113,6 +114,8 @@ class HostFacts:
         inotify_kept: Whether setup's sysctl file is written.
         subuid: Lines of /etc/subuid.
         subgid: Lines of /etc/subgid.
+        uids: User ids that exist here; a container has few (user_namespaces(7)).
+        gids: Group ids that exist here.
         interfaces: Names of all network interfaces.
         taken: IPv4 subnets in use.
         uplink_mtu: MTU in bytes of the interface of the default route, None without one.
@@ -131,6 +134,7 @@ class HostFacts:
     flavour: Flavour | None
     incus: bool
     missing_packages: tuple[str, ...]
+    obstacle: str | None
     daemon: Daemon
     permitted: bool
     lxd: Lxd | None
@@ -138,6 +142,8 @@ class HostFacts:
     inotify_kept: bool
     subuid: tuple[str, ...]
     subgid: tuple[str, ...]
+    uids: tuple[range, ...]
+    gids: tuple[range, ...]
     interfaces: tuple[str, ...]
     taken: tuple[IPv4Network, ...]
     uplink_mtu: int | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ from slurm_factory import resources
 from slurm_factory.constants import LXD_GROUP
 from slurm_factory.exceptions import LXDError
 from slurm_factory.host.facts import Daemon, Firewall, Flavour, HostFacts, Lxd
+from slurm_factory.host.ids import id_edits
 from slurm_factory.host.networks import bridge_address, free_bridge_name, free_subnet
 from slurm_factory.host.probe import SUBGID_FILE, SUBUID_FILE, SYSCTL_FILE
 
@@ -24,13 +24,13 @@ LARGEST_POOL_GIB = 100
 SMALLEST_POOL_GIB = 5
 
 ETHERNET_MTU = 1500
-SUBID_LINE = re.compile(r"root:(\d+):(\d+)")
-
-SMALLEST_ID_RANGE = 65_536
-DEFAULT_ID_RANGE = "1000000:1000000000"
-"""What LXD takes where no file says anything (doc/userns-idmap.md)."""
-
 COPY_ON_WRITE_DRIVERS = ("btrfs", "zfs")
+
+WITHOUT_LXD = (
+    "slurm-factory setup --destructive-mode && slurm-factory build --slurm-version …"
+    " --deps system --base same --destructive-mode"
+)
+"""Shell line that builds where LXD cannot run."""
 
 Command = tuple[str, ...]
 
@@ -64,9 +64,15 @@ def plan_setup(facts: HostFacts) -> tuple[SetupStep, ...]:
     """All steps, in the order in which they must be taken.
 
     Raises:
-        LXDError: This machine cannot be set up: not Debian or Ubuntu and no LXD, Incus instead of
-            LXD, or no private subnet free.
+        LXDError: This machine cannot be set up: LXD cannot run on it, it is neither Debian nor
+            Ubuntu and has no LXD, it has Incus instead, or no private subnet is free.
     """
+    if facts.obstacle:
+        raise LXDError(
+            "LXD cannot run on this machine.",
+            details=f"The cause: {facts.obstacle}.",
+            resolution=f"Build on the machine itself: {WITHOUT_LXD}",
+        )
     if facts.incus and facts.flavour is None:
         raise LXDError(
             "Incus is installed on this machine, and slurm-factory needs LXD.",
@@ -123,38 +129,23 @@ def subid_step(facts: HostFacts) -> SetupStep:
     container.
     """
     account = facts.account
-    missing = [(SUBUID_FILE, line) for line in missing_id_lines(facts.subuid, account.uid)] + [
-        (SUBGID_FILE, line) for line in missing_id_lines(facts.subgid, account.gid)
-    ]
-    if not missing:
+    edits = [(SUBUID_FILE, edit) for edit in id_edits(facts.subuid, account.uid, facts.uids)]
+    edits += [(SUBGID_FILE, edit) for edit in id_edits(facts.subgid, account.gid, facts.gids)]
+    if not edits:
         return SetupStep("id-map", needed=False, why="the cache can be mapped to its owner")
-    script = _script("host-append-line.sh")
-    append: tuple[Command, ...] = tuple((*script, line, str(path)) for path, line in missing)
-    reread = any(line.endswith(DEFAULT_ID_RANGE) for _, line in missing)
+    append = _script("host-append-line.sh")
+    commands: list[Command] = []
+    reasons = []
+    for path, (old, new) in edits:
+        if old is None:
+            reasons.append(f"{path} has no {new}")
+            commands.append((*append, new, str(path)))
+        else:
+            reasons.append(f"{path} gives root ids that do not exist here: {old}")
+            commands.append(("sed", "--in-place", f"s/^{old}$/{new}/", str(path)))
+    reread = any(not new.endswith(":1") for _, (_, new) in edits)
     restart = restart_commands(facts) if reread and facts.daemon is Daemon.ANSWERING else ()
-    return SetupStep(
-        "id-map",
-        needed=True,
-        why="; ".join(f"{path} has no {line}" for path, line in missing),
-        commands=(*append, *restart),
-    )
-
-
-def missing_id_lines(lines: tuple[str, ...], id_: int) -> tuple[str, ...]:
-    """Lines that subuid(5) or subgid(5) lacks.
-
-    Args:
-        lines: What the file has.
-        id_: User or group id on the host that containers shall be able to be.
-    """
-    own = (SUBID_LINE.fullmatch(line) for line in lines)
-    ranges = [(int(match[1]), int(match[2])) for match in own if match]
-    missing = []
-    if not any(count >= SMALLEST_ID_RANGE for _, count in ranges):
-        missing.append(f"root:{DEFAULT_ID_RANGE}")
-    if id_ and not any(start <= id_ < start + count for start, count in ranges):
-        missing.append(f"root:{id_}:1")
-    return tuple(missing)
+    return SetupStep("id-map", needed=True, why="; ".join(reasons), commands=(*commands, *restart))
 
 
 def inotify_step(facts: HostFacts) -> SetupStep:

@@ -25,7 +25,9 @@ from slurm_factory.host.facts import (
     OsRelease,
     Privilege,
 )
+from slurm_factory.host.ids import free_ids
 from slurm_factory.host.networks import taken_subnets
+from slurm_factory.host.socket import socket_state
 from slurm_factory.proxies import proxies
 
 INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -34,12 +36,17 @@ SYSCTL_FILE = Path("/etc/sysctl.d/60-slurm-factory.conf")
 SUBUID_FILE = Path("/etc/subuid")
 SUBGID_FILE = Path("/etc/subgid")
 
-DEBIAN_SOCKET = Path("/var/lib/lxd/unix.socket")
-SNAP_SOCKET = Path("/var/snap/lxd/common/lxd/unix.socket")
-"""Where craft-providers and lxc look, besides LXD_DIR."""
-
 SNAP_PROGRAMS = (Path("/snap/bin/lxc"), Path("/var/lib/snapd/snap/bin/lxc"))
 ELF_MAGIC = b"\x7fELF"
+
+PROC_STATUS = Path("/proc/self/status")
+MAX_USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
+UID_MAP = Path("/proc/self/uid_map")
+GID_MAP = Path("/proc/self/gid_map")
+ALL_IDS = (range(2**32 - 1),)
+"""What a machine that is not a container has."""
+CAP_SYS_ADMIN = 21
+"""Number of the capability in capabilities(7), <linux/capability.h>."""
 
 LXC_SECONDS = 5
 SUDO = ("sudo", "-n", "timeout", "--kill-after=1", str(LXC_SECONDS))
@@ -51,11 +58,13 @@ def probe() -> HostFacts:
     release = parse_os_release(_text(Path("/etc/os-release")))
     privilege = probe_privilege()
     prefix = SUDO if privilege is Privilege.SUDO else ()
-    permitted = socket_permitted()
-    daemon, lxd = probe_lxd(() if permitted else prefix)
+    state = socket_state()
+    daemon, lxd = probe_lxd(state, prefix if state is Daemon.DENIED else ())
     links = _ip("link")
     routes = _ip("-4", "route", "show", "table", "all")
     firewall, forwarded = probe_firewall(prefix)
+    uids, gids = parse_id_map(_text(UID_MAP)), parse_id_map(_text(GID_MAP))
+    runs = daemon is Daemon.ANSWERING and lxd is not None
     return HostFacts(
         os=release,
         account=probe_account(),
@@ -64,13 +73,16 @@ def probe() -> HostFacts:
         flavour=probe_flavour(),
         incus=which("incus") is not None,
         missing_packages=_missing(wanted_packages(release)),
+        obstacle=None if runs else probe_obstacle(privilege, uids, gids),
         daemon=daemon,
-        permitted=permitted,
+        permitted=state in {Daemon.ANSWERING, Daemon.SILENT},
         lxd=lxd,
         inotify_instances=int(_text(INOTIFY_LIMIT) or 0),
         inotify_kept=SYSCTL_FILE.exists(),
         subuid=tuple(_text(SUBUID_FILE).split()),
         subgid=tuple(_text(SUBGID_FILE).split()),
+        uids=uids,
+        gids=gids,
         interfaces=tuple(str(link["ifname"]) for link in links),
         taken=taken_subnets(routes, _ip("-4", "address"), _text(Path("/etc/resolv.conf"))),
         uplink_mtu=uplink_mtu(routes, links),
@@ -81,6 +93,68 @@ def probe() -> HostFacts:
         free_bytes=free_bytes(Path("/var/lib/lxd"), Path("/var/snap/lxd/common")),
         proxies=proxies(os.environ),
     )
+
+
+def why_lxd_cannot_run() -> str | None:
+    """The reason why no setup by this user could make LXD run here, None where it runs or could.
+
+    A machine on which LXD is merely not installed or not started gives None.
+    """
+    if probe_lxd(socket_state())[0] is Daemon.ANSWERING:
+        return None
+    privilege = probe_privilege()
+    if privilege is Privilege.NONE:
+        state = "this user may not use LXD" if probe_flavour() else "LXD is not installed"
+        return f"{state}, and this user may not become root to change that"
+    return probe_obstacle(privilege, parse_id_map(_text(UID_MAP)), parse_id_map(_text(GID_MAP)))
+
+
+def probe_obstacle(
+    privilege: Privilege, uids: Sequence[range], gids: Sequence[range]
+) -> str | None:
+    """The reason why LXD cannot run on this machine, whoever sets it up; None where it could.
+
+    Args:
+        privilege: How this process may become root.
+        uids: User ids that this machine has.
+        gids: Group ids that this machine has.
+    """
+    effective = privilege is Privilege.ROOT
+    if not has_capability(_text(PROC_STATUS), CAP_SYS_ADMIN, effective=effective):
+        return "this machine is a container without the capability CAP_SYS_ADMIN"
+    if "cgroup" not in _text(Path("/proc/filesystems")):
+        return "the kernel has no control groups"
+    if free_ids(uids, ()) is None or free_ids(gids, ()) is None:
+        return "this machine is a container with too few user and group ids for another one in it"
+    if _text(MAX_USER_NAMESPACES).strip() == "0":
+        return "user namespaces are switched off (sysctl user.max_user_namespaces is 0)"
+    if privilege is Privilege.NONE:
+        return None
+    prefix = SUDO if privilege is Privilege.SUDO else ()
+    outcome = run([*prefix, "unshare", "--user", "true"])
+    # sudo may want a password here.
+    if outcome.ok or (prefix and not run([*prefix, "true"]).ok):
+        return None
+    return f"the kernel makes no user namespace: {outcome.errors.strip()}"
+
+
+def has_capability(status: str, number: int, *, effective: bool) -> bool:
+    """Whether a process has a capability, or (not `effective`) could get it through sudo.
+
+    Args:
+        status: Text of /proc/PID/status (proc(5)).
+        number: The capability's number.
+        effective: Ask the effective set rather than the bounding set.
+    """
+    field = "CapEff" if effective else "CapBnd"
+    found = re.search(rf"^{field}:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> number & 1)
+
+
+def parse_id_map(text: str) -> tuple[range, ...]:
+    """The ids that exist here, from /proc/self/uid_map or gid_map (user_namespaces(7))."""
+    entries = [(int(start), int(count)) for start, _, count in map(str.split, text.splitlines())]
+    return tuple(range(start, start + count) for start, count in entries) or ALL_IDS
 
 
 def parse_os_release(text: str) -> OsRelease:
@@ -139,29 +213,21 @@ def probe_flavour() -> Flavour | None:
         return Flavour.DEB if file.read(len(ELF_MAGIC)) == ELF_MAGIC else None
 
 
-def socket_path() -> Path | None:
-    """The daemon's socket (host), if there is one (client of LXD: LXD_DIR, else these two)."""
-    chosen = os.environ.get("LXD_DIR")
-    places = (Path(chosen) / "unix.socket",) if chosen else (SNAP_SOCKET, DEBIAN_SOCKET)
-    for place in places:
-        try:
-            if place.exists():
-                return place
-        except PermissionError:
-            return place
-    return None
-
-
-def probe_lxd(prefix: Sequence[str] = ()) -> tuple[Daemon, Lxd | None]:
+def probe_lxd(state: Daemon, prefix: Sequence[str] = ()) -> tuple[Daemon, Lxd | None]:
     """Whether the daemon answers, and its state if it does.
 
     Args:
+        state: What its socket tells this process.
         prefix: What to put before `lxc`: nothing, or `SUDO`.
     """
-    if socket_path() is None or which("lxc") is None:
+    if which("lxc") is None:
         return Daemon.STOPPED, None
+    if state not in {Daemon.ANSWERING, Daemon.DENIED} or (state is Daemon.DENIED and not prefix):
+        return state, None
+    if prefix and not run([*prefix, "true"]).ok:
+        return Daemon.DENIED, None
     outcome = _lxc_query("/1.0", prefix)
-    daemon = classify_answer(outcome)
+    daemon = classify_answer(outcome, state)
     if daemon is not Daemon.ANSWERING:
         return daemon, None
     pools = _lxc_query("/1.0/storage-pools?recursion=1", prefix)
@@ -173,15 +239,19 @@ def probe_lxd(prefix: Sequence[str] = ()) -> tuple[Daemon, Lxd | None]:
     return Daemon.ANSWERING, parse_lxd(*answers)
 
 
-def classify_answer(outcome: Outcome) -> Daemon:
-    """What an attempt at `lxc query /1.0` says about the daemon."""
+def classify_answer(outcome: Outcome, state: Daemon) -> Daemon:
+    """What an attempt at `lxc query /1.0` tells about the daemon.
+
+    Args:
+        outcome: Of the attempt.
+        state: What the socket tells this process: `denied` where root has made the attempt.
+    """
     if outcome.ok:
         trusted = json.loads(outcome.output).get("auth") == "trusted"
         return Daemon.ANSWERING if trusted else Daemon.DENIED
-    if outcome.status == TIMED_OUT:
+    if outcome.status == TIMED_OUT or state is Daemon.ANSWERING:
         return Daemon.SILENT
-    denied = "permission denied" in outcome.errors.lower() or "a password" in outcome.errors
-    return Daemon.DENIED if denied else Daemon.STOPPED
+    return Daemon.STOPPED
 
 
 def parse_lxd(
@@ -274,12 +344,6 @@ def wanted_packages(release: OsRelease) -> tuple[str, ...]:
     table: dict[str, dict[str, str]] = resources.load_json("host-packages.json")
     keys = (release.id, f"{release.id}@{release.version_id}")
     return tuple(package for key in keys for package in table.get(key, {}))
-
-
-def socket_permitted() -> bool:
-    """Whether this process may talk to the daemon as it is."""
-    socket = socket_path()
-    return socket is not None and os.access(socket, os.R_OK | os.W_OK)
 
 
 def _missing(packages: Sequence[str]) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 from slurm_factory.constants import APPLICATION, LXD_GROUP
 from slurm_factory.disks import telling_of_full
 from slurm_factory.exceptions import LXDError
+from slurm_factory.host.facts import Daemon
+from slurm_factory.host.socket import socket_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,10 +53,13 @@ DELETE_SECONDS = 180
 """An instance at its memory limit takes more than a minute to die."""
 LONG_SECONDS = 600
 
+_NOT_ANSWERING = {
+    Daemon.DENIED: ("You may not talk to LXD.", "slurm-factory setup"),
+    Daemon.STOPPED: ("The LXD daemon does not run.", "slurm-factory setup"),
+    Daemon.SILENT: ("The LXD daemon runs and does not answer.", "slurm-factory doctor"),
+}
+"""What the state of its socket means; lxc's words for the three are the same on Debian 13."""
 _REASONS = (
-    ("permission denied", "You may not talk to LXD.", "slurm-factory setup"),
-    ("connection refused", "The LXD daemon does not run.", "slurm-factory setup"),
-    ("no such file or directory", "The LXD daemon does not run.", "slurm-factory setup"),
     ("no space left on device", "The storage pool is full.", "slurm-factory clean"),
     ("quota exceeded", "The storage pool is full.", "slurm-factory clean"),
     ("uid range not allowed", "This user's id may not be mapped.", "slurm-factory setup"),
@@ -124,16 +129,25 @@ def lxc_json(*arguments: str, project: str) -> Any:
 
 
 def explain(stderr: str, arguments: Sequence[str]) -> LXDError:
-    """The error for what lxc wrote when it failed."""
+    """The error for an lxc that failed: the daemon's socket tells more than what lxc wrote.
+
+    Args:
+        stderr: What it wrote.
+        arguments: Of the lxc command.
+    """
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     said = lines[-1].removeprefix("Error: ") if lines else "lxc failed without a message."
-    if "permission denied" in stderr.lower() and _group_is_new():
+    state = socket_state()
+    if state is Daemon.DENIED and _group_is_new():
         command = shlex.join([APPLICATION, *sys.argv[1:]])
         return LXDError(
             "You may not talk to LXD yet.",
             details=f"You are in the group {LXD_GROUP}, and this shell is older than that.",
             resolution=f"Log in again, or run: sg {LXD_GROUP} -c {shlex.quote(command)}",
         )
+    if state in _NOT_ANSWERING:
+        reason, command = _NOT_ANSWERING[state]
+        return LXDError(reason, details=said, resolution=f"Run `{command}`.")
     for mark, reason, command in _REASONS:
         if mark in stderr.lower():
             return LXDError(reason, details=said, resolution=f"Run `{command}`.")

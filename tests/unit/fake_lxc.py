@@ -1,14 +1,19 @@
 """A stand-in for the `lxc` command, with answers of a real LXD 5.0.2, that notes every call."""
 
+import atexit
 import json
 import os
 import shlex
+import shutil
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from subprocess import PIPE, Popen
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
@@ -128,9 +133,26 @@ class FakeLxc:
         (self.directory / f"{name}.json").write_text(json.dumps(document))
 
 
+@cache
+def daemon_directory() -> Path:
+    """A directory for LXD_DIR with a socket on which a daemon seems to listen.
+
+    Paths of sockets are short (unix(7)), those of pytest's directories are not.
+    """
+    directory = Path(mkdtemp(prefix="daemon-"))
+    atexit.register(shutil.rmtree, directory)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(directory / "unix.socket"))
+    # Nobody accepts: this is how many calls of lxc may fail in one run of pytest.
+    listener.listen(4096)
+    atexit.register(listener.close)
+    return directory
+
+
 def install_fake_lxc(directory: Path, monkeypatch: pytest.MonkeyPatch) -> FakeLxc:
-    """Put a fake `lxc` first into PATH."""
+    """Put a fake `lxc` first into PATH, whose daemon listens."""
     directory.mkdir()
+    monkeypatch.setenv("LXD_DIR", str(daemon_directory()))
     monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
     return FakeLxc(directory)
 

@@ -7,7 +7,7 @@ from host_samples import EMPTY_LXD, FRESH, READY, READY_LXD, ROOT, UBUNTU
 
 from slurm_factory.exceptions import LXDError
 from slurm_factory.host.facts import Daemon, Firewall, Flavour, HostFacts
-from slurm_factory.host.plan import SetupStep, missing_id_lines, plan_setup
+from slurm_factory.host.plan import SetupStep, plan_setup
 
 
 def step(facts: HostFacts, name: str) -> SetupStep:
@@ -145,20 +145,26 @@ def test_root_needs_neither_group_nor_a_line_of_its_own() -> None:
     assert needed(facts) == []
 
 
-@pytest.mark.parametrize(
-    ("lines", "missing"),
-    [
-        (("root:165536:10000001", "root:1000:1"), ()),
-        (("root:165536:10000001",), ("root:1000:1",)),
-        (("root:500:1000",), ("root:1000000:1000000000",)),
-        (("alice:100000:65536",), ("root:1000000:1000000000", "root:1000:1")),
-        (("root:x:y", "root"), ("root:1000000:1000000000", "root:1000:1")),
-    ],
-)
-def test_subid_line_for_the_cache_never_becomes_lxds_only_range(
-    lines: tuple[str, ...], missing: tuple[str, ...]
-) -> None:
-    assert missing_id_lines(lines, 1000) == missing
+def test_machine_on_which_lxd_cannot_run_is_not_changed_and_the_way_without_is_told() -> None:
+    with pytest.raises(LXDError, match="cannot run") as caught:
+        plan_setup(replace(FRESH, obstacle="the kernel has no control groups"))
+    assert caught.value.details == "The cause: the kernel has no control groups."
+    assert "slurm-factory setup --destructive-mode" in caught.value.resolution
+
+
+def test_range_that_a_container_does_not_have_is_cut_before_lxd_takes_it() -> None:
+    ids = (range(10_000_001),)
+    facts = replace(READY, uids=ids, gids=ids)
+    step_of_ids = step(facts, "id-map")
+    assert step_of_ids.needed
+    assert "ids that do not exist here: root:165536:10000001" in step_of_ids.why
+    new = "root:165536:9834465"
+    assert ("sed", "--in-place", f"s/^root:165536:10000001$/{new}/", "/etc/subuid") in (
+        step_of_ids.commands
+    )
+    assert "systemctl restart lxd.service" in shell(facts, "id-map")
+    cut = ("alice:100000:65536", new, "root:1000:1")
+    assert not step(replace(facts, subuid=cut, subgid=cut), "id-map").needed
 
 
 def test_lxd_is_restarted_only_when_its_own_range_is_new() -> None:

@@ -8,12 +8,17 @@ from slurm_factory.host import probe as probing
 from slurm_factory.host.commands import NOT_FOUND, TIMED_OUT, Outcome, run
 from slurm_factory.host.facts import Daemon, Firewall, Flavour, OsRelease
 from slurm_factory.host.probe import (
+    CAP_SYS_ADMIN,
+    SUDO,
     classify_answer,
+    has_capability,
+    parse_id_map,
     parse_iptables,
     parse_lxd,
     parse_os_release,
     parse_ufw_status,
     probe_flavour,
+    probe_lxd,
     uplink_mtu,
     wanted_packages,
 )
@@ -63,32 +68,42 @@ def test_uninitialised_lxd_has_neither_pool_nor_network() -> None:
     assert (lxd.pools, lxd.networks, lxd.root_pool, lxd.nic) == ({}, (), None, False)
 
 
+NOT_STARTED = Outcome(1, "", "Error: The LXD daemon doesn't appear to be started")
+"""What lxc of Debian 13 says whatever the cause."""
+
+
 @pytest.mark.parametrize(
-    ("outcome", "expected"),
+    ("outcome", "socket", "expected"),
     [
-        (Outcome(0, json.dumps({"auth": "trusted"}), ""), Daemon.ANSWERING),
-        (Outcome(0, json.dumps({"auth": "untrusted"}), ""), Daemon.DENIED),
-        (Outcome(TIMED_OUT, "", ""), Daemon.SILENT),
-        (
-            Outcome(
-                1,
-                "",
-                'Error: Get "http://unix.socket/1.0": dial unix /var/lib/lxd/unix.socket'
-                ": connect: connection refused",
-            ),
-            Daemon.STOPPED,
-        ),
-        (
-            Outcome(1, "", "Error: dial unix /var/lib/lxd/unix.socket: connect: permission denied"),
-            Daemon.DENIED,
-        ),
-        (Outcome(1, "", "sudo: a password is required"), Daemon.DENIED),
+        (Outcome(0, json.dumps({"auth": "trusted"}), ""), Daemon.ANSWERING, Daemon.ANSWERING),
+        (Outcome(0, json.dumps({"auth": "trusted"}), ""), Daemon.DENIED, Daemon.ANSWERING),
+        (Outcome(0, json.dumps({"auth": "untrusted"}), ""), Daemon.ANSWERING, Daemon.DENIED),
+        (Outcome(TIMED_OUT, "", ""), Daemon.ANSWERING, Daemon.SILENT),
+        (Outcome(TIMED_OUT, "", ""), Daemon.DENIED, Daemon.SILENT),
+        (NOT_STARTED, Daemon.ANSWERING, Daemon.SILENT),
+        (NOT_STARTED, Daemon.DENIED, Daemon.STOPPED),
     ],
 )
 def test_daemon_that_hangs_refuses_or_denies_is_told_apart(
-    outcome: Outcome, expected: Daemon
+    outcome: Outcome, socket: Daemon, expected: Daemon
 ) -> None:
-    assert classify_answer(outcome) is expected
+    assert classify_answer(outcome, socket) is expected
+
+
+def test_daemon_is_not_asked_where_its_socket_says_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "which", lambda _: Path("/usr/bin/lxc"))
+    monkeypatch.setattr(probing, "run", lambda *_, **__: pytest.fail("lxc was run"))
+    for state in (Daemon.STOPPED, Daemon.DENIED, Daemon.SILENT):
+        assert probe_lxd(state) == (state, None)
+
+
+def test_sudo_that_wants_a_password_leaves_open_whether_the_daemon_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probing, "which", lambda _: Path("/usr/bin/lxc"))
+    refused = Outcome(1, "", "sudo: a password is required")
+    monkeypatch.setattr(probing, "run", lambda *_, **__: refused)
+    assert probe_lxd(Daemon.DENIED, SUDO) == (Daemon.DENIED, None)
 
 
 def test_docker_policy_is_seen_and_the_bridge_it_lets_through() -> None:
@@ -138,3 +153,17 @@ def test_ubuntus_installer_script_is_not_taken_for_lxd(
 def test_program_that_hangs_is_killed_and_one_that_is_missing_is_no_traceback() -> None:
     assert run(["sleep", "60"], seconds=0.05).status == TIMED_OUT
     assert run(["no-such-program-here"]).status == NOT_FOUND
+
+
+def test_capability_is_read_from_the_right_set() -> None:
+    status = "CapEff:\t0000000000000000\nCapBnd:\t000001fffeffffff\n"
+    assert not has_capability(status, CAP_SYS_ADMIN, effective=True)
+    assert has_capability(status, CAP_SYS_ADMIN, effective=False)
+    docker = "CapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\n"
+    assert not has_capability(docker, CAP_SYS_ADMIN, effective=False)
+
+
+def test_ids_of_a_container_are_read_from_the_kernel() -> None:
+    assert parse_id_map("         0     100000   10000001\n") == (range(10_000_001),)
+    assert parse_id_map("0 0 4294967295\n") == (range(2**32 - 1),)
+    assert parse_id_map("0 1000 1\n1 100000 65536\n") == (range(1), range(1, 65_537))

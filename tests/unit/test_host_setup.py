@@ -16,7 +16,6 @@ from slurm_factory.exceptions import DownloadError, LXDError, OutputError
 from slurm_factory.host import run_setup
 from slurm_factory.host.facts import HostFacts, Privilege
 from slurm_factory.host.plan import Command, SetupStep, proxy_step
-from slurm_factory.host.possible import CAP_SYS_ADMIN, has_capability
 from slurm_factory.host.run_setup import SetupResult, elevated, setup
 from slurm_factory.main import app
 from slurm_factory.resources import host_script
@@ -344,11 +343,3 @@ def test_line_is_appended_once_and_to_a_file_without_final_newline_too(tmp_path:
     for _ in range(2):
         subprocess.run(["bash", script, "root:1000:1", str(file)], check=True)
     assert file.read_text() == "alice:100000:65536\nroot:1000:1\n"
-
-
-def test_capability_is_read_from_the_right_set() -> None:
-    status = "CapEff:\t0000000000000000\nCapBnd:\t000001fffeffffff\n"
-    assert not has_capability(status, CAP_SYS_ADMIN, effective=True)
-    assert has_capability(status, CAP_SYS_ADMIN, effective=False)
-    docker = "CapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\n"
-    assert not has_capability(docker, CAP_SYS_ADMIN, effective=False)

@@ -55,6 +55,7 @@ from slurm_factory.exceptions import (
     OutputError,
     SlurmFactoryError,
 )
+from slurm_factory.host.facts import Daemon
 from slurm_factory.instances import TRANSIENT, Instance, base_contents
 from slurm_factory.instances import base as base_module
 from slurm_factory.instances import images as images_module
@@ -1336,29 +1337,53 @@ def test_a_machine_without_mmdebstrap_is_told_how_to_get_it(
 # --- lxc ----------------------------------------------------------------------------------------
 
 
+SAYS_NOT_STARTED = (
+    "Error: The LXD daemon doesn't appear to be started (socket path: /var/lib/lxd/unix.socket)"
+)
+"""What lxc of Debian 13 writes whatever the cause."""
+
+
 @pytest.mark.parametrize(
     ("said", "brief", "command"),
     [
-        ("Error: Get http://unix.socket/1.0: permission denied", "You may not talk", "setup"),
-        ("dial unix /x: connect: connection refused", "daemon does not run", "setup"),
-        ("dial unix /x: connect: no such file or directory", "daemon does not run", "setup"),
         ("Error: write: No space left on device", "storage pool is full", "clean"),
         ("newuidmap: uid range not allowed", "may not be mapped", "setup"),
         ("Error: Project not found", "lxc image list failed", "doctor"),
         ("", "lxc image list failed", "doctor"),
     ],
 )
-def test_what_lxc_says_becomes_a_reason_and_a_command(said: str, brief: str, command: str) -> None:
+def test_what_lxc_says_becomes_a_reason_and_a_command(
+    fake: FakeLxc, said: str, brief: str, command: str
+) -> None:
     error = explain(said, ["image", "list"])
     assert brief in error.brief
     assert f"slurm-factory {command}" in error.resolution
     assert error.details
 
 
+@pytest.mark.parametrize(
+    ("state", "brief", "command"),
+    [
+        (Daemon.DENIED, "You may not talk to LXD", "setup"),
+        (Daemon.STOPPED, "daemon does not run", "setup"),
+        (Daemon.SILENT, "does not answer", "doctor"),
+    ],
+)
+@pytest.mark.parametrize("said", [SAYS_NOT_STARTED, "Error: no such file or directory", ""])
+def test_the_daemons_socket_counts_and_not_what_lxc_says(
+    monkeypatch: pytest.MonkeyPatch, state: Daemon, brief: str, command: str, said: str
+) -> None:
+    monkeypatch.setattr(lxc_module, "socket_state", lambda: state)
+    error = explain(said, ["image", "list"])
+    assert brief in error.brief
+    assert f"slurm-factory {command}" in error.resolution
+
+
 def test_new_member_of_lxds_group_gets_the_line_that_works_in_the_same_shell(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said = "Error: Get http://unix.socket/1.0: permission denied"
+    said = SAYS_NOT_STARTED
+    monkeypatch.setattr(lxc_module, "socket_state", lambda: Daemon.DENIED)
     monkeypatch.setattr(sys, "argv", ["/x/slurm-factory", "build", "--additional-variants", "+a b"])
     monkeypatch.setattr(grp, "getgrnam", lambda _: SimpleNamespace(gr_gid=4711))
     groups = [4711]
