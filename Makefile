@@ -11,10 +11,8 @@ SCRIPTS := .ci/run $(shell find benchmarks slurm_factory tests tools -name '*.sh
 # The system's certificates also hold the authority of a proxy that looks into TLS.
 export UV_SYSTEM_CERTS := 1
 
-build: environment ## Set up LXD, then build Slurm 24.11.5 for the release this machine runs
-	$(BIN)/slurm-factory setup
-	tools/with-lxd-group.sh $(BIN)/slurm-factory build \
-	    --slurm-version 24.11.5 --deps system --base same
+build: environment ## Build Slurm 24.11.5 for the release this machine runs, in LXD where that can be had
+	tools/build.sh $(BIN)/slurm-factory
 
 # Exit code 3: LXD cannot be used here. The container tests then say so themselves.
 test: environment-for-tests ## Run all tests, those in containers too

@@ -251,14 +251,21 @@ def clean(
 @app.command()
 def setup(
     *,
+    destructive_mode: Annotated[
+        bool,
+        typer.Option(
+            "--destructive-mode", help="Install what builds on this machine need, and not LXD."
+        ),
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only tell what is missing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Install and initialise LXD on this machine; does nothing where all is well."""
+    """Install and initialize LXD on this machine; does nothing where all is well."""
     with _session(as_json=as_json) as (reporter, settings):
         from slurm_factory import host  # noqa: PLC0415  # slow to import
 
-        result = host.setup(settings, reporter.note, check=check)
+        prepare = host.setup_destructive if destructive_mode else host.setup
+        result = prepare(settings, reporter.note, check=check)
         answers.print_setup(result, check=check, as_json=as_json)
         if not as_json:
             for note in result.notes:

@@ -13,12 +13,16 @@ from pathlib import Path
 from slurm_factory import resources
 from slurm_factory.constants import DOCTOR_PREFIX
 from slurm_factory.exceptions import LXDError
+from slurm_factory.host import plan
 from slurm_factory.host.commands import Outcome, run
+from slurm_factory.host.facts import Account, HostFacts
+from slurm_factory.host.probe import SUDO
 
 SCRIPT = "host-probe-network.sh"
 START_SECONDS = 20.0
 ADDRESS_SECONDS = 8
 PROBE_SECONDS = 30.0
+TRY_SECONDS = 150.0
 DELETE_SECONDS = 10.0
 DELETE_ATTEMPTS = 20
 EXEC_ATTEMPTS = 10
@@ -71,6 +75,33 @@ def look_from_inside(
     return parse_report(outcome.output)
 
 
+def try_instance(account: Account) -> Outcome:
+    """Start an instance that needs no image, and delete it; what it prints ends with the cause.
+
+    Args:
+        account: Who the instance's root is to be on the host.
+    """
+    name = doctor_name()
+    try:
+        return run(plan.try_command(name, account), seconds=TRY_SECONDS)
+    except BaseException:
+        _delete("default", name)
+        run(["lxc", "image", "delete", "--project", "default", f"local:{name}"])
+        raise
+
+
+def doctor_name() -> str:
+    """A name for a short-lived instance."""
+    return f"{DOCTOR_PREFIX}{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def has_instances(project: str, facts: HostFacts) -> bool:
+    """Whether the LXD project has an instance: then instances have been started here before."""
+    prefix = () if facts.permitted else SUDO
+    answer = run([*prefix, "lxc", "query", f"local:/1.0/instances?project={project}"])
+    return answer.ok and bool(json.loads(answer.output or "[]"))
+
+
 def parse_report(text: str) -> dict[str, str]:
     """KEY=VALUE lines as a dictionary; other lines are left out."""
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
@@ -94,7 +125,7 @@ def _try_by_hand(project: str, image: str) -> str:
 
 @contextmanager
 def _instance(project: str, image: str) -> Iterator[str]:
-    name = f"{DOCTOR_PREFIX}{os.getpid()}-{secrets.token_hex(3)}"
+    name = doctor_name()
     start = ["lxc", "launch", "--project", project, "--ephemeral"]
     try:
         started = run([*start, f"local:{image}", f"local:{name}"], seconds=START_SECONDS)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from slurm_factory import resources
 from slurm_factory.constants import LXD_GROUP
 from slurm_factory.exceptions import LXDError
-from slurm_factory.host.facts import Daemon, Firewall, Flavour, HostFacts, Lxd
+from slurm_factory.host.facts import Account, Daemon, Firewall, Flavour, HostFacts, Lxd
 from slurm_factory.host.ids import id_edits
 from slurm_factory.host.networks import bridge_address, free_bridge_name, free_subnet
 from slurm_factory.host.probe import SUBGID_FILE, SUBUID_FILE, SYSCTL_FILE
@@ -33,6 +34,8 @@ WITHOUT_LXD = (
 """Shell line that builds where LXD cannot run."""
 
 Command = tuple[str, ...]
+
+APT_INSTALL: Command = ("install", "--yes", "--no-install-recommends")
 
 LXC: Command = ("lxc", "--project", "default")
 """A user may have switched to another project (lxc project switch), and to another remote."""
@@ -89,16 +92,23 @@ def packages_step(facts: HostFacts) -> SetupStep:
         missing = tuple(package for package in missing if package not in {"lxd", "lxd-client"})
     if not missing:
         return SetupStep("packages", needed=False, why="all installed")
-    apt_get = (*_script("host-apt-get.sh"), str(APT_SECONDS))
-    return SetupStep(
-        "packages",
-        needed=True,
-        why=f"not installed: {' '.join(missing)}",
-        commands=(
-            (*apt_get, "update"),
-            (*apt_get, "install", "--yes", "--no-install-recommends", *missing),
-        ),
-    )
+    return _install_step("packages", missing)
+
+
+def build_packages_step(missing: tuple[str, ...]) -> SetupStep:
+    """What `--destructive-mode` needs from the distribution's archive.
+
+    Args:
+        missing: Names of the packages that are not installed.
+    """
+    if not missing:
+        return SetupStep("build-packages", needed=False, why="all installed")
+    return _install_step("build-packages", missing)
+
+
+def install_line(packages: Iterable[str]) -> str:
+    """The shell line by which root installs packages."""
+    return f"apt-get update && {shlex.join(['apt-get', *APT_INSTALL, *packages])}"
 
 
 def lxd_step(facts: HostFacts) -> SetupStep:
@@ -331,9 +341,29 @@ def restart_commands(facts: HostFacts) -> tuple[Command, ...]:
     return ((*_script("host-start-lxd.sh"), str(WAIT_SECONDS), "replace"),)
 
 
+def _install_step(name: str, missing: tuple[str, ...]) -> SetupStep:
+    apt_get = (*_script("host-apt-get.sh"), str(APT_SECONDS))
+    return SetupStep(
+        name,
+        needed=True,
+        why=f"not installed: {' '.join(missing)}",
+        commands=((*apt_get, "update"), (*apt_get, *APT_INSTALL, *missing)),
+    )
+
+
 def _script(name: str) -> Command:
     # Not every installer of wheels keeps the executable bit.
     return ("bash", str(resources.host_script(name)))
+
+
+def try_command(name: str, account: Account) -> Command:
+    """The command that starts an instance without an image, and deletes it.
+
+    Args:
+        name: Of the instance and of the image that is made for it.
+        account: Who the instance's root is to be on the host.
+    """
+    return (*_script("host-try-instance.sh"), name, str(account.uid), str(account.gid))
 
 
 def _best_pool(lxd: Lxd) -> str | None:

@@ -72,7 +72,7 @@ def probe() -> HostFacts:
         systemd=Path("/run/systemd/system").is_dir(),
         flavour=probe_flavour(),
         incus=which("incus") is not None,
-        missing_packages=_missing(wanted_packages(release)),
+        missing_packages=missing_packages(wanted_packages(release)),
         obstacle=None if runs else probe_obstacle(privilege, uids, gids),
         daemon=daemon,
         permitted=state in {Daemon.ANSWERING, Daemon.SILENT},
@@ -128,6 +128,10 @@ def probe_obstacle(
         return "this machine is a container with too few user and group ids for another one in it"
     if _text(MAX_USER_NAMESPACES).strip() == "0":
         return "user namespaces are switched off (sysctl user.max_user_namespaces is 0)"
+    return _why_no_user_namespace(privilege)
+
+
+def _why_no_user_namespace(privilege: Privilege) -> str | None:
     if privilege is Privilege.NONE:
         return None
     prefix = SUDO if privilege is Privilege.SUDO else ()
@@ -346,7 +350,8 @@ def wanted_packages(release: OsRelease) -> tuple[str, ...]:
     return tuple(package for key in keys for package in table.get(key, {}))
 
 
-def _missing(packages: Sequence[str]) -> tuple[str, ...]:
+def missing_packages(packages: Sequence[str]) -> tuple[str, ...]:
+    """Those of the packages of the distribution that are not installed."""
     if not packages:
         return ()
     shown = run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\\n", *packages]).output

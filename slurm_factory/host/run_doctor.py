@@ -1,4 +1,4 @@
-"""What would stop a build on this machine, and the command that mends it."""
+"""What would stop a build on this machine, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,16 @@ from slurm_factory.host.checks import (
     pool_space_check,
     skipped_instance_checks,
 )
-from slurm_factory.host.commands import run
+from slurm_factory.host.commands import Outcome, run
 from slurm_factory.host.facts import HostFacts
-from slurm_factory.host.inside import find_image, further_certificates, look_from_inside
+from slurm_factory.host.inside import (
+    find_image,
+    further_certificates,
+    last_line,
+    look_from_inside,
+    try_instance,
+)
+from slurm_factory.host.plan import WITHOUT_LXD
 from slurm_factory.host.probe import probe
 from slurm_factory.memory import available_memory
 
@@ -32,8 +39,8 @@ from slurm_factory.memory import available_memory
 def doctor(settings: Settings) -> tuple[Check, ...]:
     """Look for everything that stops builds here; less than 15 s.
 
-    Where LXD works and the project has an image, a short-lived instance is started in it, and
-    always deleted.
+    Where LXD works, a short-lived instance is started and always deleted. It looks at the network
+    where the project has an image to make it from.
 
     Args:
         settings: For the project, the cache directory and the further CA certificates.
@@ -99,13 +106,28 @@ def _space_checks(facts: HostFacts, cache_dir: Path) -> tuple[Check, ...]:
     return tuple(checks)
 
 
+def instance_start_check(outcome: Outcome) -> Check:
+    """An instance starts and runs commands.
+
+    Args:
+        outcome: Of the attempt; the last line that it printed is the cause of a failure.
+    """
+    if outcome.ok:
+        return Check("instance-start", Status.OK, "an instance starts and runs commands")
+    cause = last_line(f"{outcome.output}\n{outcome.errors}").removeprefix("Error: ")
+    return Check("instance-start", Status.FAILED, f"no instance starts: {cause}", WITHOUT_LXD)
+
+
 def _inside_checks(facts: HostFacts, settings: Settings) -> tuple[Check, ...]:
     lxd = facts.lxd
     if not (lxd and lxd.root_pool and lxd.nic and facts.permitted):
         return skipped_instance_checks("LXD has to work first")
     image = find_image(settings.project_name)
     if image is None:
-        return skipped_instance_checks("no image yet: made by the first build")
+        return (
+            instance_start_check(try_instance(facts.account)),
+            *skipped_instance_checks("not checked yet: the first build makes the image for it"),
+        )
     certificates = further_certificates(settings.ca_certificates)
     try:
         seen = look_from_inside(settings.project_name, image, certificates, facts.proxies)
@@ -114,5 +136,4 @@ def _inside_checks(facts: HostFacts, settings: Settings) -> tuple[Check, ...]:
             "instance-start", Status.FAILED, f"{error.brief} {error.details}", error.resolution
         )
         return (failed, *skipped_instance_checks("no instance"))
-    started = Check("instance-start", Status.OK, "an instance starts and runs commands")
-    return (started, *instance_checks(facts, seen))
+    return (instance_start_check(Outcome(0, "", "")), *instance_checks(facts, seen))

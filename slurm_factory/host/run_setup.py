@@ -10,18 +10,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from slurm_factory.base_record import BaseSetup, base_packages
+from slurm_factory.bases import SAME, find_base, host_release
 from slurm_factory.cache_dir import MARK, TAG, make_cache_dir
 from slurm_factory.config import Settings
-from slurm_factory.constants import LXD_GROUP
+from slurm_factory.constants import APPLICATION, LXD_GROUP, Deps
 from slurm_factory.exceptions import DownloadError, LXDError, OutputError
 from slurm_factory.host.commands import run_logged
 from slurm_factory.host.facts import Account, Firewall, HostFacts, Privilege
-from slurm_factory.host.plan import Command, SetupStep, plan_setup
-from slurm_factory.host.probe import probe
+from slurm_factory.host.inside import doctor_name, has_instances
+from slurm_factory.host.plan import (
+    WITHOUT_LXD,
+    Command,
+    SetupStep,
+    build_packages_step,
+    install_line,
+    plan_setup,
+    try_command,
+)
+from slurm_factory.host.probe import missing_packages, probe, probe_account, probe_privilege
 from slurm_factory.output import mask_credentials
 from slurm_factory.proxies import proxies
 
 STEP_SECONDS = 1800
+NOT_ROOT = "This process is not root, and sudo is missing or does not let this user in."
 NO_NETWORK = (
     "Temporary failure resolving",
     "Could not resolve",
@@ -62,6 +74,9 @@ class SetupResult:
 def setup(settings: Settings, report: Report, *, check: bool = False) -> SetupResult:
     """Bring LXD to where it can build, or only tell what is missing.
 
+    Where the project has no instance yet, one is started and deleted: only that tells whether this
+    machine can do it.
+
     Args:
         settings: For the directory of the log file.
         report: Called with one line for each step that is taken.
@@ -74,14 +89,74 @@ def setup(settings: Settings, report: Report, *, check: bool = False) -> SetupRe
     """
     facts = probe()
     steps = plan_setup(facts)
-    if check or not any(step.needed for step in steps):
+    needed = any(step.needed for step in steps)
+    if check or not (needed or _is_untried(facts, settings)):
         return _result(facts, steps, plan_setup(facts), None)
-    _ensure_privilege(facts)
+    if needed:
+        _ensure_privilege(facts)
     log = settings.logs_dir / "setup.log"
     with _open_log(log, settings, facts.account) as file:
         facts, taken = _take_needed(facts, file, log, report)
+        tried = [_try_instance(facts, file, log, report)] if _is_untried(facts, settings) else []
     after = plan_setup(facts)
-    return _result(facts, tuple(taken.get(step.name, step) for step in after), after, log)
+    steps = (*(taken.get(step.name, step) for step in after), *tried)
+    return _result(facts, steps, after, log)
+
+
+def setup_destructive(settings: Settings, report: Report, *, check: bool = False) -> SetupResult:
+    """Install what builds on this machine itself need, or only tell what is missing.
+
+    Args:
+        settings: For the directory of the log file.
+        report: Called with one line for each step that is taken.
+        check: Change nothing.
+
+    Raises:
+        ConfigurationError: The release that runs here is not a base.
+        LXDError: This user may not become root, or apt failed.
+        DownloadError: apt could not reach its archive.
+        OutputError: The log cannot be written.
+    """
+    packages = base_packages(BaseSetup(find_base(SAME, host_release()), Deps.SYSTEM))
+    step = build_packages_step(missing := missing_packages(packages))
+    if check or not step.needed:
+        return SetupResult((step,), not step.needed, login_needed=False, notes=(), log=None)
+    privilege = probe_privilege()
+    if privilege is Privilege.NONE:
+        raise LXDError(
+            "Packages have to be installed by root, and this user may not become root.",
+            details=NOT_ROOT,
+            resolution=f"Have an administrator run: {install_line(missing)}",
+        )
+    log = settings.logs_dir / "setup.log"
+    with _open_log(log, settings, probe_account()) as file:
+        report(f"{step.name}: {step.why}")
+        _take(step, file, log, as_root=privilege is Privilege.ROOT)
+    if missing_packages(packages):
+        raise _without_effect(step, log)
+    return SetupResult((step,), ready=True, login_needed=False, notes=(), log=log)
+
+
+def _is_untried(facts: HostFacts, settings: Settings) -> bool:
+    """Whether nothing shows yet that instances start here, and this process can find out."""
+    may = facts.permitted or facts.privilege is not Privilege.NONE
+    return may and not has_instances(settings.project_name, facts)
+
+
+def _try_instance(facts: HostFacts, file: IO[str], log: Path, report: Report) -> SetupStep:
+    command = try_command(doctor_name(), facts.account)
+    why = "none has been started yet, so that one has to be tried"
+    step = SetupStep("instance", needed=True, why=why, commands=(command,))
+    report(f"{step.name}: {why}")
+    try:
+        _take(step, file, log, as_root=facts.permitted)
+    except LXDError as error:
+        raise LXDError(
+            "LXD is set up, and no instance starts.",
+            details=error.details,
+            resolution=f"All output is in {log}. To build without LXD: {WITHOUT_LXD}",
+        ) from error
+    return step
 
 
 def _open_log(log: Path, settings: Settings, account: Account) -> IO[str]:
@@ -198,9 +273,16 @@ def _ensure_privilege(facts: HostFacts) -> None:
     if facts.privilege is Privilege.NONE:
         raise LXDError(
             "This machine has to be set up by root, and this user may not become root.",
-            details="This process is not root, and sudo is missing or does not let this user in.",
-            resolution="Have an administrator run: slurm-factory setup",
+            details=NOT_ROOT,
+            resolution=f"Have an administrator run: {_as_administrator(facts.account)}",
         )
+
+
+def _as_administrator(account: Account) -> str:
+    """The shell line by which an administrator sets the machine up for an account."""
+    called = Path(sys.argv[0])
+    program = str(called.resolve()) if called.name == APPLICATION else APPLICATION
+    return shlex.join(["sudo", "env", f"SUDO_UID={account.uid}", program, "setup"])
 
 
 def _result(

@@ -14,7 +14,8 @@ import pytest
 from slurm_factory.config import Settings
 from slurm_factory.constants import DOCTOR_PREFIX
 from slurm_factory.host import Status, doctor, setup, why_lxd_cannot_run
-from slurm_factory.host.inside import find_image, look_from_inside
+from slurm_factory.host.facts import Account
+from slurm_factory.host.inside import find_image, look_from_inside, try_instance
 
 REASON = why_lxd_cannot_run()
 IMAGE_SCRIPT = """
@@ -82,19 +83,40 @@ def image(project: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_setup_on_a_ready_machine_needs_nothing_and_changes_nothing(settings: Settings) -> None:
     before = state()
-    for check in (True, False):
-        result = setup(settings, pytest.fail, check=check)
-        assert result.ready
-        assert [step.name for step in result.steps if step.needed] == []
-    assert state() == before
+    result = setup(settings, pytest.fail, check=True)
+    assert result.ready
+    assert [step.name for step in result.steps if step.needed] == []
     assert not settings.cache_dir.exists()
+    # The project has no instance yet, so that one is tried.
+    result = setup(settings, lambda _: None)
+    assert result.ready
+    assert [step.name for step in result.steps if step.needed] == ["instance"]
+    assert state() == before
+    assert_nothing_tried_is_left()
 
 
-def test_doctor_without_an_image_says_so_and_finds_nothing_wrong(settings: Settings) -> None:
+def assert_nothing_tried_is_left() -> None:
+    names = [*instances("default"), *lxc("image", "list", "local:", "--format", "csv").split(",")]
+    assert [name for name in names if name.startswith(DOCTOR_PREFIX)] == []
+
+
+def test_doctor_without_an_image_starts_an_instance_and_leaves_the_network_unchecked(
+    settings: Settings,
+) -> None:
     checks = doctor(settings)
     assert [check for check in checks if check.status is Status.FAILED] == []
+    started = next(check for check in checks if check.name == "instance-start")
+    assert started.status is Status.OK
     skipped = {check.message for check in checks if check.status is Status.SKIPPED}
-    assert "no image yet: made by the first build" in skipped
+    assert "not checked yet: the first build makes the image for it" in skipped
+    assert_nothing_tried_is_left()
+
+
+def test_instance_whose_owner_may_not_be_mapped_is_told_with_the_cause() -> None:
+    outcome = try_instance(Account("nobody", 4711, 4711, in_group=False, in_session=False))
+    assert not outcome.ok
+    assert "4711" in outcome.output
+    assert_nothing_tried_is_left()
 
 
 @pytest.mark.usefixtures("image")

@@ -7,6 +7,8 @@ import pytest
 from host_samples import ALICE, EMPTY_LXD, FRESH, READY, READY_LXD
 from plan_samples import sample_settings
 
+from slurm_factory.config import Settings
+from slurm_factory.host import run_doctor
 from slurm_factory.host.checks import (
     GIB,
     HOST_CHECKS,
@@ -20,9 +22,15 @@ from slurm_factory.host.checks import (
     memory_check,
     pool_space_check,
 )
+from slurm_factory.host.commands import Outcome
 from slurm_factory.host.facts import Daemon, Firewall, Flavour, Privilege
 from slurm_factory.host.inside import parse_report
-from slurm_factory.host.run_doctor import cache_check, nearest_existing, pool_free
+from slurm_factory.host.run_doctor import (
+    cache_check,
+    instance_start_check,
+    nearest_existing,
+    pool_free,
+)
 from slurm_factory.memory import available_memory
 
 SEEN = """address=10.201.7.98/24
@@ -124,6 +132,48 @@ def test_each_fault_is_found_alone_and_has_a_command_that_mends_it(
     checks = host_checks(replace(READY, **changes))
     assert named(checks, name).status is status
     assert fix in (named(checks, name).fix_command or "")
+
+
+def test_machine_on_which_lxd_cannot_run_gives_that_cause_alone_and_the_way_without() -> None:
+    first, *rest = host_checks(replace(FRESH, obstacle="the kernel has no control groups"))
+    assert first.status is Status.FAILED
+    assert "no control groups" in first.message
+    assert (first.fix_command or "").startswith("slurm-factory setup --destructive-mode")
+    assert {check.status for check in rest} == {Status.SKIPPED}
+    assert {check.name for check in rest} == {check.name for check in host_checks(READY)}
+
+
+def test_id_range_that_does_not_exist_in_a_container_is_found_without_an_instance() -> None:
+    ids = (range(10_000_001),)
+    check = named(host_checks(replace(READY, uids=ids, gids=ids)), "id-map")
+    assert (check.status, check.fix_command) == (Status.FAILED, "slurm-factory setup")
+    assert "root:165536:10000001" in check.message
+
+
+def test_daemon_that_this_user_may_not_ask_is_not_called_running() -> None:
+    facts = replace(READY, daemon=Daemon.DENIED, permitted=False, lxd=None)
+    assert named(host_checks(facts), "lxd-running").status is Status.SKIPPED
+
+
+def test_cause_of_an_instance_that_does_not_start_is_told() -> None:
+    assert instance_start_check(Outcome(0, "", "")).status is Status.OK
+    check = instance_start_check(Outcome(1, "Error: no cgroup\n", ""))
+    assert (check.status, check.message) == (Status.FAILED, "no instance starts: no cgroup")
+    assert check.fix_command
+
+
+def test_without_an_image_an_instance_starts_all_the_same_and_the_rest_is_not_checked_yet(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run_doctor, "probe", lambda: READY)
+    monkeypatch.setattr(run_doctor, "find_image", lambda _: None)
+    monkeypatch.setattr(run_doctor, "run", lambda *_, **__: Outcome(1, "", ""))
+    monkeypatch.setattr(run_doctor, "try_instance", lambda _: Outcome(1, "Error: no cgroup", ""))
+    checks = run_doctor.doctor(Settings(cache_dir=tmp_path))
+    assert named(checks, "instance-start").status is Status.FAILED
+    archive = named(checks, "instance-archive")
+    assert archive.status is Status.SKIPPED
+    assert archive.message.startswith("not checked yet")
 
 
 def test_bare_machine_gives_causes_and_no_consequences() -> None:

@@ -1,7 +1,8 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from slurm_factory import host
 from slurm_factory.cache_dir import MARK, TAG, make_cache_dir
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import DownloadError, LXDError, OutputError
-from slurm_factory.host import run_setup
+from slurm_factory.host import plan, run_setup
 from slurm_factory.host.facts import HostFacts, Privilege
 from slurm_factory.host.plan import Command, SetupStep, proxy_step
 from slurm_factory.host.run_setup import SetupResult, elevated, setup
@@ -33,7 +34,9 @@ class Machine:
         self.steps: list[tuple[Path, SetupStep]] = []
         self.settings = Settings(cache_dir=directory / "cache")
         self.reported: list[str] = []
+        self.has_instances = True
         monkeypatch.setattr(run_setup, "probe", lambda: self.facts)
+        monkeypatch.setattr(run_setup, "has_instances", lambda *_: self.has_instances)
         monkeypatch.setattr(run_setup, "plan_setup", self.plan)
 
     def plan(self, facts: HostFacts) -> tuple[SetupStep, ...]:
@@ -248,6 +251,121 @@ def test_new_group_member_is_told_how_to_go_on_in_this_shell(
     result = machine.run()
     assert result.login_needed
     assert "sg lxd -c" in result.notes[0]
+
+
+def try_by(machine: Machine, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
+    """Let a project without instances be tried by a script; returns a file that it writes to."""
+    machine.has_instances = False
+    tried = machine.directory / "tried"
+    command = ("sh", "-c", f"echo tried >> {tried}; {script}")
+    monkeypatch.setattr(run_setup, "try_command", lambda *_: command)
+    return tried
+
+
+def test_setup_is_not_believed_before_an_instance_has_started(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = try_by(machine, monkeypatch, "true")
+    assert not machine.run(check=True).log
+    assert not tried.exists()
+    machine.add("first")
+    assert [step.name for step in machine.run().steps] == ["first", "instance"]
+    assert machine.run().ready
+    assert tried.read_text() == "tried\n" * 2
+    machine.has_instances = True
+    assert [step.name for step in machine.run().steps] == ["first"]
+    assert tried.read_text() == "tried\n" * 2
+
+
+def test_instance_that_does_not_start_is_told_with_its_cause_and_the_way_without_lxd(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try_by(machine, monkeypatch, "echo Error: no cgroup; exit 1")
+    with pytest.raises(LXDError, match="no instance starts") as caught:
+        machine.run()
+    assert caught.value.details == "Error: no cgroup"
+    assert "setup.log" in caught.value.resolution
+    assert "slurm-factory setup --destructive-mode" in caught.value.resolution
+
+
+def test_user_who_may_neither_ask_lxd_nor_become_root_tries_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = try_by(machine, monkeypatch, "true")
+    machine.facts = replace(READY, permitted=False, privilege=Privilege.NONE)
+    assert machine.run().ready
+    assert not tried.exists()
+
+
+def test_administrator_gets_the_command_that_is_for_the_user_who_builds(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = machine.directory / "slurm-factory"
+    monkeypatch.setattr(sys, "argv", [str(program), "setup"])
+    machine.add("first")
+    machine.facts = replace(FRESH, privilege=Privilege.NONE)
+    with pytest.raises(LXDError) as caught:
+        machine.run()
+    command = f"sudo env SUDO_UID=1000 {program} setup"
+    assert caught.value.resolution == f"Have an administrator run: {command}"
+
+
+class Packages:
+    """A machine whose apt-get notes its calls, and installs unless it is broken."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = directory / "calls"
+        self.works = True
+        self.settings = Settings(cache_dir=directory / "cache")
+        self.privilege = Privilege.ROOT
+        self.reported: list[str] = []
+        apt = ("sh", "-c", f'echo "$@" >> {self.calls}', "stand-in")
+        monkeypatch.setattr(run_setup, "host_release", lambda: ("debian", "13"))
+        monkeypatch.setattr(run_setup, "probe_privilege", lambda: self.privilege)
+        monkeypatch.setattr(run_setup, "missing_packages", self.missing)
+        monkeypatch.setattr(plan, "_script", lambda _: apt)
+
+    def missing(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        installed = self.works and self.calls.exists()
+        return () if installed else tuple(wanted[-2:])
+
+    def run(self, *, check: bool = False) -> SetupResult:
+        return run_setup.setup_destructive(self.settings, self.reported.append, check=check)
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Packages:
+    return Packages(tmp_path, monkeypatch)
+
+
+def test_build_packages_are_installed_once_after_an_update(packages: Packages) -> None:
+    assert not packages.run(check=True).ready
+    assert not packages.calls.exists()
+    result = packages.run()
+    assert result.ready
+    assert [step.needed for step in result.steps] == [True]
+    update, install = packages.calls.read_text().splitlines()
+    assert update.endswith(" update")
+    assert " install --yes --no-install-recommends " in install
+    assert install.endswith(" xz-utils zlib1g-dev")
+    assert [step.needed for step in packages.run().steps] == [False]
+
+
+def test_build_packages_that_do_not_come_are_not_called_installed(packages: Packages) -> None:
+    packages.works = False
+    with pytest.raises(LXDError, match="still needed"):
+        packages.run()
+
+
+def test_user_without_rights_gets_the_command_for_an_administrator(packages: Packages) -> None:
+    packages.privilege = Privilege.NONE
+    with pytest.raises(LXDError) as caught:
+        packages.run()
+    assert caught.value.exit_code == 3
+    install = "apt-get install --yes --no-install-recommends xz-utils zlib1g-dev"
+    command = f"apt-get update && {install}"
+    assert caught.value.resolution == f"Have an administrator run: {command}"
+    assert not packages.calls.exists()
 
 
 def test_sudo_is_used_only_by_those_who_are_not_root() -> None:

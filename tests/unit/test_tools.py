@@ -86,3 +86,35 @@ def test_session_that_has_the_group_or_cannot_have_it_is_left_alone(
     )
     assert (main, others) == ("alice", environment.get("OTHERS", "sudo"))
     assert arguments == list(ARGUMENTS)
+
+
+PROGRAM = """#!/bin/sh
+echo "$*" >> "${0%/*}/calls"
+case "$*" in
+"setup") exit "$SETUP" ;;
+"setup --destructive-mode") exit "$PACKAGES" ;;
+esac
+"""
+SETUP, PACKAGES = "setup", "setup --destructive-mode"
+BUILD = "build --slurm-version 24.11.5 --deps system --base same"
+
+
+@pytest.mark.parametrize(
+    ("setup", "packages", "code", "calls"),
+    [
+        (0, 0, 0, [SETUP, BUILD]),
+        (3, 0, 0, [SETUP, PACKAGES, f"{BUILD} --destructive-mode"]),
+        (3, 3, 3, [SETUP, PACKAGES]),
+        (4, 0, 4, [SETUP]),
+    ],
+)
+def test_make_build_ends_with_a_package_where_lxd_cannot_be_used(
+    tmp_path: Path, setup: int, packages: int, code: int, calls: list[str]
+) -> None:
+    program = tmp_path / "slurm-factory"
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
+    environment = {**os.environ, "SETUP": str(setup), "PACKAGES": str(packages)}
+    command = ["bash", str(TOOLS / "build.sh"), str(program)]
+    assert subprocess.run(command, env=environment, check=False).returncode == code
+    assert (tmp_path / "calls").read_text().splitlines() == calls

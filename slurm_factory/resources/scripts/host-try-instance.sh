@@ -1,0 +1,69 @@
+#!/bin/bash
+# Starts an instance that holds a shell and nothing else, runs a command in it and deletes it: so
+# whether instances start at all can be told before there is an image. Ends with the cause where
+# none does.
+# Usage: host-try-instance.sh NAME UID GID
+#   UID, GID  of the host, that the instance's root is to be
+set -euo pipefail
+
+name=$1
+idmap=$(printf 'uid %s 0\ngid %s 0' "$2" "$3")
+lxc=(lxc --project default)
+directory=$(mktemp -d)
+
+# An instance that has just failed to start is busy for a moment.
+tidy() {
+    for _ in {1..20}; do
+        timeout 60 "${lxc[@]}" delete --force "local:$name" ||
+            "${lxc[@]}" info "local:$name" || break
+        sleep 0.3
+    done
+    timeout 60 "${lxc[@]}" image delete "local:$name"
+    rm -rf "$directory"
+} &>/dev/null </dev/null
+trap tidy EXIT
+trap 'exit 130' INT TERM
+
+# The first error in the log of the start is the cause, lxc's own words are not.
+cause() {
+    local logged
+    logged=$(timeout 20 "${lxc[@]}" info --show-log "local:$name" 2>/dev/null |
+        sed -nE 's/.* ERROR +.*:[0-9]+ - //p' | head -n 1) || true
+    echo "Error: ${logged:-${1#Error: }}"
+    exit 1
+}
+
+files() {
+    local program
+    for program in /bin/sh /bin/sleep; do
+        echo "$program"
+        ldd "$program" | grep -oE '/[^ ]+'
+    done | sort -u
+}
+
+cd "$directory"
+printf 'architecture: %s\ncreation_date: 1700000000\n' "$(uname -m)" >metadata.yaml
+mkdir -p rootfs/{dev,proc,sys,run,tmp,etc,root,sbin}
+printf '#!/bin/sh\nexec /bin/sleep 600\n' >rootfs/sbin/init
+chmod 755 rootfs rootfs/sbin rootfs/sbin/init
+while read -r file; do
+    mkdir -p "rootfs${file%/*}"
+    cp --dereference "$file" "rootfs$file"
+done < <(files)
+tar -czf image.tar.gz metadata.yaml rootfs
+
+run() {
+    local said
+    said=$(timeout --kill-after=5 60 "$@" 2>&1 </dev/null) || cause "$(grep '^Error' <<<"$said" || echo "${said:-no end within 60 s}")"
+}
+
+run "${lxc[@]}" image import image.tar.gz local: --alias "$name"
+run "${lxc[@]}" launch "local:$name" "local:$name" --config "raw.idmap=$idmap"
+for _ in 1 2 3 4 5; do
+    # Shortly after a start, lxc may not reach the instance yet.
+    if timeout 20 "${lxc[@]}" exec -T "local:$name" -- /bin/sh -c : &>/dev/null </dev/null; then
+        exit 0
+    fi
+    sleep 0.3
+done
+run "${lxc[@]}" exec -T "local:$name" -- /bin/sh -c :
