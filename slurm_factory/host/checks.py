@@ -95,7 +95,7 @@ def daemon_check(facts: HostFacts) -> Check:
         case Daemon.ANSWERING:
             return Check(name, Status.OK, "the daemon runs")
         case Daemon.DENIED:
-            return Check(name, Status.SKIPPED, "this user may not ask the daemon")
+            return Check(name, Status.SKIPPED, _why_unknown(facts))
         case Daemon.STOPPED:
             return Check(name, Status.FAILED, "the daemon does not run", SETUP)
         case Daemon.SILENT:
@@ -123,7 +123,7 @@ def storage_check(facts: HostFacts) -> Check:
     """Instances get a root disk, quickly."""
     name = "storage"
     if facts.lxd is None:
-        return Check(name, Status.SKIPPED, "LXD does not answer")
+        return Check(name, Status.SKIPPED, _why_unknown(facts))
     pool = facts.lxd.root_pool
     if pool is None:
         what = "the default profile has no root disk" if facts.lxd.pools else "no storage pool"
@@ -144,7 +144,7 @@ def network_check(facts: HostFacts) -> Check:
     """Instances get a network interface on a bridge with address translation."""
     name = "network"
     if facts.lxd is None:
-        return Check(name, Status.SKIPPED, "LXD does not answer")
+        return Check(name, Status.SKIPPED, _why_unknown(facts))
     if not facts.lxd.nic:
         message = "the default profile has no network interface"
         return Check(name, Status.FAILED, message, SETUP)
@@ -176,6 +176,17 @@ def firewall_check(facts: HostFacts) -> Check:
     }.get(facts.firewall, str(facts.firewall))
     message = f"{cause} turns away the traffic of {bridge}"
     return Check(name, Status.FAILED, message, firewall_fix(facts, bridge))
+
+
+def _why_unknown(facts: HostFacts) -> str:
+    """Why LXD's own state is not known."""
+    match facts.daemon:
+        case Daemon.DENIED:
+            return "this user may not ask the daemon"
+        case Daemon.STOPPED:
+            return "the daemon does not run"
+        case _:
+            return "the daemon does not answer"
 
 
 def id_map_check(facts: HostFacts) -> Check:

@@ -153,7 +153,7 @@ def _try_instance(facts: HostFacts, file: IO[str], log: Path, report: Report) ->
     except LXDError as error:
         raise LXDError(
             "LXD is set up, and no instance starts.",
-            details=error.details,
+            details=error.details.removeprefix("Error: "),
             resolution=f"All output is in {log}. To build without LXD: {WITHOUT_LXD}",
         ) from error
     return step

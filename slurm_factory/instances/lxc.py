@@ -54,11 +54,23 @@ DELETE_SECONDS = 180
 LONG_SECONDS = 600
 
 _NOT_ANSWERING = {
-    Daemon.DENIED: ("You may not talk to LXD.", "slurm-factory setup"),
-    Daemon.STOPPED: ("The LXD daemon does not run.", "slurm-factory setup"),
-    Daemon.SILENT: ("The LXD daemon runs and does not answer.", "slurm-factory doctor"),
+    Daemon.DENIED: (
+        "You may not talk to LXD.",
+        f"Its socket is open to root and the group {LXD_GROUP} only.",
+        "slurm-factory setup",
+    ),
+    Daemon.STOPPED: (
+        "The LXD daemon does not run.",
+        "Nothing listens on its socket.",
+        "slurm-factory setup",
+    ),
+    Daemon.SILENT: (
+        "The LXD daemon does not answer.",
+        "Its socket takes no connections.",
+        "slurm-factory doctor",
+    ),
 }
-"""What the state of its socket means; lxc's words for the three are the same on Debian 13."""
+"""What the state of its socket means; lxc's words for the first two are the same on Debian 13."""
 _REASONS = (
     ("no space left on device", "The storage pool is full.", "slurm-factory clean"),
     ("quota exceeded", "The storage pool is full.", "slurm-factory clean"),
@@ -146,8 +158,8 @@ def explain(stderr: str, arguments: Sequence[str]) -> LXDError:
             resolution=f"Log in again, or run: sg {LXD_GROUP} -c {shlex.quote(command)}",
         )
     if state in _NOT_ANSWERING:
-        reason, command = _NOT_ANSWERING[state]
-        return LXDError(reason, details=said, resolution=f"Run `{command}`.")
+        reason, why, command = _NOT_ANSWERING[state]
+        return LXDError(reason, details=why, resolution=f"Run `{command}`.")
     for mark, reason, command in _REASONS:
         if mark in stderr.lower():
             return LXDError(reason, details=said, resolution=f"Run `{command}`.")

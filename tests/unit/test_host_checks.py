@@ -152,7 +152,9 @@ def test_id_range_that_does_not_exist_in_a_container_is_found_without_an_instanc
 
 def test_daemon_that_this_user_may_not_ask_is_not_called_running() -> None:
     facts = replace(READY, daemon=Daemon.DENIED, permitted=False, lxd=None)
-    assert named(host_checks(facts), "lxd-running").status is Status.SKIPPED
+    for name in ("lxd-running", "storage", "network"):
+        check = named(host_checks(facts), name)
+        assert (check.status, check.message) == (Status.SKIPPED, "this user may not ask the daemon")
 
 
 def test_cause_of_an_instance_that_does_not_start_is_told() -> None:

@@ -283,7 +283,7 @@ def test_instance_that_does_not_start_is_told_with_its_cause_and_the_way_without
     try_by(machine, monkeypatch, "echo Error: no cgroup; exit 1")
     with pytest.raises(LXDError, match="no instance starts") as caught:
         machine.run()
-    assert caught.value.details == "Error: no cgroup"
+    assert caught.value.details == "no cgroup"
     assert "setup.log" in caught.value.resolution
     assert "slurm-factory setup --destructive-mode" in caught.value.resolution
 

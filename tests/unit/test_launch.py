@@ -1376,6 +1376,8 @@ def test_the_daemons_socket_counts_and_not_what_lxc_says(
     monkeypatch.setattr(lxc_module, "socket_state", lambda: state)
     error = explain(said, ["image", "list"])
     assert brief in error.brief
+    assert "socket" in error.details
+    assert "started" not in error.details
     assert f"slurm-factory {command}" in error.resolution
 
 
