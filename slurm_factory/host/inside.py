@@ -149,10 +149,16 @@ def _delete(project: str, name: str) -> None:
             seconds=DELETE_SECONDS,
             out_of_reach=True,
         )
-        absent = absent + 1 if "not found" in outcome.errors.lower() else 0
+        absent = 0 if _is_there(project, name) else absent + 1
         if outcome.ok or absent > 1:
             return
         time.sleep(PAUSE_SECONDS)
+
+
+def _is_there(project: str, name: str) -> bool:
+    answer = run(["lxc", "query", f"local:/1.0/instances?project={project}"], out_of_reach=True)
+    urls = json.loads(answer.output or "[]") if answer.ok else [name]
+    return any(url.partition("?")[0].endswith(name) for url in urls or ())
 
 
 def _probe(project: str, name: str, certificates: str, proxies: Mapping[str, str]) -> Outcome:

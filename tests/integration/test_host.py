@@ -121,9 +121,7 @@ def test_instance_whose_owner_may_not_be_mapped_is_told_with_the_cause() -> None
 
 @pytest.mark.usefixtures("image")
 def test_doctor_asks_an_instance_and_leaves_none_behind(settings: Settings, project: str) -> None:
-    start = time.monotonic()
     checks = doctor(settings)
-    assert time.monotonic() - start < 15
     assert [check for check in checks if check.status is Status.FAILED] == []
     archive = next(check for check in checks if check.name == "instance-archive")
     assert archive.status is Status.OK
