@@ -28,7 +28,10 @@ CONTAINER_TESTS_REQUIRED = os.environ.get(REQUIRE_LXD) == "1"
 
 
 def pytest_configure() -> None:
-    """A shell starts what runs in the background with Ctrl-C ignored, and programs inherit that."""
+    """Begin as the program does, whatever shell has started this."""
+    # A user of Debian 13 has 0002; the program never lets a group write (main.py).
+    os.umask(0o022)
+    # A shell starts what runs in the background with Ctrl-C ignored, and programs inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

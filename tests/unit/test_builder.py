@@ -27,7 +27,8 @@ from slurm_factory.exceptions import (
     SlurmFactoryError,
 )
 from slurm_factory.freshness import Outcome, find_up_to_date
-from slurm_factory.instances import Instance
+from slurm_factory.host.facts import Daemon
+from slurm_factory.instances import Instance, lxc
 from slurm_factory.instances.host import this_machine
 from slurm_factory.job import Job
 from slurm_factory.output import Reporter, make_reporter
@@ -415,7 +416,8 @@ def test_lxd_without_permission_is_told_before_anything_is_downloaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fake = install_fake_lxc(tmp_path / "bin", monkeypatch)
-    fake.fail("project list", "Error: Get http://unix.socket/1.0: permission denied")
+    fake.fail("project list", "Error: The LXD daemon doesn't appear to be started")
+    monkeypatch.setattr(lxc, "socket_state", lambda: Daemon.DENIED)
     with pytest.raises(LXDError, match="may not talk"):
         run(settings, reporter, sample_plan())
     assert steps.done == []

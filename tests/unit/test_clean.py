@@ -24,6 +24,8 @@ from slurm_factory.clean import (
 )
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import ConfigurationError, LXDError, OutputError
+from slurm_factory.host.facts import Daemon
+from slurm_factory.instances import lxc as lxc_module
 from slurm_factory.locks import share, take_if_free
 from slurm_factory.releases import catalogue
 from slurm_factory.workspace import new_build_id, prepare_cache
@@ -112,9 +114,10 @@ def test_a_machine_without_lxd_can_still_clean_its_directories(
 
 
 def test_lxd_that_does_not_answer_is_an_error_and_nothing_is_removed_blindly(
-    settings: Settings, lxc: FakeLxc
+    settings: Settings, lxc: FakeLxc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lxc.fail("project list", "Error: Get http://unix.socket/1.0: permission denied")
+    lxc.fail("project list", "Error: The LXD daemon doesn't appear to be started")
+    monkeypatch.setattr(lxc_module, "socket_state", lambda: Daemon.DENIED)
     with pytest.raises(LXDError, match="may not talk to LXD"):
         planned(settings)
 

@@ -117,8 +117,10 @@ def test_ctrl_c_while_a_process_is_silent_ends_it(interruptible: None) -> None:
 
 def test_a_process_is_out_of_reach_of_the_terminals_ctrl_c() -> None:
     lines: list[str] = []
-    follow(start("ps -o sid= -p $$"), lines.append)
-    assert int(lines[0]) != os.getsid(0)
+    follow(start("cat /proc/$$/stat"), lines.append)
+    # The fields after the name of the program are state, parent, group and session (proc(5)).
+    session = lines[0].rpartition(")")[2].split()[3]
+    assert int(session) != os.getsid(0)
 
 
 def test_every_line_arrives_as_it_was_printed_also_from_stderr_and_without_an_end() -> None:

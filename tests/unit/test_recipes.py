@@ -28,6 +28,7 @@ from slurm_factory.recipes.promises import require_defines, require_files
 from slurm_factory.recipes.system import compiler_environment
 from slurm_factory.relocate.elf import scan
 
+PATCH_PROGRAM = pytest.mark.skipif(not shutil.which("patch"), reason="no patch on this machine")
 DPKG = pytest.mark.skipif(not shutil.which("dpkg-query"), reason="no dpkg on this machine")
 CONFIGURE_SAID = (
     "checking for jwt.h... no",
@@ -468,11 +469,13 @@ PATCH = """\
 """
 
 
+@PATCH_PROGRAM
 def test_a_patch_that_fits_is_applied(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     source = unpack(here, PATCH.format(line=9, a=8, context="line 9"), monkeypatch)
     assert "line ten\n" in (source / "src/a.c").read_text()
 
 
+@PATCH_PROGRAM
 def test_a_patch_that_only_nearly_fits_fails_the_build(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
