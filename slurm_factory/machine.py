@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from slurm_factory.base_record import BaseSetup, base_packages
 from slurm_factory.constants import Deps
 from slurm_factory.exceptions import ConfigurationError, LXDError
-from slurm_factory.host.plan import install_line
 from slurm_factory.instances.base_contents import read_record
 from slurm_factory.instances.host import HostExecutor
 from slurm_factory.memory import available_memory
@@ -71,10 +70,7 @@ def require_build_packages(base: Base) -> None:
         raise LXDError(
             "This machine lacks packages that the build needs.",
             details=f"Missing: {' '.join(missing)}.",
-            resolution=(
-                "Run `slurm-factory setup --destructive-mode`, which installs them; or as root:"
-                f" {install_line(missing)}"
-            ),
+            resolution="Run `slurm-factory setup --destructive-mode`, which installs them.",
         )
 
 

@@ -409,7 +409,10 @@ def fake_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             exit 100""",
         "dpkg-query": "exit 1",
         "id": "echo 1000",
-        "sudo": """echo "$1" >> "${0%/*}/options"; shift; exec "$@" """,
+        "sudo": """[ "$*" = "-n true" ] && exit
+            echo "$1" >> "${0%/*}/options"
+            shift
+            exec "$@" """,
         "sleep": "",
     }
     directory = tmp_path / "bin"
@@ -452,6 +455,20 @@ def test_tools_of_make_wait_for_apt_and_hand_proxies_on(fake_apt: Path) -> None:
     assert "-o DPkg::Lock::Timeout=600 " in install
     preserved = set((fake_apt / "options").read_text().splitlines())
     assert preserved == {"--preserve-env=http_proxy,https_proxy,ftp_proxy,no_proxy"}
+
+
+def test_user_who_may_not_become_root_gets_the_command_for_an_administrator(
+    fake_apt: Path,
+) -> None:
+    (fake_apt / "sudo").write_text("#!/bin/sh\necho sudo: a password is required >&2; exit 1\n")
+    tool = Path(__file__).parents[2] / "tools" / "apt-install.sh"
+    done = subprocess.run(
+        ["bash", tool, "make", "gcc"], check=False, capture_output=True, text=True, input=""
+    )
+    assert done.returncode == 1
+    install = "apt-get install --yes --no-install-recommends make gcc"
+    assert done.stderr.rstrip().endswith(f"run: apt-get update && {install}")
+    assert not (fake_apt / "calls").exists()
 
 
 def test_line_is_appended_once_and_to_a_file_without_final_newline_too(tmp_path: Path) -> None:

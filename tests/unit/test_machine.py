@@ -72,9 +72,8 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(
     with pytest.raises(LXDError) as caught:
         require_build_packages(DEBIAN)
     assert caught.value.exit_code == 3
+    assert caught.value.details == "Missing: ccache libmunge-dev."
     assert "slurm-factory setup --destructive-mode" in caught.value.resolution
-    install = "apt-get install --yes --no-install-recommends ccache libmunge-dev"
-    assert caught.value.resolution.endswith(f"as root: apt-get update && {install}")
 
 
 @pytest.mark.skipif(not Path("/usr/bin/dpkg-query").exists(), reason="no dpkg on this machine")
