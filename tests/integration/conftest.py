@@ -15,6 +15,8 @@ from slurm_factory.config import Settings, load_settings
 from slurm_factory.constants import Deps
 from slurm_factory.exceptions import LXDError
 from slurm_factory.host import why_lxd_cannot_run
+from slurm_factory.host.inside import last_line, try_instance
+from slurm_factory.host.probe import probe_account
 from slurm_factory.instances.lxc import lxc
 from slurm_factory.plan import BuildRequest, make_plan
 
@@ -29,6 +31,9 @@ def lxd() -> Settings:
         lxc("info", project="default")
     except LXDError as error:
         pytest.fail(f"LXD could run here but is not set up; run `slurm-factory setup`. {error}")
+    started = try_instance(probe_account())
+    if not started.ok:
+        pytest.skip(f"LXD cannot run here: no instance starts: {last_line(started.output)}")
     return load_settings()
 
 

@@ -56,7 +56,7 @@ def instances(project: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def project() -> Iterator[str]:
+def project(lxd: Settings) -> Iterator[str]:
     name = f"test-host-{secrets.token_hex(3)}"
     lxc("project", "create", name, "--config", "features.profiles=false")
     yield name
