@@ -6,7 +6,6 @@ import grp
 import json
 import os
 import pwd
-import re
 import shlex
 import subprocess
 import sys
@@ -245,8 +244,7 @@ def instance_status(name: str, project: str) -> str | None:
 
 def created(entry: Mapping[str, Any]) -> datetime:
     """When the instance of an entry of `lxc list` was made."""
-    # Go writes nanoseconds, of which Python reads microseconds only.
-    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", entry["created_at"]))
+    return datetime.fromisoformat(entry["created_at"])
 
 
 def is_finished(entry: Mapping[str, Any]) -> bool:
