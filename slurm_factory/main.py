@@ -19,7 +19,7 @@ import typer
 from slurm_factory import answers
 from slurm_factory.bases import DEFAULT_BASE, host_release
 from slurm_factory.config import Settings, load_settings, unknown_variables
-from slurm_factory.constants import Deps
+from slurm_factory.constants import APPLICATION, Deps
 from slurm_factory.exceptions import (
     ConfigurationError,
     InterruptedBuildError,
@@ -35,6 +35,7 @@ from slurm_factory.output.stdout import (
     print_error,
     print_version,
 )
+from slurm_factory.output.stream import fill_closed_streams
 from slurm_factory.plan import (
     DEFAULT_DEPS,
     BuildPlan,
@@ -144,6 +145,7 @@ def build(
             spack=_spack_choice(recipe, settings),
         )
         plan = _plan(request)
+        reporter.subject = plan.stem
         if plan.destructive:
             require_plain_path(settings.cache_dir)
         if dry_run:
@@ -305,6 +307,7 @@ def versions(*, as_json: JsonOption = False) -> None:
 
 def run() -> None:
     """Entry point of the program."""
+    fill_closed_streams()
     # What is written here is nobody else's to change, whatever the login shell allows.
     os.umask(os.umask(0o022) | 0o022)
     # Else the first message of a library, whoever it is for, would go to stderr.
@@ -349,6 +352,7 @@ def _exit_codes(reporter: Reporter, *, as_json: bool) -> Iterator[None]:
     else:
         return
     reporter.error(error)
+    answers.summarize_failure(reporter.subject or APPLICATION, error, reporter)
     if as_json:
         # What went wrong counts, whoever reads the document.
         with suppress(ReaderGoneError, OutputError):
@@ -404,6 +408,7 @@ def _tell_failures(failures: Sequence[Failure], reporter: Reporter) -> None:
         reporter.warning(f"{failure.what}: {failure.error.brief} {failure.error.details}".strip())
     if failures:
         reporter.error(failures[0].error)
+        answers.summarize_failure(failures[0].what, failures[0].error, reporter)
         raise typer.Exit(failures[0].error.exit_code)
 
 

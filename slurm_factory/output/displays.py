@@ -1,11 +1,8 @@
 """How progress looks: on a terminal, in a file, on GitHub Actions, or not at all."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from enum import StrEnum, auto
-from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -17,11 +14,9 @@ from slurm_factory.output.records import (
     ErrorText,
     Outcome,
     PackageProgress,
-    Results,
     StepRecord,
     duration,
 )
-from slurm_factory.output.results import markdown
 from slurm_factory.output.stream import safe
 
 REFRESHES_PER_SECOND = 8
@@ -88,9 +83,6 @@ class QuietDisplay:
             text.append(f"\n  {part}")
         self.console.print(text)
 
-    def summary(self, steps: Sequence[StepRecord], results: Results) -> None:
-        """All that was done, at the end."""
-
     def close(self) -> None:
         """Nothing will follow."""
 
@@ -142,14 +134,13 @@ class PlainDisplay(QuietDisplay):
 
 
 class GitHubDisplay(QuietDisplay):
-    """Workflow commands of GitHub Actions, and a table in the job's summary.
+    """Workflow commands of GitHub Actions.
 
     The syntax is that of docs.github.com, "Workflow commands for GitHub Actions".
     """
 
-    def __init__(self, stream: TextIO, summary: Path | None) -> None:
+    def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._summary = summary
         self._in_group = False
 
     def step_started(self, name: str, depth: int) -> None:
@@ -181,11 +172,6 @@ class GitHubDisplay(QuietDisplay):
         self._end_group()
         title = _escaped_data(error.brief).replace(":", "%3A").replace(",", "%2C")
         self._command(f"error title={title}", "\n".join((error.brief, *error.explanation)))
-
-    def summary(self, steps: Sequence[StepRecord], results: Results) -> None:
-        if self._summary and steps:
-            with suppress(OSError), self._summary.open("a", encoding="utf-8") as file:
-                file.write(markdown(steps, results))
 
     def close(self) -> None:
         self._end_group()
@@ -298,16 +284,13 @@ class _LiveView:
             yield line
 
 
-def make_display(
-    mode: Mode, stream: TextIO, environment: Mapping[str, str] = os.environ
-) -> QuietDisplay:
+def make_display(mode: Mode, stream: TextIO) -> QuietDisplay:
     """The display of a mode, on `stream`."""
     match mode:
         case Mode.LIVE:
             return LiveDisplay(stream)
         case Mode.GITHUB:
-            summary = environment.get("GITHUB_STEP_SUMMARY")
-            return GitHubDisplay(stream, Path(summary) if summary else None)
+            return GitHubDisplay(stream)
         case Mode.QUIET:
             return QuietDisplay(stream)
         case Mode.PLAIN | Mode.VERBOSE:

@@ -18,10 +18,22 @@ _ESCAPE_SEQUENCE = re.compile(
 )
 """CSI, OSC, device control and two-character sequences of ECMA-48."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\udc80-\udc9f]")
+"""What a terminal acts on (C0 and C1 of ECMA-48, also as bytes of a file name that is not UTF-8),
+and what reorders a line (Unicode's bidirectional controls). Tabs and line ends are not in it."""
+_SCHEME = r"\b(?:https?|ftp|socks[45]?[ah]?):/+|proxy(?:_https?)?=['\"]?"
+_OTHER_SCHEME = r"\b[a-z][a-z0-9+.-]{0,20}:/{1,2}(?!/)"
+_NO_PORT = r"(?!\d{0,5}(?:[/?#'\"<>,\s]|$))"
+_PASSWORD = rf"[^/?#\s'\"<>:@\[]{{0,1024}}:{_NO_PORT}\S{{0,1024}}?"
+_END = r"@(?![^/?#\s'\"@]*@)(?:[/?#]\S{0,1024}@)?"
 _CREDENTIALS = re.compile(
-    r"(\b(?:https?|ftp|socks[45]?[ah]?)://|proxy(?:_https?)?=['\"]?)[^/?#\s'\"<>]*@", re.IGNORECASE
+    rf"({_SCHEME})(?:[^/?#\s'\"<>]{{0,4096}}|{_PASSWORD}){_END}|({_OTHER_SCHEME}){_PASSWORD}{_END}",
+    re.IGNORECASE,
 )
-"""In URLs, and in proxies that are given without a scheme."""
+"""In URLs, also in those of which a path has swallowed a slash, and in proxies that are given
+without a scheme. A password may hold the characters that a URL has to escape: what follows a colon
+and is not a port belongs to it, up to the @. In other schemes a user alone is not a secret
+(ssh://git@host)."""
 _COMMAND = re.compile(
     rf"(?<![\w./-])(?<!--project ){APPLICATION}"
     r"(?= (?:build|clean|doctor|list|prefetch|setup|versions)\b| --?[a-z])"
@@ -36,9 +48,22 @@ def clean(text: str) -> str:
     return _CONTROL.sub("", _ESCAPE_SEQUENCE.sub("", shown).expandtabs()).rstrip()
 
 
+def visible(text: str) -> str:
+    r"""`text` with each character that a terminal would act on as an escape, such as `\x1b`.
+
+    Tabs and line ends stay as they are.
+    """
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def mask_credentials(text: str) -> str:
     """`text` with the user and password of every URL replaced by asterisks."""
-    return _CREDENTIALS.sub(r"\1***@", text) if "@" in text else text
+    return _CREDENTIALS.sub(lambda m: f"{m[1] or m[2]}***@", text) if "@" in text else text
+
+
+def shown(text: str) -> str:
+    """`text` as people may read it: without credentials, and without what a terminal acts on."""
+    return mask_credentials(visible(text))
 
 
 def as_called(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What the screen is told: steps, errors, results."""
+"""What the screen is told: steps, packages, errors."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -75,46 +75,6 @@ class ErrorText:
         """The lines under the first one."""
         log = f"log: {self.log}" if self.log else ""
         return tuple(part for part in (self.details, self.resolution, log) if part)
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """A file that a build left: path (host), size in bytes, SHA-256 checksum."""
-
-    path: Path
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class PackageRecord:
-    """A package that the build installed, and the seconds that took.
-
-    `cached`: it came from a build cache; otherwise it was compiled.
-    """
-
-    name: str
-    seconds: float
-    cached: bool
-
-
-@dataclass(frozen=True)
-class Results:
-    """What is told at the end of a build.
-
-    Attributes:
-        files: What the build left.
-        glibc: The glibc version that the package needs at least, such as `2.36`; empty: none.
-        distributions: Names of distributions that have it.
-        packages: What Spack installed on the way; none for the other recipe.
-        compilations: How many compilations ccache had the result of, and how many there were.
-    """
-
-    files: tuple[FileRecord, ...] = ()
-    glibc: str = ""
-    distributions: tuple[str, ...] = ()
-    packages: tuple[PackageRecord, ...] = ()
-    compilations: tuple[int, int] = (0, 0)
 
 
 def duration(seconds: float) -> str:

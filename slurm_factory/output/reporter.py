@@ -7,21 +7,15 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self, TextIO
 
 from slurm_factory.exceptions import InterruptedBuildError, SlurmFactoryError
 from slurm_factory.output.buildlog import BuildLog
 from slurm_factory.output.displays import QuietDisplay, choose_mode, make_display
-from slurm_factory.output.lines import as_called, clean, mask_credentials
-from slurm_factory.output.records import (
-    ErrorText,
-    Outcome,
-    PackageProgress,
-    Results,
-    StepRecord,
-)
-from slurm_factory.output.results import print_results
+from slurm_factory.output.lines import as_called, clean, mask_credentials, shown, visible
+from slurm_factory.output.records import ErrorText, Outcome, PackageProgress, StepRecord
 
 TAIL_LINES: Final = 10
 MEGABYTE: Final = 1_000_000
@@ -31,18 +25,20 @@ class Reporter:
     """Progress of one run of the program, on stderr and, once there is one, in the build log.
 
     Steps follow and enclose each other in one thread; lines may come from any. Nothing here
-    raises because a screen or a log cannot be written. Credentials in URLs are masked everywhere.
+    raises because a screen or a log cannot be written. Credentials in URLs are masked everywhere,
+    and no control character of a name or a message reaches the screen or the log.
 
     Attributes:
         steps: The steps that have ended, in the order in which they began.
+        subject: What they are taken for, such as the name of a package; empty: not known yet.
     """
 
     def __init__(self, display: QuietDisplay) -> None:
         self.steps: list[StepRecord] = []
+        self.subject = ""
         self._display = display
         self._log: BuildLog | None = None
         self._log_failure_told = False
-        self._results = Results()
         self._depth = 0
         self._blamed: BaseException | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -69,6 +65,7 @@ class Reporter:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """A timed step: `with reporter.step("Configure"): …`. Steps may enclose steps."""
+        name = _shown(name)
         place, depth = self._begin(name)
         began = time.monotonic()
         outcome, blameless = Outcome.DONE, False
@@ -83,11 +80,11 @@ class Reporter:
 
     def line(self, text: str) -> None:
         """A line of output of a running command: always in the log."""
-        shown = mask_credentials(clean(text))
+        line = mask_credentials(clean(text))
         with self._lock:
-            self._tail.append(shown)
-            self._write(shown)
-            self._display.line(shown)
+            self._tail.append(line)
+            self._write(line)
+            self._display.line(line)
 
     def progress(self, received: int, total: int | None) -> None:
         """Progress of a download in bytes: on a live screen only."""
@@ -103,6 +100,8 @@ class Reporter:
 
     def packages(self, progress: PackageProgress) -> None:
         """How far the packages of the running step are: shown, and logged when one is finished."""
+        active = tuple(_shown(text) for text in progress.active)
+        progress = replace(progress, active=active, last=_shown(progress.last))
         with self._lock:
             if progress.last:
                 text = f"{progress.summary}: {progress.last}"
@@ -112,17 +111,17 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Tell the user something, in one line."""
-        shown = _shown(text)
+        text = _shown(text)
         with self._lock:
-            self._write(shown)
-            self._display.note(shown)
+            self._write(text)
+            self._display.note(text)
 
     def warning(self, text: str) -> None:
         """Warn the user, in one line."""
-        shown = _shown(text)
+        text = _shown(text)
         with self._lock:
-            self._write(f"Warning: {shown}", "warning", text=shown)
-            self._display.warning(shown)
+            self._write(f"Warning: {text}", "warning", text=text)
+            self._display.warning(text)
 
     def error(self, error: SlurmFactoryError) -> None:
         """Show why the program ends."""
@@ -134,7 +133,7 @@ class Reporter:
         )
         with self._lock:
             self._write(
-                f"Error: {error}",
+                f"Error: {visible(str(error))}",
                 "error",
                 brief=text.brief,
                 details=text.details,
@@ -143,16 +142,10 @@ class Reporter:
             )
             self._display.error(text)
 
-    def results(self, results: Results, stream: TextIO | None = None) -> None:
-        """Print the final tables to `stream` (default: stdout)."""
-        self._results = results
-        print_results(self.steps, results, stream or sys.stdout)
-
     def close(self) -> None:
         """End the screen and the log; nothing may be reported afterwards."""
         with self._lock:
             self._display.close()
-            self._display.summary(self.steps, self._results)
             if self._log:
                 self._log.close()
 
@@ -211,11 +204,11 @@ def make_reporter(
     """A reporter whose display suits the stream (default: stderr) and the environment."""
     screen = stream or sys.stderr
     mode = choose_mode(screen, environment, verbose=verbose, quiet=quiet)
-    return Reporter(make_display(mode, screen, environment))
+    return Reporter(make_display(mode, screen))
 
 
 def _shown(text: str) -> str:
-    return as_called(mask_credentials(text))
+    return as_called(shown(text))
 
 
 def _outcome(error: BaseException) -> Outcome:

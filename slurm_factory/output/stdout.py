@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
@@ -20,17 +21,20 @@ from rich.table import Table
 from slurm_factory import __version__
 from slurm_factory.constants import JSON_VERSION
 from slurm_factory.exceptions import OutputError
-from slurm_factory.output.lines import mask_credentials
+from slurm_factory.output.lines import mask_credentials, shown
 
 if TYPE_CHECKING:
     from slurm_factory.exceptions import SlurmFactoryError
 
 PIPED_WIDTH = 100_000
+SHORT = 20
+"""Columns, in characters, that are not folded as long as there is room for the others."""
 READER_GONE = 141
 """Exit code of a program that SIGPIPE has ended, as shells tell it (POSIX, 2.8.2): what ls and git
 leave in the same place, and no failure of the work."""
-_STYLE = re.compile(r"\x1b\[[;?0-9]*[A-Za-z]")
-"""CSI sequences of ECMA-48: colours, and what else moves about on a terminal."""
+
+Cell = str | tuple[str, ...]
+"""What a table has in one place: a line, or lines one below the other."""
 
 
 class ReaderGoneError(Exception):
@@ -38,7 +42,7 @@ class ReaderGoneError(Exception):
 
 
 def print_line(text: str, end: str = "\n") -> None:
-    """Print a line at once; what styles it goes to terminals only.
+    """Print a line at once, without credentials and without what a terminal would act on.
 
     A stdout that is said to take ASCII only gets UTF-8 all the same: most often a locale is
     missing, and whoever reads a path wants all of it. A question mark stands for a letter that
@@ -52,18 +56,7 @@ def print_line(text: str, end: str = "\n") -> None:
         OutputError: It cannot be written, since a disk is full, for example.
         ReaderGoneError: Nobody reads it any longer (`head -1`).
     """
-    stdout = sys.stdout
-    if stdout is None:  # It was closed before the program began.
-        return
-    shown = f"{text if stdout.isatty() else _STYLE.sub('', text)}{end}"
-    encoding = codecs.lookup(stdout.encoding or "utf-8").name
-    with _writing():
-        if shown.isascii() or not hasattr(stdout, "buffer"):
-            stdout.write(shown)
-        else:
-            stdout.flush()
-            stdout.buffer.write(_encoded(shown, encoding))
-        stdout.flush()
+    _write(f"{shown(text)}{end}")
 
 
 def print_version() -> None:
@@ -71,12 +64,19 @@ def print_version() -> None:
     print_line(__version__)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str = "") -> None:
-    """Print a table; piped, no line of it is folded.
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    right: Sequence[str] = (),
+    empty: str = "",
+) -> None:
+    """Print a table. What is too long for a terminal is folded, never cut; piped, nothing is.
 
     Args:
         columns: What stands above each.
         rows: A cell for each column.
+        right: Those of the columns that are aligned to the right, such as sizes.
         empty: What to print where there are no rows; else the head is printed alone.
 
     Raises:
@@ -86,15 +86,44 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: st
     if empty and not rows:
         print_line(empty)
         return
-    table = Table(*columns, box=box.SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*row)
-    width = PIPED_WIDTH if sys.stdout is None or not sys.stdout.isatty() else None
+    cells = [[_cell_text(cell) for cell in row] for row in rows]
+    terminal = on_terminal()
     # Paths are no markup.
-    console = Console(width=width, markup=False, emoji=False, highlight=False)
-    with _writing(), console.capture() as drawn:
+    console = Console(
+        width=None if terminal else PIPED_WIDTH,
+        force_terminal=terminal,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    widths = [
+        max(cell_len(line) for cell in column for line in cell.split("\n"))
+        for column in zip(columns, *cells, strict=True)
+    ]
+    short = [width for width in widths if width <= SHORT]
+    gaps = 2 * len(widths)
+    fits = console.width >= sum(short) + SHORT * (len(widths) - len(short)) + gaps
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    for head, width in zip(columns, widths, strict=True):
+        justify: Literal["left", "right"] = "right" if head in right else "left"
+        whole = fits and width <= SHORT
+        table.add_column(head, justify=justify, overflow="fold", no_wrap=whole)
+    for row in cells:
+        table.add_row(*row)
+    with console.capture() as drawn:
         console.print(table)
-    print_line(drawn.get(), end="")
+    lines = drawn.get().splitlines()
+    _write("".join(f"{line if terminal else line.rstrip()}\n" for line in lines))
+
+
+def on_terminal() -> bool:
+    """Whether stdout is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def terminal_width() -> int:
+    """Columns of the terminal that stdout is; where it is none, more than any line has."""
+    return Console().width if on_terminal() else PIPED_WIDTH
 
 
 def file_size(size: int) -> str:
@@ -113,7 +142,9 @@ def print_document(document: dict[str, Any]) -> None:
         ReaderGoneError: Nobody reads it any longer.
     """
     plain = json.loads(json.dumps({"version": JSON_VERSION, **document}, default=str))
-    print_line(json.dumps(_masked(plain), indent=2))
+    # JSON has an escape for every other control character.
+    text = json.dumps(_masked(plain), indent=2).replace("\x7f", "\\u007f")
+    _write(f"{text}\n")
 
 
 def print_error(error: SlurmFactoryError) -> None:
@@ -131,6 +162,28 @@ def describe(error: SlurmFactoryError) -> dict[str, Any]:
     }
 
 
+def _write(text: str) -> None:
+    """Write to stdout, so that it has arrived or has failed when this returns."""
+    stdout = sys.stdout
+    if stdout is None:  # It was closed before the program began.
+        return
+    with _writing():
+        if isinstance(stdout, io.TextIOWrapper):
+            encoding = codecs.lookup(stdout.encoding or "utf-8").name
+            unicode = encoding in {"ascii", "utf-8"}
+            stdout.reconfigure(
+                encoding="utf-8" if unicode else encoding,
+                errors="surrogateescape" if unicode else "replace",
+            )
+        stdout.write(text)
+        stdout.flush()
+
+
+def _cell_text(cell: Cell) -> str:
+    lines = (cell,) if isinstance(cell, str) else cell
+    return "\n".join(shown(line).replace("\n", "\\n").replace("\t", " ") for line in lines)
+
+
 @contextmanager
 def _writing() -> Iterator[None]:
     try:
@@ -146,12 +199,6 @@ def _writing() -> Iterator[None]:
             details=f"{error.strerror or error}.",
             resolution="The work itself is done; free space where the output goes, then ask again.",
         ) from error
-
-
-def _encoded(text: str, encoding: str) -> bytes:
-    if encoding in {"ascii", "utf-8"}:
-        return text.encode(errors="surrogateescape")
-    return text.encode(encoding, errors="replace")
 
 
 def _masked(value: Any) -> Any:

@@ -1,7 +1,8 @@
-"""A screen that may go away."""
+"""A screen that may go away, or was never there."""
 
 import io
 import os
+import sys
 from contextlib import suppress
 from typing import TextIO, cast
 
@@ -9,6 +10,22 @@ from typing import TextIO, cast
 def safe(stream: TextIO) -> TextIO:
     """`stream`, but writing to it never raises."""
     return cast("TextIO", _SafeStream(stream))
+
+
+def fill_closed_streams() -> None:
+    """Let the null device stand for each standard stream that was closed before the start.
+
+    Else the next file that is opened gets its descriptor, and with it all that this program and
+    those that it starts print there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 class _SafeStream(io.TextIOBase):

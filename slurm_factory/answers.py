@@ -1,0 +1,416 @@
+"""Everything that commands print on stdout at their end: for people, or as one JSON document."""
+
+from __future__ import annotations
+
+import html
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory import releases
+from slurm_factory.base_record import base_packages
+from slurm_factory.exceptions import OutputError
+from slurm_factory.output import as_called, duration, github, shown
+from slurm_factory.output.stdout import (
+    describe,
+    file_size,
+    print_document,
+    print_line,
+    print_table,
+    terminal_width,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from slurm_factory.clean import CleanPlan, Removal
+    from slurm_factory.exceptions import SlurmFactoryError
+    from slurm_factory.freshness import Outcome
+    from slurm_factory.host import Check, SetupResult
+    from slurm_factory.output import Reporter
+    from slurm_factory.output.records import StepRecord
+    from slurm_factory.package.publish import PublishedArtifact
+    from slurm_factory.package.records import (
+        File,
+        Manifest,
+        PackageIdentity,
+        SpackBuild,
+        SpackPackage,
+    )
+    from slurm_factory.plan import BuildPlan
+    from slurm_factory.prefetch import Prefetched
+
+PACKAGES_SHOWN = 10
+"""The slowest ones; all are in the manifest."""
+OUTPUTS = {
+    "stem": "Common start of the names of the files.",
+    "release": "The release of Slurm, such as 25.05.8.",
+    "glibc": "The oldest glibc that the package runs with, such as 2.36, or empty.",
+    "up-to-date": "`true` where the package was there already, `false` where it was built.",
+    "directory": "Path of the directory that the files are in.",
+    "software": "Path of the tarball with `software/`.",
+    "module": "Path of the tarball with the module files.",
+    "manifest": "Path of the manifest.",
+    "sbom": "Path of the software bill of materials (CycloneDX).",
+    "sha256": "Path of the file for `sha256sum -c`.",
+}
+"""Of a build in a workflow of GitHub: each with its meaning, for the documentation."""
+
+
+# --- build --------------------------------------------------------------------------------------
+
+
+def print_plan(plan: BuildPlan, *, as_json: bool) -> None:
+    """Print what a build would do: `--dry-run`."""
+    from slurm_factory import spack_yaml as rendering  # noqa: PLC0415  # slow to import
+
+    spack_yaml = rendering.generate_yaml_string(plan) if plan.spack else ""
+    if as_json:
+        print_document({"plan": {"stem": plan.stem, **plan.describe(), "spack_yaml": spack_yaml}})
+        return
+    print_line(f"{plan.stem}: Slurm {plan.release.release} on {plan.base.name}")
+    rows = [(feature.name, feature.summary) for feature in plan.selection.chosen]
+    rows += [(f"no {name}", reason) for name, reason in plan.selection.unavailable.items()]
+    print_line("")
+    print_table(("Feature", "What"), rows)
+    print_line(f"\npackages of the base: {' '.join(base_packages(plan.setup))}")
+    print_line(f"patches: {' '.join(patch.name for patch in plan.patches)}")
+    if plan.spack:
+        print_line(f"\n{spack_yaml}", end="")
+    else:
+        print_line(f"configure {shlex.join(plan.shown_arguments)}")
+
+
+def print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> None:
+    """Print what a build left, and the lines that put it to use.
+
+    In a workflow of GitHub the outputs of the step and the job's summary come first: they are there
+    whatever becomes of stdout.
+
+    Args:
+        outcome: Of a build, or of one that was not needed.
+        reporter: Knows the steps, whose times are told with the rest.
+        as_json: Print the manifest instead.
+
+    Raises:
+        OutputError: Stdout or the outputs cannot be written.
+        ReaderGoneError: Nobody reads stdout any longer.
+    """
+    manifest, steps = outcome.manifest, reporter.steps
+    github.set_outputs(_outputs(outcome))
+    _summarize(_markdown(outcome, steps), reporter)
+    if as_json:
+        print_document(
+            {
+                "up_to_date": outcome.up_to_date,
+                "manifest_path": outcome.manifest_path,
+                "manifest": manifest.model_dump(mode="json"),
+                "log": outcome.log,
+            }
+        )
+        return
+    if outcome.up_to_date:
+        print_line(f"{_up_to_date(outcome)}; --force builds it again.")
+    if steps:
+        print_table(("Step", "Time"), _step_rows(steps), right=("Time",))
+    if manifest.spack and not outcome.up_to_date:
+        _print_spack(manifest.spack)
+    print_line(f"\n{outcome.manifest_path.parent}")
+    _print_files(manifest.files)
+    if manifest.glibc:
+        print_line(f"\n{_needs(manifest)}")
+    _print_use(outcome.manifest_path.parent, manifest.identity)
+
+
+def summarize_failure(what: str, error: SlurmFactoryError, reporter: Reporter) -> None:
+    """Tell the summary of a job of GitHub why a command failed.
+
+    Args:
+        what: Was to be done: the name of a package, else the command.
+        error: Why it was not.
+        reporter: Knows the steps; warned where the summary cannot be written.
+    """
+    reason = "\n".join(part for part in (error.brief, error.details, error.resolution) if part)
+    lines = [
+        f"### {github.plain(what)}: failed",
+        "",
+        f"<pre>{html.escape(as_called(shown(reason)))}</pre>",
+        *_markdown_steps(reporter.steps),
+    ]
+    _summarize(lines, reporter)
+
+
+def _outputs(outcome: Outcome) -> dict[str, str]:
+    manifest, directory = outcome.manifest, outcome.manifest_path.parent
+    identity = manifest.identity
+    published = {file.name for file in manifest.files}
+    names = {
+        "software": identity.software_tarball,
+        "module": identity.module_tarball,
+        "sbom": identity.sbom,
+        "sha256": identity.checksums,
+    }
+    values = {
+        "stem": identity.stem,
+        "release": identity.release,
+        "glibc": manifest.glibc,
+        "up-to-date": str(outcome.up_to_date).lower(),
+        "directory": str(directory),
+        "manifest": str(outcome.manifest_path),
+        **{key: str(directory / name) for key, name in names.items() if name in published},
+    }
+    return {key: values.get(key, "") for key in OUTPUTS}
+
+
+def _print_spack(spack: SpackBuild) -> None:
+    if not spack.packages:
+        return
+    rows = [
+        (f"{package.name}@{package.version}", duration(package.seconds), _origin(package))
+        for package in _slowest(spack)
+    ]
+    print_line("")
+    print_table(("Package", "Time", "From"), rows, right=("Time",))
+    print_line(f"\n{_caches(spack)}")
+
+
+def _print_files(files: Sequence[File]) -> None:
+    """With the checksums in whole: what is folded can neither be searched for nor copied."""
+    columns = ("File", "Size", "SHA-256")
+    rows = [(f.name, file_size(f.size), f.sha256) for f in files]
+    gaps = 2 * len(columns)
+    if gaps + sum(max(map(len, column)) for column in zip(*rows, strict=True)) > terminal_width():
+        below = [((f.name, f.sha256), file_size(f.size)) for f in files]
+        print_table(("File and SHA-256", "Size"), below, right=("Size",))
+        return
+    print_table(columns, rows, right=("Size",))
+
+
+def _print_use(directory: Path, identity: PackageIdentity) -> None:
+    software = shlex.quote(str(directory / identity.software_tarball))
+    modules = shlex.quote(str(directory / identity.module_tarball))
+    print_line("\nTo use it, here or wherever the two tarballs are copied to:\n")
+    print_line(f"  mkdir -p /opt/slurm && tar -xzf {software} -C /opt/slurm")
+    print_line(f"  tar -xzf {modules} -C /opt/slurm")
+    print_line(f"  module use /opt/slurm/modules && module load slurm/{identity.version}")
+
+
+def _summarize(lines: Sequence[str], reporter: Reporter) -> None:
+    """The summary only repeats what is told elsewhere: a build does not fail without it."""
+    try:
+        github.add_summary("\n".join(lines))
+    except OutputError as error:
+        reporter.warning(f"{error.brief} {error.details}")
+
+
+def _markdown(outcome: Outcome, steps: Sequence[StepRecord]) -> list[str]:
+    """A build, for the summary of a job of GitHub."""
+    manifest, plain = outcome.manifest, github.plain
+    identity = manifest.identity
+    state = f"{_up_to_date(outcome)}." if outcome.up_to_date else "Built."
+    lines = [
+        f"### {plain(identity.stem)}",
+        "",
+        f"Slurm {plain(identity.release)} on {plain(identity.base)}. {plain(state)}"
+        + (f" {plain(_needs(manifest))}." if manifest.glibc else ""),
+        "",
+        "| File | Size | SHA-256 |",
+        "| --- | ---: | --- |",
+    ]
+    lines += [f"| {plain(f.name)} | {file_size(f.size)} | `{f.sha256}` |" for f in manifest.files]
+    lines += ["", f"Manifest: {plain(str(outcome.manifest_path))}", *_markdown_steps(steps)]
+    if manifest.spack and manifest.spack.packages and not outcome.up_to_date:
+        lines += ["", "| Package | Time | From |", "| --- | ---: | --- |"]
+        lines += [
+            f"| {plain(f'{p.name}@{p.version}')} | {duration(p.seconds)} | {_origin(p)} |"
+            for p in _slowest(manifest.spack)
+        ]
+        lines += ["", plain(_caches(manifest.spack))]
+    return lines
+
+
+def _markdown_steps(steps: Sequence[StepRecord]) -> list[str]:
+    if not steps:
+        return []
+    rows = [
+        f"| {'&nbsp;' * 2 * step.depth}{github.plain(step.name)} | {duration(step.seconds)}"
+        f" | {step.outcome} |"
+        for step in steps
+    ]
+    return ["", "| Step | Time | |", "| --- | ---: | --- |", *rows]
+
+
+def _step_rows(steps: Sequence[StepRecord]) -> list[tuple[str, str]]:
+    endings = ["" if step.outcome == "done" else f" ({step.outcome})" for step in steps]
+    return [
+        (f"{'  ' * step.depth}{step.name}{ending}", duration(step.seconds))
+        for step, ending in zip(steps, endings, strict=True)
+    ]
+
+
+def _up_to_date(outcome: Outcome) -> str:
+    return f"{outcome.manifest.identity.stem} of {outcome.manifest.created:%Y-%m-%d} is up to date"
+
+
+def _slowest(spack: SpackBuild) -> Sequence[SpackPackage]:
+    return sorted(spack.packages, key=lambda package: -package.seconds)[:PACKAGES_SHOWN]
+
+
+def _origin(package: SpackPackage) -> str:
+    return "build cache" if package.cached else "source"
+
+
+def _caches(spack: SpackBuild) -> str:
+    """Such as `23 of 24 packages from the build cache (96%), 9 of 9 compilations from …`."""
+    parts = [_share(spack.cached, len(spack.packages), "packages from the build cache")]
+    hits = spack.compiler_cache_hits
+    compilations = hits + spack.compiler_cache_misses
+    if compilations:
+        parts.append(_share(hits, compilations, "compilations from ccache"))
+    return ", ".join(parts)
+
+
+def _share(part: int, whole: int, what: str) -> str:
+    return f"{part} of {whole} {what} ({part / whole:.0%})"
+
+
+def _needs(manifest: Manifest) -> str:
+    having = ", ".join(manifest.distributions)
+    return f"Needs glibc {manifest.glibc} or newer" + (f": {having}" if having else "")
+
+
+# --- prefetch, list, versions -------------------------------------------------------------------
+
+
+def print_prefetched(prefetched: Prefetched, plans: Sequence[BuildPlan], *, as_json: bool) -> None:
+    """Print what is in the caches now, and what is not.
+
+    Args:
+        prefetched: What was fetched.
+        plans: That it was fetched for.
+        as_json: Print a document instead.
+    """
+    failures, directory = prefetched.failures, prefetched.directory
+    if as_json:
+        print_document(
+            {
+                "plans": [plan.stem for plan in plans],
+                "directory": directory,
+                "files": len(prefetched.files),
+                "size": prefetched.size,
+                "failures": [{"what": f.what, **describe(f.error)} for f in failures],
+            }
+        )
+        return
+    have = f"{len(prefetched.files)} files, {file_size(prefetched.size)}, are in {directory}"
+    use = "carry it to where build --offline shall run, or run that here"
+    print_line(f"{have}: {'not all that is needed' if failures else use}.")
+
+
+def print_builds(artifacts: Sequence[PublishedArtifact], *, as_json: bool) -> None:
+    """Print the finished builds, with those that do not count and why."""
+    if as_json:
+        print_document({"builds": [_build_facts(artifact) for artifact in artifacts]})
+        return
+    print_table(
+        ("Build", "Release", "Size", "glibc", "Built", "State"),
+        [_build_row(artifact) for artifact in artifacts],
+        right=("Size",),
+        empty="There are no finished builds.",
+    )
+
+
+def _build_facts(artifact: PublishedArtifact) -> dict[str, Any]:
+    manifest = artifact.manifest
+    directory = artifact.path.parent
+    return {
+        "manifest_path": artifact.path,
+        "state": "unusable" if artifact.problem else "complete",
+        "problem": artifact.problem,
+        "identity": manifest and manifest.identity.model_dump(mode="json"),
+        "size": manifest and manifest.files[0].size,
+        "glibc": manifest and manifest.glibc,
+        "created": manifest and manifest.created.isoformat(),
+        "files": [{"path": directory / f.name, **f.model_dump()} for f in manifest.files]
+        if manifest
+        else [],
+    }
+
+
+def _build_row(artifact: PublishedArtifact) -> tuple[str, ...]:
+    manifest = artifact.manifest
+    return (
+        str(artifact.path).removesuffix("-manifest.json"),
+        manifest.identity.release if manifest else "",
+        file_size(manifest.files[0].size) if manifest else "",
+        manifest.glibc if manifest else "",
+        f"{manifest.created:%Y-%m-%d %H:%M}" if manifest else "",
+        artifact.problem or "complete",
+    )
+
+
+def print_versions(*, as_json: bool) -> None:
+    """Print the releases that can be built."""
+    catalogue = releases.catalogue()
+    series = {
+        name: [release for release in catalogue if release.series == name]
+        for name in releases.series()
+    }
+    if as_json:
+        newest = [
+            {"series": name, "newest": members[-1].release, "date": members[-1].date}
+            for name, members in series.items()
+        ]
+        every = [release.model_dump() for release in catalogue]
+        print_document({"series": newest, "releases": every})
+        return
+    rows = [
+        (name, members[-1].release, members[-1].date, " ".join(r.release for r in members))
+        for name, members in series.items()
+    ]
+    print_table(("Series", "Newest", "Date", "Releases"), rows)
+
+
+# --- setup, doctor, clean -----------------------------------------------------------------------
+
+
+def print_setup(result: SetupResult, *, check: bool, as_json: bool) -> None:
+    """Print the steps of a setup, and how each stands.
+
+    Args:
+        result: What setup found or did.
+        check: Whether it was only to find out.
+        as_json: Print a document instead.
+    """
+    if as_json:
+        print_document(asdict(result))
+        return
+    for step in result.steps:
+        state = ("missing" if check else "done") if step.needed else "ok"
+        print_line(f"{state:8} {step.name}: {step.why}")
+
+
+def print_checks(checks: Sequence[Check], *, as_json: bool) -> None:
+    """Print what doctor found, with the command that mends it."""
+    if as_json:
+        print_document({"checks": [asdict(check) for check in checks]})
+        return
+    for check in checks:
+        print_line(f"{check.status:8} {check.name}: {check.message}")
+        if check.fix_command:
+            print_line(f"{'':8} fix: {as_called(check.fix_command)}")
+
+
+def print_removals(removals: Sequence[Removal]) -> None:
+    """Print what clean is about to remove."""
+    sizes = ["" if removal.size is None else file_size(removal.size) for removal in removals]
+    rows = [(r.kind, r.name, size) for r, size in zip(removals, sizes, strict=True)]
+    print_table(
+        ("What", "Name", "Size"), rows, right=("Size",), empty="There is nothing to remove."
+    )
+
+
+def print_cleaned(plan: CleanPlan, *, dry_run: bool) -> None:
+    """Print the document of what clean has removed, or would."""
+    print_document({"dry_run": dry_run, **asdict(plan)})
