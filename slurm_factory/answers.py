@@ -13,6 +13,7 @@ from slurm_factory.base_record import base_packages
 from slurm_factory.exceptions import OutputError
 from slurm_factory.output import as_called, duration, github, shown
 from slurm_factory.output.stdout import (
+    GAP,
     describe,
     file_size,
     print_document,
@@ -179,7 +180,7 @@ def _print_files(files: Sequence[File]) -> None:
     """With the checksums in whole: what is folded can neither be searched for nor copied."""
     columns = ("File", "Size", "SHA-256")
     rows = [(f.name, file_size(f.size), f.sha256) for f in files]
-    gaps = 2 * len(columns)
+    gaps = GAP * len(columns)
     if gaps + sum(max(map(len, column)) for column in zip(*rows, strict=True)) > terminal_width():
         below = [((f.name, f.sha256), file_size(f.size)) for f in files]
         print_table(("File and SHA-256", "Size"), below, right=("Size",))

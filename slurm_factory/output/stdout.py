@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PIPED_WIDTH = 100_000
 SHORT = 20
 """Columns, in characters, that are not folded as long as there is room for the others."""
+GAP = 3
+"""Between two columns of a table."""
 READER_GONE = 141
 """Exit code of a program that SIGPIPE has ended, as shells tell it (POSIX, 2.8.2): what ls and git
 leave in the same place, and no failure of the work."""
@@ -101,7 +103,7 @@ def print_table(
         for column in zip(columns, *cells, strict=True)
     ]
     short = [width for width in widths if width <= SHORT]
-    gaps = 2 * len(widths)
+    gaps = GAP * len(widths)
     fits = console.width >= sum(short) + SHORT * (len(widths) - len(short)) + gaps
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     for head, width in zip(columns, widths, strict=True):
