@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from slurm_factory import bases, exceptions, features, releases
+from slurm_factory import answers, bases, exceptions, features, releases
 from slurm_factory.config import ENVIRONMENT_PREFIX, Settings
 from slurm_factory.constants import BuildType
 from slurm_factory.main import app
@@ -38,6 +38,11 @@ out by the names in the column variant, which are those of Spack's Slurm recipe 
 feature without such a name comes with its build types and is no choice.
 Configure is told each feature, and the build fails when it turns one down or when a file that
 belongs to it is missing.
+"""
+WORKFLOWS = """\
+In a workflow of GitHub Actions each step of a build is a group of the log, an error is an
+annotation, and the summary of the job gets a section for each build: its files and steps, or why it
+failed. A `build`, also one that is up to date, sets these outputs of its step:
 """
 UNREAD = "nobody read the answer to its end (`| head -1`); a build is finished all the same"
 
@@ -154,6 +159,12 @@ def exit_codes_section() -> str:
     return f"## Exit codes\n\n{table(('Code', 'Meaning'), rows)}"
 
 
+def workflows_section() -> str:
+    """What a workflow of GitHub gets."""
+    rows = [(f"`{name}`", meaning) for name, meaning in answers.OUTPUTS.items()]
+    return f"## GitHub Actions\n\n{WORKFLOWS}\n{table(('Output', 'Meaning'), rows)}"
+
+
 def page() -> str:
     """The whole text of docs/options.md."""
     commands = "\n".join(command_sections())
@@ -164,6 +175,7 @@ def page() -> str:
         features_section(),
         bases_section(),
         releases_section(),
+        workflows_section(),
         exit_codes_section(),
     )
     return "\n".join(sections)

@@ -1,6 +1,7 @@
 """What reaches stdout, whatever that is: a terminal, a file, a closed pipe."""
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from package_samples import stage
 
+from slurm_factory import answers, releases
 from slurm_factory.exceptions import ConfigurationError, DownloadError, OutputError
 from slurm_factory.output.stdout import (
     describe,
@@ -20,6 +23,7 @@ from slurm_factory.output.stdout import (
     print_line,
     print_table,
 )
+from slurm_factory.package.publish import find_artifacts, publish
 
 BUILD = ("build", "--slurm-version", "24.11", "--base", "debian@12", "--deps", "system")
 
@@ -195,3 +199,36 @@ def test_a_path_in_a_table_is_folded_to_the_terminal_and_never_cut(
         second = lines[0].index("Release")
         assert "".join(line[:second].strip() for line in lines[2:]) == LONG
         assert "25.05.8   complete" in lines[2], "what is short is not folded"
+
+
+def test_list_as_json_has_all_that_the_table_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = publish(stage(tmp_path / "staged"), tmp_path / "builds/24.11")
+    path.with_name("slurm-24.11-gpu-manifest.json").write_text("{")
+    answers.print_builds(find_artifacts(tmp_path / "builds"), as_json=True)
+    complete, broken = json.loads(capsys.readouterr().out)["builds"]
+    software = path.with_name("slurm-24.11-debian-12-system-software.tar.gz")
+    assert complete["state"] == "complete"
+    assert complete["size"] == software.stat().st_size
+    assert complete["glibc"] == "2.36"
+    assert complete["created"] == "2025-05-07T12:00:00+00:00"
+    assert complete["files"][0] == {
+        "path": str(software),
+        "name": software.name,
+        "size": software.stat().st_size,
+        "sha256": hashlib.sha256(software.read_bytes()).hexdigest(),
+    }
+    assert (broken["state"], broken["size"], broken["files"]) == ("unusable", None, [])
+    assert "not a manifest" in broken["problem"]
+
+
+def test_versions_as_json_names_the_newest_release_of_each_series(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answers.print_versions(as_json=True)
+    rows = json.loads(capsys.readouterr().out)["series"]
+    assert [row["series"] for row in rows] == list(releases.series())
+    for row in rows:
+        newest = releases.find_release(row["series"])
+        assert (row["newest"], row["date"]) == (newest.release, newest.date)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from package_samples import IDENTITY, stage
+from typer.testing import CliRunner
 
 from slurm_factory import answers
+from slurm_factory import main as command_line
 from slurm_factory.exceptions import BuildError, OutputError
 from slurm_factory.freshness import Outcome
 from slurm_factory.output import Reporter, github, make_reporter
@@ -134,6 +136,21 @@ def test_a_failure_has_its_reason_in_the_summary(summary: Path) -> None:
     text = summary.read_text()
     assert "### slurm-25.05: failed\n" in text
     assert "<pre>make failed.\n&lt;/pre&gt; | https://***@h\\x1b[2J\nDo.</pre>\n\n| Step " in text
+
+
+def test_every_failure_of_a_command_reaches_the_summary(
+    summary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise BuildError("make failed.")
+
+    monkeypatch.setattr(command_line, "find_up_to_date", fail)
+    plan = ["--base", "debian@12", "--deps", "system", "--slurm-version"]
+    CliRunner().invoke(command_line.app, ["build", *plan, "24.11"])
+    CliRunner().invoke(command_line.app, ["build", *plan, "1"])
+    text = summary.read_text()
+    assert f"### {IDENTITY.stem}: failed\n\n<pre>make failed.</pre>\n" in text
+    assert "### slurm-factory: failed\n\n<pre>" in text
 
 
 def test_a_summary_that_cannot_be_written_is_a_warning_and_no_failure(
