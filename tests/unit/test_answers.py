@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 from package_samples import stage
+from typer.testing import CliRunner
 
 from slurm_factory import answers, releases
 from slurm_factory.exceptions import ConfigurationError, DownloadError, OutputError
+from slurm_factory.main import app
 from slurm_factory.output.stdout import (
     describe,
     print_document,
@@ -232,3 +234,19 @@ def test_versions_as_json_names_the_newest_release_of_each_series(
     for row in rows:
         newest = releases.find_release(row["series"])
         assert (row["newest"], row["date"]) == (newest.release, newest.date)
+
+
+@pytest.mark.parametrize("url", ["https://u:s3cret@h/x", "https://u:s3c/ret@h/x", "ssh://u:s3c@h"])
+@pytest.mark.parametrize(
+    "setting", ["ca_certificates", "cache_dir", "debian_mirror", "spack_config", "spack_url"]
+)
+def test_a_password_in_a_setting_is_never_printed(
+    setting: str, url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(f"SLURM_FACTORY_{setting.upper()}", url)
+    plan = ("build", "--slurm-version", "24.11", "--dry-run")
+    for command in (plan, (*plan, "--json"), ("list",), ("list", "--json")):
+        result = CliRunner().invoke(app, command)
+        assert "s3c" not in result.output
+        assert "ret@" not in result.output
