@@ -22,7 +22,7 @@ COMMON_LICENCE_MISSING = (
     " anew: apt-get install --reinstall base-files"
 )
 IDENTITY = PurePosixPath("share/slurm-factory.json")
-"""Where the module files look for the version of a tree."""
+"""Where the module files look for the stem and the release of a tree."""
 
 
 def write_identity(tree: Path, identity: PackageIdentity) -> Path:

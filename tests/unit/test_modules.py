@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from package_samples import IDENTITY
 from pydantic import ValidationError
 
 from slurm_factory import modules
+from slurm_factory.constants import BuildType
 from slurm_factory.package.contents import write_identity
 from slurm_factory.package.records import PackageIdentity
 
@@ -20,6 +22,10 @@ UNPACKED = Path(sys.prefix) / "share" / "module-systems"
 NEWER = IDENTITY.model_copy(
     update={"version": "25.05", "release": "25.05.8", "spack_version": "25-05-8-1"}
 )
+GPU = IDENTITY.model_copy(
+    update={"stem": "slurm-24.11-gpu-debian-12-system", "build_type": BuildType.GPU}
+)
+"""Another package of the same release."""
 BOOKKEEPING = ("LOADEDMODULES", "_LMFILES_", "_ModuleTable", "__", "BASH_FUNC_", "SHLVL", "_=")
 """Starts of what the module systems keep for themselves, and bash."""
 
@@ -50,6 +56,11 @@ class Shell:
         self.system = system
         self.opt = opt
         self._init = init
+
+    @property
+    def reads_other_files(self) -> bool:
+        """Whether this is Lmod with a Tcl file."""
+        return "lmod" in self.system.init.parts and self.system.directory == "modulefiles"
 
     def unpack(self, directory: Path, *identities: PackageIdentity) -> Path:
         """A module tarball's files, with the fixed places moved to where a test may write."""
@@ -168,8 +179,8 @@ def test_places_are_searched_in_the_order_users_are_told(shell: Shell, tmp_path:
 @pytest.mark.parametrize(
     ("found", "explanation"),
     [
-        (NEWER, "holds Slurm 25.05.8"),
-        (None, "holds a Slurm of unknown version"),
+        (NEWER, "holds slurm-24.11-debian-12-system (Slurm 25.05.8)"),
+        (None, "holds a Slurm that is not from slurm-factory"),
     ],
 )
 def test_tree_of_another_version_is_turned_down_by_name(
@@ -182,8 +193,108 @@ def test_tree_of_another_version_is_turned_down_by_name(
     assert after.startswith("code=1\n")
     assert own(after.removeprefix("code=1\n")) == own(before)
     message = " ".join(result.stderr.split())
-    assert f"this module is for Slurm 24.11.5, but {tree} {explanation}" in message
+    assert (
+        f"this module is for {IDENTITY.stem} (Slurm 24.11.5), but {tree} {explanation}" in message
+    )
     assert "set SLURM_INSTALL_PREFIX to the directory" in message
+
+
+def test_another_package_of_the_same_release_is_not_taken(any_shell: Shell, tmp_path: Path) -> None:
+    at = any_shell.unpack(tmp_path)
+    make_tree(any_shell.opt / "slurm" / "software", GPU)
+    result = any_shell.run(at, "env; echo %%; module load slurm; echo code=$?; env")
+    before, _, after = result.stdout.partition("%%\n")
+    assert after.startswith("code=1\n")
+    assert own(after.removeprefix("code=1\n")) == own(before)
+    message = " ".join(result.stderr.split())
+    assert f"{any_shell.opt}/slurm/software holds {GPU.stem} (Slurm 24.11.5)" in message
+
+
+def link_file(module: Path, site: Path) -> None:
+    (site / module.parent.name).mkdir(parents=True)
+    (site / module.parent.name / module.name).symlink_to(module)
+
+
+def link_directory_of_file(module: Path, site: Path) -> None:
+    site.mkdir(parents=True)
+    (site / module.parent.name).symlink_to(module.parent)
+
+
+def link_module_directory(module: Path, site: Path) -> None:
+    site.parent.mkdir(parents=True)
+    site.symlink_to(module.parents[1])
+
+
+def link_parent(module: Path, site: Path) -> None:
+    site.parent.symlink_to(module.parents[2])
+
+
+def link_links(module: Path, site: Path) -> None:
+    """A relative link to a file, on the way to which there is a link to a link."""
+    site.parent.mkdir(parents=True)
+    (site.parent / "hop").symlink_to(module.parents[2])
+    (site.parent / "current").symlink_to("hop")
+    (site / module.parent.name).mkdir(parents=True)
+    target = Path("../../current", *module.parts[-3:])
+    (site / module.parent.name / module.name).symlink_to(target)
+
+
+LINKS = (link_file, link_directory_of_file, link_module_directory, link_parent, link_links)
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_module_reached_through_a_link_finds_its_own_tree(
+    any_shell: Shell, tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    # A space in the path of a Tcl file is too much for Lmod itself (8.6).
+    above = tmp_path / ("plain" if any_shell.reads_other_files else "with a space")
+    at = any_shell.unpack(above / "package")
+    tree = make_tree(at / "software")
+    site = above / "site"
+    (module,) = (at / any_shell.system.directory).glob("slurm/*")
+    link(module, site / any_shell.system.directory)
+    if not site.is_symlink():
+        make_tree(site / "software", GPU)
+    make_tree(any_shell.opt / "slurm" / "software", GPU)
+    result = any_shell.run(
+        site, "env; echo %%; module load slurm && srun && env; echo %%; module unload slurm && env"
+    )
+    before, loaded, after = result.stdout.split("%%\n")
+    assert loaded.startswith(f"srun of {tree}\n"), result.stderr
+    assert variables(loaded)["SLURM_ROOT"] == str(tree)
+    assert own(after) == own(before)
+
+
+@pytest.mark.parametrize("lost", ["SLURM_ROOT", "SLURM_PREFIX"])
+def test_unload_takes_back_the_tree_of_load_where_a_link_leads_elsewhere_now(
+    any_shell: Shell, tmp_path: Path, lost: str
+) -> None:
+    for name in ("old", "new"):
+        make_tree(any_shell.unpack(tmp_path / name) / "software")
+    (tmp_path / "current").symlink_to("old")
+    result = any_shell.run(
+        tmp_path / "current",
+        f"module load slurm; srun; ln -sfn new {tmp_path}/current; unset {lost}\n"
+        "module unload slurm; echo code=$?; env",
+    )
+    program, code, after = result.stdout.split("\n", 2)
+    assert (program, code) == (f"srun of {tmp_path}/old/software", "code=0")
+    assert result.stderr == ""
+    assert variables(after)["PATH"] == "/usr/bin:/bin"
+
+
+def test_lmod_works_where_the_current_directory_is_gone(tmp_path: Path) -> None:
+    shell = open_shell("lmod", "modules", tmp_path / "opt")
+    at = shell.unpack(tmp_path / "unpacked")
+    tree = make_tree(at / "software")
+    result = shell.run(
+        at,
+        'mkdir "$HOME/gone" && cd "$HOME/gone" && rmdir "$HOME/gone"\n'
+        "module load slurm 2>/dev/null; command -v srun\n"
+        "module unload slurm 2>/dev/null; command -v srun || echo unloaded",
+        HOME=tmp_path,
+    )
+    assert result.stdout.splitlines() == [f"{tree}/bin/srun", "unloaded"], result.stderr
 
 
 def test_load_without_any_tree_says_where_it_looked_and_the_rest_still_works(
@@ -218,7 +329,13 @@ def test_prefix_that_path_cannot_hold_is_turned_down(shell: Shell, tmp_path: Pat
 
 @pytest.mark.parametrize(
     "meanwhile",
-    ["export SLURM_INSTALL_PREFIX=$OTHER", "mv $TREE $TREE.moved", "unset SLURM_ROOT"],
+    [
+        "export SLURM_INSTALL_PREFIX=$OTHER",
+        "mv $TREE $TREE.moved",
+        "unset SLURM_ROOT",
+        "export SLURM_ROOT=/elsewhere",
+        "export PATH=/usr/bin:/bin SLURM_INSTALL_PREFIX=$OTHER",
+    ],
 )
 def test_unload_never_fails_whatever_happened_since_load(
     any_shell: Shell, tmp_path: Path, meanwhile: str
@@ -273,11 +390,19 @@ def test_two_workload_managers_are_never_loaded_together(shell: Shell, tmp_path:
     assert result.stdout == "1\n"
 
 
-def test_refusal_is_clean_whichever_system_reads_the_file(any_shell: Shell, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("found", "explanation"),
+    [(False, "no Slurm found in"), (True, "holds a Slurm that is not from slurm-factory")],
+)
+def test_refusal_is_clean_whichever_system_reads_the_file(
+    any_shell: Shell, tmp_path: Path, found: bool, explanation: str
+) -> None:
     at = any_shell.unpack(tmp_path)
+    if found:
+        make_tree(at / "software", None)
     result = any_shell.run(at, "module load slurm; echo code=$?")
     assert result.stdout == "code=1\n"
-    assert "no Slurm found in" in result.stderr
+    assert explanation in " ".join(result.stderr.split())
     for noise in ("while executing", "Please contact", "exist but cannot be loaded", "(file "):
         assert noise not in " ".join(result.stderr.split())
 
