@@ -32,9 +32,9 @@ from slurm_factory.output import make_reporter
 
 BASE = find_base("debian@13", ("", ""))
 PREFIX = f"clean-{BASE.slug}-"
-# MariaDB and curl serve the test; the others are what Lmod and Environment Modules depend on.
+# The first three serve the tests; the others are what Lmod and Environment Modules depend on.
 PACKAGES = (
-    *("mariadb-server", "curl"),
+    *("mariadb-server", "curl", "openssh-server"),
     *("lua5.3", "lua-filesystem", "lua-json", "lua-posix", "lua-term", "tcl8.6", "man-db"),
 )
 SCRIPTS = Path(__file__).parent / "cluster"
@@ -60,9 +60,22 @@ class CleanInstance:
             ScriptError: It failed, or took more than ten minutes.
         """
         text = (SCRIPTS / "lib.sh").read_text() + (SCRIPTS / script).read_text()
+        return self.execute(script, "bash", "-c", text, script, *map(str, arguments), **environment)
+
+    def execute(self, title: str, *words: str, **environment: str) -> str:
+        """Run a command as root; returns what it printed.
+
+        Args:
+            title: Names it in errors.
+            words: The command.
+            environment: Added to what LXD sets.
+
+        Raises:
+            ScriptError: It failed, or took more than ten minutes.
+        """
         variables = [f"--env={key}={value}" for key, value in environment.items()]
         command = ["lxc", "--project", self.project, "exec", "-T", self.name, *variables, "--"]
-        command += ["bash", "-c", text, script, *map(str, arguments)]
+        command += words
         for _ in range(ATTEMPTS):
             done = subprocess.run(
                 command,
@@ -75,9 +88,7 @@ class CleanInstance:
             if TRANSIENT not in done.stderr:
                 break
         if done.returncode != 0:
-            raise ScriptError(
-                f"{script}: exit status {done.returncode}\n{done.stdout}{done.stderr}"
-            )
+            raise ScriptError(f"{title}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
     def push(self, path: Path, destination: PurePosixPath) -> None:

@@ -1,10 +1,12 @@
 """The module files under real Lmod and real Environment Modules."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +158,26 @@ def test_load_finds_srun_and_unload_takes_everything_back(
     assert now["CMAKE_PREFIX_PATH"] == now["SLURM_ROOT"] == now["SLURM_PREFIX"] == str(tree)
     assert (now["SLURM_VERSION"], now["SLURM_BUILD_TYPE"]) == ("24-11-5-1", "standard")
     assert not now.keys() & {"SLURM_CONF", "SLURM_INSTALL_PREFIX", "LD_LIBRARY_PATH"}
+
+
+def test_lines_of_the_readme_lead_to_srun(shell: Shell, tmp_path: Path) -> None:
+    package = tmp_path / "builds"
+    package.mkdir()
+    identity = NEWER.model_copy(update={"stem": "slurm-25.05"})
+    make_tree(tmp_path / "made" / "software", identity)
+    modules.write_modules(identity, tmp_path / "made")
+    for kind, names in {"software": ("software",), "module": ("modules", "modulefiles")}.items():
+        with tarfile.open(package / f"slurm-25.05-{kind}.tar.gz", "w:gz") as tarball:
+            for name in names:
+                tarball.add(tmp_path / "made" / name, name)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    lines = re.findall(r"^ {4}(.*/opt/slurm.*)$", readme, re.MULTILINE)
+    assert len(lines) == 3
+    script = "\n".join(lines).replace("~/.slurm-factory/builds/25.05", str(package))
+    script = script.replace("/opt/slurm", f"{shell.opt}/slurm")
+    script = script.replace("slurm/modules", f"slurm/{shell.system.directory}")
+    result = shell.run(tmp_path, f"{script}\ncommand -v srun")
+    assert result.stdout == f"{shell.opt}/slurm/software/bin/srun\n", result.stderr
 
 
 def test_places_are_searched_in_the_order_users_are_told(shell: Shell, tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""Three machines on which docs/install.md is followed, block by block."""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from clean_instance import CleanInstance, ScriptError, clean_copy
+from page_blocks import PAGE, Block, blocks
+
+from slurm_factory.config import Settings
+from slurm_factory.instances.lxc import lxc
+from slurm_factory.package.manifest import load_manifest
+
+MACHINES = ("ctl", "node1", "login1")
+PACKAGE_DIRECTORY = PurePosixPath("/root/package")
+MODULE_SYSTEMS = {
+    "with lmod": "/opt/module-systems/usr/share/lmod/lmod/init/bash",
+    "with tcl": "/opt/module-systems/usr/share/modules/init/bash",
+}
+STEM_OF_THE_PAGE = "slurm-25.05"
+MODULE_OF_THE_PAGE = "slurm/25.05"
+
+
+@dataclass
+class Site:
+    """The machines, by the names that the page gives them.
+
+    Attributes:
+        said: What each block printed, by its text and the machine.
+    """
+
+    machines: dict[str, CleanInstance]
+    manifest: Path
+    said: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def follow_page(self) -> None:
+        """Run all blocks in their order.
+
+        Raises:
+            ScriptError: A command of a block failed; with what the daemons said.
+        """
+        for block in blocks(PAGE.read_text()):
+            if "munge.key" in block.text and block.reason:
+                self._copy_munge_key()
+            for name in block.machines:
+                self._run(block, name)
+
+    def printed(self, part: str, machine: str) -> str:
+        """What the block that holds `part` printed on a machine."""
+        (said,) = (
+            said for (text, name), said in self.said.items() if part in text and name == machine
+        )
+        return said
+
+    def cut_power(self) -> None:
+        """Take the power from all machines, and give it back; the controller comes last."""
+        for instance in self.machines.values():
+            lxc("stop", "--force", instance.name, project=instance.project)
+        for instance in reversed(self.machines.values()):
+            lxc("start", instance.name, project=instance.project)
+        for instance in self.machines.values():
+            instance.run("boot.sh")
+
+    def _run(self, block: Block, name: str) -> None:
+        identity = load_manifest(self.manifest).identity
+        text = block.text.replace(MODULE_OF_THE_PAGE, f"slurm/{identity.version}")
+        text = text.replace(STEM_OF_THE_PAGE, identity.stem)
+        shell = ["bash", "--noprofile", "--norc", "-c"]
+        user = ["runuser", "--user", "alice", "--", "env", "--chdir=/home/alice"]
+        home = ["env", f"--chdir={PACKAGE_DIRECTORY}"]
+        if block.how in MODULE_SYSTEMS:
+            text = f". {MODULE_SYSTEMS[block.how]}\n{text}"
+        as_user = block.how == "as a user" or block.how in MODULE_SYSTEMS
+        words = [*(user if as_user else home), *shell, f"set -eo pipefail\n{text}"]
+        try:
+            printed = self.machines[name].execute(f"on {name}: {block.text}", *words)
+        except ScriptError as error:
+            raise ScriptError(f"{error}\n{self.logs()}") from error
+        self.said[block.text, name] = printed
+        if block.how == "as the node's line":
+            self._describe_node(printed)
+
+    def _describe_node(self, printed: str) -> None:
+        """Do what the page asks for: the line that the node prints goes into slurm.conf."""
+        line = re.sub(r"^NodeName=\S+", "NodeName=node1", printed.splitlines()[0])
+        script = f"s/^NodeName=.*/{line} State=UNKNOWN/"
+        self.machines["ctl"].execute(
+            "the node's line", "sed", "-i", script, "/etc/slurm/slurm.conf"
+        )
+
+    def _copy_munge_key(self) -> None:
+        key = self.machines["ctl"].execute("the key", "base64", "-w0", "/etc/munge/munge.key")
+        for name in MACHINES[1:]:
+            self.machines[name].run("take-munge-key.sh", key)
+
+    def logs(self) -> str:
+        """The last lines of every daemon."""
+        return "\n".join(
+            f"== {name}\n{instance.run('journal.sh')}" for name, instance in self.machines.items()
+        )
+
+
+@contextmanager
+def new_site(settings: Settings, manifest: Path) -> Iterator[Site]:
+    """Clean machines that know each other's names, with a build's files (host) on each."""
+    with ExitStack() as stack:
+        machines = {name: stack.enter_context(clean_copy(settings)) for name in MACHINES}
+        addresses = [f"{machines[name].run('address.sh').strip()} {name}" for name in MACHINES]
+        identity = load_manifest(manifest).identity
+        for name, instance in machines.items():
+            instance.run("become.sh", name, PACKAGE_DIRECTORY, *addresses)
+            for file in (identity.software_tarball, identity.module_tarball, identity.sbom):
+                instance.push(manifest.with_name(file), PACKAGE_DIRECTORY / file)
+            for path in (manifest, manifest.with_name(identity.checksums)):
+                instance.push(path, PACKAGE_DIRECTORY / path.name)
+        yield Site(machines, manifest)
