@@ -1,6 +1,5 @@
 """Three machines on which docs/install.md is followed, block by block."""
 
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -84,7 +83,7 @@ class Site:
 
     def _describe_node(self, printed: str) -> None:
         """Do what the page asks for: the line that the node prints goes into slurm.conf."""
-        line = re.sub(r"^NodeName=\S+", "NodeName=node1", printed.splitlines()[0])
+        (line,) = (line for line in printed.splitlines() if line.startswith("NodeName="))
         script = f"s/^NodeName=.*/{line} State=UNKNOWN/"
         self.machines["ctl"].execute(
             "the node's line", "sed", "-i", script, "/etc/slurm/slurm.conf"
