@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 from plan_samples import DEBIAN_12, SPACK, X86_64, make_request, sample_plan, spack_plan
 
 from slurm_factory import plan as planning
@@ -162,6 +163,8 @@ def test_every_series_is_made_relocatable_and_each_patch_has_its_checksum(name: 
     names = [patch.name for patch in patches]
     assert names[0] == "slurm-relocatable.patch"
     assert len([n for n in names if n.startswith("slurm-ca-bundle")]) == 1
+    has_launcher = Version(name) >= Version("24.11")
+    assert ("slurm-launcher-ids.patch" in names) == has_launcher
     assert all(len(patch.sha256) == 64 for patch in patches)
 
 
