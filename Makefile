@@ -33,7 +33,7 @@ format: environment-for-tests ## Format the Python code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: environment-for-tests ## Write docs/options.md anew from the code
+docs: environment-for-tests ## Write docs/options.md and a table of docs/limits.md anew from the code
 	$(BIN)/python docs/generate.py
 
 help: ## Show this list

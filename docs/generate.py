@@ -1,4 +1,7 @@
-"""Writes docs/options.md from the code; `--check` only tells whether it is up to date."""
+"""Writes docs/options.md, and a table in docs/limits.md, from the code and its data.
+
+`--check` only tells whether they are up to date.
+"""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +20,9 @@ from slurm_factory.main import app
 from slurm_factory.output.stdout import READER_GONE
 
 PAGE = Path(__file__).with_name("options.md")
+LIMITS = Path(__file__).with_name("limits.md")
+BEGIN = "<!-- made by `make docs` from resources/known-absences.toml -->\n"
+END = "<!-- end -->\n"
 PROGRAM = "slurm-factory"
 INTRODUCTION = """\
 # Options, settings, features
@@ -181,12 +187,33 @@ def page() -> str:
     return "\n".join(sections)
 
 
+def limits_page() -> str:
+    """docs/limits.md as it is, with the table of plugins that no package has made anew."""
+    before, _, rest = LIMITS.read_text("utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    rows = [
+        (plugin_names(absence), ", ".join(f"`{line}`" for line in absence.settings), absence.reason)
+        for absence in features.known_absences()
+    ]
+    absent = table(("Plugin", "Setting that needs it", "Reason"), rows)
+    return f"{before}{BEGIN}{absent}{END}{after}"
+
+
+def plugin_names(absence: features.Absence) -> str:
+    """The plugins of a row, as files; of many that are alike, the first and the last."""
+    names = [f"`{name}`" for name in absence.plugins]
+    if absence.one_of_them:
+        return f"all but one of {names[0]} … {names[-1]}"
+    return ", ".join(names)
+
+
 def main() -> None:
-    """Write the page, or compare it."""
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(page(), "utf-8")
-    elif not PAGE.exists() or PAGE.read_text("utf-8") != page():
-        sys.exit(f"{PAGE.name} is out of date; run: make docs")
+    """Write the pages, or compare them."""
+    for path, make in ((PAGE, page), (LIMITS, limits_page)):
+        if "--check" not in sys.argv[1:]:
+            path.write_text(make(), "utf-8")
+        elif not path.exists() or path.read_text("utf-8") != make():
+            sys.exit(f"{path.name} is out of date; run: make docs")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,18 @@ class Feature(BaseModel):
         return next(reasons, None)
 
 
+class Absence(BaseModel):
+    """Plugins that no package has; the columns are explained in resources/known-absences.toml."""
+
+    model_config = FrozenModel
+
+    plugins: tuple[str, ...]
+    settings: tuple[str, ...]
+    reason: str
+    one_of_them: bool = False
+    """A package has one of the plugins, and which one depends on what it was built with."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """The features of one plan, in the order of the table."""
@@ -123,6 +135,13 @@ class Selection:
 def table() -> tuple[Feature, ...]:
     """All rows."""
     return tuple(Feature.model_validate(row) for row in load_toml("features.toml")["feature"])
+
+
+@cache
+def known_absences() -> tuple[Absence, ...]:
+    """What no package has, with the reasons."""
+    rows = load_toml("known-absences.toml")["absence"]
+    return tuple(Absence.model_validate(row) for row in rows)
 
 
 def parse_variants(text: str) -> dict[str, bool]:

@@ -9,7 +9,7 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -26,9 +26,15 @@ from fault_tools import (
     run_there,
     share_ccache,
 )
+from slurm_plugins import plugins_in, unexplained
 
 from slurm_factory.base_record import load_record
 from slurm_factory.config import Settings
+from slurm_factory.features import table
+from slurm_factory.package.manifest import load_manifest
+from slurm_factory.releases import find_release
+from slurm_factory.sources import cached
+from slurm_factory.upstream import slurm_source
 
 pytestmark = pytest.mark.integration
 
@@ -211,3 +217,17 @@ def contents(tarball: Path) -> dict[str, bytes | str]:
 
 def _software(manifest: Path) -> Path:
     return manifest.with_name(manifest.name.replace("-manifest.json", "-software.tar.gz"))
+
+
+def test_a_plugin_of_slurm_is_in_the_package_or_known_to_be_missing(
+    build_package: BuildPackage, lxd: Settings
+) -> None:
+    path = build_package("24.11.5")
+    manifest = load_manifest(path)
+    archive = cached(slurm_source(find_release("24.11.5"), ()), lxd.source_cache_dir)
+    assert archive is not None
+    with tarfile.open(path.with_name(manifest.identity.software_tarball)) as software:
+        files = [PurePosixPath(name) for name in software.getnames()]
+    present = {file.stem for file in files if file.parent == PurePosixPath("software/lib/slurm")}
+    left_out = [feature for feature in table() if feature.name not in manifest.features]
+    assert unexplained(plugins_in(archive), present, left_out) == set()

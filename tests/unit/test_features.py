@@ -4,12 +4,15 @@ import re
 from itertools import product
 
 import pytest
+from slurm_plugins import PLUGIN_DIRECTORY, recorded, unexplained
 
 from slurm_factory.bases import Base, bases, find_base
 from slurm_factory.constants import BuildType, Deps
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.features import (
     Empty,
+    Feature,
+    known_absences,
     packages_for,
     parse_variants,
     select,
@@ -53,13 +56,13 @@ def test_every_series_type_base_and_recipe_can_be_selected(
         assert len(selection.chosen) + len(selection.left_out) == len(table())
 
 
-def test_minimal_holds_munge_and_readline_only() -> None:
-    assert chosen(BuildType.MINIMAL) == {"munge", "readline"}
+def test_minimal_holds_munge_nss_and_readline_only() -> None:
+    assert chosen(BuildType.MINIMAL) == {"munge", "nss", "readline"}
 
 
 def test_standard_holds_what_the_contract_promises() -> None:
     promised = {"hwloc", "numa", "pmix", "restd", "cgroup", "pam", "mariadb", "lua", "curl"}
-    assert chosen(BuildType.STANDARD) == promised | {"munge", "readline", "lz4", "x11"}
+    assert chosen(BuildType.STANDARD) == promised | {"munge", "nss", "readline", "lz4", "x11"}
 
 
 def test_gpu_is_standard_and_three_kinds_of_detection() -> None:
@@ -306,3 +309,72 @@ def test_an_empty_cell_is_only_that_of_its_recipe_base_and_older_series(
 ) -> None:
     release: Release = RELEASE
     assert cell.applies(release, DEBIAN, Deps.SYSTEM) is applies
+
+
+LISTS = recorded()
+FOUND_FOR_STANDARD = {
+    *("BUILD_LZ4", "HAVE_LUA", "HAVE_PMIX", "LINUX_BUILD", "WITH_BPF", "WITH_CGROUP", "WITH_CURL"),
+    *("WITH_DBUS", "WITH_HTTP_PARSER", "WITH_JSON_PARSER", "WITH_JWT", "WITH_LIBHTTP_PARSER"),
+    *("WITH_MUNGE", "WITH_MYSQL", "WITH_SLURMRESTD", "WITH_YAML"),
+}
+"""Conditionals of Slurm's Makefiles that configure sets for what the feature table promises."""
+
+
+def promised_plugins() -> set[str]:
+    """All plugins that some feature promises."""
+    return {
+        file.removeprefix(PLUGIN_DIRECTORY).removesuffix(".so")
+        for feature in table()
+        for file in feature.files
+        if file.startswith(PLUGIN_DIRECTORY)
+    }
+
+
+def test_lists_of_plugins_are_recorded_for_every_series() -> None:
+    assert set(LISTS) == set(series())
+
+
+def test_what_no_package_has_is_something_that_slurm_has_and_named_once() -> None:
+    absent = [plugin for absence in known_absences() for plugin in absence.plugins]
+    assert len(absent) == len(set(absent))
+    assert set(absent) <= set().union(*LISTS.values())
+
+
+def test_what_no_package_has_is_not_promised_by_a_feature() -> None:
+    absent = {plugin for absence in known_absences() for plugin in absence.plugins}
+    assert not absent & promised_plugins()
+
+
+def test_a_promised_plugin_is_one_that_every_series_can_build() -> None:
+    for plugins in LISTS.values():
+        # A link to the one of the version that it was built with.
+        assert promised_plugins() - {"mpi_pmix"} <= set(plugins)
+
+
+@pytest.mark.parametrize("name", series())
+def test_a_standard_package_lacks_what_is_known_of_every_series(name: str) -> None:
+    plugins = LISTS[name]
+    built = {plugin for plugin, needed in plugins.items() if needed <= FOUND_FOR_STANDARD}
+    left_out = [feature for feature in table() if BuildType.STANDARD not in feature.types]
+    assert unexplained(plugins, built, left_out) == set()
+
+
+SOME = {"auth_munge", "jobcomp_kafka", "mpi_pmix_v4", "mpi_pmix_v5", "gpu_nvml"}
+NVML = [feature for feature in table() if feature.name == "nvml"]
+
+
+@pytest.mark.parametrize(
+    ("present", "left_out", "expected"),
+    [
+        ({"auth_munge", "mpi_pmix_v4"}, NVML, set()),
+        ({"auth_munge", "mpi_pmix_v5", "gpu_nvml"}, [], set()),
+        ({"auth_munge", "mpi_pmix_v4"}, [], {"gpu_nvml"}),
+        ({"mpi_pmix_v4"}, NVML, {"auth_munge"}),
+        ({"auth_munge", "mpi_pmix_v4", "jobcomp_kafka"}, NVML, {"jobcomp_kafka"}),
+    ],
+    ids=["left out", "all", "without a reason", "promised to all", "not absent after all"],
+)
+def test_a_plugin_is_missing_for_a_known_reason_or_not_at_all(
+    present: set[str], left_out: list[Feature], expected: set[str]
+) -> None:
+    assert unexplained(SOME, present, left_out) == expected
