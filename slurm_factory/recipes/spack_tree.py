@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PARTS = {
     "slurm": ("bin", "sbin", "lib", "include", "share/man", "share/licenses/slurm"),
-    "munge": ("bin/munge", "bin/unmunge", "sbin/munged"),
+    "munge": ("bin/munge", "bin/remunge", "bin/unmunge", "sbin/munged", "sbin/mungekey"),
     "openmpi": ("bin", "lib", "include", "share/openmpi", "share/prte", "share/man"),
 }
 """What a package has in the tree; of all others only the libraries that something needs."""

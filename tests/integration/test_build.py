@@ -41,8 +41,8 @@ pytestmark = pytest.mark.integration
 BuildPackage = Callable[..., Path]
 MEGABYTE = 1_000_000
 GPU_PLUGINS = {f"software/lib/slurm/gpu_{kind}.so" for kind in ("nvml", "rsmi", "oneapi")}
-PLACE_TELLING = {"software/lib/libpmi.so.0.0.0"}
-"""Libtool gave it the run path of the build directory, whose length stays when it is replaced."""
+PLACE_TELLING = {"software/lib/libpmi.so.0.0.0", "software/lib/nss/libnss_slurm.so.2"}
+"""Libtool gave them the run path of the build directory, whose length stays when it is replaced."""
 GPU_LIBRARY = re.compile(r"/lib(nvidia-ml|cuda|rocm_smi|amd_smi|ze_loader|ze_intel)[^/]*\.so")
 
 

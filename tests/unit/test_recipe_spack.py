@@ -53,6 +53,7 @@ from slurm_factory.recipes.spack_lock import keep_lock, read_lock
 from slurm_factory.recipes.spack_project import write_project
 from slurm_factory.recipes.spack_session import EPOCH, Spack
 from slurm_factory.recipes.spack_sources import MARK
+from slurm_factory.recipes.spack_tree import PARTS
 from slurm_factory.releases import catalogue
 
 REMOTE = "https://b.example/cache"
@@ -61,6 +62,7 @@ SLURM_FILES = {
     "sbin/slurmd": "#!/bin/sh\n",
     "lib/slurm/auth_munge.so": "",
     "lib/slurm/cred_munge.so": "",
+    "lib/nss/libnss_slurm.so.2": "",
     "lib/libslurm.la": "",
     "include/slurm/slurm.h": "",
     "share/man/man8/slurmrestd.8": "",
@@ -70,10 +72,8 @@ SLURM_FILES = {
     ".spack/archived-files/configure-arguments": "--prefix=/opt/slurm/software\n--with-munge\n",
 }
 MUNGE_FILES = {
-    "bin/munge": "",
-    "bin/unmunge": "",
-    "sbin/munged": "",
-    "bin/remunge": "",
+    **dict.fromkeys(PARTS["munge"], ""),
+    "include/munge.h": "",
     "share/licenses/munge/COPYING": "the licence of munge",
 }
 
@@ -137,7 +137,7 @@ def test_the_tree_holds_slurm_and_munges_programs_and_nothing_of_the_build(here:
     files = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
     assert files == {
         *("bin/srun", "sbin/slurmd", "lib/slurm/auth_munge.so", "lib/slurm/cred_munge.so"),
-        *("include/slurm/slurm.h", "bin/munge", "bin/unmunge", "sbin/munged"),
+        *("lib/nss/libnss_slurm.so.2", "include/slurm/slurm.h", *PARTS["munge"]),
         *("share/licenses/slurm/LICENSE.OpenSSL", "share/licenses/munge/copyright"),
     }
     assert "the licence of munge" in (tree / "share/licenses/munge/copyright").read_text()

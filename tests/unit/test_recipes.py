@@ -18,6 +18,7 @@ from plan_samples import sample_plan, sample_settings
 from slurm_factory import resources
 from slurm_factory.constants import INSTANCE_PREFIX
 from slurm_factory.exceptions import BuildError
+from slurm_factory.features import table
 from slurm_factory.instances import CommandError, Instance
 from slurm_factory.job import Job
 from slurm_factory.plan import Patch
@@ -25,6 +26,7 @@ from slurm_factory.recipes import system
 from slurm_factory.recipes.ccache import ccache_environment, compiler_cache_use
 from slurm_factory.recipes.libraries import InstanceLibraries, read_installed
 from slurm_factory.recipes.promises import require_defines, require_files
+from slurm_factory.recipes.spack_tree import PARTS
 from slurm_factory.recipes.system import compiler_environment
 from slurm_factory.relocate.elf import scan
 
@@ -416,14 +418,26 @@ def test_the_kept_outcome_of_configure_is_that_of_the_same_plan_on_the_same_base
     assert system._kept_outcome(destructive, here.instance) == ""
 
 
+MODULES = ("contribs/nss_slurm", "contribs/pam", "contribs/pam_slurm_adopt")
+
+
 def fake_compiled(source: Path) -> None:
     """What install-slurm.sh expects of a compiled source, with nothing in it."""
     makefile = "SUBDIRS = none\ninstall install-pkgincludeHEADERS:\n"
-    for directory in ("", "src", "src/plugins", "contribs/pam_slurm_adopt"):
+    for directory in ("", "src", "src/plugins", *MODULES):
         (source / directory).mkdir(parents=True, exist_ok=True)
         (source / directory / "Makefile").write_text(makefile)
     for name in ("COPYING", "DISCLAIMER", "LICENSE.OpenSSL"):
         (source / name).touch()
+
+
+def test_both_recipes_take_every_program_of_munge_that_is_promised() -> None:
+    munge = next(feature for feature in table() if feature.name == "munge")
+    programs = {file for file in munge.files if file.partition("/")[0] in {"bin", "sbin"}}
+    assert programs == set(PARTS["munge"])
+    listed = re.search(r"for program in (.*); do", resources.script("install-slurm.sh"))
+    assert listed is not None
+    assert programs == set(listed[1].split())
 
 
 @pytest.mark.skipif(not shutil.which("munged"), reason="no munge on this machine")
@@ -433,7 +447,9 @@ def test_programs_that_are_not_slurms_own_are_listed_with_their_package(
 ) -> None:
     source = here.instance.build_dir / "slurm"
     fake_compiled(Path(source))
-    (here.work / "stage" / str(INSTANCE_PREFIX).lstrip("/") / "lib").mkdir(parents=True)
+    libraries = here.work / "stage" / str(INSTANCE_PREFIX).lstrip("/") / "lib"
+    libraries.mkdir(parents=True)
+    (libraries / "libnss_slurm.so.2").touch()
     monkeypatch.setattr(system, "require_files", lambda *_: None)
     tree, listed = system._install(here.job, here.instance, source)
     installed = read_installed(listed)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install Slurm into a stage. SOURCE: compiled source. STAGE: DESTDIR. PREFIX: configured prefix.
-# JOBS: how many to run at once. WITH_PAM: yes for pam_slurm_adopt. MAKE_ARGUMENTS: one a line.
+# JOBS: how many to run at once. WITH_PAM: yes for the PAM modules. MAKE_ARGUMENTS: one a line.
 # INSTALLED: gets a line for each program that is not Slurm's own: path in the tree, package,
 # version, architecture, source package.
 set -euo pipefail
@@ -33,13 +33,18 @@ directories_of() {
 } | while read -r directory; do
     [[ ! -d ${directory} ]] || echo "${directory}"
 done | xargs -P "${JOBS}" -I '{}' make -s "${arguments[@]}" -C '{}' install DESTDIR="${STAGE}"
-if [[ ${WITH_PAM} == yes ]]; then
-    make -s "${arguments[@]}" -C contribs/pam_slurm_adopt install DESTDIR="${STAGE}" PAM_DIR="${PREFIX}/lib/security"
-fi
+modules=(contribs/nss_slurm)
+[[ ${WITH_PAM} != yes ]] || modules+=(contribs/pam contribs/pam_slurm_adopt)
+for module in "${modules[@]}"; do
+    make -s "${arguments[@]}" -C "${module}" install DESTDIR="${STAGE}" PAM_DIR="${PREFIX}/lib/security"
+done
 
+# A directory of its own: who shows it to the loader, for NSS, shows no other library of the tree.
+mkdir -p "${tree}/lib/nss"
+mv "${tree}/lib/libnss_slurm.so.2" "${tree}/lib/nss/"
 mkdir -p "${tree}/bin" "${tree}/sbin" "${tree}/share/licenses/slurm"
 : > "${INSTALLED}"
-for program in bin/munge bin/unmunge sbin/munged; do
+for program in bin/munge bin/remunge bin/unmunge sbin/munged sbin/mungekey; do
     path=$(readlink -f "$(command -v "${program##*/}")")
     if ! owner=$(dpkg-query -S "${path}" 2> /dev/null); then
         echo "E: ${path} belongs to no package" >&2

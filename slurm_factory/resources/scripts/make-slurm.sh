@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Compile Slurm and its PMI libraries. SOURCE: configured source. JOBS: how many compilers at once.
-# PREFIX: configured prefix. WITH_PAM: yes for pam_slurm_adopt. MAKE_ARGUMENTS: one a line.
-# The first line says how many files there are to compile.
+# Compile Slurm, and what a package has of its contribs. SOURCE: configured source. JOBS: how many
+# compilers at once. PREFIX: configured prefix. WITH_PAM: yes for the PAM modules. MAKE_ARGUMENTS:
+# one a line. The first line says how many files there are to compile.
 set -euo pipefail
 
 cd "${SOURCE}"
@@ -22,18 +22,15 @@ objects_below() {
         [[ ${directory} == . || ! -d $1/${directory} ]] || objects_below "$1/${directory}"
     done
 }
-directories=(src contribs/pmi contribs/pmi2)
-[[ ${WITH_PAM} != yes ]] || directories+=(contribs/pam_slurm_adopt)
-for directory in "${directories[@]}"; do
+libraries=(contribs/pmi contribs/pmi2 contribs/nss_slurm)
+[[ ${WITH_PAM} != yes ]] || libraries+=(contribs/pam contribs/pam_slurm_adopt)
+for directory in src "${libraries[@]}"; do
     [[ ! -f ${directory}/Makefile ]] || objects_below "${directory}"
 done | awk '{ sum += $1 } END { print "Files to compile: " sum + 0 }'
 
 make -j "${JOBS}" "${arguments[@]}" -C src
-for library in contribs/pmi contribs/pmi2; do
+for library in "${libraries[@]}"; do
     if [[ -d ${library} ]]; then
-        make -j "${JOBS}" "${arguments[@]}" -C "${library}"
+        make -j "${JOBS}" "${arguments[@]}" -C "${library}" PAM_DIR="${PREFIX}/lib/security"
     fi
 done
-if [[ ${WITH_PAM} == yes ]]; then
-    make -j "${JOBS}" "${arguments[@]}" -C contribs/pam_slurm_adopt PAM_DIR="${PREFIX}/lib/security"
-fi

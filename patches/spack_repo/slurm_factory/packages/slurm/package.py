@@ -38,6 +38,7 @@ PLACES = {
     "--with-hdf5": ("hdf5", "bin/h5cc"),
 }
 """Options of configure that name a place: the dependency, and what below its prefix."""
+NSS_LIBRARY = "libnss_slurm.so.2"
 
 
 class Slurm(AutotoolsPackage):
@@ -149,6 +150,9 @@ class Slurm(AutotoolsPackage):
         for directory in (*self._directories(), "doc/man", "etc"):
             self.module.make("-C", directory, "install", f"DESTDIR={stage}", self._pam_dir())
         install_tree(stage + self.prefix_inside, prefix)
+        # A directory of its own: who shows it to the loader shows no other library of the tree.
+        mkdirp(str(prefix.lib.nss))
+        Path(prefix.lib, NSS_LIBRARY).rename(prefix.lib.nss.join(NSS_LIBRARY))
         licences = str(prefix.share.licenses.slurm)
         mkdirp(licences)
         for name in ("COPYING", "DISCLAIMER", "LICENSE.OpenSSL"):
@@ -183,8 +187,9 @@ class Slurm(AutotoolsPackage):
         return f"{option}={Path(self.spec[name].prefix, below)}"
 
     def _directories(self):
-        wanted = ["src", "contribs/pmi", "contribs/pmi2"]
-        wanted += ["contribs/pam_slurm_adopt"] * self.spec.satisfies("+pam")
+        wanted = ["src", "contribs/pmi", "contribs/pmi2", "contribs/nss_slurm"]
+        if self.spec.satisfies("+pam"):
+            wanted += ["contribs/pam", "contribs/pam_slurm_adopt"]
         return [directory for directory in wanted if Path(self.build_directory, directory).is_dir()]
 
     def _pam_dir(self):
