@@ -32,9 +32,9 @@ from slurm_factory.output import make_reporter
 
 BASE = find_base("debian@13", ("", ""))
 PREFIX = f"clean-{BASE.slug}-"
-# The first three serve the tests; the others are what Lmod and Environment Modules depend on.
+# Some serve the tests; the others are what Lmod and Environment Modules depend on.
 PACKAGES = (
-    *("mariadb-server", "curl", "openssh-server"),
+    *("mariadb-server", "curl", "openssh-server", "xauth", "pamtester"),
     *("lua5.3", "lua-filesystem", "lua-json", "lua-posix", "lua-term", "tcl8.6", "man-db"),
 )
 SCRIPTS = Path(__file__).parent / "cluster"

@@ -15,9 +15,13 @@ from slurm_factory.package.manifest import load_manifest
 from slurm_factory.relocate.policy import Policy, load_policy
 
 CHECKS = {
+    "munge": "bin/remunge",
     "srun": "bin/srun",
     "sbatch": "bin/sbatch",
     "restd": "sbin/slurmrestd",
+    "x11": "bin/srun",
+    "pam": "lib/security/pam_slurm.so",
+    "nss": "lib/nss/libnss_slurm.so.2",
     "pmix": "lib/slurm/mpi_pmix.so",
     "lua": "lib/slurm/job_submit_lua.so",
     "mpi": "bin/mpicc",

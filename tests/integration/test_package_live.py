@@ -57,6 +57,22 @@ def test_sbatch_script_runs_and_starts_steps_from_the_tree(cluster: LiveCluster)
     assert "COMPLETED" in cluster.check("sbatch")
 
 
+def test_x11_display_of_an_ordinary_user_reaches_the_job(cluster: LiveCluster) -> None:
+    assert "with its cookie" in cluster.check("x11")
+
+
+def test_pam_slurm_lets_in_users_with_a_job_only(cluster: LiveCluster) -> None:
+    assert "let in with a job only" in cluster.check("pam")
+
+
+def test_nss_slurm_tells_a_job_who_its_user_is(cluster: LiveCluster) -> None:
+    assert "in a job: alice:" in cluster.check("nss")
+
+
+def test_munge_s_own_tools_work_from_the_tree(cluster: LiveCluster) -> None:
+    assert "Processed 10 credentials" in cluster.check("munge")
+
+
 def test_slurmrestd_finds_its_parsers_and_token_check_in_the_tree(cluster: LiveCluster) -> None:
     assert "ping, nodes, clusters" in cluster.check("restd")
 

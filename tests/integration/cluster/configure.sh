@@ -11,12 +11,16 @@ case $(release_of "${tree}") in
 esac
 
 # Only what the package has: a minimal one knows neither tokens nor accounting nor Lua.
-tokens='' submit='' accounting=''
+tokens='' submit='' accounting='' forwarding='' tracking=linuxproc
 if has "${tree}" auth_jwt; then
     tokens=$'AuthAltTypes=auth/jwt\nAuthAltParameters=jwt_key=/var/spool/slurmctld/jwt.key'
 fi
 if has "${tree}" job_submit_lua; then
     submit='JobSubmitPlugins=lua'
+fi
+if has_x11 "${tree}"; then
+    # Slurm refuses X11 with linuxproc.
+    forwarding='PrologFlags=X11' tracking=pgid
 fi
 if has "${tree}" accounting_storage_mysql; then
     accounting=$'AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1'
@@ -30,8 +34,7 @@ install -d -m 0755 -o slurmrest -g slurmrest /run/slurmrestd
 install -d -m 0755 /var/spool/slurmd
 
 if [[ ! -s /etc/munge/munge.key ]]; then
-    (umask 077; head -c 1024 /dev/urandom > /etc/munge/munge.key)
-    chown munge:munge /etc/munge/munge.key
+    as munge "${tree}/sbin/mungekey" --create --keyfile=/etc/munge/munge.key
 fi
 if [[ ! -s /var/spool/slurmctld/jwt.key ]]; then
     (umask 077; head -c 32 /dev/urandom > /var/spool/slurmctld/jwt.key)
@@ -51,10 +54,12 @@ SlurmdSpoolDir=/var/spool/slurmd
 SlurmdPidFile=/run/slurmd.pid
 SlurmdLogFile=/var/log/slurm/slurmd.log
 SlurmdParameters=config_overrides
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/${tracking}
 TaskPlugin=task/affinity
 JobAcctGatherType=jobacct_gather/linux
 ${submit}
+${forwarding}
+LaunchParameters=enable_nss_slurm
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 ${accounting}

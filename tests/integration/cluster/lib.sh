@@ -39,6 +39,9 @@ rest_version_of() {
 # Whether a tree has a plugin. has TREE PLUGIN
 has() { [[ -e $1/lib/slurm/$2.so ]]; }
 
+# Whether a tree was built to forward X11.
+has_x11() { ! grep -q 'X11 forwarding not built in' "$1/lib/slurm/libslurmfull.so"; }
+
 is_completed() {
     if has "$1" accounting_storage_mysql; then
         as alice "$1/bin/sacct" -nX -j "$2" -o State%20 | grep -qw COMPLETED
