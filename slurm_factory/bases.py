@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import platform
 from enum import StrEnum
 from functools import cache
@@ -10,11 +9,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from slurm_factory.constants import SAME
 from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.hints import nearest, printable, quoted
 from slurm_factory.resources import load_toml
-
-DEFAULT_BASE = "ubuntu@24.04"
-SAME = "same"
 
 
 class PackageManager(StrEnum):
@@ -103,11 +101,25 @@ def find_base(name: str, host: tuple[str, str]) -> Base:
     names = [base.name for base in bases()]
     if wanted in names:
         return bases()[names.index(wanted)]
-    near = difflib.get_close_matches(wanted, names, n=1)
+    near = _nearest(wanted)
     raise ConfigurationError(
-        f"There is no base {wanted!r}."
+        f"There is no base {quoted(wanted)}."
         if name != SAME
-        else f"This machine runs {wanted}, which is not a base: --base same cannot be used.",
-        details=f"Did you mean {near[0]}?" if near else f"Bases are {', '.join(names)}, same.",
-        resolution=f"Choose one of them, such as --base {near[0] if near else names[0]}.",
+        else f"This machine runs {printable(wanted)}, which is not a base: --base same cannot be"
+        " used.",
+        details=f"Did you mean {near}?" if near else f"Bases are {', '.join(names)}, same.",
+        resolution=f"Choose one of them, such as --base {near or names[0]}.",
     )
+
+
+def _nearest(wanted: str) -> str | None:
+    """By the name of the release, else by the number that is next to it, else by spelling."""
+    distribution, _, version = wanted.partition("@")
+    candidates = [base for base in bases() if base.distribution == distribution]
+    named = [base for base in bases() if version and base.codename.startswith(version)]
+    try:
+        asked = float(version)
+        named += sorted(candidates, key=lambda base: abs(float(base.version) - asked))
+    except ValueError:
+        pass
+    return named[0].name if named else nearest(wanted, [*(base.name for base in bases()), SAME])

@@ -46,3 +46,11 @@ class Deps(StrEnum):
 
     SPACK = "spack"
     SYSTEM = "system"
+
+
+DEFAULT_BASE: Final = "ubuntu@24.04"
+DEFAULT_DEPS: Final = Deps.SPACK
+SAME: Final = "same"
+"""In place of a base: the release that this machine runs."""
+LATEST: Final = "latest"
+"""In place of a version: the newest release of the catalogue."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import reprlib
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
@@ -15,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from slurm_factory.bases import PackageManager
 from slurm_factory.constants import BuildType, Deps
 from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.hints import did_you_mean, quoted
 from slurm_factory.resources import load_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from slurm_factory.bases import Base
     from slurm_factory.releases import Release
@@ -155,7 +154,7 @@ def parse_variants(text: str) -> dict[str, bool]:
         match = VARIANT_PATTERN.fullmatch(word)
         if match is None:
             raise ConfigurationError(
-                f"--additional-variants: {reprlib.repr(word)} is not a variant.",
+                f"--additional-variants: {quoted(word)} is not a variant.",
                 details="A variant is + or ~ and a name, such as +hdf5 or ~restd.",
                 resolution='Separate several by spaces and quote the whole: "+hdf5 ~restd".',
             )
@@ -176,7 +175,8 @@ def select(
     Raises:
         ConfigurationError: A variant is unknown, or cannot be had for this plan.
     """
-    _refuse_unknown(variants)
+    usable = (f for f in table() if not f.why_not(release, base, recipe))
+    _refuse_unknown(variants, [f.variant for f in usable if f.variant])
     chosen: list[Feature] = []
     left_out: list[Feature] = []
     unavailable: dict[str, str] = {}
@@ -209,7 +209,7 @@ def packages_for(base: Base) -> tuple[str, ...]:
     return tuple(sorted({n for f in features for n in f.packages.get(base.package_manager, ())}))
 
 
-def _refuse_unknown(variants: Iterable[str]) -> None:
+def _refuse_unknown(variants: Mapping[str, bool], usable: Sequence[str]) -> None:
     known = [feature.variant for feature in table() if feature.variant]
     fixed = {feature.name: feature for feature in table() if not feature.variant}
     for name in variants:
@@ -220,10 +220,11 @@ def _refuse_unknown(variants: Iterable[str]) -> None:
                 resolution=f"Leave +{name} or ~{name} away.",
             )
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            # Only what can be had, and is not decided already, leads to no other error.
+            free = [other for other in usable if other not in variants]
             raise ConfigurationError(
-                f"--additional-variants: there is no variant {reprlib.repr(name)}.",
-                details=f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}.",
+                f"--additional-variants: there is no variant {quoted(name)}.",
+                details=did_you_mean(name, free, f"There are {', '.join(free)}."),
                 resolution="docs/options.md lists all variants.",
             )
 

@@ -17,10 +17,22 @@ from packaging.version import Version
 
 from slurm_factory import __version__, resources
 from slurm_factory.base_record import BaseSetup, SpackRefs, base_packages, without_credentials
-from slurm_factory.bases import DEFAULT_BASE, Base, find_base
-from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_PREFIX, SYSCONFDIR, BuildType, Deps
+from slurm_factory.bases import Base, bases, find_base
+from slurm_factory.constants import (
+    APPLICATION,
+    DEFAULT_BASE,
+    DEFAULT_DEPS,
+    INSTANCE_BUILD,
+    INSTANCE_PREFIX,
+    LATEST,
+    SAME,
+    SYSCONFDIR,
+    BuildType,
+    Deps,
+)
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.features import Selection, parse_variants, select, without_defaults
+from slurm_factory.hints import printable
 from slurm_factory.releases import Release, find_release
 from slurm_factory.resources import patches_dir
 
@@ -29,7 +41,6 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 DEFAULT_ARCHITECTURE = "x86_64"
-DEFAULT_DEPS = Deps.SPACK
 DEFAULT_TARGETS = {"x86_64": "x86_64_v3"}
 """What Spack compiles for, by architecture; elsewhere what every CPU of the architecture runs."""
 TEMPLATES = ("slurm.lua.j2", "slurm.tcl.j2", "spack.yaml.j2")
@@ -121,6 +132,18 @@ class BuildRequest:
     jobs: int | None = None
     offline: bool = False
     spack: SpackChoice | None = None
+
+    def command(self) -> str:
+        """The command line of this request."""
+        words = [APPLICATION, "build", "--slurm-version", self.slurm_version]
+        words += ["--gpu"] * self.gpu + ["--minimal"] * self.minimal
+        if self.additional_variants:
+            words += ["--additional-variants", self.additional_variants]
+        words += ["--base", self.base] * (self.base != DEFAULT_BASE)
+        words += ["--jobs", str(self.jobs)] * (self.jobs is not None)
+        words += ["--destructive-mode"] * self.destructive_mode
+        words += ["--deps", self.deps] * (self.deps is not DEFAULT_DEPS)
+        return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -276,24 +299,14 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
     """
     build_type = _build_type(request)
     release = find_release(request.slurm_version)
+    if request.destructive_mode:
+        _require_buildable_here(request, architecture, host)
     base = find_base(request.base, host)
-    if request.destructive_mode and request.deps is Deps.SPACK:
-        raise ConfigurationError(
-            "--destructive-mode cannot be used with the Spack recipe.",
-            details="Spack and what it builds lie at fixed paths, which belong to this machine.",
-            resolution=f"Leave it out to build in LXD, or run: {_with_system(request)}",
-        )
-    if request.destructive_mode and (base.distribution, base.version) != host:
-        raise ConfigurationError(
-            f"--destructive-mode builds on this machine, which is not {base.name}.",
-            details=f"This machine runs {'@'.join(host)}.",
-            resolution="Add --base same, or leave --destructive-mode out to build in LXD.",
-        )
     variants = dict(sorted(parse_variants(request.additional_variants).items()))
     selection = select(build_type, variants, release, base, request.deps)
     spack = _spack(request)
     return BuildPlan(
-        version=request.slurm_version,
+        version=release.release if request.slurm_version == LATEST else request.slurm_version,
         release=release,
         base=base,
         build_type=build_type,
@@ -417,13 +430,52 @@ def _spack(request: BuildRequest) -> SpackChoice | None:
     return request.spack
 
 
-def _with_system(request: BuildRequest) -> str:
-    """The same build with the distribution's libraries, as a command."""
-    words = ["slurm-factory", "build", "--slurm-version", request.slurm_version]
-    words += ["--gpu"] * request.gpu + ["--minimal"] * request.minimal
-    if request.additional_variants:
-        words += ["--additional-variants", request.additional_variants]
-    return shlex.join([*words, "--base", request.base, "--destructive-mode", "--deps", "system"])
+def _require_buildable_here(
+    request: BuildRequest, architecture: str, host: tuple[str, str]
+) -> None:
+    """Refuse a build on this machine that is not of this machine's release and recipe."""
+    here = printable("@".join(host))
+    if here not in {base.name for base in bases()}:
+        brief = "--destructive-mode cannot be used on this machine."
+        details = f"It runs {here}, which is not a base."
+    elif request.base not in {SAME, here}:
+        asked = printable(request.base)
+        brief = f"--destructive-mode builds on this machine, which is not {asked}."
+        details = f"This machine runs {here}."
+    elif request.deps is Deps.SPACK:
+        brief = "--destructive-mode cannot be used with the Spack recipe."
+        details = "Spack and what it builds lie at fixed paths, which belong to this machine."
+    else:
+        return
+    raise ConfigurationError(
+        brief, details=details, resolution=_other_ways(request, architecture, host)
+    )
+
+
+def _other_ways(request: BuildRequest, architecture: str, host: tuple[str, str]) -> str:
+    """How a build that this machine cannot do itself can be had: only what leads to no error."""
+
+    def is_accepted(way: BuildRequest) -> bool:
+        try:
+            make_plan(way, architecture, host)
+        except ConfigurationError:
+            return False
+        return True
+
+    in_lxd = replace(request, destructive_mode=False)
+    default_base = replace(in_lxd, base=DEFAULT_BASE)
+    name = "@".join(host)
+    base = request.base if request.base in {SAME, name} else SAME
+    here = replace(request, base=base, deps=Deps.SYSTEM, spack=None)
+    ways = []
+    if is_accepted(in_lxd):
+        ways.append("leave it out to build in LXD")
+    elif is_accepted(default_base):
+        ways.append(f"to build in LXD, run: {default_base.command()}")
+    if name in {base.name for base in bases()} and is_accepted(here):
+        ways.append(f"run: {here.command()}")
+    advice = ", or ".join(ways) or "leave it out to build in LXD"
+    return advice[0].upper() + advice[1:]
 
 
 def _build_type(request: BuildRequest) -> BuildType:

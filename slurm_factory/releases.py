@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import reprlib
 from datetime import UTC, datetime
 from functools import cache
 
 from packaging.version import Version
 from pydantic import BaseModel, ConfigDict
 
+from slurm_factory.constants import LATEST
 from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.hints import nearest, quoted
 from slurm_factory.resources import load_json
 
 UPSTREAM = "https://github.com/SchedMD/slurm/archive/refs/tags"
@@ -65,16 +65,16 @@ def series() -> tuple[str, ...]:
 
 
 def find_release(version: str) -> Release:
-    """The newest release of a series (`25.05`), or exactly one release (`25.05.1`).
+    """The newest release of a series (`25.05`) or of all (`latest`), or exactly one (`25.05.1`).
 
     Raises:
         ConfigurationError: It is not in the catalogue; names the nearest that is.
     """
-    matching = [r for r in catalogue() if version in (r.release, r.series)]
+    matching = [r for r in catalogue() if version in (r.release, r.series, LATEST)]
     if matching:
         return matching[-1]
     raise ConfigurationError(
-        f"There is no Slurm release {reprlib.repr(version)} in the catalogue.",
+        f"There is no Slurm release {quoted(version)} in the catalogue.",
         details=f"The nearest is {_nearest(version)}.",
         resolution="`slurm-factory versions` lists the releases that can be built.",
     )
@@ -85,12 +85,12 @@ def _nearest(version: str) -> str:
     stands for its newest release."""
     match = VERSION_PATTERN.match(version)
     if match is None:
-        names = [*series(), *(release.release for release in catalogue())]
-        near = difflib.get_close_matches(version, names, n=1)
-        return near[0] if near else series()[-1]
+        begun = [name for name in series() if name.startswith(version)]
+        names = [LATEST, *(release.release for release in catalogue()), *series()]
+        return begun[-1] if begun else nearest(version, names) or series()[-1]
     asked_series = f"{match[1]}.{match[2]}"
-    meant = f"{asked_series}.{match[3]}"
-    if meant in {release.release for release in catalogue()}:
+    meant = f"{asked_series}.{(match[3] or '').lstrip('0') or '0'}"
+    if match[3] and meant in {release.release for release in catalogue()}:
         return meant
     asked = _months(asked_series)
     near_series = min(series(), key=lambda name: (abs(_months(name) - asked), -_months(name)))

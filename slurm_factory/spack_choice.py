@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from slurm_factory.constants import (
     SPACK_NAMESPACE,
 )
 from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.hints import did_you_mean, quoted
 from slurm_factory.plan import SpackChoice, default_target
 from slurm_factory.unpacked import spack_version, unpacked_at
 
@@ -166,7 +166,7 @@ def _require_visible_repositories(
         if not isinstance(value, dict) and not _is_visible(str(value), cache_dir):
             raise _refusal(
                 path,
-                f"names a repository that no instance sees: {name[:40]!r}",
+                f"names a repository that no instance sees: {quoted(name)}",
                 f"Instances see {cache_dir} as {INSTANCE_CACHE}: a directory with repo.yaml in it"
                 " has to lie there, and to be named by that path.",
             )
@@ -199,11 +199,10 @@ def _require_sections(path: Path, document: dict[object, object]) -> None:
                 " SLURM_FACTORY_SPACK_BUILDCACHES build caches.",
             )
         if name not in SECTIONS:
-            near = difflib.get_close_matches(name, SECTIONS, n=1)
             raise _refusal(
                 path,
-                f"has a section that a build does not take: {name[:40]!r}",
-                f"Did you mean {near[0]}?" if near else f"It takes {', '.join(SECTIONS)}.",
+                f"has a section that a build does not take: {quoted(name)}",
+                did_you_mean(name, SECTIONS, f"It takes {', '.join(SECTIONS)}."),
             )
 
 

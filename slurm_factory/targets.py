@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 from archspec.cpu import TARGETS, host
 
 from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.hints import did_you_mean, quoted
 
 
 def require_target(target: str, architecture: str) -> None:
@@ -22,11 +21,11 @@ def require_target(target: str, architecture: str) -> None:
     names = [name for name, cpu in TARGETS.items() if cpu.family.name == architecture]
     if target in names:
         return
-    near = difflib.get_close_matches(target, names, n=1)
-    levels = ", ".join(sorted(name for name in names if TARGETS[name].vendor == "generic"))
+    usable = [name for name in names if _is_runnable(name)] or names
+    levels = ", ".join(sorted(name for name in usable if TARGETS[name].vendor == "generic"))
     raise ConfigurationError(
-        f"There is no CPU target {target!r} of {architecture}.",
-        details=f"Did you mean {near[0]}?" if near else f"There are {levels}, and names of CPUs.",
+        f"There is no CPU target {quoted(target)} of {architecture}.",
+        details=did_you_mean(target, usable, f"There are {levels}, and names of CPUs."),
         resolution="Correct SLURM_FACTORY_SPACK_TARGET, or unset it.",
     )
 
@@ -37,8 +36,8 @@ def require_runnable(target: str) -> None:
     Raises:
         ConfigurationError: It cannot; names the best level that it can.
     """
-    cpu, here = TARGETS.get(target), host()
-    if cpu is None or cpu in {here, *here.ancestors}:
+    here = host()
+    if target not in TARGETS or _is_runnable(target):
         return
     raise ConfigurationError(
         f"This machine's CPU cannot run what is built for {target}.",
@@ -46,3 +45,8 @@ def require_runnable(target: str) -> None:
         resolution=f"Set SLURM_FACTORY_SPACK_TARGET={here.generic.name}, or build on a machine that"
         " has such a CPU.",
     )
+
+
+def _is_runnable(target: str) -> bool:
+    here = host()
+    return TARGETS[target] in {here, *here.ancestors}

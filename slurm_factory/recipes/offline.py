@@ -5,10 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from slurm_factory.bases import DEFAULT_BASE
-from slurm_factory.constants import BuildType
+from slurm_factory.constants import DEFAULT_BASE, DEFAULT_DEPS, BuildType
 from slurm_factory.exceptions import DownloadError
-from slurm_factory.plan import DEFAULT_DEPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

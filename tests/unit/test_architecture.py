@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "slurm_factory"
 LAYERS = (
     ("__main__",),
     ("main",),
-    ("answers",),
+    ("answers", "completion"),
     ("builder", "clean", "prefetch"),
     ("preparation",),
     ("freshness", "recipes"),
@@ -31,7 +31,7 @@ LAYERS = (
     ("bases", "config", "releases"),
     ("resources", "targets", "values"),
     ("appearing", "constants", "documents", "exceptions", "interrupts", "locks", "proxies"),
-    ("unpacked",),
+    ("hints", "unpacked"),
 )
 """Rooms from top to bottom. A room imports itself and what lies in lower layers."""
 

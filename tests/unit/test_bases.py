@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from slurm_factory.bases import DEFAULT_BASE, bases, find_base, host_release
+from slurm_factory.bases import bases, find_base, host_release
+from slurm_factory.constants import DEFAULT_BASE
 from slurm_factory.exceptions import ConfigurationError
 
 HOST = ("debian", "12")
@@ -48,13 +49,23 @@ def test_same_is_refused_on_a_machine_that_is_no_base_and_its_release_is_named()
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("ubuntu@24.4", "ubuntu@24.04"), ("debian12", "debian@12"), ("debian@14", "debian@1")],
+    [
+        ("ubuntu@24.4", "ubuntu@24.04"),
+        ("debian12", "debian@12"),
+        ("debian@14", "debian@13"),
+        ("debian@11", "debian@12"),
+        ("ubuntu@20.04", "ubuntu@22.04"),
+        ("debian@bookworm", "debian@12"),
+        ("Debian@12", "debian@12"),
+        ("sam", "same"),
+    ],
 )
 def test_an_unknown_base_is_refused_with_the_nearest_one(name: str, near: str) -> None:
     error = refusal(name)
     assert name in error.brief
-    assert f"Did you mean {near}" in error.details
-    assert f"--base {near}" in error.resolution
+    assert error.details == f"Did you mean {near}?"
+    assert error.resolution.endswith(f"--base {near}.")
+    assert find_base(near, HOST)
 
 
 def test_a_base_like_no_other_is_refused_with_the_list() -> None:

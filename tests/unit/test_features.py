@@ -239,6 +239,13 @@ def test_an_unknown_variant_is_refused_with_the_nearest_one(text: str, near: str
     assert refusal(text).details == f"Did you mean {near}?"
 
 
+@pytest.mark.parametrize("text", ["+ipmi", "+h", "+gdk"])
+def test_a_variant_like_no_other_is_refused_with_a_list_of_those_that_can_be_had(text: str) -> None:
+    details = refusal(text).details
+    assert details.startswith("There are readline, hwloc, ")
+    assert "gtk" not in details
+
+
 @pytest.mark.parametrize("text", ["~munge", "+munge"])
 def test_what_every_package_contains_is_said_to_be_no_choice(text: str) -> None:
     error = refusal(text)

@@ -1,10 +1,13 @@
 """From request to plan: arguments of configure, names, patches and the build key."""
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from plan_samples import DEBIAN_12, SPACK, X86_64, make_request, sample_plan, sp
 
 from slurm_factory import plan as planning
 from slurm_factory import resources
-from slurm_factory.constants import BuildType, Deps
+from slurm_factory.constants import DEFAULT_BASE, DEFAULT_DEPS, BuildType, Deps
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.features import table
 from slurm_factory.plan import BuildPlan, BuildRequest, default_target, make_plan, patches_for
@@ -105,7 +108,7 @@ def test_destructive_mode_builds_only_what_this_machine_runs() -> None:
     request = make_request(base="debian@13", destructive_mode=True)
     error = refusal(request)
     assert "debian@12" in error.details
-    assert "--base same" in error.resolution
+    assert error.resolution.endswith("--base same --destructive-mode --deps system")
     assert make_plan(replace(request, base="same"), X86_64, DEBIAN_12).destructive
 
 
@@ -113,6 +116,10 @@ def test_destructive_mode_builds_only_what_this_machine_runs() -> None:
     ("changes", "command"),
     [
         ({"base": "same"}, "--slurm-version 24.11 --base same --destructive-mode --deps system"),
+        (
+            {"base": "ubuntu@24.04"},
+            "--slurm-version 24.11 --base same --destructive-mode --deps system",
+        ),
         (
             {"minimal": True, "additional_variants": "+hdf5 ~lua"},
             (
@@ -128,6 +135,52 @@ def test_spack_never_builds_on_this_very_machine_and_the_command_that_does_is_to
     error = refusal(make_request(deps=Deps.SPACK, destructive_mode=True, **changes))
     assert "--destructive-mode" in error.brief
     assert error.resolution.endswith(f"run: slurm-factory build {command}")
+    assert error.resolution.startswith("Leave it out to build in LXD, or ")
+
+
+@pytest.mark.parametrize("host", [DEBIAN_12, ("fedora", "42"), ("debian", "11"), ("unknown",) * 2])
+@pytest.mark.parametrize("base", ["same", "debian@12", "ubuntu@24.04", "debian@11", "nonsense"])
+@pytest.mark.parametrize("deps", Deps)
+def test_no_advice_about_building_on_this_machine_leads_to_another_error(
+    deps: Deps, base: str, host: tuple[str, str]
+) -> None:
+    request = make_request(deps=deps, base=base, destructive_mode=True)
+    try:
+        make_plan(request, X86_64, host)
+    except ConfigurationError as error:
+        advice = error.resolution
+    else:
+        return
+    assert advice
+    if advice.startswith("Leave it out"):
+        assert make_plan(replace(request, destructive_mode=False), X86_64, host)
+    for command in advice.split("run: ")[1:]:
+        _, _, *words = shlex.split(command.partition(", or ")[0])
+        given = dict(pairwise([*words, ""]))
+        repeated = make_request(
+            given["--slurm-version"],
+            base=given.get("--base", DEFAULT_BASE),
+            deps=Deps(given.get("--deps", DEFAULT_DEPS)),
+            destructive_mode="--destructive-mode" in words,
+        )
+        assert make_plan(repeated, X86_64, host)
+
+
+@pytest.mark.parametrize("variants", ["+hdf", "+ipmi", "+rest", "+lu ~lua", "~open", "+gt"])
+@pytest.mark.parametrize("deps", Deps)
+def test_a_variant_that_is_advised_is_accepted(deps: Deps, variants: str) -> None:
+    details = refusal(make_request(deps=deps, additional_variants=variants)).details
+    listed = details.partition("There are ")[2].rstrip(".").split(", ")
+    near = re.search(r"Did you mean (\w+)\?", details)
+    for name in [near[1]] if near else listed:
+        word, sign = variants.split(maxsplit=1)[0], variants[0]
+        corrected = variants.replace(word, f"{sign}{name}")
+        assert make_plan(make_request(deps=deps, additional_variants=corrected), X86_64, DEBIAN_12)
+
+
+def test_latest_is_the_newest_release_by_its_own_name() -> None:
+    plan = sample_plan("latest")
+    assert plan.version == plan.release.release == find_release("latest").release
 
 
 def test_a_plan_is_made_without_a_program_or_a_file_of_this_machine(

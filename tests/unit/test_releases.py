@@ -80,7 +80,12 @@ def test_an_exact_release_means_that_release() -> None:
         ("25.05.3-1", "25.05.3"),
         ("v25.06", "25.05"),
         ("slurm-24-11", find_release("24.11").release),
-        ("latest", "26.05"),
+        ("24", "24.11"),
+        ("24.1", "24.11"),
+        ("2405", "24.05"),
+        ("24.11.05", "24.11.5"),
+        ("24.11.99", find_release("24.11").release),
+        ("lates", "latest"),
         ("", "26.05"),
         ("٢٥.٠٥", "26.05"),
     ],
@@ -89,8 +94,13 @@ def test_an_unknown_release_is_refused_with_the_nearest_one(version: str, neares
     error = refusal(version)
     assert repr(version) in error.brief
     assert error.details == f"The nearest is {nearest}."
+    assert find_release(nearest)
     assert "slurm-factory versions" in error.resolution
 
 
 def test_a_very_long_version_does_not_fill_the_screen() -> None:
     assert len(str(refusal("25.05." + "9" * 100_000))) < 300
+
+
+def test_latest_is_the_newest_release_of_all() -> None:
+    assert find_release("latest") == catalogue()[-1]

@@ -25,8 +25,9 @@ def test_levels_and_cpus_of_the_architecture_are_taken(target: str) -> None:
     ],
 )
 def test_a_target_that_no_machine_here_is_does_not_wait_for_the_solver(
-    target: str, architecture: str, said: str
+    target: str, architecture: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(targets, "host", lambda: TARGETS["sapphirerapids"])
     with pytest.raises(ConfigurationError) as caught:
         require_target(target, architecture)
     assert repr(target) in caught.value.brief
@@ -51,3 +52,12 @@ def test_an_older_machine_is_told_its_own_level_before_anything_is_made(
         require_runnable(target)
     assert target in caught.value.brief
     assert "SLURM_FACTORY_SPACK_TARGET=x86_64_v2" in caught.value.resolution
+
+
+def test_only_a_target_that_this_machine_can_run_is_advised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(targets, "host", lambda: TARGETS["haswell"])
+    with pytest.raises(ConfigurationError) as caught:
+        require_target("skylak", "x86_64")
+    assert caught.value.details.startswith("There are x86_64, x86_64_v2, x86_64_v3, and ")
