@@ -24,6 +24,8 @@ lint: environment-for-tests ## Check style, types, shell scripts and the workflo
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/deptry .
 	$(BIN)/shellcheck $(SCRIPTS)
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
