@@ -68,7 +68,9 @@ def print_plan(plan: BuildPlan, *, as_json: bool) -> None:
 
     spack_yaml = rendering.generate_yaml_string(plan) if plan.spack else ""
     if as_json:
-        print_document({"plan": {"stem": plan.stem, **plan.describe(), "spack_yaml": spack_yaml}})
+        packages = base_packages(plan.setup)
+        document = {"stem": plan.stem, **plan.describe(), "packages": packages}
+        print_document({"plan": document | {"spack_yaml": spack_yaml}})
         return
     print_line(f"{plan.stem}: Slurm {plan.release.release} on {plan.base.name}")
     rows = [(feature.name, feature.summary) for feature in plan.selection.chosen]

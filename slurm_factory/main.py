@@ -16,36 +16,20 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from slurm_factory import answers
-from slurm_factory.bases import DEFAULT_BASE, host_release
-from slurm_factory.config import Settings, load_settings, unknown_variables
-from slurm_factory.constants import APPLICATION, Deps
+from slurm_factory import completion
+from slurm_factory.constants import APPLICATION, DEFAULT_BASE, DEFAULT_DEPS, Deps
 from slurm_factory.exceptions import (
     ConfigurationError,
     InterruptedBuildError,
     OutputError,
     SlurmFactoryError,
 )
-from slurm_factory.freshness import find_up_to_date
 from slurm_factory.interrupts import HELD, handle_endings
-from slurm_factory.output import Reporter, make_reporter
-from slurm_factory.output.stdout import (
-    READER_GONE,
-    ReaderGoneError,
-    print_error,
-    print_version,
-)
-from slurm_factory.output.stream import fill_closed_streams
-from slurm_factory.plan import (
-    DEFAULT_DEPS,
-    BuildPlan,
-    BuildRequest,
-    make_plan,
-    require_plain_path,
-)
 
 if TYPE_CHECKING:
-    from slurm_factory.plan import SpackChoice
+    from slurm_factory.config import Settings
+    from slurm_factory.output import Reporter
+    from slurm_factory.plan import BuildPlan, BuildRequest, SpackChoice
     from slurm_factory.prefetch import Failure
 
 app = typer.Typer(
@@ -56,22 +40,42 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+VersionOption = Annotated[
+    str,
+    typer.Option(
+        help="A series (25.05: its newest release), a release (25.05.8), or latest.",
+        autocompletion=completion.versions,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 GpuOption = Annotated[bool, typer.Option("--gpu", help="Add detection of GPUs.")]
 MinimalOption = Annotated[bool, typer.Option("--minimal", help="Munge and readline only.")]
 VariantsOption = Annotated[
-    str, typer.Option(help='Features to add or leave out, such as "+hdf5 ~restd".')
+    str,
+    typer.Option(
+        help='Features to add or leave out, such as "+hdf5 ~restd".',
+        autocompletion=completion.variants,
+    ),
 ]
 DepsOption = Annotated[
     str,
     typer.Option(
         help="Where libraries come from. spack: from source; system: from the base.",
         metavar="spack|system",
+        autocompletion=completion.recipes,
     ),
 ]
 BaseOption = Annotated[
-    str, typer.Option(help="Distribution to build on; same: the one that runs here.")
+    str,
+    typer.Option(
+        help="Distribution to build on; same: the one that runs here.",
+        autocompletion=completion.bases,
+    ),
 ]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show what the commands of a build print.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
 
 
 class _Globals:
@@ -82,32 +86,44 @@ class _Globals:
     quiet = False
 
 
-@app.callback(invoke_without_command=True)
+def _print_version(asked: bool) -> None:  # typer calls it so
+    if not asked:
+        return
+    from slurm_factory.output import make_reporter
+    from slurm_factory.output.stdout import print_version
+
+    with make_reporter() as reporter, _exit_codes(reporter, as_json=False):
+        print_version()
+    raise typer.Exit
+
+
+@app.callback()
 def main(
     *,
     project_name: Annotated[
         str | None, typer.Option(help="LXD project that holds all instances and images.")
     ] = None,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show what the commands of a build print.")
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    version: Annotated[  # noqa: ARG001  # its callback prints
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            is_eager=True,
+            expose_value=False,
+            callback=_print_version,
+        ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Turn a Slurm release into a package that works at any path on any cluster."""
-    if version:
-        with make_reporter(quiet=quiet) as reporter, _exit_codes(reporter, as_json=False):
-            print_version()
-        raise typer.Exit
     _Globals.project_name, _Globals.verbose, _Globals.quiet = project_name, verbose, quiet
 
 
 @app.command()
 def build(
     *,
-    slurm_version: Annotated[
-        str, typer.Option(help="A series (25.05: its newest release) or a release (25.05.8).")
-    ],
+    slurm_version: VersionOption,
     gpu: GpuOption = False,
     minimal: MinimalOption = False,
     additional_variants: VariantsOption = "",
@@ -128,9 +144,15 @@ def build(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
     as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Build a package."""
-    with _session(as_json=as_json) as (reporter, settings):
+    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+        from slurm_factory import answers
+        from slurm_factory.freshness import find_up_to_date
+        from slurm_factory.plan import BuildRequest, require_plain_path
+
         recipe = _parse_deps(deps)
         request = BuildRequest(
             slurm_version=slurm_version,
@@ -156,7 +178,7 @@ def build(
             # What was built with the settings' build caches is what they ask for.
             outcome = find_up_to_date(_plan(replace(request, offline=False)), settings)
         if outcome is None:
-            from slurm_factory import builder  # noqa: PLC0415  # slow to import
+            from slurm_factory import builder
 
             outcome = builder.build(
                 plan, settings, reporter, keep_instance=keep_instance, offline=offline
@@ -167,10 +189,7 @@ def build(
 @app.command()
 def prefetch(
     *,
-    slurm_version: Annotated[
-        str | None,
-        typer.Option(help="A series (25.05: its newest release) or a release (25.05.8)."),
-    ] = None,
+    slurm_version: VersionOption = "",
     every: Annotated[
         bool, typer.Option("--all", help="The newest release of every series, in every type.")
     ] = False,
@@ -180,12 +199,16 @@ def prefetch(
     deps: DepsOption = DEFAULT_DEPS.value,
     base: BaseOption = DEFAULT_BASE,
     as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Fetch all that a build needs, for build --offline here or where there is no network."""
-    with _session(as_json=as_json) as (reporter, settings):
-        from slurm_factory import prefetch as fetching  # noqa: PLC0415  # slow to import
+    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+        from slurm_factory import answers
+        from slurm_factory import prefetch as fetching
+        from slurm_factory.plan import BuildRequest
 
-        if (slurm_version is None) != every or (every and (gpu or minimal)):
+        if (not slurm_version) != every or (every and (gpu or minimal)):
             raise ConfigurationError(
                 "prefetch is for one release, or with --all for every series and type.",
                 details="--slurm-version, --gpu and --minimal do not go with --all.",
@@ -193,7 +216,7 @@ def prefetch(
             )
         recipe = _parse_deps(deps)
         request = BuildRequest(
-            slurm_version=slurm_version or "",
+            slurm_version=slurm_version,
             gpu=gpu,
             minimal=minimal,
             additional_variants=additional_variants,
@@ -227,10 +250,13 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Remove what builds leave; never an instance whose build runs."""
-    with _session(as_json=as_json) as (reporter, settings):
-        from slurm_factory import clean as cleaning  # noqa: PLC0415  # slow to import
+    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+        from slurm_factory import answers
+        from slurm_factory import clean as cleaning
 
         age = cleaning.parse_age(older_than) if older_than else None
         request = cleaning.CleanRequest(full=full, builds=builds, caches=caches, older_than=age)
@@ -261,10 +287,12 @@ def setup(
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only tell what is missing.")] = False,
     as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Install and initialize LXD on this machine; does nothing where all is well."""
-    with _session(as_json=as_json) as (reporter, settings):
-        from slurm_factory import host  # noqa: PLC0415  # slow to import
+    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+        from slurm_factory import answers, host
 
         prepare = host.setup_destructive if destructive_mode else host.setup
         result = prepare(settings, reporter.note, check=check)
@@ -277,10 +305,12 @@ def setup(
 
 
 @app.command()
-def doctor(*, as_json: JsonOption = False) -> None:
+def doctor(
+    *, as_json: JsonOption = False, verbose: VerboseOption = False, quiet: QuietOption = False
+) -> None:
     """Tell what would stop a build here, and the command that mends it."""
-    with _session(as_json=as_json) as (_, settings):
-        from slurm_factory import host  # noqa: PLC0415  # slow to import
+    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
+        from slurm_factory import answers, host
 
         checks = host.doctor(settings)
         answers.print_checks(checks, as_json=as_json)
@@ -289,24 +319,33 @@ def doctor(*, as_json: JsonOption = False) -> None:
 
 
 @app.command("list")
-def list_builds(*, as_json: JsonOption = False) -> None:
+def list_builds(
+    *, as_json: JsonOption = False, verbose: VerboseOption = False, quiet: QuietOption = False
+) -> None:
     """List finished builds."""
-    with _session(as_json=as_json) as (_, settings):
-        from slurm_factory.package.publish import find_artifacts  # noqa: PLC0415  # slow
+    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
+        from slurm_factory import answers
+        from slurm_factory.package.publish import find_artifacts
 
         _require_readable(settings.cache_dir)
         answers.print_builds(find_artifacts(settings.builds_dir), as_json=as_json)
 
 
 @app.command()
-def versions(*, as_json: JsonOption = False) -> None:
+def versions(
+    *, as_json: JsonOption = False, verbose: VerboseOption = False, quiet: QuietOption = False
+) -> None:
     """List the releases that can be built."""
-    with _session(as_json=as_json):
+    with _session(as_json=as_json, verbose=verbose, quiet=quiet):
+        from slurm_factory import answers
+
         answers.print_versions(as_json=as_json)
 
 
 def run() -> None:
     """Entry point of the program."""
+    from slurm_factory.output.stream import fill_closed_streams
+
     fill_closed_streams()
     # What is written here is nobody else's to change, whatever the login shell allows.
     os.umask(os.umask(0o022) | 0o022)
@@ -327,10 +366,14 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 @contextmanager
-def _session(*, as_json: bool) -> Iterator[tuple[Reporter, Settings]]:
+def _session(*, as_json: bool, verbose: bool, quiet: bool) -> Iterator[tuple[Reporter, Settings]]:
     """A reporter and the settings; errors become exit codes."""
+    from slurm_factory.config import load_settings
+    from slurm_factory.output import make_reporter
+
+    verbose, quiet = verbose or _Globals.verbose, quiet or _Globals.quiet
     with (
-        make_reporter(verbose=_Globals.verbose, quiet=_Globals.quiet) as reporter,
+        make_reporter(verbose=verbose, quiet=quiet) as reporter,
         _exit_codes(reporter, as_json=as_json),
     ):
         settings = load_settings(project_name=_Globals.project_name)
@@ -341,6 +384,9 @@ def _session(*, as_json: bool) -> Iterator[tuple[Reporter, Settings]]:
 @contextmanager
 def _exit_codes(reporter: Reporter, *, as_json: bool) -> Iterator[None]:
     """The one place where errors become exit codes."""
+    from slurm_factory import answers
+    from slurm_factory.output.stdout import READER_GONE, ReaderGoneError, print_error
+
     try:
         yield
     except (KeyboardInterrupt, typer.Abort):
@@ -361,6 +407,8 @@ def _exit_codes(reporter: Reporter, *, as_json: bool) -> Iterator[None]:
 
 
 def _warn_of_unknown_variables(reporter: Reporter) -> None:
+    from slurm_factory.config import unknown_variables
+
     for name, near in unknown_variables(os.environ).items():
         hint = f"did you mean {near}?" if near else "docs/options.md lists all settings."
         reporter.warning(f"{name} is not a setting and is ignored: {hint}")
@@ -393,17 +441,22 @@ def _parse_deps(text: str) -> Deps:
 def _spack_choice(deps: Deps, settings: Settings) -> SpackChoice | None:
     if deps is not Deps.SPACK:
         return None
-    from slurm_factory.spack_choice import choose_spack  # noqa: PLC0415  # slow to import
+    from slurm_factory.spack_choice import choose_spack
 
     return choose_spack(settings, platform.machine())
 
 
 def _plan(request: BuildRequest) -> BuildPlan:
+    from slurm_factory.bases import host_release
+    from slurm_factory.plan import make_plan
+
     return make_plan(request, platform.machine(), host_release())
 
 
 def _tell_failures(failures: Sequence[Failure], reporter: Reporter) -> None:
     """What could not be fetched; ends with the code of the first of them."""
+    from slurm_factory import answers
+
     for failure in failures:
         reporter.warning(f"{failure.what}: {failure.error.brief} {failure.error.details}".strip())
     if failures:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO
 
 from slurm_factory.base_record import BaseSetup, base_packages
-from slurm_factory.bases import SAME, find_base, host_release
+from slurm_factory.bases import find_base, host_release
 from slurm_factory.cache_dir import MARK, TAG, make_cache_dir
 from slurm_factory.config import Settings
-from slurm_factory.constants import APPLICATION, LXD_GROUP, Deps
+from slurm_factory.constants import APPLICATION, LXD_GROUP, SAME, Deps
 from slurm_factory.exceptions import DownloadError, LXDError, OutputError
 from slurm_factory.host.commands import run_logged
 from slurm_factory.host.facts import Account, Firewall, HostFacts, Privilege

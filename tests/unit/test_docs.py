@@ -13,7 +13,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from slurm_factory import main as command_line
 from slurm_factory import resources
 from slurm_factory.cache_dir import MARK
 from slurm_factory.clean import parse_age
@@ -82,7 +81,7 @@ def test_documented_age_is_one(age: str) -> None:
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("build ")])
 def test_documented_build_can_be_planned(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command_line, "host_release", lambda: ("ubuntu", "24.04"))
+    monkeypatch.setattr("slurm_factory.bases.host_release", lambda: ("ubuntu", "24.04"))
     result = CliRunner().invoke(app, [*shlex.split(command), "--dry-run"])
     assert result.exit_code == 0, result.output
 

@@ -18,11 +18,13 @@ from fake_lxc import DEAD, PROJECT, FakeLxc, install_fake_lxc, instance, locked_
 from package_samples import stage
 from typer.testing import CliRunner
 
-from slurm_factory import __version__, exceptions, host
+from slurm_factory import __version__, completion, exceptions, host
 from slurm_factory import main as command_line
+from slurm_factory.bases import bases
 from slurm_factory.config import Settings
-from slurm_factory.constants import JSON_VERSION
+from slurm_factory.constants import JSON_VERSION, Deps
 from slurm_factory.exceptions import SlurmFactoryError
+from slurm_factory.features import table
 from slurm_factory.freshness import Outcome
 from slurm_factory.host import Check, Status
 from slurm_factory.main import app
@@ -32,9 +34,28 @@ from slurm_factory.plan import BuildPlan
 from slurm_factory.prefetch import Failure, Prefetched
 from slurm_factory.releases import catalogue, series
 
+PROGRAM = str(Path(sys.executable).with_name("slurm-factory"))
 COMMANDS = ("build", "clean", "setup", "doctor", "list", "prefetch", "versions")
 BUILD = ("build", "--slurm-version", "24.11", "--base", "debian@12", "--deps", "system")
-HEAVY = ("craft_providers", "pylxd", "requests", "cyclonedx", "elftools", "tenacity")
+HEAVY = (
+    *("craft_providers", "cyclonedx", "dulwich", "elftools", "jinja2", "packaging", "platformdirs"),
+    *("pydantic", "pydantic_settings", "pylxd", "requests", "rich", "tenacity", "yaml"),
+)
+LIGHT = (
+    *("slurm_factory.__main__", "slurm_factory.completion", "slurm_factory.constants"),
+    *("slurm_factory.exceptions", "slurm_factory.interrupts", "slurm_factory.main"),
+    "slurm_factory.resources",
+)
+"""Modules that --help and completion may load."""
+
+
+def complete(*words: str) -> dict[str, str]:
+    """What bash says when the Tab key is pressed after `words`."""
+    return {
+        "_SLURM_FACTORY_COMPLETE": "complete_bash",
+        "COMP_WORDS": "\n".join(("slurm-factory", *words)),
+        "COMP_CWORD": str(len(words)),
+    }
 
 
 @dataclass(frozen=True)
@@ -89,7 +110,7 @@ def test_every_error_becomes_its_exit_code_and_three_lines(
     def fail(*_: object) -> None:
         raise kind("What.", details="Why.", resolution="Do.")
 
-    monkeypatch.setattr(command_line, "find_up_to_date", fail)
+    monkeypatch.setattr("slurm_factory.freshness.find_up_to_date", fail)
     result = run(*BUILD)
     assert result.code == kind.exit_code
     assert [line.strip() for line in result.err.splitlines()] == ["Error: What.", "Why.", "Do."]
@@ -103,7 +124,7 @@ def test_every_error_is_a_json_document_where_one_was_asked_for(
     def fail(*_: object) -> None:
         raise kind("No https://me:secret@host/x", details="Why.", resolution="Do.")
 
-    monkeypatch.setattr(command_line, "find_up_to_date", fail)
+    monkeypatch.setattr("slurm_factory.freshness.find_up_to_date", fail)
     result = run(*BUILD, "--json")
     assert result.code == kind.exit_code
     assert result.document == {
@@ -160,6 +181,9 @@ def test_malformed_toml_is_one_clear_message_and_exit_code_2(run: Runner) -> Non
         ("--no-such-option",),
         ("versions", "surplus"),
         ("--project-name",),
+        ("-v",),
+        ("-q",),
+        ("--project-name", "x"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_no_traceback(
@@ -192,7 +216,7 @@ def test_a_variable_that_is_no_setting_is_warned_of_with_the_nearest_name(
 def test_a_build_on_this_machine_below_a_path_with_a_blank_is_exit_code_2(
     run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(command_line, "host_release", lambda: ("debian", "12"))
+    monkeypatch.setattr("slurm_factory.bases.host_release", lambda: ("debian", "12"))
     assert run(*BUILD, "--destructive-mode", "--dry-run").code == 0
     monkeypatch.setenv("SLURM_FACTORY_CACHE_DIR", str(tmp_path / "a b"))
     result = run(*BUILD, "--destructive-mode", "--dry-run")
@@ -386,11 +410,23 @@ def test_a_dry_run_prints_the_plan_and_touches_nothing(run: Runner, tmp_path: Pa
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize(("option", "lines"), [("-q", 0), ("--quiet", 0), ("-v", 1)])
+@pytest.mark.parametrize("before", [True, False])
+def test_quiet_and_verbose_may_stand_before_and_after_the_command(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, option: str, lines: int, *, before: bool
+) -> None:
+    monkeypatch.setenv("SLURM_FACTORY_NO_SETTING", "1")
+    command = ("versions",)
+    result = run(*((option, *command) if before else (*command, option)))
+    assert (result.code, len(result.err.splitlines())) == (0, lines)
+
+
 def test_a_dry_run_prints_the_plan_as_json(run: Runner) -> None:
     document = run(*BUILD, "--dry-run", "--json").document
     assert document["version"] == JSON_VERSION
     assert document["plan"]["stem"] == "slurm-24.11-debian-12-system"
     assert document["plan"]["release"]["series"] == "24.11"
+    assert {"munge", "libmunge-dev", "ccache"} <= set(document["plan"]["packages"])
     gpu = run(*BUILD, "--dry-run", "--json", "--gpu").document
     assert "--with-nvml=/srv/build/nvml" in gpu["plan"]["configure"]
 
@@ -453,7 +489,7 @@ def test_an_up_to_date_build_is_told_with_the_lines_that_put_it_to_use(
 ) -> None:
     path = published(tmp_path / "with space", tmp_path / "staged")
     outcome = Outcome(path, load_manifest(path), up_to_date=True)
-    monkeypatch.setattr(command_line, "find_up_to_date", lambda *_: outcome)
+    monkeypatch.setattr("slurm_factory.freshness.find_up_to_date", lambda *_: outcome)
     text = run(*BUILD).out
     assert "up to date; --force builds it again" in text
     unpack = [shlex.split(line) for line in text.splitlines() if "tar -xzf" in line]
@@ -484,11 +520,65 @@ def test_help_lists_only_commands_that_work(run: Runner) -> None:
     assert sorted(listed) == sorted(COMMANDS)
 
 
-def test_the_program_starts_without_the_libraries_that_only_builds_need() -> None:
-    look = f"import sys, slurm_factory.main; print([m for m in {HEAVY} if m in sys.modules])"
-    command = [sys.executable, "-c", look]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("[]\n", "")
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (("--help",), {}),
+        *(((command, "--help"), {}) for command in COMMANDS),
+        (("-v",), {}),
+        ((), complete("build", "--slurm-version", "25")),
+        ((), complete("build", "--base", "deb")),
+        ((), complete("build", "--additional-variants", "+h")),
+        ((), complete("bu")),
+    ],
+)
+def test_help_and_completion_wait_for_no_library_that_only_commands_need(
+    arguments: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    command = [sys.executable, "-X", "importtime", PROGRAM, *arguments]
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    lines = [line.split("|") for line in done.stderr.splitlines()]
+    loaded = {line[2].strip() for line in lines if line[0].startswith("import time:")}
+    assert "typer" in loaded
+    assert {name.partition(".")[0] for name in loaded} & set(HEAVY) == set()
+    assert {name for name in loaded if name.startswith("slurm_factory.")} <= set(LIGHT)
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        (("--slurm-version", "25"), ["25.05", "25.11"]),
+        (("--slurm-version", "l"), ["latest"]),
+        (("--base", "deb"), ["debian@12", "debian@13"]),
+        (("--base", "s"), ["same"]),
+        (("--deps", "s"), ["spack", "system"]),
+        (("--additional-variants", "+h"), ["+hwloc", "+hdf5"]),
+        (("--additional-variants", "~re"), ["~readline", "~restd"]),
+        (("--additional-variants", '"+hdf5 ~re'), ["+hdf5 ~readline", "+hdf5 ~restd"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["build", "prefetch"])
+def test_the_shell_completes_values_of_options(
+    command: str, words: tuple[str, ...], completions: list[str]
+) -> None:
+    assert completed(command, *words) == completions
+
+
+def test_the_shell_completes_whatever_is_accepted() -> None:
+    assert completion.versions("25.05")[0] == "25.05"
+    names = {name for series in completion.versions("2") for name in completion.versions(series)}
+    assert names == {*series(), *(release.release for release in catalogue())}
+    assert completion.bases("") == [*(base.name for base in bases()), "same"]
+    assert completion.variants("+") == [f"+{f.variant}" for f in table() if f.variant]
+    assert completion.recipes("") == list(Deps)
+
+
+def completed(*words: str) -> list[str]:
+    environment = os.environ | complete(*words)
+    done = subprocess.run([PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
 
 
 # --- clean --------------------------------------------------------------------------------------
@@ -601,12 +691,12 @@ def test_command_that_doctor_prints_can_be_pasted(
 
 WAITING = """
 import sys, signal, threading
-from slurm_factory import main
+from slurm_factory import freshness, main
 def wait(*_):
     print("ready", flush=True)
     while True:
         signal.pause()
-main.find_up_to_date = wait
+freshness.find_up_to_date = wait
 # Ignored from the start, as nohup(1) leaves SIGHUP, they would stay so.
 for number in main.HELD:
     signal.signal(number, signal.SIG_DFL)
@@ -657,7 +747,7 @@ ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", ENDINGS)
-@pytest.mark.parametrize("during", ["typer", "slurm_factory.main", "slurm_factory.plan"])
+@pytest.mark.parametrize("during", ["typer", "slurm_factory.main", "slurm_factory.output.stdout"])
 def test_ctrl_c_while_the_program_is_loaded_is_no_traceback(
     number: signal.Signals, during: str
 ) -> None:
