@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import stat
@@ -22,6 +21,7 @@ from pydantic_settings import (
 
 from slurm_factory.constants import APPLICATION
 from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.hints import did_you_mean, nearest, printable, quoted
 from slurm_factory.values import (
     AbsolutePath,
     CpuTarget,
@@ -33,6 +33,7 @@ from slurm_factory.values import (
     Repository,
     Size,
     WebUrls,
+    WholeSize,
     in_words,
 )
 
@@ -76,7 +77,7 @@ class Settings(BaseSettings):
     cpu_limit: int | None = Field(
         default=None, ge=1, description="CPUs an instance may use; unset: all."
     )
-    memory_limit: Size | None = Field(
+    memory_limit: WholeSize | None = Field(
         default=None, description="Memory an instance may use, such as 8GiB; unset: all."
     )
     process_limit: int = Field(
@@ -269,6 +270,12 @@ def load_settings(**overrides: Any) -> Settings:
             details=str(error),
             resolution="Correct that line, or move the file away.",
         ) from error
+    except RecursionError as error:
+        raise ConfigurationError(
+            f"The settings file {settings_file()} cannot be used.",
+            details="Its lists or tables are nested too deeply.",
+            resolution="Correct it, or move the file away.",
+        ) from error
     except OSError as error:
         raise ConfigurationError(
             f"The settings file {settings_file()} cannot be read.",
@@ -280,30 +287,32 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables that look like settings and are none: name → nearest variable, or empty."""
+    """Variables that look like settings and are none: printable name → nearest one, or empty."""
     keys = {
         name: name.upper().removeprefix(ENVIRONMENT_PREFIX).lower()
         for name in sorted(environ)
         if name.upper().startswith(ENVIRONMENT_PREFIX) and not name.startswith(TESTS_PREFIX)
     }
     return {
-        name: f"{ENVIRONMENT_PREFIX}{near.upper()}" if (near := _nearest(key)) else ""
+        printable(name): f"{ENVIRONMENT_PREFIX}{near.upper()}"
+        if (near := nearest(key, Settings.model_fields))
+        else ""
         for name, key in keys.items()
         if key not in Settings.model_fields
     }
 
 
-def _nearest(key: str) -> str:
-    return next(iter(difflib.get_close_matches(key, Settings.model_fields, n=1)), "")
-
-
 def _refuse_unknown_keys(file: Mapping[str, Any]) -> None:
     for key in file:
         if key not in Settings.model_fields:
-            near = _nearest(key.removeprefix(ENVIRONMENT_PREFIX).lower())
+            free = Settings.model_fields.keys() - file.keys()
             raise ConfigurationError(
-                f"There is no setting {key} (in {settings_file()}).",
-                details=f"Did you mean {near}?" if near else "It is not the name of any setting.",
+                f"There is no setting {printable(key)} (in {settings_file()}).",
+                details=did_you_mean(
+                    key.upper().removeprefix(ENVIRONMENT_PREFIX),
+                    sorted(free),
+                    "It is not the name of any setting.",
+                ),
                 resolution="Settings are listed in docs/options.md.",
             )
 
@@ -311,7 +320,7 @@ def _refuse_unknown_keys(file: Mapping[str, Any]) -> None:
 def _explain(error: ValidationError, given: Mapping[str, Any]) -> ConfigurationError:
     first = error.errors()[0]
     key = _key(str(first["loc"][0]))
-    return _refusal(key, first.get("input"), in_words(first), given)
+    return _refusal(key, first.get("input"), in_words(error), given)
 
 
 def _key(name: str) -> str:
@@ -322,7 +331,7 @@ def _key(name: str) -> str:
 
 def _refusal(key: str, value: object, why: str, given: Mapping[str, Any]) -> ConfigurationError:
     return ConfigurationError(
-        f"The setting {key} is not valid: {value!r}.",
+        f"The setting {key} is not valid: {quoted(value)}.",
         details=f"{why} ({Settings.model_fields[key].description})",
         resolution=f"Correct {_origin(key, given)}.",
     )

@@ -12,6 +12,7 @@ from slurm_factory.exceptions import ConfigurationError, LXDError
 from slurm_factory.instances.base_contents import read_record
 from slurm_factory.instances.host import HostExecutor
 from slurm_factory.memory import available_memory
+from slurm_factory.values import UNITS
 
 if TYPE_CHECKING:
     from slurm_factory.bases import Base
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 BYTES_PER_JOB = 512 << 20
 """What one compiler may need at most; slurmctld's largest files take about 300 MiB."""
-UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-UNITS |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
 def choose_jobs(asked: int | None, settings: Settings) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from slurm_factory.base_record import SpackRefs
 from slurm_factory.config import ENVIRONMENT_PREFIX, Settings
@@ -34,6 +35,18 @@ OWN_REPOSITORIES = frozenset({SPACK_NAMESPACE, "builtin"})
 """Named in spack.yaml, which is stronger than a site's configuration."""
 SPACK_ITSELF = ("$spack/", f"{INSTANCE_SPACK}/", f"{INSTANCE_SPACK_PACKAGES}/")
 """Where an instance has repositories of its own."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Tells where a value is that is not of the kind that its form or tag says."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ConstructorError(
+                problem="this value cannot be read", problem_mark=node.start_mark
+            ) from error
 
 
 def choose_spack(settings: Settings, architecture: str) -> SpackChoice:
@@ -114,7 +127,7 @@ def load_spack_config(path: Path, cache_dir: Path) -> str:
     """
     try:
         text = path.read_text("utf-8")
-        document = yaml.safe_load(text)
+        document = yaml.load(text, _Loader)  # noqa: S506  # it is a SafeLoader
     except OSError as error:
         raise _refusal(path, "cannot be read", f"{error.strerror or error}.") from error
     except UnicodeDecodeError as error:
@@ -163,7 +176,8 @@ def _require_visible_repositories(
             path, "has a list of repositories", "Spack 1.1 wants names: repos: {NAME: DIRECTORY}."
         )
     for name, value in _repositories(document):
-        if not isinstance(value, dict) and not _is_visible(str(value), cache_dir):
+        directory = value if isinstance(value, str) else ""
+        if not isinstance(value, dict) and not _is_visible(directory, cache_dir):
             raise _refusal(
                 path,
                 f"names a repository that no instance sees: {quoted(name)}",

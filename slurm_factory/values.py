@@ -8,20 +8,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BeforeValidator, ValidationError
 from pydantic_settings import NoDecode
 
-SIZE_IN_WORDS = "A size is a number and kB, MB, GB, TB, KiB, MiB, GiB or TiB, such as 8GiB"
+from slurm_factory.hints import quoted
 
-SIZE = re.compile(r"[1-9][0-9]*(\.[0-9]+)?(kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
-"""LXD's notation for sizes (doc/reference/instance_units.md)."""
-SHORT_SIZE = re.compile(r"([1-9][0-9]*(?:\.[0-9]+)?)\s*([kmgt])i?b?", re.IGNORECASE)
+SIZE_IN_WORDS = "A size is a number and kB, MB, GB, TB, KiB, MiB, GiB or TiB, such as 8GiB"
+UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+"""Bytes of each unit (LXD's doc/reference/instance_units.md)."""
+SIZE = re.compile(r"([1-9][0-9]{0,9})(\.[0-9]{1,9})?(kB|MB|GB|TB|KiB|MiB|GiB|TiB)", re.ASCII)
+SHORT_SIZE = re.compile(
+    r"([1-9][0-9]{0,9}(?:\.[0-9]{1,9})?)\s*([kmgt])i?b?", re.IGNORECASE | re.ASCII
+)
+LARGEST_SIZE = (1 << 63) - 1
+"""LXD counts bytes in 64 bits (shared/units/units.go, ParseByteSizeString)."""
 PROJECT_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,62}")
 AFTER_SCHEME = r"://[^\s'\"`$;|&<>\\]+"
 URL = re.compile(rf"(https?|file){AFTER_SCHEME}")
 WEB_URL = re.compile(rf"https?{AFTER_SCHEME}")
-CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 GIT_REF = re.compile(r"(?!.*(\.\.|//|\.lock$))[A-Za-z0-9][A-Za-z0-9._+/-]{0,199}(?<![./])")
 """What git-check-ref-format(1) allows, less all that a shell or a file name could misread."""
 CPU_TARGET = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -40,10 +47,27 @@ def _matching(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
 
 
 def _size(value: str) -> str:
-    short = SHORT_SIZE.fullmatch(value)
-    if SIZE.fullmatch(value) is None:
+    match, short = SIZE.fullmatch(value), SHORT_SIZE.fullmatch(value)
+    if match is None:
         raise ValueError(f"Write {short[1]}{short[2].upper()}iB." if short else f"{SIZE_IN_WORDS}.")
+    if float(match[1]) * UNITS[match[3]] > LARGEST_SIZE:
+        raise ValueError("It is more than any machine has.")
     return value
+
+
+def _whole_size(value: str) -> str:
+    """LXD reads a whole number and a unit, and takes the point for a part of the unit."""
+    short = SHORT_SIZE.fullmatch(value)
+    written = value
+    if SIZE.fullmatch(value) is None and short:
+        written = f"{short[1]}{short[2].upper()}iB"
+    match = SIZE.fullmatch(written)
+    if match is None or not match[2]:
+        return _size(value)
+    size = max(1, round(float(f"{match[1]}{match[2]}") * UNITS[match[3]]))
+    units = [unit for unit in UNITS if unit.endswith("iB") == match[3].endswith("iB")]
+    smaller = units[max(0, units.index(match[3]) - 1)]
+    raise ValueError(f"LXD takes whole numbers only: write {-(-size // UNITS[smaller])}{smaller}.")
 
 
 def _size_and_unit(value: object) -> object:
@@ -66,6 +90,8 @@ def _words(value: object) -> object:
             raise ValueError(
                 "It begins as a JSON list and is none: write the entries with spaces between."
             ) from error
+        except RecursionError as error:
+            raise ValueError("Its lists are nested too deeply.") from error
     return [word for word in re.split(r"[\s,]+", value) if word]
 
 
@@ -75,12 +101,14 @@ def absolute(path: Path) -> Path:
     Raises:
         ValueError: It has a control character, or the home of an unknown user.
     """
+    if URL_AS_PATH.match(str(path)):
+        raise ValueError("The path of a file or directory is needed, and this is a URL.")
     if CONTROL_CHARACTER.search(str(path)):
         raise ValueError("A path with a line break or another control character cannot be used.")
     try:
         return path.expanduser().absolute()
     except RuntimeError as error:
-        raise ValueError(f"{path}: whose home that is cannot be told") from error
+        raise ValueError(f"{quoted(str(path))}: whose home that is cannot be told") from error
 
 
 def _repository(value: str) -> str:
@@ -96,6 +124,7 @@ def _repository(value: str) -> str:
 
 
 Size = Annotated[str, BeforeValidator(_size_and_unit), AfterValidator(_size)]
+WholeSize = Annotated[str, BeforeValidator(_size_and_unit), AfterValidator(_whole_size)]
 AbsolutePath = Annotated[Path, AfterValidator(absolute)]
 ProjectName = Annotated[
     str,
@@ -160,12 +189,9 @@ WORDS = {
 """By pydantic's kind of error, or how that begins (docs.pydantic.dev, "Validation Errors")."""
 
 
-def in_words(error: ErrorDetails) -> str:
-    """What is wrong about a value.
-
-    Args:
-        error: One of those of pydantic's `ValidationError`.
-    """
+def in_words(errors: ValidationError) -> str:
+    """What is wrong about the first wrong value."""
+    error = errors.errors()[0]
     kind = error["type"]
     words = WORDS.get(kind) or WORDS.get(kind.partition("_")[0])
     if words is None:

@@ -1,5 +1,6 @@
 """Settings: where they come from, in which order, and what is said about wrong ones."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,6 +187,13 @@ def test_a_wrong_value_is_refused_and_its_variable_named(
         ("MEMORY_LIMIT", "8G", "Write 8GiB."),
         ("MEMORY_LIMIT", "512 mb", "Write 512MiB."),
         ("CCACHE_SIZE", "2.5Ti", "Write 2.5TiB."),
+        ("MEMORY_LIMIT", "1.5GiB", "write 1536MiB."),
+        ("MEMORY_LIMIT", "1.5g", "write 1536MiB."),
+        ("MEMORY_LIMIT", "2.5 TB", "write 2560GiB."),
+        ("MEMORY_LIMIT", "1.3GB", "write 1300MB."),
+        ("MEMORY_LIMIT", "1.5KiB", "write 2KiB."),
+        ("MEMORY_LIMIT", "9999999999TiB", "more than any machine has"),
+        ("CACHE_DIR", "http://me:pa55@host/x", "this is a URL"),
         ("CCACHE_SIZE", "all", "such as 8GiB"),
         ("CPU_LIMIT", "many", "A whole number is needed."),
         ("PROCESS_LIMIT", "99", "It must be 100 or more."),
@@ -305,6 +313,44 @@ def test_an_unknown_key_of_the_file_is_refused_and_the_nearest_named() -> None:
     error = refused()
     assert (str(path) in error.brief, "cpulimit" in error.brief) == (True, True)
     assert error.details == "Did you mean cpu_limit?"
+
+
+@pytest.mark.parametrize("text", ["1.5GiB", "1.5g", "0.5GiB", "2.5TB", "1.1kB", "8G", "7 mb"])
+def test_a_size_that_is_advised_is_accepted(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_FACTORY_MEMORY_LIMIT", text)
+    advised = re.search(r"[Ww]rite (\w+)\.|such as (\w+)", refused().details)
+    assert advised
+    monkeypatch.setenv("SLURM_FACTORY_MEMORY_LIMIT", advised[1] or advised[2])
+    assert load_settings().memory_limit
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused() -> None:
+    path = write_settings(f"spack_url = {'[' * 50_000}")
+    assert (refused().brief, refused().details) == (
+        f"The settings file {path} cannot be used.",
+        "Its lists or tables are nested too deeply.",
+    )
+
+
+def test_a_list_in_a_variable_that_is_nested_too_deeply_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLURM_FACTORY_SOURCE_MIRRORS", "[" * 50_000)
+    assert "Its lists are nested too deeply." in refused().details
+
+
+@pytest.mark.parametrize("name", ["cache_dir", "spack_config", "spack_url", "debian_mirror"])
+@pytest.mark.parametrize("url", ["ftp://me:pa55@host", "http://me:a/pa55 @host", "me:pa55@host "])
+def test_no_password_in_a_wrong_value_is_repeated(name: str, url: str) -> None:
+    write_settings(f'{name} = "{url}\\n"\n')
+    assert "pa55" not in str(refused())
+
+
+def test_no_escape_sequence_in_a_key_is_repeated() -> None:
+    write_settings('"\\u001b]0;x\\u0007http://me:pa55@host" = 1\n')
+    assert all(line.isprintable() for line in str(refused()).splitlines())
+    assert "pa55" not in str(refused())
+    assert all(name.isprintable() for name in unknown_variables({"SLURM_FACTORY_\x1b[31m": ""}))
 
 
 @pytest.mark.parametrize("text", ["cpu_limit = = 3\n", "cpu_limit\n", '[cache\ndir = "x"\n'])

@@ -283,3 +283,19 @@ def test_repositories_that_spack_would_clone_are_known_but_for_those_that_are_ou
     config = {"repos:": dict.fromkeys(names, remote) | {"here": "/opt/x"}, "packages": {}}
     assert cloned_repositories(yaml.safe_dump(config)) == ("more", "site")
     assert cloned_repositories("") == cloned_repositories("repos: [/opt/x]") == ()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("2001-99-99", "!!int foo", "!!float x", "!!timestamp foo", "!!bool x"),
+        *("!!int ''", "!!float ''", "2001-01-01T99:99:99", "!!python/name:os.system x"),
+        "!!binary \u00fc",
+    ],
+)
+def test_a_value_that_is_not_what_it_says_is_refused_with_its_place(
+    value: str, tmp_path: Path
+) -> None:
+    error = refusal(write(tmp_path, f"config:\n  a: {value}\n"))
+    assert "is not YAML" in error.brief
+    assert error.details.startswith("Line 2, column 6: ")
