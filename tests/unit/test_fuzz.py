@@ -158,7 +158,7 @@ def test_any_settings_file(runs: Runs, key: str, value: str) -> None:
 
 @quickly
 @given(
-    section=st.sampled_from(["config", "repos", "packages", "mirrors", "spack", "packges:"])
+    section=st.sampled_from(["config", "repos", "packages", "mirrors", "spack", "package:"])
     | argument,
     value=argument | argument.map(lambda text: f"{{a: {text}}}") | argument.map("[{}]".format),
 )
