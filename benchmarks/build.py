@@ -27,18 +27,18 @@ from typing import Any
 from filelock import FileLock
 
 from slurm_factory import resources
-from slurm_factory.bases import host_release
 from slurm_factory.cache_dir import make_cache_dir
 from slurm_factory.config import ENVIRONMENT_PREFIX, Settings, load_settings
 from slurm_factory.constants import BUILD_PREFIX, Deps
-from slurm_factory.instances import Instance
+from slurm_factory.fetch.sources import cached
+from slurm_factory.fetch.upstream import sources_for
 from slurm_factory.instances.build_instance import lxd_instance
+from slurm_factory.instances.instance import Instance
 from slurm_factory.instances.launch import Launch
-from slurm_factory.machine import choose_jobs
-from slurm_factory.output import make_reporter
-from slurm_factory.plan import COMPILER_FLAGS, LINKER_FLAGS, BuildPlan, BuildRequest, make_plan
-from slurm_factory.sources import cached
-from slurm_factory.upstream import sources_for
+from slurm_factory.instances.this_machine import choose_jobs
+from slurm_factory.output.reporter import make_reporter
+from slurm_factory.plan.bases import host_release
+from slurm_factory.plan.plan import COMPILER_FLAGS, LINKER_FLAGS, BuildPlan, BuildRequest, make_plan
 
 VERSION = "24.11.5"
 REPORT = Path(__file__).parents[1] / "docs" / "performance.md"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from build import private_cache, timed_build, write_part
 
-from slurm_factory.bases import host_release
 from slurm_factory.config import load_settings
+from slurm_factory.plan.bases import host_release
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings

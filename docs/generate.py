@@ -13,11 +13,12 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from slurm_factory import answers, bases, exceptions, features, releases
+from slurm_factory import answers, exceptions
 from slurm_factory.config import ENVIRONMENT_PREFIX, Settings
 from slurm_factory.constants import BuildType
 from slurm_factory.main import app
 from slurm_factory.output.stdout import READER_GONE
+from slurm_factory.plan import bases, features, releases
 
 PAGE = Path(__file__).with_name("options.md")
 LIMITS = Path(__file__).with_name("limits.md")

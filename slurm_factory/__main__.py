@@ -4,7 +4,7 @@ import os
 from typing import NoReturn
 
 from slurm_factory.exceptions import InterruptedBuildError
-from slurm_factory.interrupts import handle_endings
+from slurm_factory.util.signals import handle_endings
 
 
 def run() -> None:

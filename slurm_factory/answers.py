@@ -1,4 +1,4 @@
-"""Everything that commands print on stdout at their end: for people, or as one JSON document."""
+"""What commands answer on stdout at their end: tables, lines, or one JSON document."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from slurm_factory import releases
-from slurm_factory.base_record import base_packages
 from slurm_factory.exceptions import OutputError
-from slurm_factory.output import as_called, duration, github, shown
+from slurm_factory.output import github
+from slurm_factory.output.records import duration
 from slurm_factory.output.stdout import (
     GAP,
     describe,
@@ -21,26 +20,30 @@ from slurm_factory.output.stdout import (
     print_table,
     terminal_width,
 )
+from slurm_factory.output.text import as_called, shown
+from slurm_factory.plan import releases
+from slurm_factory.plan.base_setup import base_packages
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from slurm_factory.clean import CleanPlan, Removal
     from slurm_factory.exceptions import SlurmFactoryError
-    from slurm_factory.freshness import Outcome
-    from slurm_factory.host import Check, SetupResult
-    from slurm_factory.output import Reporter
+    from slurm_factory.host.checks import Check
+    from slurm_factory.host.setup import SetupResult
     from slurm_factory.output.records import StepRecord
-    from slurm_factory.package.publish import PublishedArtifact
-    from slurm_factory.package.records import (
+    from slurm_factory.output.reporter import Reporter
+    from slurm_factory.package.manifest import (
         File,
         Manifest,
         PackageIdentity,
         SpackBuild,
         SpackPackage,
     )
-    from slurm_factory.plan import BuildPlan
+    from slurm_factory.package.publish import PublishedArtifact
+    from slurm_factory.plan.plan import BuildPlan
     from slurm_factory.prefetch import Prefetched
+    from slurm_factory.up_to_date import Outcome
 
 PACKAGES_SHOWN = 10
 """The slowest ones; all are in the manifest."""

@@ -5,28 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm_factory.assembly import assemble
 from slurm_factory.exceptions import OutputError
-from slurm_factory.freshness import Outcome
+from slurm_factory.instances.this_machine import choose_jobs
 from slurm_factory.job import Job
-from slurm_factory.machine import choose_jobs
+from slurm_factory.package.assemble import assemble
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.publish import publish
-from slurm_factory.preparation import (
+from slurm_factory.recipes.recipe import RECIPES
+from slurm_factory.supplies import (
     fetch_supplies,
     find_supplies,
     launched,
     require_machine,
     system_errors,
 )
-from slurm_factory.recipes.recipe import RECIPES
+from slurm_factory.up_to_date import Outcome
 from slurm_factory.workspace import new_build_id, open_workspace
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
     from slurm_factory.instances.base import SpackFiles
-    from slurm_factory.output import Reporter
-    from slurm_factory.plan import BuildPlan
+    from slurm_factory.output.reporter import Reporter
+    from slurm_factory.plan.plan import BuildPlan
 
 
 def build(

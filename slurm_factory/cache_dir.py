@@ -7,8 +7,8 @@ import shlex
 import stat
 from typing import TYPE_CHECKING
 
-from slurm_factory.appearing import appearing
 from slurm_factory.exceptions import OutputError
+from slurm_factory.util.files import appearing
 
 if TYPE_CHECKING:
     from pathlib import Path

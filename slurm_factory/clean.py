@@ -28,8 +28,8 @@ from slurm_factory.instances.lxc import (
     lxc_json,
     project_exists,
 )
-from slurm_factory.locks import take_if_free
-from slurm_factory.workspace import BUILD_ID, is_running, is_visible
+from slurm_factory.util.locks import is_running, is_visible, take_if_free
+from slurm_factory.workspace import BUILD_ID
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings

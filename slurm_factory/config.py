@@ -19,10 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from slurm_factory.constants import APPLICATION
-from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.hints import did_you_mean, nearest, printable, quoted
-from slurm_factory.values import (
+from slurm_factory.config_types import (
     AbsolutePath,
     CpuTarget,
     GitRef,
@@ -36,6 +33,9 @@ from slurm_factory.values import (
     WholeSize,
     in_words,
 )
+from slurm_factory.constants import APPLICATION
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.util.hints import did_you_mean, nearest, printable, quoted
 
 ENVIRONMENT_PREFIX = "SLURM_FACTORY_"
 TESTS_PREFIX = f"{ENVIRONMENT_PREFIX}TESTS_"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
-    from slurm_factory.output import Reporter
-    from slurm_factory.plan import BuildPlan
+    from slurm_factory.output.reporter import Reporter
+    from slurm_factory.plan.plan import BuildPlan
     from slurm_factory.workspace import Workspace
 
 

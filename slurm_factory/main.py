@@ -24,12 +24,12 @@ from slurm_factory.exceptions import (
     OutputError,
     SlurmFactoryError,
 )
-from slurm_factory.interrupts import HELD, handle_endings
+from slurm_factory.util.signals import HELD, handle_endings
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
-    from slurm_factory.output import Reporter
-    from slurm_factory.plan import BuildPlan, BuildRequest, SpackChoice
+    from slurm_factory.output.reporter import Reporter
+    from slurm_factory.plan.plan import BuildPlan, BuildRequest, SpackChoice
     from slurm_factory.prefetch import Failure
 
 app = typer.Typer(
@@ -89,7 +89,7 @@ class _Globals:
 def _print_version(asked: bool) -> None:  # typer calls it so
     if not asked:
         return
-    from slurm_factory.output import make_reporter
+    from slurm_factory.output.reporter import make_reporter
     from slurm_factory.output.stdout import print_version
 
     with make_reporter() as reporter, _exit_codes(reporter, as_json=False):
@@ -150,8 +150,8 @@ def build(
     """Build a package."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
-        from slurm_factory.freshness import find_up_to_date
-        from slurm_factory.plan import BuildRequest, require_plain_path
+        from slurm_factory.plan.plan import BuildRequest, require_plain_path
+        from slurm_factory.up_to_date import find_up_to_date
 
         recipe = _parse_deps(deps)
         request = BuildRequest(
@@ -206,7 +206,7 @@ def prefetch(
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
         from slurm_factory import prefetch as fetching
-        from slurm_factory.plan import BuildRequest
+        from slurm_factory.plan.plan import BuildRequest
 
         if (not slurm_version) != every or (every and (gpu or minimal)):
             raise ConfigurationError(
@@ -292,9 +292,11 @@ def setup(
 ) -> None:
     """Install and initialize LXD on this machine; does nothing where all is well."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
-        from slurm_factory import answers, host
+        from slurm_factory import answers
+        from slurm_factory.host import setup as on_this_machine
 
-        prepare = host.setup_destructive if destructive_mode else host.setup
+        lxd, destructive = on_this_machine.setup, on_this_machine.setup_destructive
+        prepare = destructive if destructive_mode else lxd
         result = prepare(settings, reporter.note, check=check)
         answers.print_setup(result, check=check, as_json=as_json)
         if not as_json:
@@ -310,11 +312,13 @@ def doctor(
 ) -> None:
     """Tell what would stop a build here, and the command that mends it."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
-        from slurm_factory import answers, host
+        from slurm_factory import answers
+        from slurm_factory.host import checks as kinds
+        from slurm_factory.host import doctor as examination
 
-        checks = host.doctor(settings)
+        checks = examination.doctor(settings)
         answers.print_checks(checks, as_json=as_json)
-        if any(check.status == host.Status.FAILED for check in checks):
+        if any(check.status == kinds.Status.FAILED for check in checks):
             raise typer.Exit(3)
 
 
@@ -369,7 +373,7 @@ def _interrupt(*_: object) -> NoReturn:
 def _session(*, as_json: bool, verbose: bool, quiet: bool) -> Iterator[tuple[Reporter, Settings]]:
     """A reporter and the settings; errors become exit codes."""
     from slurm_factory.config import load_settings
-    from slurm_factory.output import make_reporter
+    from slurm_factory.output.reporter import make_reporter
 
     verbose, quiet = verbose or _Globals.verbose, quiet or _Globals.quiet
     with (
@@ -441,14 +445,14 @@ def _parse_deps(text: str) -> Deps:
 def _spack_choice(deps: Deps, settings: Settings) -> SpackChoice | None:
     if deps is not Deps.SPACK:
         return None
-    from slurm_factory.spack_choice import choose_spack
+    from slurm_factory.plan.spack import choose_spack
 
     return choose_spack(settings, platform.machine())
 
 
 def _plan(request: BuildRequest) -> BuildPlan:
-    from slurm_factory.bases import host_release
-    from slurm_factory.plan import make_plan
+    from slurm_factory.plan.bases import host_release
+    from slurm_factory.plan.plan import make_plan
 
     return make_plan(request, platform.machine(), host_release())
 

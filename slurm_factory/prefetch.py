@@ -8,26 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm_factory import releases
 from slurm_factory.constants import BuildType
 from slurm_factory.exceptions import InterruptedBuildError, LXDError, OutputError, SlurmFactoryError
-from slurm_factory.instances.base import SpackFiles
-from slurm_factory.instances.base_instances import needs_base
+from slurm_factory.fetch.upstream import CLINGO, base_sources, sources_for
+from slurm_factory.instances.base import SpackFiles, needs_base
 from slurm_factory.job import Job
-from slurm_factory.preparation import (
-    bring_checkouts,
-    bring_sources,
-    launched,
-    system_errors,
-)
+from slurm_factory.plan import releases
 from slurm_factory.recipes.recipe import RECIPES
-from slurm_factory.upstream import CLINGO, base_sources, sources_for
+from slurm_factory.supplies import bring_checkouts, bring_sources, launched, system_errors
 from slurm_factory.workspace import new_build_id, open_workspace
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
-    from slurm_factory.output import Reporter
-    from slurm_factory.plan import BuildPlan, BuildRequest
+    from slurm_factory.output.reporter import Reporter
+    from slurm_factory.plan.plan import BuildPlan, BuildRequest
 
 NAME = "prefetch"
 

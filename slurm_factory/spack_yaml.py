@@ -13,7 +13,6 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from slurm_factory import resources
-from slurm_factory.base_record import spack_digest
 from slurm_factory.config import BUILDCACHE, SOURCE_CACHE, SPACK_INDEX
 from slurm_factory.constants import (
     INSTANCE_BUILD,
@@ -24,7 +23,8 @@ from slurm_factory.constants import (
     INSTANCE_VIEW,
     SPACK_NAMESPACE,
 )
-from slurm_factory.plan import SPACK_REPOSITORY, BuildPlan, SpackChoice
+from slurm_factory.plan.base_setup import spack_digest
+from slurm_factory.plan.plan import SPACK_REPOSITORY, BuildPlan, SpackChoice
 
 TEMPLATE = "spack.yaml.j2"
 

@@ -17,7 +17,7 @@ import filelock
 
 from slurm_factory.cache_dir import MARK, make_cache_dir, unusable
 from slurm_factory.exceptions import SlurmFactoryError
-from slurm_factory.locks import share, take_if_free
+from slurm_factory.util.locks import share
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
@@ -104,26 +104,6 @@ def prepare_cache(settings: Settings) -> None:
         raise unusable(cache, "Permission denied")
     if free < NEEDED_BYTES:
         raise unusable(cache, f"Only {free >> 20} MiB are free; {NEEDED_BYTES >> 20} are needed")
-
-
-def is_running(lock: Path) -> bool:
-    """Whether the build that this lock file belongs to still runs.
-
-    A lock of somebody else, which cannot be looked at, counts as running.
-    """
-    with take_if_free(lock) as free:
-        return not free
-
-
-def is_visible(lock: Path) -> bool:
-    """Whether this user could look at a lock, if there is one."""
-    try:
-        lock.stat()
-    except PermissionError:
-        return False
-    except OSError:
-        return True
-    return os.access(lock, os.R_OK | os.W_OK)
 
 
 def _forget(workspace: Workspace) -> None:

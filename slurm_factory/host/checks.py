@@ -13,7 +13,7 @@ from pathlib import Path
 
 from slurm_factory.constants import LXD_GROUP
 from slurm_factory.host.facts import Daemon, Firewall, HostFacts, Privilege
-from slurm_factory.host.plan import (
+from slurm_factory.host.setup_steps import (
     COPY_ON_WRITE_DRIVERS,
     INOTIFY_INSTANCES,
     WITHOUT_LXD,

@@ -14,7 +14,6 @@ from typing import Any
 
 from slurm_factory import resources
 from slurm_factory.constants import LXD_GROUP
-from slurm_factory.host.commands import TIMED_OUT, Outcome, run, which
 from slurm_factory.host.facts import (
     Account,
     Daemon,
@@ -28,7 +27,8 @@ from slurm_factory.host.facts import (
 from slurm_factory.host.ids import free_ids
 from slurm_factory.host.networks import taken_subnets
 from slurm_factory.host.socket import socket_state
-from slurm_factory.proxies import proxies
+from slurm_factory.util.machine import proxies
+from slurm_factory.util.process import TIMED_OUT, Outcome, run, which
 
 INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")

@@ -1,41 +1,48 @@
-"""The cached base instance: a distribution with everything that builds need installed once."""
+"""Base instances: how one is made, which ones are there, and the lock of each."""
 
 from __future__ import annotations
 
 import io
 import subprocess
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from craft_providers import Executor, lxd
 from craft_providers.bases import BuilddBase, BuilddBaseAlias
 from craft_providers.errors import BaseCompatibilityError, BaseConfigurationError
+from craft_providers.executor import get_instance_name
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 from typing_extensions import override
 
 from slurm_factory import resources
-from slurm_factory.base_record import (
-    INSTANCE_INDEX,
-    SETUP_SCRIPT,
-    SPACK_SETUP_SCRIPT,
-    base_packages,
-    setup_digest,
-)
 from slurm_factory.constants import (
     INSTANCE_EXTERNALS,
     INSTANCE_SPACK,
     INSTANCE_SPACK_PACKAGES,
     INSTANCE_SPACK_PYTHON,
 )
-from slurm_factory.instances import ATTEMPTS, TRANSIENT
-from slurm_factory.instances.lxc import require_running
-from slurm_factory.instances.streams import follow, start_with_secrets, telling_line
+from slurm_factory.instances.images import ImageName, candidates
+from slurm_factory.instances.instance import ATTEMPTS, TRANSIENT
+from slurm_factory.instances.lxc import created, is_finished, list_instances, require_running
+from slurm_factory.plan.base_setup import (
+    BASE_LIFE,
+    INSTANCE_INDEX,
+    SETUP_SCRIPT,
+    SPACK_SETUP_SCRIPT,
+    base_packages,
+    record_path,
+    setup_digest,
+)
+from slurm_factory.util.process import follow, start_with_secrets, telling_line
 
 if TYPE_CHECKING:
-    from slurm_factory.base_record import BaseSetup
-    from slurm_factory.instances.surroundings import Surroundings
-    from slurm_factory.output import Reporter
+    from slurm_factory.config import Settings
+    from slurm_factory.instances.network import Surroundings
+    from slurm_factory.output.reporter import Reporter
+    from slurm_factory.plan.base_setup import BaseSetup
 
 CA_DIRECTORY = PurePosixPath("/usr/local/share/ca-certificates")
 PUSHED = PurePosixPath("/var/tmp")  # noqa: S108  # nobody else is in the instance yet
@@ -255,3 +262,90 @@ def _until_it_succeeds(executor: Executor, command: list[str]) -> None:
         reraise=True,
     )
     retrying(executor.execute_run, command, capture_output=True, check=True, timeout=10)
+
+
+def needs_base(setup: BaseSetup, architecture: str, settings: Settings) -> bool:
+    """Whether a launch would have to make the base instance first.
+
+    Args:
+        setup: What it is made of.
+        architecture: As uname(1) names it.
+        settings: Of this site.
+
+    Raises:
+        LXDError: LXD cannot be asked.
+    """
+    entries = list_instances(settings.project_name)
+    return not usable_bases(setup, architecture, settings.project_name, entries)
+
+
+def base_instance_name(setup: BaseSetup, image: ImageName, project: str) -> str:
+    """Name under which craft-providers keeps the base instance (lxd/launcher.py)."""
+    return get_instance_name(_full_name(setup, image, project), lxd.LXDError)
+
+
+@dataclass(frozen=True)
+class PresentBase:
+    """A base instance that is there: its entry in `lxc list`, and the image it is from."""
+
+    entry: Mapping[str, Any]
+    image: ImageName
+
+    @property
+    def name(self) -> str:
+        """Of the instance."""
+        return str(self.entry["name"])
+
+
+def present_bases(
+    setup: BaseSetup, architecture: str, project: str, entries: Iterable[Mapping[str, Any]]
+) -> list[PresentBase]:
+    """The base instances of `setup` that are there, in whatever state.
+
+    Args:
+        setup: What they are made of.
+        architecture: As uname(1) names it.
+        project: LXD project.
+        entries: Of all instances in it (`lxc.list_instances`).
+    """
+    by_name = {entry["name"]: entry for entry in entries}
+    images = candidates(setup.base, architecture)
+    named = [(base_instance_name(setup, image, project), image) for image in images]
+    return [PresentBase(by_name[name], image) for name, image in named if name in by_name]
+
+
+def usable_bases(
+    setup: BaseSetup, architecture: str, project: str, entries: Iterable[Mapping[str, Any]]
+) -> list[PresentBase]:
+    """Those of `present_bases` that a launch would copy; the arguments are the same.
+
+    A name and an age are not enough: a base whose maker was killed has both. It keeps the status of
+    its making, or, killed in between, is marked as finished without its full name, which
+    craft-providers notes last (lxd/launcher.py, `_create_instance`).
+    """
+    oldest = datetime.now(UTC) - BASE_LIFE
+    return [
+        base
+        for base in present_bases(setup, architecture, project, entries)
+        if is_finished(base.entry)
+        and created(base.entry) >= oldest
+        and base.entry["config"].get("image.description") == _full_name(setup, base.image, project)
+    ]
+
+
+def _full_name(setup: BaseSetup, image: ImageName, project: str) -> str:
+    tag = compatibility_tag(setup, project)
+    return f"base-instance-{tag}-{image.remote}-{image.alias}"
+
+
+def base_lock(setup: BaseSetup, images_dir: Path) -> Path:
+    """The file that is locked while a base is made, copied or deleted (host).
+
+    It belongs to the setup and not to the name of the instance, since the image that the name
+    tells is chosen under the lock. It lies beside the base's record, and goes with it in `clean`.
+
+    Args:
+        setup: What the base is made of.
+        images_dir: Directory of the records (host).
+    """
+    return Path(f"{record_path(setup, images_dir)}.lock")

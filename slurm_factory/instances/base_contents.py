@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from slurm_factory.base_record import CHECKOUT_FILE, setup_digest
 from slurm_factory.constants import INSTANCE_EXTERNALS, INSTANCE_SPACK, INSTANCE_SPACK_PACKAGES
 from slurm_factory.exceptions import LXDError
+from slurm_factory.plan.base_setup import CHECKOUT_FILE, setup_digest
 
 if TYPE_CHECKING:
-    from slurm_factory.base_record import BaseSetup
-    from slurm_factory.instances.streams import CommandRunner
+    from slurm_factory.plan.base_setup import BaseSetup
+    from slurm_factory.util.process import CommandRunner
 
 CHECKOUTS = {"spack": INSTANCE_SPACK, "spack-packages": INSTANCE_SPACK_PACKAGES}
 

@@ -19,8 +19,8 @@ from slurm_factory.exceptions import (
     OutputError,
     SlurmFactoryError,
 )
-from slurm_factory.instances import ENVIRONMENT, Instance, enter_command
-from slurm_factory.instances.launch import Launch, launch_copy
+from slurm_factory.instances.instance import ENVIRONMENT, Instance, enter_command
+from slurm_factory.instances.launch import CLIENT_ERRORS, Launch, launch_copy, unreachable
 from slurm_factory.instances.lxc import (
     KEPT_KEY,
     LOCAL,
@@ -32,16 +32,14 @@ from slurm_factory.instances.lxc import (
     instance_status,
     lxc,
 )
-from slurm_factory.instances.provider_errors import CLIENT_ERRORS, unreachable
-from slurm_factory.instances.surroundings import both_spellings
-from slurm_factory.interrupts import signals_held
+from slurm_factory.instances.network import both_spellings
+from slurm_factory.util.signals import signals_held
 
 if TYPE_CHECKING:
     from craft_providers import lxd
 
     from slurm_factory.config import Settings
-    from slurm_factory.output import Reporter
-
+    from slurm_factory.output.reporter import Reporter
 
 NOTHING_TO_SEE = (ConfigurationError, DownloadError, LXDError, OutputError)
 """Failures of which nothing in the instance tells more: with an LXDError it is gone or does not

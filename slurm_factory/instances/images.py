@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from slurm_factory import resources
 from slurm_factory.exceptions import LXDError
-from slurm_factory.instances.locks import locked
+from slurm_factory.fetch.apt_mirrors import ETC_APT, configured_mirrors
 from slurm_factory.instances.lxc import (
     IMAGE_PREFIX,
     LOCAL,
@@ -20,13 +20,13 @@ from slurm_factory.instances.lxc import (
     lxc,
     lxc_json,
 )
-from slurm_factory.instances.streams import PIPED, follow, telling_line
-from slurm_factory.mirrors import ETC_APT, configured_mirrors
+from slurm_factory.util.locks import locked
+from slurm_factory.util.process import PIPED, follow, telling_line
 
 if TYPE_CHECKING:
-    from slurm_factory.bases import Base
     from slurm_factory.config import Settings
-    from slurm_factory.output import Reporter
+    from slurm_factory.output.reporter import Reporter
+    from slurm_factory.plan.bases import Base
 
 SERVER_SECONDS = 60
 """lxc itself gives each address of a server ten seconds, and then says so."""

@@ -1,9 +1,11 @@
-"""Launching a copy of a base instance through craft-providers, and surviving its faults."""
+"""Launching a copy of a base instance through craft-providers, in our LXD project."""
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,38 +13,44 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from craft_providers import lxd
+import pylxd.exceptions
+import requests
+from craft_providers import ProviderError, lxd
 from craft_providers.errors import BaseCompatibilityError
+from craft_providers.lxd.project import create_with_default_profile
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from slurm_factory.base_record import BaseSetup, write_record
-from slurm_factory.instances import ATTEMPTS
-from slurm_factory.instances.base import FactoryBase, SpackFiles
-from slurm_factory.instances.base_contents import read_record
-from slurm_factory.instances.base_instances import (
+from slurm_factory.exceptions import LXDError
+from slurm_factory.instances.base import (
+    FactoryBase,
+    SpackFiles,
     base_instance_name,
     base_lock,
     present_bases,
     usable_bases,
 )
+from slurm_factory.instances.base_contents import read_record
 from slurm_factory.instances.images import ensure_image
-from slurm_factory.instances.locks import locked
+from slurm_factory.instances.instance import ATTEMPTS, TRANSIENT
 from slurm_factory.instances.lxc import (
+    LOCAL,
     created,
     delete_instance,
     delete_unfinished,
     list_instances,
+    lxc_json,
+    project_exists,
 )
+from slurm_factory.instances.network import find_surroundings
 from slurm_factory.instances.orphans import stop_orphans
-from slurm_factory.instances.project import ensure_project
-from slurm_factory.instances.provider_errors import TransientError, provider_errors, unusable
-from slurm_factory.instances.surroundings import find_surroundings
-from slurm_factory.interrupts import signals_held
+from slurm_factory.plan.base_setup import BaseSetup, write_record
+from slurm_factory.util.locks import locked
+from slurm_factory.util.signals import signals_held
 
 if TYPE_CHECKING:
-    from slurm_factory.bases import Base
     from slurm_factory.config import Settings
-    from slurm_factory.output import Reporter
+    from slurm_factory.output.reporter import Reporter
+    from slurm_factory.plan.bases import Base
 
 
 @dataclass(frozen=True)
@@ -216,3 +224,100 @@ def _primary_group() -> int:
         return pwd.getpwuid(os.getuid()).pw_gid
     except KeyError:
         return os.getgid()
+
+
+IMAGE_GONE = "Image not found"
+"""craft-providers has deleted a base that was too old, and its image is not there any more."""
+CLIENT_ERRORS = (
+    requests.RequestException,
+    pylxd.exceptions.ClientConnectionFailed,
+    pylxd.exceptions.LXDAPIException,
+    pylxd.exceptions.LXDAPIExtensionNotAvailable,
+)
+"""What pylxd raises, through which craft-providers talks to LXD beside the lxc command."""
+
+
+class TransientError(ProviderError):
+    """lxc could not start a command, which it can the next time."""
+
+
+@contextmanager
+def provider_errors() -> Iterator[None]:
+    """Turn what craft-providers and what it runs raise in the block into errors of ours.
+
+    Raises:
+        BaseCompatibilityError: As it was; what to do about it depends on whose base it is.
+        TransientError: Another attempt may succeed.
+        LXDError: No attempt will.
+    """
+    try:
+        yield
+    except BaseCompatibilityError:
+        raise
+    except ProviderError as error:
+        if TRANSIENT in str(error) or IMAGE_GONE in str(error):
+            raise TransientError(error.brief, details=error.details) from error
+        raise unusable(error) from error
+    except subprocess.SubprocessError as error:
+        raise TransientError("A command in the instance failed.", details=str(error)) from error
+    except CLIENT_ERRORS as error:
+        raise unreachable(error) from error
+
+
+def unusable(error: ProviderError) -> LXDError:
+    """The error for an instance that craft-providers could not launch."""
+    return LXDError(
+        f"No instance could be launched: {error.brief.strip()}",
+        details=_last_words(error.details or ""),
+        resolution=error.resolution or "Run `slurm-factory doctor`.",
+    )
+
+
+def unreachable(error: Exception) -> LXDError:
+    """The error for a daemon that does not answer, or not in time."""
+    return LXDError(
+        "LXD could not be talked to.",
+        details=" ".join(str(error).split()) or type(error).__name__,
+        resolution="Run `slurm-factory doctor`.",
+    )
+
+
+def _last_words(details: str) -> str:
+    """What lxc wrote last, out of the command lines that craft-providers puts around it."""
+    written = re.findall(r"standard error output: b?['\"](.*)['\"]", details)
+    lines = (written[-1].replace("\\n", "\n") if written else details).strip().splitlines()
+    return lines[-1].removeprefix("Error: ") if lines else ""
+
+
+LOCK = "project.lock"
+"""In the directory of images; one for all projects, since making one takes a second."""
+
+
+def ensure_project(settings: Settings, reporter: Reporter) -> None:
+    """Make the LXD project with the profile of LXD's default one, unless it is there.
+
+    craft-providers makes the project first and gives it its profile then (lxd/project.py): whoever
+    sees it in between has a project whose instances get neither disk nor network. So nobody looks
+    while another build may be making it, and one whose making was broken off is completed, since
+    craft-providers bears with a project that is there (`project_create` in lxd/lxc.py).
+
+    Args:
+        settings: Of this site.
+        reporter: Is told when this waits.
+
+    Raises:
+        LXDError: LXD cannot be asked, or turned the project down.
+        ProviderError: craft-providers could not start a command (`provider_errors`).
+        OSError: The directory of images cannot be written.
+    """
+    project = settings.project_name
+    with locked(settings.images_dir / LOCK, f"the LXD project {project}", reporter):
+        if not (project_exists(project) and _has_devices(project)):
+            with provider_errors():
+                create_with_default_profile(project=project, lxc=lxd.LXC())
+
+
+def _has_devices(project: str) -> bool:
+    """Whether the default profile of the project gives instances anything."""
+    profiles = lxc_json("profile", "list", LOCAL, project=project)
+    return any(profile["name"] == "default" and profile["devices"] for profile in profiles)

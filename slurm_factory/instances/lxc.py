@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from slurm_factory.constants import APPLICATION, LXD_GROUP
-from slurm_factory.disks import telling_of_full
 from slurm_factory.exceptions import LXDError
 from slurm_factory.host.facts import Daemon
 from slurm_factory.host.socket import socket_state
+from slurm_factory.util.files import telling_of_full
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from slurm_factory.constants import BUILD_PREFIX
 from slurm_factory.exceptions import LXDError
 from slurm_factory.instances.lxc import KEPT_KEY, LOCAL, LOCK_KEY, RUNNING, lxc
-from slurm_factory.workspace import is_running, is_visible
+from slurm_factory.util.locks import is_running, is_visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from slurm_factory.output import Reporter
+    from slurm_factory.output.reporter import Reporter
 
 STOP_SECONDS = 60
 

@@ -10,13 +10,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from slurm_factory.output.records import (
-    ErrorText,
-    Outcome,
-    PackageProgress,
-    StepRecord,
-    duration,
-)
+from slurm_factory.output.records import ErrorText, Outcome, PackageProgress, StepRecord, duration
 from slurm_factory.output.stream import safe
 
 REFRESHES_PER_SECOND = 8

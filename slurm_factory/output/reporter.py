@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final, Self, TextIO
 
 from slurm_factory.exceptions import InterruptedBuildError, SlurmFactoryError
-from slurm_factory.output.buildlog import BuildLog
 from slurm_factory.output.displays import QuietDisplay, choose_mode, make_display
-from slurm_factory.output.lines import as_called, clean, mask_credentials, shown, visible
+from slurm_factory.output.log import BuildLog
 from slurm_factory.output.records import ErrorText, Outcome, PackageProgress, StepRecord
+from slurm_factory.output.text import as_called, clean, mask_credentials, shown, visible
 
 TAIL_LINES: Final = 10
 MEGABYTE: Final = 1_000_000

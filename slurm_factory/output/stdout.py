@@ -21,7 +21,7 @@ from rich.table import Table
 from slurm_factory import __version__
 from slurm_factory.constants import JSON_VERSION
 from slurm_factory.exceptions import OutputError
-from slurm_factory.output.lines import mask_credentials, shown
+from slurm_factory.output.text import mask_credentials, shown
 
 if TYPE_CHECKING:
     from slurm_factory.exceptions import SlurmFactoryError

@@ -1,1 +1,1 @@
-"""From a finished tree to published files: tarballs, licences, SBOM, manifest, publication."""
+"""From a built tree to published files."""

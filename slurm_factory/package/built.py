@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from slurm_factory.relocate import LibrarySource
+from slurm_factory.relocate.closure import LibrarySource
 
 if TYPE_CHECKING:
-    from slurm_factory.package.records import SpackBuild
+    from slurm_factory.package.manifest import SpackBuild
 
 
 @dataclass(frozen=True)

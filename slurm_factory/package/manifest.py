@@ -1,15 +1,230 @@
-"""Reads and writes manifests."""
+"""The manifest of a package: its records, writing and reading it."""
 
 import shlex
 from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import ValidationError
+from packaging.version import Version
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+)
 
-from slurm_factory.constants import JSON_VERSION
-from slurm_factory.documents import parse_json, read_text
+from slurm_factory.constants import JSON_VERSION, BuildType, Deps
 from slurm_factory.exceptions import OutputError
-from slurm_factory.package.records import Manifest
-from slurm_factory.package.writing import write_text
+from slurm_factory.package.tarball import Artifact
+from slurm_factory.resources import load_json
+from slurm_factory.util.documents import parse_json, read_text
+from slurm_factory.util.files import write_text
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~-]*$")]
+"""Fit for a file name, a module name and a line of a script."""
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Record(BaseModel):
+    """Immutable, and without room for what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PackageIdentity(Record):
+    """What a package is, wherever it lies."""
+
+    stem: Name
+    """Common start of the artifact's file names."""
+    version: Name
+    """What was asked for: a series or a release."""
+    release: Name
+    spack_version: Name
+    """The release as Spack writes it, such as 25-05-8-1."""
+    build_type: BuildType
+    base: str
+    """Such as debian@12."""
+    deps: Deps
+    arch: Name
+    """As uname(1) names it."""
+    epoch: int
+    """Date of the Slurm release, in seconds since the epoch: the time of everything packed."""
+
+    @property
+    def software_tarball(self) -> str:
+        """File name of the tarball that holds `software/`."""
+        return f"{self.stem}-software.tar.gz"
+
+    @property
+    def module_tarball(self) -> str:
+        """File name of the tarball that holds the module files."""
+        return f"{self.stem}-module.tar.gz"
+
+    @property
+    def sbom(self) -> str:
+        """File name of the list of contents."""
+        return f"{self.stem}-sbom.cdx.json"
+
+    @property
+    def checksums(self) -> str:
+        """File name of the checksums for sha256sum(1)."""
+        return f"{self.stem}.sha256"
+
+    @property
+    def manifest(self) -> str:
+        """File name of the manifest."""
+        return f"{self.stem}-manifest.json"
+
+
+class Source(Record):
+    """The archive Slurm was built from."""
+
+    url: str
+    sha256: Sha256
+    tag: Name
+
+
+class BundledFile(Record):
+    """One library, plugin of a library or program in the package that is not Slurm's own."""
+
+    file: str
+    """Path within `software/`."""
+    soname: str | None = None
+    """Of a library, as its distribution names it; plugins and programs have none."""
+    kind: Literal["library", "program"] = "library"
+    sha256: Sha256
+    """Of the file in the package, after stripping and relocation."""
+    package: str
+    """Distribution package it comes from."""
+    package_version: str
+    package_arch: str
+    """As the package manager names it, such as amd64."""
+    source_package: str | None = None
+    """Source package, where its name is another: advisories go by it."""
+    package_type: Literal["deb", "rpm", "generic"] = "deb"
+    """Kind of package, as package URLs name it."""
+    needs: tuple[str, ...] = ()
+    """`file` of each bundled library that it needs."""
+    spack_hash: str | None = None
+    """Of a package that Spack built: its hash with all that it is made from."""
+
+
+class HostRequirement(Record):
+    """A library that stays outside."""
+
+    soname: str
+    reason: str
+    required: bool
+    """Whether files of the package are linked with it. Others only open it where it is there."""
+    packages: dict[str, str]
+    """What provides it, by package manager."""
+
+
+class Step(Record):
+    """A step of the build and its duration in seconds."""
+
+    name: str
+    seconds: float
+
+
+class Limit(Record):
+    """Something that does not work as it would in an ordinary installation."""
+
+    limit: str
+    consequence: str
+
+
+class File(Record):
+    """A published file beside the manifest, its size in bytes."""
+
+    name: Name
+    size: int
+    sha256: Sha256
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Self:
+        """The record of a finished file."""
+        return cls(name=artifact.path.name, size=artifact.size, sha256=artifact.sha256)
+
+
+class SpackPackage(Record):
+    """A package that Spack installed for the build."""
+
+    name: Name
+    version: str
+    hash: str
+    """Spack's hash of the package with all that it is made from."""
+    run_time: bool
+    """Whether Slurm needs it to run; others are only needed to build."""
+    cached: bool
+    """Whether it came from a build cache."""
+    seconds: float
+
+
+class SpackBuild(Record):
+    """How Spack came to what is in the package."""
+
+    concretized: bool
+    """False: what an earlier build had decided was taken."""
+    packages: tuple[SpackPackage, ...]
+    externals: tuple[str, ...] = ()
+    """Run-time libraries that the site's own configuration takes from the base: name@version."""
+    configure: tuple[str, ...] = ()
+    """Arguments of Slurm's configure; empty where the recipe did not keep them."""
+    compiler_cache_hits: int = 0
+    compiler_cache_misses: int = 0
+
+    @property
+    def cached(self) -> int:
+        """How many packages came from a build cache."""
+        return sum(package.cached for package in self.packages)
+
+
+class Verification(Record):
+    """A live cluster that has run jobs from the package."""
+
+    base: str
+    prefixes: tuple[str, ...]
+    seconds: float
+    checks: tuple[str, ...]
+
+
+class Manifest(Record):
+    """What was built, from what, how, how long it took, and whether it was verified."""
+
+    manifest_version: Literal[1] = JSON_VERSION
+    identity: PackageIdentity
+    build_key: Sha256
+    created: AwareDatetime
+    slurm_factory: str
+    """Version of slurm-factory."""
+    source: Source
+    plan: dict[str, JsonValue]
+    """As `--dry-run` prints it: patches and further sources with checksums, variants, flags."""
+    base_record: dict[str, JsonValue]
+    """What the base contained: every package with its version, the compiler's among them.
+
+    With Spack, what came from the build cache (`cached` in `spack`) may have been compiled in an
+    earlier base, by another revision of the compiler than this one.
+    """
+    features: tuple[str, ...]
+    configure: tuple[str, ...]
+    """Arguments of Slurm's configure."""
+    steps: tuple[Step, ...]
+    bundled: tuple[BundledFile, ...]
+    """Every ELF file of the package that is not Slurm's own."""
+    host_requirements: tuple[HostRequirement, ...]
+    glibc: str
+    """Highest glibc symbol version that any file needs, such as 2.36."""
+    distributions: tuple[str, ...]
+    """Distributions that have this glibc."""
+    limits: tuple[Limit, ...] = ()
+    spack: SpackBuild | None = None
+    """None for packages of the recipe `system`."""
+    verified: Literal[False] | Verification = False
+    files: tuple[File, ...] = Field(min_length=1)
 
 
 def write_manifest(manifest: Manifest, directory: Path) -> Path:
@@ -57,3 +272,14 @@ def _unusable(path: Path, details: str) -> OutputError:
         details=details,
         resolution=f"Remove it and build again: rm {shlex.quote(str(path))}",
     )
+
+
+def distributions_with(glibc: str) -> tuple[str, ...]:
+    """Names of the distributions that have this version of glibc, such as "2.36", or a newer one.
+
+    The table holds what each distribution was released with: none changes its glibc's version
+    afterwards.
+    """
+    needed = Version(glibc)
+    rows = load_json("distributions.json")["distributions"]
+    return tuple(row["name"] for row in rows if Version(row["glibc"]) >= needed)

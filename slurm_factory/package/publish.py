@@ -9,13 +9,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurm_factory.documents import open_regular
 from slurm_factory.exceptions import OutputError
-from slurm_factory.interrupts import signals_held
-from slurm_factory.package.manifest import load_manifest
-from slurm_factory.package.records import File, Manifest
+from slurm_factory.package.manifest import File, Manifest, load_manifest
 from slurm_factory.package.tarball import Artifact
-from slurm_factory.package.writing import not_written, write_text
+from slurm_factory.util.documents import open_regular
+from slurm_factory.util.files import not_written, write_text
+from slurm_factory.util.signals import signals_held
 
 MANIFEST_PATTERN = "*/slurm-*-manifest.json"
 COMPLETE = ".complete"

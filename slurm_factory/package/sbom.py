@@ -21,8 +21,8 @@ from cyclonedx.model.license import DisjunctiveLicense
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from slurm_factory.package.records import BundledFile, PackageIdentity, Source
-from slurm_factory.package.writing import write_text
+from slurm_factory.package.manifest import BundledFile, PackageIdentity, Source
+from slurm_factory.util.files import write_text
 
 SLURM_LICENCE = "GPL-2.0-or-later with OpenSSL exception"
 """By name: SPDX has no identifier for Slurm's own wording of the exception."""

@@ -15,9 +15,8 @@ from typing import IO, Final
 
 from zlib_ng import zlib_ng
 
-from slurm_factory.appearing import appearing
 from slurm_factory.exceptions import OutputError
-from slurm_factory.package.writing import not_written
+from slurm_factory.util.files import appearing, not_written
 
 BLOCK_SIZE: Final = 1 << 20
 WINDOW_SIZE: Final = 1 << 15

@@ -1,1 +1,1 @@
-"""Recipes: how Slurm and the libraries it needs get built in an instance."""
+"""How Slurm and the libraries it needs are built in an instance."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
 
-    from slurm_factory.instances import Instance
+    from slurm_factory.instances.instance import Instance
     from slurm_factory.job import Job
 
 HITS = ("direct_cache_hit", "preprocessed_cache_hit")

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from slurm_factory.output import Reporter
+    from slurm_factory.output.reporter import Reporter
 
 TOTAL = re.compile(r"Files to compile: (\d{1,6})")
 """What make-slurm.sh prints first."""

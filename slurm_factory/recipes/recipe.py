@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from slurm_factory.constants import Deps
-from slurm_factory.recipes import spack, system
+from slurm_factory.recipes import system
+from slurm_factory.recipes.spack import build as spack
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from slurm_factory.instances import Instance
+    from slurm_factory.fetch.sources import Source
+    from slurm_factory.instances.instance import Instance
     from slurm_factory.job import Job
     from slurm_factory.package.built import Built
-    from slurm_factory.sources import Source
 
 
 class Recipe(Protocol):

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 
 from slurm_factory.constants import INSTANCE_PREFIX
 from slurm_factory.exceptions import BuildError, SlurmFactoryError
+from slurm_factory.fetch.upstream import sources_for
 from slurm_factory.package.built import Built
-from slurm_factory.plan import COMPILER_FLAGS, LINKER_FLAGS
+from slurm_factory.plan.plan import COMPILER_FLAGS, LINKER_FLAGS
 from slurm_factory.recipes.ccache import ccache_environment
 from slurm_factory.recipes.compile_progress import CompileProgress
-from slurm_factory.recipes.libraries import InstanceLibraries, read_installed
-from slurm_factory.recipes.promises import require_defines, require_files
+from slurm_factory.recipes.distro_libraries import InstanceLibraries, read_installed
+from slurm_factory.recipes.feature_checks import require_defines, require_files
 from slurm_factory.resources import patches_dir
-from slurm_factory.upstream import sources_for
 
 if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
 
-    from slurm_factory.instances import Instance
+    from slurm_factory.fetch.sources import Source
+    from slurm_factory.instances.instance import Instance
     from slurm_factory.job import Job
-    from slurm_factory.sources import Source
 
 NVML_HEADER = "nvidia/nvml_dev/include/nvml.h"
 PLAIN_SHELL = ("SHELL=/bin/sh",)

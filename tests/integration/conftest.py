@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 from clean_instance import CleanInstance, clean_copy
 
-from slurm_factory.bases import host_release
 from slurm_factory.config import Settings, load_settings
 from slurm_factory.constants import Deps
 from slurm_factory.exceptions import LXDError
-from slurm_factory.host import why_lxd_cannot_run
-from slurm_factory.host.inside import last_line, try_instance
-from slurm_factory.host.probe import probe_account
+from slurm_factory.host.doctor_instance import last_line, try_instance
+from slurm_factory.host.probe import probe_account, why_lxd_cannot_run
 from slurm_factory.instances.lxc import lxc
-from slurm_factory.plan import BuildRequest, make_plan
+from slurm_factory.plan.bases import host_release
+from slurm_factory.plan.plan import BuildRequest, make_plan
 
 
 @pytest.fixture(scope="session")

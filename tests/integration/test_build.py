@@ -28,13 +28,13 @@ from fault_tools import (
 )
 from slurm_plugins import plugins_in, unexplained
 
-from slurm_factory.base_record import load_record
 from slurm_factory.config import Settings
-from slurm_factory.features import table
+from slurm_factory.fetch.sources import cached
+from slurm_factory.fetch.upstream import slurm_source
 from slurm_factory.package.manifest import load_manifest
-from slurm_factory.releases import find_release
-from slurm_factory.sources import cached
-from slurm_factory.upstream import slurm_source
+from slurm_factory.plan.base_setup import load_record
+from slurm_factory.plan.features import table
+from slurm_factory.plan.releases import find_release
 
 pytestmark = pytest.mark.integration
 
@@ -142,7 +142,7 @@ def test_unforced_build_of_the_same_plan_asks_neither_lxd_nor_the_network_nor_sl
     assert document["manifest"] == first.document["manifest"]
     assert set((site.cache / "logs").iterdir()) == logs
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "slurm_factory.freshness" in imported
+    assert "slurm_factory.up_to_date" in imported
     assert not imported & {"craft_providers", "requests"}
 
 

@@ -31,18 +31,14 @@ from fault_tools import (
     source_in,
 )
 from file_systems import as_root, fill, small_file_system
+from paths import PROGRAMS
 
 from slurm_factory.config import Settings
-from slurm_factory.instances.lxc import (
-    delete_unfinished,
-    instance_names,
-    lxc,
-    wait_for_operations,
-)
+from slurm_factory.instances.lxc import delete_unfinished, instance_names, lxc, wait_for_operations
 
 pytestmark = pytest.mark.integration
 
-FAULTY = Path(__file__).parent / "faulty.py"
+FAULTY = PROGRAMS / "faulty.py"
 STEPS = ("Launch", "Configure", "Compile", "Install and strip", "Pack")
 """Those after Relocate run on this machine alone and are one case: the last stands for them."""
 UNREACHABLE = "http://127.0.0.1:9"

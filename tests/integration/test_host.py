@@ -13,9 +13,12 @@ import pytest
 
 from slurm_factory.config import Settings
 from slurm_factory.constants import DOCTOR_PREFIX
-from slurm_factory.host import Status, doctor, setup, why_lxd_cannot_run
+from slurm_factory.host.checks import Status
+from slurm_factory.host.doctor import doctor
+from slurm_factory.host.doctor_instance import find_image, look_from_inside, try_instance
 from slurm_factory.host.facts import Account
-from slurm_factory.host.inside import find_image, look_from_inside, try_instance
+from slurm_factory.host.probe import why_lxd_cannot_run
+from slurm_factory.host.setup import setup
 
 REASON = why_lxd_cannot_run()
 IMAGE_SCRIPT = """
@@ -136,7 +139,10 @@ def test_archive_that_an_instance_cannot_reach_is_seen(project: str, image: str)
 
 
 def test_ctrl_c_leaves_no_instance_behind(project: str, image: str) -> None:
-    program = f"from slurm_factory.host.inside import *; look_from_inside({project!r}, {image!r}"
+    program = (
+        "from slurm_factory.host.doctor_instance import look_from_inside;"
+        f" look_from_inside({project!r}, {image!r}"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", f"{program}, '', {{}})"],
         start_new_session=True,

@@ -12,12 +12,12 @@ from dataclasses import replace
 from clean_instance import ScriptError
 from live_cluster import try_package
 
-from slurm_factory.bases import host_release
 from slurm_factory.builder import build
 from slurm_factory.config import load_settings
 from slurm_factory.constants import Deps
-from slurm_factory.output import make_reporter
-from slurm_factory.plan import BuildRequest, make_plan
+from slurm_factory.output.reporter import make_reporter
+from slurm_factory.plan.bases import host_release
+from slurm_factory.plan.plan import BuildRequest, make_plan
 
 
 def main(release: str, on_line: Callable[[str], None]) -> int:

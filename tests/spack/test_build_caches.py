@@ -16,13 +16,12 @@ from spack_samples import build_on_this_machine
 from toys import Toys
 
 from slurm_factory.config import Settings
-from slurm_factory.recipes.spack_cache import held_elsewhere
-from slurm_factory.recipes.spack_install import install
-from slurm_factory.recipes.spack_lock import Lock, read_lock
-from slurm_factory.recipes.spack_progress import PackageState
-from slurm_factory.recipes.spack_project import trust_keys
-from slurm_factory.recipes.spack_session import Places, Spack
-from slurm_factory.recipes.spack_sources import fetch_sources
+from slurm_factory.recipes.spack.cache import held_elsewhere
+from slurm_factory.recipes.spack.install import PackageState, install
+from slurm_factory.recipes.spack.lock import Lock, read_lock
+from slurm_factory.recipes.spack.project import trust_keys
+from slurm_factory.recipes.spack.session import Places, Spack
+from slurm_factory.recipes.spack.sources import fetch_sources
 
 pytestmark = [
     pytest.mark.spack,

@@ -12,10 +12,10 @@ from plan_samples import spack_plan
 from real_spack import HERE, WHY_NOT, Spack
 
 from slurm_factory.constants import SPACK_NAMESPACE, BuildType
-from slurm_factory.features import table
-from slurm_factory.plan import BuildPlan
-from slurm_factory.releases import series
-from slurm_factory.spack_repository import write_repository
+from slurm_factory.plan.features import table
+from slurm_factory.plan.plan import BuildPlan
+from slurm_factory.plan.releases import series
+from slurm_factory.recipes.spack.repository import write_repository
 from slurm_factory.spack_yaml import generate_yaml_string
 
 pytestmark = [pytest.mark.spack, pytest.mark.skipif(not HERE, reason=WHY_NOT)]

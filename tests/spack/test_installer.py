@@ -9,8 +9,8 @@ import pytest
 from real_spack import Spack
 from toys import Toys
 
-from slurm_factory.recipes.spack_cache import COPIES, index_is_current
-from slurm_factory.recipes.spack_failure import Cause, explain, failed_packages
+from slurm_factory.recipes.spack.cache import COPIES, index_is_current
+from slurm_factory.recipes.spack.failure import Cause, explain, failed_packages
 
 pytestmark = pytest.mark.spack
 

@@ -21,10 +21,10 @@ from toys import Toys
 
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import OutputError, SlurmFactoryError, SpackError
-from slurm_factory.recipes.spack_cache import ENTRIES, index_is_current
-from slurm_factory.recipes.spack_install import install
-from slurm_factory.recipes.spack_lock import Lock
-from slurm_factory.recipes.spack_session import Places, Spack
+from slurm_factory.recipes.spack.cache import ENTRIES, index_is_current
+from slurm_factory.recipes.spack.install import install
+from slurm_factory.recipes.spack.lock import Lock
+from slurm_factory.recipes.spack.session import Places, Spack
 
 pytestmark = pytest.mark.spack
 

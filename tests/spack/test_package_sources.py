@@ -9,8 +9,8 @@ import pytest
 from real_spack import Spack
 
 from slurm_factory import resources
-from slurm_factory.recipes.spack_lock import read_lock
-from slurm_factory.recipes.spack_sources import MARK, SCRIPT, PackageSource, parse
+from slurm_factory.recipes.spack.lock import read_lock
+from slurm_factory.recipes.spack.sources import MARK, SCRIPT, PackageSource, parse
 
 pytestmark = pytest.mark.spack
 

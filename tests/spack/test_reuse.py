@@ -10,8 +10,8 @@ from plan_samples import spack_plan
 from toys import Toys
 
 from slurm_factory.constants import SPACK_NAMESPACE
-from slurm_factory.recipes.spack_cache import COPIES
-from slurm_factory.recipes.spack_lock import Lock, Node
+from slurm_factory.recipes.spack.cache import COPIES
+from slurm_factory.recipes.spack.lock import Lock, Node
 from slurm_factory.spack_yaml import generate_yaml_string
 
 pytestmark = pytest.mark.spack

@@ -17,8 +17,8 @@ from slurm_factory.constants import (
     INSTANCE_STORE,
     BuildType,
 )
-from slurm_factory.plan import BuildPlan, SpackChoice
-from slurm_factory.releases import series
+from slurm_factory.plan.plan import BuildPlan, SpackChoice
+from slurm_factory.plan.releases import series
 from slurm_factory.spack_yaml import EXTERNALS_YAML, SITE_YAML, SPACK_YAML, generate_yaml_string
 
 HERE = os.environ.get("SLURM_FACTORY_TESTS_SPACK", "")

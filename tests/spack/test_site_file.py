@@ -10,8 +10,8 @@ from plan_samples import sample_settings
 from spack_samples import build_on_this_machine
 
 from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.recipes.spack import build
-from slurm_factory.recipes.spack_session import Places
+from slurm_factory.recipes.spack.build import build
+from slurm_factory.recipes.spack.session import Places
 
 pytestmark = [
     pytest.mark.spack,

@@ -16,16 +16,12 @@ import pytest
 from package_samples import stage
 from typer.testing import CliRunner
 
-from slurm_factory import answers, releases
+from slurm_factory import answers
 from slurm_factory.exceptions import ConfigurationError, DownloadError, OutputError
 from slurm_factory.main import app
-from slurm_factory.output.stdout import (
-    describe,
-    print_document,
-    print_line,
-    print_table,
-)
+from slurm_factory.output.stdout import describe, print_document, print_line, print_table
 from slurm_factory.package.publish import find_artifacts, publish
+from slurm_factory.plan import releases
 
 BUILD = ("build", "--slurm-version", "24.11", "--base", "debian@12", "--deps", "system")
 

@@ -15,8 +15,8 @@ from fake_lxc import install_fake_lxc
 from package_samples import stage
 from plan_samples import sample_plan, sample_settings
 
-from slurm_factory import builder, preparation
-from slurm_factory.base_record import BASE_LIFE, write_record
+from slurm_factory import builder
+from slurm_factory import supplies as preparation
 from slurm_factory.builder import build
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import (
@@ -26,18 +26,20 @@ from slurm_factory.exceptions import (
     OutputError,
     SlurmFactoryError,
 )
-from slurm_factory.freshness import Outcome, find_up_to_date
 from slurm_factory.host.facts import Daemon
-from slurm_factory.instances import Instance, lxc
-from slurm_factory.instances.host import this_machine
+from slurm_factory.instances import lxc
+from slurm_factory.instances.instance import Instance
+from slurm_factory.instances.this_machine import this_machine
 from slurm_factory.job import Job
-from slurm_factory.output import Reporter, make_reporter
+from slurm_factory.output.reporter import Reporter, make_reporter
 from slurm_factory.package.built import Built
 from slurm_factory.package.manifest import load_manifest, write_manifest
 from slurm_factory.package.publish import find_artifacts, publish
-from slurm_factory.plan import BuildPlan
+from slurm_factory.plan.base_setup import BASE_LIFE, write_record
+from slurm_factory.plan.plan import BuildPlan
 from slurm_factory.recipes import system
-from slurm_factory.recipes.libraries import InstanceLibraries
+from slurm_factory.recipes.distro_libraries import InstanceLibraries
+from slurm_factory.up_to_date import Outcome, find_up_to_date
 from slurm_factory.workspace import prepare_cache
 
 RECORD = {"base": "debian@12", "packages": {"libmunge-dev:amd64": "0.5.15-2"}}
@@ -172,7 +174,7 @@ def test_what_was_built_on_a_base_that_has_outlived_itself_is_not_up_to_date(
 def test_a_cache_that_cannot_be_entered_has_nothing_up_to_date(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, out_of_reach: Callable[[Path], None]
 ) -> None:
-    monkeypatch.setattr("slurm_factory.machine.machine_record", lambda _: RECORD)
+    monkeypatch.setattr("slurm_factory.instances.this_machine.machine_record", lambda _: RECORD)
     out_of_reach(settings.cache_dir)
     assert find_up_to_date(sample_plan(destructive_mode=True), settings) is None
 

@@ -16,7 +16,7 @@ from slurm_factory.cache_dir import MARK, TAG, is_marked, make_cache_dir, requir
 from slurm_factory.clean import CleanRequest, plan_clean
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import OutputError
-from slurm_factory.locks import take_if_free
+from slurm_factory.util.locks import take_if_free
 from slurm_factory.workspace import open_workspace, prepare_cache
 
 SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"

@@ -26,8 +26,8 @@ from slurm_factory.config import Settings
 from slurm_factory.exceptions import ConfigurationError, LXDError, OutputError
 from slurm_factory.host.facts import Daemon
 from slurm_factory.instances import lxc as lxc_module
-from slurm_factory.locks import share, take_if_free
-from slurm_factory.releases import catalogue
+from slurm_factory.plan.releases import catalogue
+from slurm_factory.util.locks import share, take_if_free
 from slurm_factory.workspace import new_build_id, prepare_cache
 
 NOW = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)

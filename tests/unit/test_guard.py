@@ -70,7 +70,7 @@ def test_skipped_container_test_fails_only_where_it_is_required(
         cwd=tmp_path,
         env={
             **os.environ,
-            "PYTHONPATH": f"{TESTS}:{TESTS / 'unit'}",
+            "PYTHONPATH": f"{TESTS}:{TESTS / 'support'}",
             "SLURM_FACTORY_TESTS_REQUIRE_LXD": required,
         },
         capture_output=True,

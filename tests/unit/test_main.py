@@ -18,21 +18,22 @@ from fake_lxc import DEAD, PROJECT, FakeLxc, install_fake_lxc, instance, locked_
 from package_samples import stage
 from typer.testing import CliRunner
 
-from slurm_factory import __version__, completion, exceptions, host
+from slurm_factory import __version__, completion, exceptions
 from slurm_factory import main as command_line
-from slurm_factory.bases import bases
 from slurm_factory.config import Settings
 from slurm_factory.constants import JSON_VERSION, Deps
 from slurm_factory.exceptions import SlurmFactoryError
-from slurm_factory.features import table
-from slurm_factory.freshness import Outcome
-from slurm_factory.host import Check, Status
+from slurm_factory.host import doctor
+from slurm_factory.host.checks import Check, Status
 from slurm_factory.main import app
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.publish import publish
-from slurm_factory.plan import BuildPlan
+from slurm_factory.plan.bases import bases
+from slurm_factory.plan.features import table
+from slurm_factory.plan.plan import BuildPlan
+from slurm_factory.plan.releases import catalogue, series
 from slurm_factory.prefetch import Failure, Prefetched
-from slurm_factory.releases import catalogue, series
+from slurm_factory.up_to_date import Outcome
 
 PROGRAM = str(Path(sys.executable).with_name("slurm-factory"))
 COMMANDS = ("build", "clean", "setup", "doctor", "list", "prefetch", "versions")
@@ -43,8 +44,9 @@ HEAVY = (
 )
 LIGHT = (
     *("slurm_factory.__main__", "slurm_factory.completion", "slurm_factory.constants"),
-    *("slurm_factory.exceptions", "slurm_factory.interrupts", "slurm_factory.main"),
-    "slurm_factory.resources",
+    *("slurm_factory.exceptions", "slurm_factory.main", "slurm_factory.output"),
+    *("slurm_factory.output.stream", "slurm_factory.resources", "slurm_factory.util"),
+    "slurm_factory.util.signals",
 )
 """Modules that --help and completion may load."""
 
@@ -110,7 +112,7 @@ def test_every_error_becomes_its_exit_code_and_three_lines(
     def fail(*_: object) -> None:
         raise kind("What.", details="Why.", resolution="Do.")
 
-    monkeypatch.setattr("slurm_factory.freshness.find_up_to_date", fail)
+    monkeypatch.setattr("slurm_factory.up_to_date.find_up_to_date", fail)
     result = run(*BUILD)
     assert result.code == kind.exit_code
     assert [line.strip() for line in result.err.splitlines()] == ["Error: What.", "Why.", "Do."]
@@ -124,7 +126,7 @@ def test_every_error_is_a_json_document_where_one_was_asked_for(
     def fail(*_: object) -> None:
         raise kind("No https://me:secret@host/x", details="Why.", resolution="Do.")
 
-    monkeypatch.setattr("slurm_factory.freshness.find_up_to_date", fail)
+    monkeypatch.setattr("slurm_factory.up_to_date.find_up_to_date", fail)
     result = run(*BUILD, "--json")
     assert result.code == kind.exit_code
     assert result.document == {
@@ -216,7 +218,7 @@ def test_a_variable_that_is_no_setting_is_warned_of_with_the_nearest_name(
 def test_a_build_on_this_machine_below_a_path_with_a_blank_is_exit_code_2(
     run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("slurm_factory.bases.host_release", lambda: ("debian", "12"))
+    monkeypatch.setattr("slurm_factory.plan.bases.host_release", lambda: ("debian", "12"))
     assert run(*BUILD, "--destructive-mode", "--dry-run").code == 0
     monkeypatch.setenv("SLURM_FACTORY_CACHE_DIR", str(tmp_path / "a b"))
     result = run(*BUILD, "--destructive-mode", "--dry-run")
@@ -388,7 +390,7 @@ def test_offline_what_was_built_with_the_build_caches_of_the_settings_is_up_to_d
     def build(*_: object, **__: object) -> None:
         raise exceptions.DownloadError("Missing.")
 
-    monkeypatch.setattr("slurm_factory.main.find_up_to_date", find)
+    monkeypatch.setattr("slurm_factory.up_to_date.find_up_to_date", find)
     monkeypatch.setattr("slurm_factory.builder.build", build)
     run("build", "--slurm-version", "25.05", "--offline")
     assert looked == [(), ("https://b.example/cache",)]
@@ -489,7 +491,7 @@ def test_an_up_to_date_build_is_told_with_the_lines_that_put_it_to_use(
 ) -> None:
     path = published(tmp_path / "with space", tmp_path / "staged")
     outcome = Outcome(path, load_manifest(path), up_to_date=True)
-    monkeypatch.setattr("slurm_factory.freshness.find_up_to_date", lambda *_: outcome)
+    monkeypatch.setattr("slurm_factory.up_to_date.find_up_to_date", lambda *_: outcome)
     text = run(*BUILD).out
     assert "up to date; --force builds it again" in text
     unpack = [shlex.split(line) for line in text.splitlines() if "tar -xzf" in line]
@@ -668,7 +670,7 @@ def test_doctor_ends_with_3_only_if_something_stops_builds(
     run: Runner, monkeypatch: pytest.MonkeyPatch, status: Status, code: int
 ) -> None:
     check = Check("network", status, "The bridge has no NAT.", "lxc network set x y")
-    monkeypatch.setattr(host, "doctor", lambda _: (check,))
+    monkeypatch.setattr(doctor, "doctor", lambda _: (check,))
     result = run("doctor")
     assert result.code == code
     assert f"{status:8} network: The bridge has no NAT." in result.out
@@ -681,7 +683,7 @@ def test_command_that_doctor_prints_can_be_pasted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     check = Check("daemon", Status.FAILED, "The daemon does not run.", "slurm-factory setup")
-    monkeypatch.setattr(host, "doctor", lambda _: (check,))
+    monkeypatch.setattr(doctor, "doctor", lambda _: (check,))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "argv", [".venv/bin/slurm-factory", "doctor"])
     assert "fix: .venv/bin/slurm-factory setup\n" in CliRunner().invoke(app, ["doctor"]).stdout
@@ -691,12 +693,12 @@ def test_command_that_doctor_prints_can_be_pasted(
 
 WAITING = """
 import sys, signal, threading
-from slurm_factory import freshness, main
+from slurm_factory import main, up_to_date
 def wait(*_):
     print("ready", flush=True)
     while True:
         signal.pause()
-freshness.find_up_to_date = wait
+up_to_date.find_up_to_date = wait
 # Ignored from the start, as nohup(1) leaves SIGHUP, they would stay so.
 for number in main.HELD:
     signal.signal(number, signal.SIG_DFL)

@@ -10,18 +10,18 @@ import pytest
 from plan_samples import make_request, sample_plan, sample_settings, spack_plan
 
 from slurm_factory import prefetch as module
-from slurm_factory import preparation
+from slurm_factory import supplies as preparation
 from slurm_factory.config import Settings
 from slurm_factory.constants import BuildType, Deps
 from slurm_factory.exceptions import DownloadError, LXDError, OutputError, SpackError
+from slurm_factory.fetch.sources import Source
 from slurm_factory.instances.base import SpackFiles
 from slurm_factory.job import Job
-from slurm_factory.output import Reporter, make_reporter
-from slurm_factory.plan import BuildPlan
+from slurm_factory.output.reporter import Reporter, make_reporter
+from slurm_factory.plan.plan import BuildPlan
+from slurm_factory.plan.releases import series
 from slurm_factory.prefetch import all_requests, prefetch
-from slurm_factory.recipes import spack
-from slurm_factory.releases import series
-from slurm_factory.sources import Source
+from slurm_factory.recipes.spack import build as spack
 
 PLANS = (spack_plan(minimal=True), spack_plan("25.05"))
 

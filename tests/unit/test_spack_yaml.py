@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 import yaml
+from paths import DATA
 from plan_samples import SPACK, sample_plan, spack_plan
 
 from slurm_factory.config import Settings
 from slurm_factory.constants import BuildType
-from slurm_factory.plan import BuildPlan
-from slurm_factory.releases import catalogue, series
+from slurm_factory.plan.plan import BuildPlan
+from slurm_factory.plan.releases import catalogue, series
 from slurm_factory.spack_yaml import LOCAL_BUILDCACHE, SITE_YAML, generate_yaml_string
 
-SNAPSHOTS = Path(__file__).parent / "data" / "spack_yaml"
+SNAPSHOTS = DATA / "spack_yaml"
 CELLS = tuple(product(series(), BuildType))
 HOSTILE = (
     *("a\nb: c", "a\r\n  - b", '" x: "y', "' x", "\\", "\\n", "{{ 7 * 7 }}", "{% for %}", "{# #}"),

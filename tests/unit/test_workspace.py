@@ -16,13 +16,8 @@ from plan_samples import sample_settings
 
 from slurm_factory.cache_dir import make_cache_dir
 from slurm_factory.exceptions import BuildError, OutputError
-from slurm_factory.workspace import (
-    NEEDED_BYTES,
-    is_running,
-    new_build_id,
-    open_workspace,
-    prepare_cache,
-)
+from slurm_factory.util.locks import is_running
+from slurm_factory.workspace import NEEDED_BYTES, new_build_id, open_workspace, prepare_cache
 
 
 def touch_and_raise(file: Path, error: BaseException) -> None:
@@ -50,7 +45,7 @@ def test_a_build_is_seen_running_by_another_process_and_no_longer_when_it_was_ki
 
 def test_our_own_open_workspace_is_seen_running_by_another_process(tmp_path: Path) -> None:
     look = (
-        "import sys; from pathlib import Path; from slurm_factory.workspace import is_running;"
+        "import sys; from pathlib import Path; from slurm_factory.util.locks import is_running;"
         " print(is_running(Path(sys.argv[1])))"
     )
     with open_workspace("id", sample_settings(tmp_path)) as workspace:

@@ -1,0 +1,199 @@
+"""Kinds of values that settings have, each with the words for what is wrong about one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ValidationError
+from pydantic_settings import NoDecode
+
+from slurm_factory.util.hints import quoted
+
+SIZE_IN_WORDS = "A size is a number and kB, MB, GB, TB, KiB, MiB, GiB or TiB, such as 8GiB"
+UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+"""Bytes of each unit (LXD's doc/reference/instance_units.md)."""
+SIZE = re.compile(r"([1-9][0-9]{0,9})(\.[0-9]{1,9})?(kB|MB|GB|TB|KiB|MiB|GiB|TiB)", re.ASCII)
+SHORT_SIZE = re.compile(
+    r"([1-9][0-9]{0,9}(?:\.[0-9]{1,9})?)\s*([kmgt])i?b?", re.IGNORECASE | re.ASCII
+)
+LARGEST_SIZE = (1 << 63) - 1
+"""LXD counts bytes in 64 bits (shared/units/units.go, ParseByteSizeString)."""
+PROJECT_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,62}")
+AFTER_SCHEME = r"://[^\s'\"`$;|&<>\\]+"
+URL = re.compile(rf"(https?|file){AFTER_SCHEME}")
+WEB_URL = re.compile(rf"https?{AFTER_SCHEME}")
+URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+GIT_REF = re.compile(r"(?!.*(\.\.|//|\.lock$))[A-Za-z0-9][A-Za-z0-9._+/-]{0,199}(?<![./])")
+"""What git-check-ref-format(1) allows, less all that a shell or a file name could misread."""
+CPU_TARGET = re.compile(r"[a-z][a-z0-9_]{0,63}")
+"""How archspec names processors (github.com/archspec/archspec-json, microarchitectures.json)."""
+PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+"""Debian Policy Manual, section 5.6.1."""
+
+
+def _matching(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if pattern.fullmatch(value) is None:
+            raise ValueError(expected)
+        return value
+
+    return check
+
+
+def _size(value: str) -> str:
+    match, short = SIZE.fullmatch(value), SHORT_SIZE.fullmatch(value)
+    if match is None:
+        raise ValueError(f"Write {short[1]}{short[2].upper()}iB." if short else f"{SIZE_IN_WORDS}.")
+    if float(match[1]) * UNITS[match[3]] > LARGEST_SIZE:
+        raise ValueError("It is more than any machine has.")
+    return value
+
+
+def _whole_size(value: str) -> str:
+    """LXD reads a whole number and a unit, and takes the point for a part of the unit."""
+    short = SHORT_SIZE.fullmatch(value)
+    written = value
+    if SIZE.fullmatch(value) is None and short:
+        written = f"{short[1]}{short[2].upper()}iB"
+    match = SIZE.fullmatch(written)
+    if match is None or not match[2]:
+        return _size(value)
+    size = max(1, round(float(f"{match[1]}{match[2]}") * UNITS[match[3]]))
+    units = [unit for unit in UNITS if unit.endswith("iB") == match[3].endswith("iB")]
+    smaller = units[max(0, units.index(match[3]) - 1)]
+    raise ValueError(f"LXD takes whole numbers only: write {-(-size // UNITS[smaller])}{smaller}.")
+
+
+def _size_and_unit(value: object) -> object:
+    """TOML, unlike the environment, has numbers that are no strings."""
+    if not isinstance(value, str):
+        raise ValueError(  # noqa: TRY004  # pydantic takes no TypeError
+            f"{SIZE_IN_WORDS}; in the file it stands in quotation marks."
+        )
+    return value
+
+
+def _words(value: object) -> object:
+    """A list as people write it into an environment variable, or as JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                "It begins as a JSON list and is none: write the entries with spaces between."
+            ) from error
+        except RecursionError as error:
+            raise ValueError("Its lists are nested too deeply.") from error
+    return [word for word in re.split(r"[\s,]+", value) if word]
+
+
+def absolute(path: Path) -> Path:
+    """`path` with the home for a tilde, from the root.
+
+    Raises:
+        ValueError: It has a control character, or the home of an unknown user.
+    """
+    if URL_AS_PATH.match(str(path)):
+        raise ValueError("The path of a file or directory is needed, and this is a URL.")
+    if CONTROL_CHARACTER.search(str(path)):
+        raise ValueError("A path with a line break or another control character cannot be used.")
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{quoted(str(path))}: whose home that is cannot be told") from error
+
+
+def _repository(value: str) -> str:
+    """A URL, or a directory of this machine from its root."""
+    if value.startswith(("/", "~")):
+        return str(absolute(Path(value)))
+    if URL.fullmatch(value) is None:
+        raise ValueError(
+            "A repository is a URL that begins with http://, https:// or file:// and has no"
+            " special signs, or a directory from / on."
+        )
+    return value
+
+
+Size = Annotated[str, BeforeValidator(_size_and_unit), AfterValidator(_size)]
+WholeSize = Annotated[str, BeforeValidator(_size_and_unit), AfterValidator(_whole_size)]
+AbsolutePath = Annotated[Path, AfterValidator(absolute)]
+ProjectName = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            PROJECT_NAME, "A project's name is a letter and up to 62 letters, digits and dashes."
+        )
+    ),
+]
+HttpUrl = Annotated[
+    str,
+    AfterValidator(
+        _matching(URL, "A URL begins with http://, https:// or file:// and has no special signs.")
+    ),
+]
+WebUrl = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            WEB_URL,
+            "Spack reads it inside the instance, which does not see the directories of this"
+            " machine: a URL begins with http:// or https:// and has no special signs.",
+        )
+    ),
+]
+Repository = Annotated[str, AfterValidator(_repository)]
+GitRef = Annotated[
+    str,
+    AfterValidator(
+        _matching(GIT_REF, "A ref is the name of a tag or a branch, or a commit, such as v1.1.0.")
+    ),
+]
+CpuTarget = Annotated[
+    str,
+    AfterValidator(
+        _matching(CPU_TARGET, "A target is small letters, digits and _, such as x86_64_v3 or zen4.")
+    ),
+]
+PackageName = Annotated[
+    str,
+    AfterValidator(
+        _matching(PACKAGE_NAME, "A package's name is small letters, digits, +, . and -.")
+    ),
+]
+
+# NoDecode: pydantic-settings would read lists from the environment as JSON only.
+HttpUrls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_words)]
+WebUrls = Annotated[tuple[WebUrl, ...], NoDecode, BeforeValidator(_words)]
+PackageNames = Annotated[tuple[PackageName, ...], NoDecode, BeforeValidator(_words)]
+
+WORDS = {
+    "bool": "Write true or false.",
+    "float": "A number is needed.",
+    "finite": "nan and inf cannot be used.",
+    "greater_than": "It must be more than {gt:g}.",
+    "greater_than_equal": "It must be {ge} or more.",
+    "int": "A whole number is needed.",
+    "path": "The path of a file or directory is needed, in quotation marks.",
+    "string": "A text is needed, in quotation marks.",
+    "tuple": "A list is needed, with each entry in quotation marks.",
+}
+"""By pydantic's kind of error, or how that begins (docs.pydantic.dev, "Validation Errors")."""
+
+
+def in_words(errors: ValidationError) -> str:
+    """What is wrong about the first wrong value."""
+    error = errors.errors()[0]
+    kind = error["type"]
+    words = WORDS.get(kind) or WORDS.get(kind.partition("_")[0])
+    if words is None:
+        return error["msg"].removeprefix("Value error, ")
+    return words.format(**error.get("ctx", {}))

@@ -1,0 +1,124 @@
+"""Which sources a plan needs, and what is said when one is missing."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory import resources
+from slurm_factory.constants import DEFAULT_BASE, DEFAULT_DEPS, BuildType
+from slurm_factory.exceptions import ConfigurationError, DownloadError
+from slurm_factory.fetch.apt_mirrors import ETC_APT, configured_mirrors, debian_pool_urls
+from slurm_factory.fetch.sources import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from slurm_factory.config import Settings
+    from slurm_factory.plan.bases import Base
+    from slurm_factory.plan.plan import BuildPlan
+    from slurm_factory.plan.releases import Release
+
+SLURM = "slurm"
+CLINGO = "clingo"
+
+
+def sources_for(plan: BuildPlan, settings: Settings) -> dict[str, Source]:
+    """Every source archive that goes into a package, by name; `slurm` is Slurm's own."""
+    sources = {SLURM: slurm_source(plan.release, debian_mirrors(settings))}
+    return sources | {name: _source(name) for name in plan.selection.sources}
+
+
+def base_sources(plan: BuildPlan) -> dict[str, Source]:
+    """What a new base instance is made of beside packages, by name; `clingo` is for Spack.
+
+    Raises:
+        ConfigurationError: There is no clingo for this architecture.
+    """
+    if plan.setup.spack is None:
+        return {}
+    return {CLINGO: clingo_source(plan.base, plan.architecture)}
+
+
+def clingo_source(base: Base, architecture: str) -> Source:
+    """The wheel of clingo for the Python of a base.
+
+    Args:
+        base: Where Spack runs.
+        architecture: As uname(1) names it.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    name = f"{CLINGO}-{base.python}-{architecture}"
+    if name not in _rows():
+        raise ConfigurationError(
+            f"Spack cannot run on {architecture}.",
+            details=f"There is no clingo for Python {base.python} on {architecture}.",
+            resolution="Build with --deps system, which needs no Spack.",
+        )
+    return _source(name)
+
+
+def slurm_source(release: Release, mirrors: Sequence[str]) -> Source:
+    """The archive of a release: upstream's tag, or the same bytes in the Debian archive.
+
+    Args:
+        release: What to fetch.
+        mirrors: Debian mirrors, the preferred one first.
+    """
+    pool = debian_pool_urls(release.debian_pool, mirrors) if release.debian_pool else ()
+    return Source(
+        name=f"Slurm {release.release}",
+        sha256=release.sha256,
+        size=release.size,
+        urls=(release.url, *pool),
+        extension=".tar.gz",
+    )
+
+
+def debian_mirrors(settings: Settings) -> tuple[str, ...]:
+    """The setting, else this machine's own."""
+    if settings.debian_mirror:
+        return (settings.debian_mirror,)
+    return configured_mirrors(ETC_APT, "debian")
+
+
+def _source(name: str) -> Source:
+    row = _rows()[name]
+    return Source(**{**row, "urls": tuple(row["urls"])})
+
+
+def _rows() -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in resources.load_toml("sources.toml")["source"]}
+
+
+def not_here(
+    missing: Sequence[str], plan: BuildPlan, settings: Settings, note: str = ""
+) -> DownloadError:
+    """The error that names all that is missing, and how it can be had.
+
+    Args:
+        missing: A name for each thing.
+        plan: What was to be built.
+        settings: Of this site.
+        note: What else the user should do.
+    """
+    return DownloadError(
+        "--offline: not all that this build needs is on this machine.",
+        details=f"Missing: {', '.join(missing)}.",
+        resolution=f"Run `{prefetch_command(plan)}` where there is a network, and copy"
+        f" {settings.cache_dir} from there. {note}".strip(),
+    )
+
+
+def prefetch_command(plan: BuildPlan) -> str:
+    """The command that fills the caches for a plan, on whatever machine it runs."""
+    words = ["slurm-factory", "prefetch", "--slurm-version", plan.version]
+    words += [f"--{plan.build_type}"] * (plan.build_type is not BuildType.STANDARD)
+    if plan.variants:
+        signed = (f"{'+' if on else '~'}{name}" for name, on in plan.variants.items())
+        words += ["--additional-variants", " ".join(signed)]
+    words += ["--deps", plan.deps] * (plan.deps is not DEFAULT_DEPS)
+    words += ["--base", plan.base.name] * (plan.base.name != DEFAULT_BASE)
+    return shlex.join(words)

@@ -1,0 +1,318 @@
+"""Carrying out the steps of a setup plan."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from slurm_factory.cache_dir import MARK, TAG, make_cache_dir
+from slurm_factory.config import Settings
+from slurm_factory.constants import APPLICATION, LXD_GROUP, SAME, Deps
+from slurm_factory.exceptions import DownloadError, LXDError, OutputError
+from slurm_factory.host.doctor_instance import doctor_name, has_instances
+from slurm_factory.host.facts import Account, Firewall, HostFacts, Privilege
+from slurm_factory.host.probe import missing_packages, probe, probe_account, probe_privilege
+from slurm_factory.host.setup_steps import (
+    WITHOUT_LXD,
+    Command,
+    SetupStep,
+    build_packages_step,
+    install_line,
+    plan_setup,
+    try_command,
+)
+from slurm_factory.output.text import mask_credentials
+from slurm_factory.plan.base_setup import BaseSetup, base_packages
+from slurm_factory.plan.bases import find_base, host_release
+from slurm_factory.util.machine import proxies
+from slurm_factory.util.process import run_logged
+
+STEP_SECONDS = 1800
+NOT_ROOT = "This process is not root, and sudo is missing or does not let this user in."
+NO_NETWORK = (
+    "Temporary failure resolving",
+    "Could not resolve",
+    "Could not connect",
+    "Connection failed",
+    "Connection timed out",
+    "Unable to connect",
+    "Network is unreachable",
+    "unable to contact snap store",
+    "Failed to fetch",
+    "dial tcp",
+)
+"""What apt and snap print when the network is the cause."""
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SetupResult:
+    """What setup found or did.
+
+    Attributes:
+        steps: Every step; after a run that was not a mere check, as they were before they were
+            taken, so that `needed` says what was changed.
+        ready: Whether nothing that is required is needed (any more).
+        login_needed: Whether the group is new, so that this shell cannot use LXD yet.
+        notes: What the user should know: a slow storage pool, what is lost at the next boot.
+        log: Log file (host) of the commands' output, None if nothing was run.
+    """
+
+    steps: tuple[SetupStep, ...]
+    ready: bool
+    login_needed: bool
+    notes: tuple[str, ...]
+    log: Path | None
+
+
+def setup(settings: Settings, report: Report, *, check: bool = False) -> SetupResult:
+    """Bring LXD to where it can build, or only tell what is missing.
+
+    Where the project has no instance yet, one is started and deleted: only that tells whether this
+    machine can do it.
+
+    Args:
+        settings: For the directory of the log file.
+        report: Called with one line for each step that is taken.
+        check: Change nothing.
+
+    Raises:
+        LXDError: This machine cannot be set up, this user may not, or a step failed.
+        DownloadError: apt or snap could not reach its archive.
+        OutputError: The log cannot be written.
+    """
+    facts = probe()
+    steps = plan_setup(facts)
+    needed = any(step.needed for step in steps)
+    if check or not (needed or _is_untried(facts, settings)):
+        return _result(facts, steps, plan_setup(facts), None)
+    if needed:
+        _ensure_privilege(facts)
+    log = settings.logs_dir / "setup.log"
+    with _open_log(log, settings, facts.account) as file:
+        facts, taken = _take_needed(facts, file, log, report)
+        tried = [_try_instance(facts, file, log, report)] if _is_untried(facts, settings) else []
+    after = plan_setup(facts)
+    steps = (*(taken.get(step.name, step) for step in after), *tried)
+    return _result(facts, steps, after, log)
+
+
+def setup_destructive(settings: Settings, report: Report, *, check: bool = False) -> SetupResult:
+    """Install what builds on this machine itself need, or only tell what is missing.
+
+    Args:
+        settings: For the directory of the log file.
+        report: Called with one line for each step that is taken.
+        check: Change nothing.
+
+    Raises:
+        ConfigurationError: The release that runs here is not a base.
+        LXDError: This user may not become root, or apt failed.
+        DownloadError: apt could not reach its archive.
+        OutputError: The log cannot be written.
+    """
+    packages = base_packages(BaseSetup(find_base(SAME, host_release()), Deps.SYSTEM))
+    step = build_packages_step(missing := missing_packages(packages))
+    if check or not step.needed:
+        return SetupResult((step,), not step.needed, login_needed=False, notes=(), log=None)
+    privilege = probe_privilege()
+    if privilege is Privilege.NONE:
+        raise LXDError(
+            "Packages have to be installed by root, and this user may not become root.",
+            details=NOT_ROOT,
+            resolution=f"Have an administrator run: {install_line(missing)}",
+        )
+    log = settings.logs_dir / "setup.log"
+    with _open_log(log, settings, probe_account()) as file:
+        report(f"{step.name}: {step.why}")
+        _take(step, file, log, as_root=privilege is Privilege.ROOT)
+    if missing_packages(packages):
+        raise _without_effect(step, log)
+    return SetupResult((step,), ready=True, login_needed=False, notes=(), log=log)
+
+
+def _is_untried(facts: HostFacts, settings: Settings) -> bool:
+    """Whether nothing shows yet that instances start here, and this process can find out."""
+    may = facts.permitted or facts.privilege is not Privilege.NONE
+    return may and not has_instances(settings.project_name, facts)
+
+
+def _try_instance(facts: HostFacts, file: IO[str], log: Path, report: Report) -> SetupStep:
+    command = try_command(doctor_name(), facts.account)
+    why = "none has been started yet, so that one has to be tried"
+    step = SetupStep("instance", needed=True, why=why, commands=(command,))
+    report(f"{step.name}: {why}")
+    try:
+        _take(step, file, log, as_root=facts.permitted)
+    except LXDError as error:
+        raise LXDError(
+            "LXD is set up, and no instance starts.",
+            details=error.details.removeprefix("Error: "),
+            resolution=f"All output is in {log}. To build without LXD: {WITHOUT_LXD}",
+        ) from error
+    return step
+
+
+def _open_log(log: Path, settings: Settings, account: Account) -> IO[str]:
+    """The log, readable for its owner alone: other programs' messages may hold passwords.
+
+    What root makes in a place of the account that called sudo(8) is given to that account. Below
+    root's own home, which sudo(8) may have chosen, it stays root's, who may build there next.
+    """
+    try:
+        marks = [settings.cache_dir / name for name in (MARK, TAG)]
+        missing = [path for path in (log, *marks, *log.parents) if not path.exists()]
+        for_account = os.geteuid() == 0 and _belongs_to(account, settings.cache_dir)
+        make_cache_dir(settings, account.uid if for_account else None)
+        log.parent.mkdir(exist_ok=True)
+        log.touch(mode=0o600)
+        log.chmod(0o600)
+        for path in missing if for_account else ():
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+        return log.open("a", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"The log {log} cannot be written.",
+            details=f"{error.strerror or error}.",
+            resolution="Correct its owner and permissions, or set SLURM_FACTORY_CACHE_DIR.",
+        ) from error
+
+
+def _belongs_to(account: Account, path: Path) -> bool:
+    """Whether a path (host), or the nearest parent that exists, is an ordinary user's own."""
+    nearest = next(place for place in (path, *path.parents) if place.exists())
+    return account.uid != 0 and nearest.stat().st_uid == account.uid
+
+
+def _take_needed(
+    facts: HostFacts, file: IO[str], log: Path, report: Report
+) -> tuple[HostFacts, dict[str, SetupStep]]:
+    """Take the first needed step, look again, until none is needed."""
+    taken: dict[str, SetupStep] = {}
+    while step := _next(plan_setup(facts), taken):
+        if step.name in taken:
+            raise _without_effect(step, log)
+        report(f"{step.name}: {step.why}")
+        taken[step.name] = step
+        try:
+            _take(step, file, log, as_root=facts.privilege is Privilege.ROOT)
+        except LXDError as error:
+            if step.required:
+                raise
+            report(f"{step.name}: could not be changed, going on without: {error.details}")
+        facts = probe()
+    return facts, taken
+
+
+def _next(steps: tuple[SetupStep, ...], taken: Mapping[str, SetupStep]) -> SetupStep | None:
+    return next(
+        (step for step in steps if step.needed and (step.required or step.name not in taken)), None
+    )
+
+
+def elevated(command: Command, *, as_root: bool) -> Command:
+    """The command as this process has to run it, with a time limit (timeout(1)).
+
+    sudo(8) may ask for a password only where somebody can answer. It would drop the proxies; named
+    by their variables alone, their passwords stay out of its log and of the list of processes.
+    """
+    limited = ("timeout", "--foreground", "--kill-after=10", str(STEP_SECONDS), *command)
+    if as_root:
+        return limited
+    asking = () if sys.stdin is not None and sys.stdin.isatty() else ("-n",)
+    kept = ",".join(proxies(os.environ))
+    return ("sudo", *asking, *([f"--preserve-env={kept}"] if kept else []), *limited)
+
+
+def _take(step: SetupStep, file: IO[str], log: Path, *, as_root: bool) -> None:
+    for command in step.commands:
+        file.write(f"$ {mask_credentials(shlex.join(command))}\n")
+        file.flush()
+        start = file.tell()
+        if not run_logged(elevated(command, as_root=as_root), file).ok:
+            raise _failed(step, command, _output_since(log, start), log)
+
+
+def _output_since(log: Path, start: int) -> str:
+    with log.open("rb") as file:
+        file.seek(start)
+        return file.read().decode(errors="replace")
+
+
+def _failed(step: SetupStep, command: Command, output: str, log: Path) -> LXDError | DownloadError:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    last = next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "")
+    if any(sign in output for sign in NO_NETWORK):
+        return DownloadError(
+            f"The step '{step.name}' of setup could not reach the network.",
+            details=last,
+            resolution=f"Check network, proxy and mirror, then repeat; all output is in {log}.",
+        )
+    return LXDError(
+        f"The step '{step.name}' of setup failed: {shlex.join(command)}",
+        details=last,
+        resolution=f"slurm-factory doctor tells more; all output is in {log}.",
+    )
+
+
+def _without_effect(step: SetupStep, log: Path) -> LXDError:
+    return LXDError(
+        f"The step '{step.name}' of setup succeeded, and is still needed.",
+        details=step.why,
+        resolution=f"All output is in {log}; slurm-factory doctor looks closer.",
+    )
+
+
+def _ensure_privilege(facts: HostFacts) -> None:
+    if facts.privilege is Privilege.NONE:
+        raise LXDError(
+            "This machine has to be set up by root, and this user may not become root.",
+            details=NOT_ROOT,
+            resolution=f"Have an administrator run: {_as_administrator(facts.account)}",
+        )
+
+
+def _as_administrator(account: Account) -> str:
+    """The shell line by which an administrator sets the machine up for an account."""
+    called = Path(sys.argv[0])
+    program = str(called.resolve()) if called.name == APPLICATION else APPLICATION
+    return shlex.join(["sudo", "env", f"SUDO_UID={account.uid}", program, "setup"])
+
+
+def _result(
+    facts: HostFacts, steps: tuple[SetupStep, ...], after: tuple[SetupStep, ...], log: Path | None
+) -> SetupResult:
+    return SetupResult(
+        steps=steps,
+        ready=not any(step.needed and step.required for step in after),
+        login_needed=_login_needed(facts.account),
+        notes=_notes(facts),
+        log=log,
+    )
+
+
+def _login_needed(account: Account) -> bool:
+    return os.geteuid() != 0 and account.in_group and not account.in_session
+
+
+def _notes(facts: HostFacts) -> tuple[str, ...]:
+    notes = []
+    if _login_needed(facts.account):
+        notes.append(
+            f"{facts.account.name} is new in the group {LXD_GROUP}: log in again, or run commands"
+            f" by sg {LXD_GROUP} -c 'slurm-factory build …'"
+        )
+    lxd = facts.lxd
+    if lxd and lxd.root_pool and lxd.pools.get(lxd.root_pool) == "dir":
+        notes.append("The storage pool is a plain directory: each build starts some 20 s later.")
+    if not facts.systemd and facts.lxd:
+        notes.append("No systemd here: after a reboot, slurm-factory setup starts LXD again.")
+    if facts.forwarded and facts.firewall in {Firewall.DOCKER, Firewall.OTHER}:
+        notes.append("Firewall rules by iptables end with a reboot: run slurm-factory setup again.")
+    return tuple(notes)

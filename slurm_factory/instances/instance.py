@@ -1,0 +1,172 @@
+"""Where a build runs: an LXD instance or this machine, behind one small class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory import resources
+from slurm_factory.exceptions import BuildError, LXDError, SlurmFactoryError
+from slurm_factory.instances.lxc import require_running
+from slurm_factory.util.files import cache_is_full, has_no_room, telling_of_full
+from slurm_factory.util.process import follow, start_with_secrets, telling_line
+
+if TYPE_CHECKING:
+    from slurm_factory.output.reporter import Reporter
+    from slurm_factory.util.process import CommandRunner
+
+TRANSIENT = "Failed to retrieve PID of executing child process"
+"""lxc exec under load, before the command was started; seen with LXD 5.0, rc 255."""
+ATTEMPTS = 3
+KILLED = 137
+"""128 + SIGKILL: nothing else is said when the memory limit ends a process."""
+COMPILER_KILLED = "Killed signal terminated program"
+"""What gcc says when that happens to a process of its own."""
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
+"""Of every command of a build, wherever it runs."""
+
+
+class CommandError(BuildError):
+    """A command in an instance failed.
+
+    Attributes:
+        returncode: Its exit status.
+        tail: The last lines it printed.
+    """
+
+    def __init__(self, what: str, returncode: int, tail: Sequence[str]) -> None:
+        self.returncode = returncode
+        self.tail = tuple(tail)
+        last = telling_line(tail, "It printed nothing.")
+        killed = returncode == KILLED or _says(tail, COMPILER_KILLED)
+        super().__init__(
+            f"{what} failed (exit status {returncode}).",
+            details="It was killed, most likely for want of memory." if killed else last,
+            resolution="Raise SLURM_FACTORY_MEMORY_LIMIT or lower --jobs." if killed else "",
+        )
+
+
+def enter_command(name: str, project: str) -> str:
+    """The command that opens a shell in an instance of an LXD project."""
+    return f"lxc --project {project} exec local:{name} -- bash -l"
+
+
+def _holding_back(
+    mark: str, held: list[str], on_line: Callable[[str], None]
+) -> Callable[[str], None]:
+    """Takes lines for `on_line`, except those with `mark` in them, which go into `held`."""
+
+    def take(line: str) -> None:
+        (held.append if mark in line else on_line)(line)
+
+    return take
+
+
+def _says(tail: Sequence[str], text: str) -> bool:
+    return any(text in line for line in tail)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A place where commands run.
+
+    Attributes:
+        name: Of the LXD instance, or `this machine`.
+        executor: The way into it.
+        cache_on_host: The cache directory (host).
+        cache: The same directory as seen from inside (instance).
+        build_dir: Directory for compiling (instance), on the fastest storage there is.
+        record: What the base contains.
+        project: LXD project; None for this machine.
+        reporter: Is told of a command that has to be started again.
+        secrets: Variables of every command that no command line may show: the proxies.
+    """
+
+    name: str
+    executor: CommandRunner
+    cache_on_host: Path
+    cache: PurePosixPath
+    build_dir: PurePosixPath
+    record: Mapping[str, Any] = field(default_factory=dict)
+    project: str | None = None
+    reporter: Reporter | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict)
+
+    def inside(self, path: Path) -> PurePosixPath:
+        """The instance's path of a host path below the cache directory."""
+        return self.cache / path.relative_to(self.cache_on_host)
+
+    @property
+    def enter_command(self) -> str | None:
+        """The command that opens a shell in it; None for this machine."""
+        if self.project is None:
+            return None
+        return enter_command(self.name, self.project)
+
+    def run_script(
+        self,
+        name: str,
+        environment: Mapping[str, str | PurePath],
+        on_line: Callable[[str], None],
+    ) -> None:
+        """Run a script of resources/scripts with `environment`.
+
+        Args:
+            name: File name of the script.
+            environment: Its parameters; paths are the instance's.
+            on_line: Takes each line it prints.
+
+        Raises:
+            CommandError: It failed.
+            LXDError: The instance was stopped or deleted meanwhile, or LXD was.
+            OutputError: It failed because the cache directory is full.
+        """
+        command = ["bash", "-c", resources.script(name), name]
+        self.run(command, {k: str(v) for k, v in environment.items()}, on_line, what=name)
+
+    def run(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        on_line: Callable[[str], None],
+        *,
+        what: str,
+    ) -> None:
+        """Run a command; survives lxc's transient failure to start one.
+
+        Args:
+            command: Program and arguments.
+            environment: Added to that of every command.
+            on_line: Takes each line it prints, but not those of lxc about a start that is retried.
+            what: Names the command in errors.
+
+        Raises:
+            CommandError: It failed.
+            LXDError: The instance was stopped or deleted meanwhile, or LXD was.
+            OutputError: It failed because the cache directory is full.
+        """
+        for _ in range(ATTEMPTS):
+            held: list[str] = []
+            process = start_with_secrets(self.executor, command, environment, self.secrets)
+            returncode, tail = follow(process, _holding_back(TRANSIENT, held, on_line))
+            if returncode == 0 or not held:
+                break
+            if self.reporter:
+                self.reporter.line(f"lxc could not start {what}, which is tried again")
+        for line in held:
+            on_line(line)
+        if returncode != 0:
+            raise self._failure(what, returncode, tail)
+
+    def _failure(self, what: str, returncode: int, tail: Sequence[str]) -> SlurmFactoryError:
+        if self.project is not None:
+            try:
+                require_running(self.name, self.project, what)
+            except LXDError as error:
+                return error
+        full = telling_of_full(tail)
+        if full and has_no_room(self.cache_on_host):
+            return cache_is_full(f"{what} failed", self.cache_on_host, full[-1])
+        return CommandError(what, returncode, tail)

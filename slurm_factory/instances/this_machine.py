@@ -1,0 +1,143 @@
+"""This machine as an instance, for `--destructive-mode`: jobs, packages, commands."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory.config_types import UNITS
+from slurm_factory.constants import Deps
+from slurm_factory.exceptions import ConfigurationError, LXDError
+from slurm_factory.instances.base_contents import read_record
+from slurm_factory.instances.instance import ENVIRONMENT, Instance
+from slurm_factory.instances.network import both_spellings
+from slurm_factory.plan.base_setup import BaseSetup, base_packages
+from slurm_factory.util.machine import available_memory
+
+if TYPE_CHECKING:
+    from slurm_factory.config import Settings
+    from slurm_factory.plan.bases import Base
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@contextmanager
+def this_machine(base: Base, settings: Settings, work: pathlib.Path) -> Iterator[Instance]:
+    """This machine as an instance; nothing outside `work` and the caches is written.
+
+    Args:
+        base: The release that this machine runs.
+        settings: Of this site.
+        work: Directory (host) of this build.
+    """
+    build_dir = work / "build"
+    build_dir.mkdir(parents=True, exist_ok=True)
+    environment = {**ENVIRONMENT, "PATH": SYSTEM_PATH, "HOME": str(work)}
+    environment |= both_spellings(os.environ)
+    executor = HostExecutor(environment)
+    yield Instance(
+        name="this machine",
+        executor=executor,
+        cache_on_host=settings.cache_dir,
+        cache=pathlib.PurePosixPath(settings.cache_dir),
+        build_dir=pathlib.PurePosixPath(build_dir),
+        record=read_record(BaseSetup(base, Deps.SYSTEM), executor),
+    )
+
+
+class HostExecutor:
+    """Runs commands here; knows no other file system than this machine's."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+
+    def _clean(self, env: dict[str, str | None] | None) -> dict[str, str]:
+        merged = {**self._environment, **(env or {})}
+        return {key: value for key, value in merged.items() if value is not None}
+
+    def execute_popen(
+        self,
+        command: list[str],
+        *,
+        env: dict[str, str | None] | None = None,
+        **kwargs: Any,
+    ) -> subprocess.Popen[str]:
+        """Start a command here."""
+        return subprocess.Popen(command, env=self._clean(env), **kwargs)
+
+    def execute_run(
+        self,
+        command: list[str],
+        *,
+        env: dict[str, str | None] | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        **kwargs: Any,
+    ) -> subprocess.CompletedProcess[Any]:
+        """Run a command here to its end."""
+        return subprocess.run(command, env=self._clean(env), timeout=timeout, check=check, **kwargs)
+
+
+BYTES_PER_JOB = 512 << 20
+"""What one compiler may need at most; slurmctld's largest files take about 300 MiB."""
+
+
+def choose_jobs(asked: int | None, settings: Settings) -> int:
+    """How many compilers run at once: what was asked for, else what CPUs and memory allow.
+
+    The limit counts and not what an instance sees, since /proc/meminfo in it is the machine's.
+
+    Raises:
+        ConfigurationError: The memory limit is less than one compiler needs; it would not fail
+            but crawl, its own code being read from disk over and over.
+    """
+    limit = settings.memory_limit
+    if limit and size_in_bytes(limit) < BYTES_PER_JOB:
+        raise ConfigurationError(
+            f"The memory limit of {limit} is too small.",
+            details=f"One compiler may need {BYTES_PER_JOB >> 20} MiB.",
+            resolution="Raise SLURM_FACTORY_MEMORY_LIMIT, or unset it.",
+        )
+    cpus = settings.cpu_limit or len(os.sched_getaffinity(0))
+    memory = size_in_bytes(limit) if limit else available_memory()
+    return asked or max(1, min(cpus, memory // BYTES_PER_JOB))
+
+
+def size_in_bytes(size: str) -> int:
+    """`8GiB` as bytes; LXD's units."""
+    match = re.fullmatch(r"([0-9.]+)([A-Za-z]+)", size)
+    if match is None:
+        raise ValueError(size)
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def machine_record(base: Base) -> dict[str, Any]:
+    """What this machine contains, as `images/` records it of a base instance."""
+    executor = HostExecutor({"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    return read_record(_setup(base), executor)
+
+
+def require_build_packages(base: Base) -> None:
+    """Check that everything a build needs is installed on this machine.
+
+    Raises:
+        LXDError: Packages are missing; names the command that installs them.
+    """
+    installed = {name.partition(":")[0] for name in machine_record(base)["packages"]}
+    missing = [name for name in base_packages(_setup(base)) if name not in installed]
+    if missing:
+        raise LXDError(
+            "This machine lacks packages that the build needs.",
+            details=f"Missing: {' '.join(missing)}.",
+            resolution="Run `slurm-factory setup --destructive-mode`, which installs them.",
+        )
+
+
+def _setup(base: Base) -> BaseSetup:
+    """Spack is never set up on this machine itself."""
+    return BaseSetup(base, Deps.SYSTEM)

@@ -1,0 +1,212 @@
+"""From an installed tree to the staged files of a package: relocate, audit, pack, describe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory import __version__
+from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE, INSTANCE_PREFIX
+from slurm_factory.package.licenses import (
+    LICENCES,
+    collect_common_licences,
+    collect_licences,
+    write_identity,
+)
+from slurm_factory.package.manifest import (
+    BundledFile,
+    File,
+    HostRequirement,
+    Limit,
+    Manifest,
+    PackageIdentity,
+    Source,
+    Step,
+    distributions_with,
+    write_manifest,
+)
+from slurm_factory.package.modules import write_modules
+from slurm_factory.package.publish import describe, write_checksums
+from slurm_factory.package.sbom import write_sbom
+from slurm_factory.package.tarball import Artifact, pack
+from slurm_factory.relocate.audit import AuditReport, audit
+from slurm_factory.relocate.elf import ElfKind, read_elf
+from slurm_factory.relocate.policy import load_policy
+from slurm_factory.relocate.relocate import Relocation, relocate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from slurm_factory.job import Job
+    from slurm_factory.package.built import Built
+    from slurm_factory.plan.plan import BuildPlan
+
+EVERY_BUILDS_PATHS = (INSTANCE_CACHE, INSTANCE_BUILD, INSTANCE_PREFIX)
+"""Where sources and scratch lie and what configure was told (instance), whatever the recipe."""
+
+
+def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
+    """Make a package of what a recipe built, in the work directory.
+
+    Args:
+        job: Of this build.
+        built: Its tree is changed in place.
+        base_record: What the base contained.
+
+    Returns:
+        The staged manifest (host); the files it lists lie beside it.
+
+    Raises:
+        VerificationError: A library is missing, or the audit found problems.
+        OutputError: Something could not be written.
+    """
+    identity = identity_of(job.plan)
+    reporter, tree, libraries = job.reporter, built.tree, built.libraries
+    staging = job.workspace.work / "artifacts"
+    staging.mkdir()
+    with reporter.step("Relocate"):
+        relocation = relocate(tree, libraries, load_policy())
+        _add_licences(tree, relocation)
+        collect_common_licences(tree, libraries.fetch_common_licences())
+        write_identity(tree, identity)
+    with reporter.step("Audit"):
+        report = audit(tree, load_policy(), _build_paths(job, built))
+        report.require_clean()
+    with reporter.step("Pack"):
+        bundled = _bundled(built, relocation, report)
+        files = _pack(identity, job, tree, staging, bundled)
+    manifest = _manifest(identity, job, built, base_record, report, bundled, files)
+    return write_manifest(manifest, staging)
+
+
+def identity_of(plan: BuildPlan) -> PackageIdentity:
+    """What the package says it is."""
+    return PackageIdentity(
+        stem=plan.stem,
+        version=plan.version,
+        release=plan.release.release,
+        spack_version=plan.release.spack_version,
+        build_type=plan.build_type,
+        base=plan.base.name,
+        deps=plan.deps,
+        arch=plan.architecture,
+        epoch=plan.release.epoch,
+    )
+
+
+def _build_paths(job: Job, built: Built) -> tuple[str, ...]:
+    paths = {*map(str, EVERY_BUILDS_PATHS), *built.build_paths, str(job.settings.cache_dir)}
+    return tuple(sorted(paths))
+
+
+def _add_licences(tree: Path, relocation: Relocation) -> None:
+    """One text for each package that something was carried along from."""
+    texts = {item.library.package: item.library.licences for item in relocation.bundled}
+    texts |= {item.directory.package: item.directory.licences for item in relocation.directories}
+    collect_licences(tree, {package: licences[0] for package, licences in texts.items()})
+
+
+def _bundled(built: Built, relocation: Relocation, report: AuditReport) -> tuple[BundledFile, ...]:
+    """Every ELF file in the package that is not Slurm's own, with the package it is from."""
+    names = {item.path: item.library.package for item in relocation.bundled}
+    packages = {
+        item.path: built.libraries.packages[
+            names.get(item.path) or _package_of_directory(item.path, relocation)
+        ]
+        for item in report.bundled
+    }
+    packages |= built.installed
+    sonames = {item.path: item.soname for item in report.bundled}
+    by_name = {item.path.name: str(item.path) for item in report.bundled}
+    facts = {path: elf for path in packages if (elf := read_elf(built.tree / path))}
+    return tuple(
+        BundledFile(
+            file=str(path),
+            soname=sonames.get(path) if facts[path].soname else None,
+            kind="program" if facts[path].kind is ElfKind.EXECUTABLE else "library",
+            sha256=hashlib.sha256((built.tree / path).read_bytes()).hexdigest(),
+            package=package.name,
+            package_version=package.version,
+            package_arch=package.architecture,
+            source_package=package.source if package.kind == "deb" else None,
+            package_type=package.kind,
+            spack_hash=package.spack_hash,
+            needs=tuple(by_name[name] for name in facts[path].needed if name in by_name),
+        )
+        for path, package in sorted(packages.items())
+    )
+
+
+def _package_of_directory(path: PurePosixPath, relocation: Relocation) -> str:
+    placed = (item for item in relocation.directories if path.is_relative_to(item.target))
+    return next(placed).directory.package
+
+
+def _pack(
+    identity: PackageIdentity,
+    job: Job,
+    tree: Path,
+    staging: Path,
+    bundled: tuple[BundledFile, ...],
+) -> tuple[Artifact, ...]:
+    modules = job.workspace.work / "modules"
+    write_modules(identity, modules)
+    licence = (tree / LICENCES / "slurm" / "LICENSE.OpenSSL").read_text(errors="replace")
+    software = pack(tree, staging / identity.software_tarball, top="software", mtime=identity.epoch)
+    module = pack(modules, staging / identity.module_tarball, top="", mtime=identity.epoch)
+    sbom = describe(write_sbom(identity, _source(job), licence, bundled, staging))
+    packed = (software, module, sbom)
+    return (*packed, write_checksums(packed, staging / identity.checksums))
+
+
+def _source(job: Job) -> Source:
+    release = job.plan.release
+    return Source(url=release.url, sha256=release.sha256, tag=release.tag)
+
+
+def _manifest(
+    identity: PackageIdentity,
+    job: Job,
+    built: Built,
+    base_record: Mapping[str, Any],
+    report: AuditReport,
+    bundled: tuple[BundledFile, ...],
+    files: tuple[Artifact, ...],
+) -> Manifest:
+    plan, glibc = job.plan, report.glibc or "2.0"
+    return Manifest(
+        identity=identity,
+        build_key=plan.build_key(base_record),
+        created=datetime.now(UTC),
+        slurm_factory=__version__,
+        source=_source(job),
+        plan=_json(plan.describe()),
+        base_record=_json(base_record),
+        features=tuple(feature.name for feature in plan.selection.chosen),
+        configure=built.configure,
+        spack=built.spack,
+        steps=tuple(Step(name=s.name, seconds=s.seconds) for s in job.reporter.steps),
+        bundled=bundled,
+        host_requirements=tuple(
+            HostRequirement(
+                soname=library.soname,
+                reason=library.reason,
+                required=bool(library.linked_by),
+                packages=library.packages,
+            )
+            for library in report.outside
+        ),
+        glibc=glibc,
+        distributions=distributions_with(glibc),
+        limits=tuple(Limit(limit=limit.id, consequence=limit.text) for limit in report.limits),
+        files=tuple(File.of(artifact) for artifact in files),
+    )
+
+
+def _json(document: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from a file: lists for tuples."""
+    content: dict[str, Any] = json.loads(json.dumps(dict(document)))
+    return content

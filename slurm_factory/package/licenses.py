@@ -1,0 +1,108 @@
+"""What packaging adds to a tree before it is packed: licence texts and its identity."""
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from slurm_factory.exceptions import VerificationError
+from slurm_factory.package.manifest import PackageIdentity
+from slurm_factory.util.files import not_written, write_text
+
+LICENCES = PurePosixPath("share/licenses")
+COMMON_LICENCES = LICENCES / "common-licenses"
+COMMON_LICENCE = re.compile(r"/usr/share/common-licenses/(?:\{([^}]*)\}|([A-Za-z0-9][\w.+-]*))")
+"""How copyright files name texts that Debian has once for all (Debian Policy, section 12.5)."""
+LICENCE_MISSING = (
+    "Install the package's documentation in the base; dpkg can be told to leave /usr/share/doc out:"
+    " see path-exclude in dpkg(1)."
+)
+COMMON_LICENCE_MISSING = (
+    "The component's copyright file names it. Install the package that has these texts in the base"
+    " anew: apt-get install --reinstall base-files"
+)
+IDENTITY = PurePosixPath("share/slurm-factory.json")
+"""Where the module files look for the stem and the release of a tree."""
+
+
+def write_identity(tree: Path, identity: PackageIdentity) -> Path:
+    """Write into a tree (host) what it is, and return the file's path.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    return write_text(tree / IDENTITY, identity.model_dump_json(indent=2) + "\n")
+
+
+def collect_licences(tree: Path, bundled: Mapping[str, Path]) -> tuple[Path, ...]:
+    """Copy licence texts to `share/licenses/<component>/` of a tree.
+
+    Args:
+        tree: The tree (host).
+        bundled: For each component whose files are bundled, its licence text (host), such as the
+            distribution's `/usr/share/doc/<package>/copyright`.
+
+    Returns:
+        The files written (host).
+
+    Raises:
+        VerificationError: A text is missing: without it the component must not be passed on.
+        OutputError: A text cannot be written.
+    """
+    wanted = [
+        (path, tree / LICENCES / component / "copyright")
+        for component, path in sorted(bundled.items())
+    ]
+    for source, destination in wanted:
+        _require(source, destination.parent.name, LICENCE_MISSING)
+        _copy(source, destination)
+    return tuple(destination for _, destination in wanted)
+
+
+def collect_common_licences(tree: Path, texts: Path) -> tuple[Path, ...]:
+    """Copy the common licence texts that licences in a tree name, which other machines lack.
+
+    They go to `share/licenses/common-licenses/`.
+
+    Args:
+        tree: The tree (host), with the licences of everything in it.
+        texts: Directory (host) with the distribution's `/usr/share/common-licenses`.
+
+    Returns:
+        The files written (host).
+
+    Raises:
+        VerificationError: A text is missing: without it the component must not be passed on.
+        OutputError: A text cannot be written.
+    """
+    named: dict[str, Path] = {}
+    for path in sorted((tree / LICENCES).glob("*/*")):
+        for name in sorted(_common_licences_in(path.read_text("utf-8", errors="replace"))):
+            _require(texts / name, path.parent.name, COMMON_LICENCE_MISSING)
+            named[name] = tree / COMMON_LICENCES / name
+    for name, destination in named.items():
+        _copy(texts / name, destination)
+    return tuple(named.values())
+
+
+def _common_licences_in(text: str) -> set[str]:
+    """Names of the texts; `{GPL-2,LGPL-2.1}` is several, and a full stop ends a sentence."""
+    found = (several or one for several, one in COMMON_LICENCE.findall(text))
+    return {name.strip().rstrip(".+-") for names in found for name in names.split(",")}
+
+
+def _require(text: Path, component: str, resolution: str) -> None:
+    if not text.is_file():
+        raise VerificationError(
+            f"The licence text of {component} is missing.",
+            details=f"There is no file {text}.",
+            resolution=resolution,
+        )
+
+
+def _copy(source: Path, destination: Path) -> None:
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, destination)
+    except OSError as error:
+        raise not_written(destination, error) from error

@@ -1,0 +1,70 @@
+"""Lmod and Tcl module files, which find a package wherever it was unpacked."""
+
+import re
+from pathlib import Path, PurePosixPath
+
+from jinja2 import Environment, StrictUndefined
+
+from slurm_factory import resources
+from slurm_factory.package.manifest import PackageIdentity
+from slurm_factory.util.files import write_text
+
+DESCRIPTION = "Slurm workload manager: commands, libraries and headers"
+HELP = """\
+Puts the commands of Slurm {release} ({build_type} build) on PATH, its manual pages on MANPATH, and
+its headers and libraries where compilers, pkg-config and CMake look.
+
+The configuration is read from /etc/slurm. The package is looked for in SLURM_INSTALL_PREFIX,
+beside these module files, in /opt/slurm/software and in /opt/software; SLURM_ROOT tells where it
+was found."""
+
+
+def render_lmod(identity: PackageIdentity) -> str:
+    """The modulefile in Lua (lmod.readthedocs.io, "An Introduction to Writing Modulefiles")."""
+    return _render("slurm.lua.j2", identity)
+
+
+def render_tcl(identity: PackageIdentity) -> str:
+    """The modulefile in Tcl (modulefile(5))."""
+    return _render("slurm.tcl.j2", identity)
+
+
+def write_modules(identity: PackageIdentity, directory: Path) -> tuple[Path, ...]:
+    """Write both module files below `directory` (host) and return their paths.
+
+    The layout is that of the module tarball: `modules/slurm/<version>.lua` for Lmod,
+    `modulefiles/slurm/<version>` for Environment Modules.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    contents = {
+        PurePosixPath("modules/slurm", f"{identity.version}.lua"): render_lmod(identity),
+        PurePosixPath("modulefiles/slurm", identity.version): render_tcl(identity),
+    }
+    return tuple(write_text(directory / name, text) for name, text in contents.items())
+
+
+def _render(template: str, identity: PackageIdentity) -> str:
+    # The output is Lua or Tcl, not HTML; the filters quote for those.
+    environment = Environment(  # noqa: S701
+        undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    environment.filters.update(lua=_lua_string, tcl=_tcl_string)
+    return environment.from_string(resources.template(template)).render(
+        identity=identity,
+        description=DESCRIPTION,
+        help=HELP.format(release=identity.release, build_type=identity.build_type),
+    )
+
+
+def _lua_string(text: str) -> str:
+    """A Lua literal (Lua 5.1 manual, section 2.1)."""
+    escaped = re.sub(r'[\\"]', r"\\\g<0>", text)
+    return '"' + escaped.replace("\n", "\\n") + '"'
+
+
+def _tcl_string(text: str) -> str:
+    """A Tcl word without substitutions (Tcl(n), rules 4 to 9)."""
+    escaped = re.sub(r'[\\"$\[\]{}]', r"\\\g<0>", text)
+    return '"' + escaped.replace("\n", "\\n") + '"'

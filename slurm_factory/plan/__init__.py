@@ -1,0 +1,1 @@
+"""What will be built, decided before a machine is touched."""

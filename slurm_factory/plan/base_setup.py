@@ -1,0 +1,222 @@
+"""What a base instance is made of, and what is recorded of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
+
+from slurm_factory import resources
+from slurm_factory.plan.bases import PackageManager
+from slurm_factory.plan.features import packages_for
+from slurm_factory.util.documents import read_json
+from slurm_factory.util.files import appearing
+
+if TYPE_CHECKING:
+    from slurm_factory.constants import Deps
+    from slurm_factory.plan.bases import Base
+
+# Compilers and tools of every build; what features need is in the feature table.
+TOOLS: dict[PackageManager, tuple[str, ...]] = {
+    PackageManager.APT: (
+        *("binutils", "bison", "build-essential", "bzip2", "ca-certificates", "ccache", "flex"),
+        *("libssl-dev", "patch", "perl", "pkg-config", "python3-minimal", "xz-utils"),
+        "zlib1g-dev",
+    )
+}
+# No package with headers of a library that Spack builds: a configure script would find them.
+SPACK_TOOLS: dict[PackageManager, tuple[str, ...]] = {
+    PackageManager.APT: (
+        # What Spack takes as externals; libtool's program is in libtool-bin.
+        *("autoconf", "automake", "bison", "build-essential", "cmake", "diffutils", "findutils"),
+        *("flex", "gawk", "gettext", "gfortran", "libtool-bin", "m4", "perl", "pkgconf", "tar"),
+        # What Spack itself runs: gpg for signed build caches, patchelf where a prefix gets longer.
+        *("bzip2", "ca-certificates", "ccache", "file", "gpg", "gzip", "patch", "patchelf"),
+        *("python3", "python3-cffi-backend", "unzip", "xz-utils", "zstd"),
+    )
+}
+SETUP_SCRIPT = "setup-base.sh"
+SPACK_SETUP_SCRIPT = "setup-spack.sh"
+BASE_LIFE = timedelta(days=90)
+"""An older base instance is made anew by the next launch (craft-providers' lxd/launcher.py)."""
+
+INSTANCE_INDEX: Final = PurePosixPath("/opt/spack-misc")
+"""Spack's index of its recipes, as it was made with the base: a start for `misc_cache`."""
+CHECKOUT_FILE: Final = ".slurm-factory-checkout"
+"""One line in the top directory of Spack and of spack-packages: which they are."""
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
+
+
+@dataclass(frozen=True)
+class SpackRefs:
+    """Which Spack, and which recipes.
+
+    Attributes:
+        url: Of Spack: http(s), file, or an absolute directory (host).
+        ref: Tag, branch or commit.
+        packages_url: Of spack-packages.
+        packages_ref: Tag, branch or commit.
+    """
+
+    url: str
+    ref: str
+    packages_url: str
+    packages_ref: str
+
+    @property
+    def public(self) -> SpackRefs:
+        """The same without credentials in the URLs: for people and records."""
+        return SpackRefs(
+            without_credentials(self.url),
+            self.ref,
+            without_credentials(self.packages_url),
+            self.packages_ref,
+        )
+
+
+@dataclass(frozen=True)
+class BaseSetup:
+    """What a base instance is made of; one base serves all builds with the same setup.
+
+    Attributes:
+        base: The distribution.
+        deps: The recipe it serves.
+        spack: None for the recipe that needs none.
+        packages: Further packages, which externals in the user's Spack configuration need.
+    """
+
+    base: Base
+    deps: Deps
+    spack: SpackRefs | None = None
+    packages: tuple[str, ...] = ()
+
+
+def without_credentials(url: str) -> str:
+    """`url` less user name and password."""
+    return _CREDENTIALS.sub("", url)
+
+
+def base_packages(setup: BaseSetup) -> tuple[str, ...]:
+    """Every package that a base of `setup` gets."""
+    manager = setup.base.package_manager
+    if setup.spack is None:
+        return tuple(sorted({*TOOLS[manager], *packages_for(setup.base), *setup.packages}))
+    return tuple(sorted({*SPACK_TOOLS[manager], *setup.packages}))
+
+
+def setup_digest(setup: BaseSetup) -> str:
+    """Changes whenever what the setup installs does; for `system` it knows nothing of Spack."""
+    content = [resources.script(SETUP_SCRIPT), *base_packages(setup)]
+    if setup.spack is not None:
+        content += [resources.script(SPACK_SETUP_SCRIPT), spack_digest(setup.spack)]
+    return _short_digest(content)
+
+
+def spack_digest(refs: SpackRefs) -> str:
+    """Changes with the Spack or the recipes that are used, not with who fetches them."""
+    public = refs.public
+    return _short_digest([public.url, public.ref, public.packages_url, public.packages_ref])
+
+
+def record_path(setup: BaseSetup, images_dir: Path) -> Path:
+    """Where the record of the current base is kept (host)."""
+    return images_dir / f"{setup.base.slug}-{setup_digest(setup)}.json"
+
+
+def load_record(setup: BaseSetup, images_dir: Path) -> dict[str, Any] | None:
+    """The record of the current base; None if it was not made yet, or is damaged.
+
+    Args:
+        setup: What the base is made of.
+        images_dir: Directory of the records (host).
+
+    Returns:
+        `base`, `setup` and `packages` (name → version); for Spack also `externals`, the content
+        of the packages.yaml that names its externals, and `checkouts` (name → identity).
+    """
+    try:
+        path = record_path(setup, images_dir)
+        record = None if _has_expired(path) else read_json(path)
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and _is_of(setup, record) else None
+
+
+def write_record(
+    record: dict[str, Any], setup: BaseSetup, images_dir: Path, made: datetime | None = None
+) -> None:
+    """Keep the record of the current base, whole or not at all.
+
+    Args:
+        record: What the base contains.
+        setup: What the base is made of.
+        images_dir: Directory of the records (host).
+        made: When the base instance was made; None: now. The file gets this time, since the content
+            is a part of the build key.
+    """
+    path = record_path(setup, images_dir)
+    with appearing(path) as file:
+        file.write(json.dumps(record, indent=1, sort_keys=True).encode())
+        if made:
+            file.flush()
+            os.utime(file.fileno(), (made.timestamp(), made.timestamp()))
+
+
+def _has_expired(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > BASE_LIFE.total_seconds()
+
+
+def _is_of(setup: BaseSetup, record: dict[str, Any]) -> bool:
+    complete = setup.spack is None or isinstance(record.get("externals"), dict)
+    return complete and record.get("base") == setup.base.name
+
+
+def _short_digest(content: list[str]) -> str:
+    return hashlib.sha256("\n".join(content).encode()).hexdigest()[:12]
+
+
+VERSION = re.compile(r"""^(?:__version__|spack_version) = ["']([^"'\s]+)["']""", re.MULTILINE)
+
+
+def directory_of(url: str) -> Path | None:
+    """The directory (host) that a path or a file:// URL names; None for other URLs."""
+    place = urlsplit(url)
+    if place.scheme in {"http", "https"}:
+        return None
+    return Path(unquote(place.path)) if place.scheme == "file" else Path(url)
+
+
+def is_repository(directory: Path) -> bool:
+    """Whether a directory (host) is a repository's work tree, or a bare repository."""
+    bare = (directory / "HEAD").is_file() and (directory / "objects").is_dir()
+    return bare or (directory / ".git").exists()
+
+
+def unpacked_at(url: str) -> Path | None:
+    """The directory (host) with plain files at `url`; None if there is none that can be read."""
+    directory = directory_of(url)
+    try:
+        plain = directory and directory.is_dir() and not is_repository(directory)
+    except OSError:
+        return None
+    return directory if plain else None
+
+
+def spack_version(directory: Path) -> str:
+    """What the Spack in a directory (host) calls itself, such as 1.1.0; empty if it does not say.
+
+    Spack keeps it in one file (lib/spack/spack/__init__.py, 0.16 to 1.1).
+    """
+    try:
+        text = (directory / "lib/spack/spack/__init__.py").read_text("utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = VERSION.search(text)
+    return found[1] if found else ""

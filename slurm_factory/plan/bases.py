@@ -1,0 +1,125 @@
+"""What packages are built on: distributions and their releases."""
+
+from __future__ import annotations
+
+import platform
+from enum import StrEnum
+from functools import cache
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from slurm_factory.constants import SAME
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.resources import load_toml
+from slurm_factory.util.hints import nearest, printable, quoted
+
+
+class PackageManager(StrEnum):
+    """How packages of a distribution are installed and asked about."""
+
+    APT = "apt"
+
+
+class Image(BaseModel):
+    """An image on one of LXD's own remotes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    remote: str
+    alias: str
+
+
+class SecurityArchive(BaseModel):
+    """Where security updates come from, if not from the archive itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mirror: str
+    suites: tuple[str, ...]
+
+
+class Archive(BaseModel):
+    """Where the distribution's packages come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mirror: str
+    components: tuple[str, ...]
+    suites: tuple[str, ...]
+    keyring: str
+    security: SecurityArchive | None = None
+
+
+class Base(BaseModel):
+    """One release of a distribution."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    distribution: Literal["debian", "ubuntu"]
+    version: str
+    codename: str
+    glibc: str
+    python: str
+    package_manager: PackageManager
+    image: Image
+    archive: Archive
+
+    @property
+    def slug(self) -> str:
+        """The name as it stands in file and instance names, such as debian-12."""
+        return self.name.replace("@", "-")
+
+
+@cache
+def bases() -> tuple[Base, ...]:
+    """All bases."""
+    return tuple(Base.model_validate(entry) for entry in load_toml("bases.toml")["base"])
+
+
+def host_release() -> tuple[str, str]:
+    """(ID, VERSION_ID) of this machine's distribution; see os-release(5)."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        return ("unknown", "unknown")
+    return release.get("ID", "unknown"), release.get("VERSION_ID", "unknown")
+
+
+def find_base(name: str, host: tuple[str, str]) -> Base:
+    """The base called `name`; `same` means the release that this machine runs.
+
+    Args:
+        name: `ubuntu@24.04`, …, or `same`.
+        host: What `host_release` tells.
+
+    Raises:
+        ConfigurationError: There is no such base.
+    """
+    wanted = "@".join(host) if name == SAME else name
+    names = [base.name for base in bases()]
+    if wanted in names:
+        return bases()[names.index(wanted)]
+    near = _nearest(wanted)
+    raise ConfigurationError(
+        f"There is no base {quoted(wanted)}."
+        if name != SAME
+        else f"This machine runs {printable(wanted)}, which is not a base: --base same cannot be"
+        " used.",
+        details=f"Did you mean {near}?" if near else f"Bases are {', '.join(names)}, same.",
+        resolution=f"Choose one of them, such as --base {near or names[0]}.",
+    )
+
+
+def _nearest(wanted: str) -> str | None:
+    """By the name of the release, else by the number that is next to it, else by spelling."""
+    distribution, _, version = wanted.partition("@")
+    candidates = [base for base in bases() if base.distribution == distribution]
+    named = [base for base in bases() if version and base.codename.startswith(version)]
+    try:
+        asked = float(version)
+        named += sorted(candidates, key=lambda base: abs(float(base.version) - asked))
+    except ValueError:
+        pass
+    return named[0].name if named else nearest(wanted, [*(base.name for base in bases()), SAME])

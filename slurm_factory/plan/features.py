@@ -1,0 +1,240 @@
+"""The feature table: what a package contains, by build type, recipe, series and base."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
+
+from packaging.version import Version
+from pydantic import BaseModel, ConfigDict, Field
+
+from slurm_factory.constants import BuildType, Deps
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.plan.bases import PackageManager
+from slurm_factory.resources import load_toml
+from slurm_factory.util.hints import did_you_mean, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from slurm_factory.plan.bases import Base
+    from slurm_factory.plan.releases import Release
+
+VARIANT_PATTERN = re.compile(r"(?P<sign>[+~-])(?P<name>[a-z0-9_]+)")
+
+FrozenModel = ConfigDict(frozen=True, extra="forbid")
+
+
+class Empty(BaseModel):
+    """Where a feature cannot be had, and why."""
+
+    model_config = FrozenModel
+
+    reason: str
+    recipe: Deps | None = None
+    bases: tuple[str, ...] = ()
+    before: str | None = None
+    """First series that has it."""
+
+    def applies(self, release: Release, base: Base, recipe: Deps) -> bool:
+        """Whether this cell is the one of the plan."""
+        return (
+            self.recipe in (None, recipe)
+            and (not self.bases or base.name in self.bases)
+            and (self.before is None or Version(release.series) < Version(self.before))
+        )
+
+
+class Feature(BaseModel):
+    """One row of the table; the columns are explained in resources/features.toml."""
+
+    model_config = FrozenModel
+
+    name: str
+    summary: str
+    types: tuple[BuildType, ...] = ()
+    variant: str | None = None
+    on: tuple[str, ...] = ()
+    off: tuple[str, ...] = ()
+    defines: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    packages: dict[PackageManager, tuple[str, ...]] = {}
+    sources: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
+    empty: Annotated[tuple[Empty, ...], Field(alias="except")] = ()
+
+    def why_not(self, release: Release, base: Base, recipe: Deps) -> str | None:
+        """The reason why a plan cannot have the feature, or None."""
+        reasons = (cell.reason for cell in self.empty if cell.applies(release, base, recipe))
+        return next(reasons, None)
+
+
+class Absence(BaseModel):
+    """Plugins that no package has; the columns are explained in resources/known-absences.toml."""
+
+    model_config = FrozenModel
+
+    plugins: tuple[str, ...]
+    settings: tuple[str, ...]
+    reason: str
+    one_of_them: bool = False
+    """A package has one of the plugins, and which one depends on what it was built with."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The features of one plan, in the order of the table."""
+
+    chosen: tuple[Feature, ...]
+    left_out: tuple[Feature, ...]
+    unavailable: Mapping[str, str]
+    """Features that the build type names and this plan cannot have, with the reason."""
+
+    @property
+    def configure_arguments(self) -> tuple[str, ...]:
+        """What configure is told, for features that are in and for those that are not."""
+        on = [argument for feature in self.chosen for argument in feature.on]
+        off = [argument for feature in self.left_out for argument in feature.off]
+        return (*on, *off)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """What Spack's recipe of Slurm is told: +name for features that are in, ~name for others.
+
+        Syntax: spack.readthedocs.io/en/latest/spec_syntax.html#variants.
+        """
+        on = [f"+{feature.variant}" for feature in self.chosen if feature.variant]
+        off = [f"~{feature.variant}" for feature in self.left_out if feature.variant]
+        return (*on, *off)
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Specs that Spack builds beside Slurm."""
+        return tuple(root for feature in self.chosen for root in feature.roots)
+
+    @property
+    def defines(self) -> tuple[tuple[str, str], ...]:
+        """(feature, macro of config.h that it promises)."""
+        return tuple((feature.name, macro) for feature in self.chosen for macro in feature.defines)
+
+    @property
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """(feature, file of the tree that it promises)."""
+        return tuple((feature.name, file) for feature in self.chosen for file in feature.files)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of further sources (resources/sources.toml)."""
+        return tuple(source for feature in self.chosen for source in feature.sources)
+
+
+@cache
+def table() -> tuple[Feature, ...]:
+    """All rows."""
+    return tuple(Feature.model_validate(row) for row in load_toml("features.toml")["feature"])
+
+
+@cache
+def known_absences() -> tuple[Absence, ...]:
+    """What no package has, with the reasons."""
+    rows = load_toml("known-absences.toml")["absence"]
+    return tuple(Absence.model_validate(row) for row in rows)
+
+
+def parse_variants(text: str) -> dict[str, bool]:
+    """`+hdf5 ~restd` as {"hdf5": True, "restd": False}; `-restd` is read like `~restd`.
+
+    Raises:
+        ConfigurationError: A word is no variant; nothing of it ever reaches a shell.
+    """
+    wanted: dict[str, bool] = {}
+    for word in re.sub(r"(?<=[a-z0-9_])(?=[+~])", " ", text).split():
+        match = VARIANT_PATTERN.fullmatch(word)
+        if match is None:
+            raise ConfigurationError(
+                f"--additional-variants: {quoted(word)} is not a variant.",
+                details="A variant is + or ~ and a name, such as +hdf5 or ~restd.",
+                resolution='Separate several by spaces and quote the whole: "+hdf5 ~restd".',
+            )
+        name, on = match["name"], match["sign"] == "+"
+        if wanted.setdefault(name, on) != on:
+            raise ConfigurationError(
+                f"--additional-variants: {name} is both switched on and off.",
+                resolution=f"Leave one of +{name} and ~{name} out.",
+            )
+    return wanted
+
+
+def select(
+    build_type: BuildType, variants: Mapping[str, bool], release: Release, base: Base, recipe: Deps
+) -> Selection:
+    """Decide which rows of the table are in a package.
+
+    Raises:
+        ConfigurationError: A variant is unknown, or cannot be had for this plan.
+    """
+    usable = (f for f in table() if not f.why_not(release, base, recipe))
+    _refuse_unknown(variants, [f.variant for f in usable if f.variant])
+    chosen: list[Feature] = []
+    left_out: list[Feature] = []
+    unavailable: dict[str, str] = {}
+    for feature in table():
+        reason = feature.why_not(release, base, recipe)
+        wanted = variants.get(feature.variant) if feature.variant else None
+        if wanted and reason:
+            raise ConfigurationError(
+                f"+{feature.variant} cannot be had with --deps {recipe} on {base.name}.",
+                details=reason[0].upper() + reason[1:] + ".",
+                resolution=f"Leave +{feature.variant} out.",
+            )
+        default = build_type in feature.types
+        if reason and default:
+            unavailable[feature.name] = reason
+        is_in = not reason and (default if wanted is None else wanted)
+        (chosen if is_in else left_out).append(feature)
+    return Selection(tuple(chosen), tuple(left_out), unavailable)
+
+
+def without_defaults(variants: Mapping[str, bool], build_type: BuildType) -> dict[str, bool]:
+    """Only the variants that change something about the build type."""
+    contained = {feature.variant for feature in table() if build_type in feature.types}
+    return {name: on for name, on in variants.items() if on != (name in contained)}
+
+
+def packages_for(base: Base) -> tuple[str, ...]:
+    """Packages that the features need of `base`: a base serves all build types and variants."""
+    features = (f for f in table() if not any(base.name in cell.bases for cell in f.empty))
+    return tuple(sorted({n for f in features for n in f.packages.get(base.package_manager, ())}))
+
+
+def _refuse_unknown(variants: Mapping[str, bool], usable: Sequence[str]) -> None:
+    known = [feature.variant for feature in table() if feature.variant]
+    fixed = {feature.name: feature for feature in table() if not feature.variant}
+    for name in variants:
+        if name in fixed:
+            raise ConfigurationError(
+                f"--additional-variants: {name} is no choice.",
+                details=_where_contained(fixed[name]),
+                resolution=f"Leave +{name} or ~{name} away.",
+            )
+        if name not in known:
+            # Only what can be had, and is not decided already, leads to no other error.
+            free = [other for other in usable if other not in variants]
+            raise ConfigurationError(
+                f"--additional-variants: there is no variant {quoted(name)}.",
+                details=did_you_mean(name, free, f"There are {', '.join(free)}."),
+                resolution="docs/options.md lists all variants.",
+            )
+
+
+def _where_contained(feature: Feature) -> str:
+    if {*feature.types} == {*BuildType}:
+        return f"Every package contains {feature.name}: it cannot be left out."
+    cells = "".join(
+        f", but not with --deps {cell.recipe}: {cell.reason}"
+        for cell in feature.empty
+        if cell.recipe
+    )
+    return f"It comes with the build types {' and '.join(feature.types)}{cells}."

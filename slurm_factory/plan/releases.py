@@ -1,0 +1,102 @@
+"""The catalogue of Slurm releases that can be built."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import cache
+
+from packaging.version import Version
+from pydantic import BaseModel, ConfigDict
+
+from slurm_factory.constants import LATEST
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.resources import load_json
+from slurm_factory.util.hints import nearest, quoted
+
+UPSTREAM = "https://github.com/SchedMD/slurm/archive/refs/tags"
+VERSION_PATTERN = re.compile(
+    r"(?:slurm-|v)?([0-9]{2})[.-]([0-9]{2})(?![0-9])(?:[.-]([0-9]+))?", re.ASCII
+)
+"""A series, or a release as users, tags and Spack write it: 25.05.8, slurm-25-05-8-1, 25-05-8-1."""
+
+
+class Release(BaseModel):
+    """One release of Slurm and the archive of its tag."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    release: str
+    series: str
+    spack_version: str
+    tag: str
+    date: str
+    sha256: str
+    size: int
+    debian_pool: str | None
+    """Path below a Debian mirror where the same bytes lie, if they do."""
+
+    @property
+    def epoch(self) -> int:
+        """The release date as POSIX seconds, which all files of a package carry."""
+        return int(datetime.fromisoformat(self.date).replace(tzinfo=UTC).timestamp())
+
+    @property
+    def archive(self) -> str:
+        """File name of the source archive."""
+        return f"{self.tag}.tar.gz"
+
+    @property
+    def url(self) -> str:
+        """Where upstream serves the archive."""
+        return f"{UPSTREAM}/{self.archive}"
+
+
+@cache
+def catalogue() -> tuple[Release, ...]:
+    """All releases, oldest first."""
+    releases = (Release.model_validate(entry) for entry in load_json("releases.json")["releases"])
+    return tuple(sorted(releases, key=lambda release: Version(release.release)))
+
+
+def series() -> tuple[str, ...]:
+    """All series, oldest first."""
+    return tuple(dict.fromkeys(release.series for release in catalogue()))
+
+
+def find_release(version: str) -> Release:
+    """The newest release of a series (`25.05`) or of all (`latest`), or exactly one (`25.05.1`).
+
+    Raises:
+        ConfigurationError: It is not in the catalogue; names the nearest that is.
+    """
+    matching = [r for r in catalogue() if version in (r.release, r.series, LATEST)]
+    if matching:
+        return matching[-1]
+    raise ConfigurationError(
+        f"There is no Slurm release {quoted(version)} in the catalogue.",
+        details=f"The nearest is {_nearest(version)}.",
+        resolution="`slurm-factory versions` lists the releases that can be built.",
+    )
+
+
+def _nearest(version: str) -> str:
+    """The release that is meant, else the nearest series by date: 25.05 for 25.06. A series
+    stands for its newest release."""
+    match = VERSION_PATTERN.match(version)
+    if match is None:
+        begun = [name for name in series() if name.startswith(version)]
+        names = [LATEST, *(release.release for release in catalogue()), *series()]
+        return begun[-1] if begun else nearest(version, names) or series()[-1]
+    asked_series = f"{match[1]}.{match[2]}"
+    meant = f"{asked_series}.{(match[3] or '').lstrip('0') or '0'}"
+    if match[3] and meant in {release.release for release in catalogue()}:
+        return meant
+    asked = _months(asked_series)
+    near_series = min(series(), key=lambda name: (abs(_months(name) - asked), -_months(name)))
+    return find_release(near_series).release if near_series == asked_series else near_series
+
+
+def _months(series_name: str) -> int:
+    year, month = series_name.split(".")
+    return 12 * int(year) + int(month)

@@ -1,0 +1,1 @@
+"""The recipe `spack`: Slurm and its run-time libraries from source."""

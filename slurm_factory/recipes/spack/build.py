@@ -1,0 +1,212 @@
+"""The recipe `spack`: Slurm and its run-time libraries from source, for one kind of CPU."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from slurm_factory.constants import (
+    INSTANCE_CACHE,
+    INSTANCE_PROJECT,
+    INSTANCE_SPACK,
+    INSTANCE_STORE,
+    INSTANCE_VIEW,
+)
+from slurm_factory.exceptions import ConfigurationError, SpackError
+from slurm_factory.instances.instance import CommandError
+from slurm_factory.package.built import Built
+from slurm_factory.package.manifest import SpackBuild, SpackPackage
+from slurm_factory.plan.plan import default_target
+from slurm_factory.plan.spack import cloned_repositories, require_runnable
+from slurm_factory.recipes.ccache import compiler_cache_use
+from slurm_factory.recipes.spack.cache import held_elsewhere, refresh_index
+from slurm_factory.recipes.spack.install import install
+from slurm_factory.recipes.spack.libraries import SpackLibraries, installed_packages
+from slurm_factory.recipes.spack.project import write_project
+from slurm_factory.recipes.spack.session import Places, Spack, spack_choice
+from slurm_factory.recipes.spack.sources import fetch_sources, require_sources
+from slurm_factory.recipes.spack.tree import collect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from slurm_factory.fetch.sources import Source
+    from slurm_factory.instances.instance import Instance
+    from slurm_factory.job import Job
+    from slurm_factory.recipes.spack.install import InstallProgress
+    from slurm_factory.recipes.spack.lock import Lock
+    from slurm_factory.recipes.spack.project import Project
+    from slurm_factory.recipes.spack.tree import Collected
+
+OWN_PATHS = (INSTANCE_PROJECT, INSTANCE_SPACK, INSTANCE_STORE, INSTANCE_VIEW)
+"""Where Spack lies, works and installs; none of it may be left in a package."""
+FIRST_REASON = re.compile(r" +1\. (?P<reason>.+)")
+"""Below the line of an error that ends with "for the following reasons:" (Spack 1.1)."""
+
+
+def check(job: Job) -> None:
+    """Fail where this machine cannot run what is built; offline, where Spack would clone.
+
+    Raises:
+        ConfigurationError: Says what has to be changed.
+    """
+    choice, settings = spack_choice(job), job.settings
+    require_runnable(choice.target)
+    names = cloned_repositories(choice.config) if job.offline else ()
+    if names:
+        listed = ", ".join(repr(name[:40]) for name in names)
+        raise ConfigurationError(
+            f"--offline: Spack would clone repositories of recipes: {listed}.",
+            details=f"{settings.spack_config} names them by URL, and each instance clones anew.",
+            resolution=f"Clone each into a directory below {settings.cache_dir}, which instances"
+            f" see as {INSTANCE_CACHE}, and name that one instead: the one with its repo.yaml.",
+        )
+
+
+def sources(_: Job) -> dict[str, Source]:
+    """None: Spack tells in the instance which it needs, none of packages in the build cache."""
+    return {}
+
+
+def prefetch(job: Job, instance: Instance, places: Places | None = None) -> tuple[Path, ...]:
+    """Fetch the sources of every package of the plan into the source cache; keeps the lock.
+
+    What other build caches have is a part of what Spack decides. The plan knows of none, so that
+    the sources are those of the packages that an offline build will want.
+
+    Args:
+        job: Its plan is one for this recipe, made for an offline build.
+        instance: Of a base for Spack.
+        places: Where things are in the instance; those of our bases by default.
+
+    Returns:
+        Paths (host) of the sources.
+
+    Raises:
+        SpackError: Spack found no way to build it.
+        DownloadError: Sources could not be had; all others were fetched.
+        OutputError: The cache directory is full.
+    """
+    spack = Spack(job, instance, places or Places())
+    lock, _ = _decided(spack)
+    with job.reporter.step("Fetch package sources"):
+        return fetch_sources(spack, lock, every=True)
+
+
+def build(job: Job, instance: Instance, places: Places | None = None) -> Built:
+    """Build Slurm and all that it needs with Spack.
+
+    Args:
+        job: Its plan is one for this recipe.
+        instance: Of a base for Spack.
+        places: Where things are in the instance; those of our bases by default.
+
+    Raises:
+        SpackError: Spack found no way to build it, or a package failed.
+        DownloadError: A source could not be fetched, or is not what it should be; offline: it is
+            not in the cache.
+        BuildError: Something that the feature table promises is missing.
+        OutputError: The cache directory is full.
+    """
+    spack = Spack(job, instance, places or Places())
+    reporter = job.reporter
+    lock, concretized = _decided(spack)
+    held = held_elsewhere(spack, lock)
+    if job.offline:
+        with reporter.step("Check package sources"):
+            require_sources(spack, lock)
+    else:
+        with reporter.step("Fetch package sources"):
+            fetch_sources(spack, lock, held=held)
+    with reporter.step("Build packages"):
+        progress = install(spack, lock, held=held)
+    with reporter.step("Collect and strip"):
+        collected = collect(spack, lock)
+        return Built(
+            tree=collected.tree,
+            libraries=SpackLibraries(spack, collected.packages),
+            installed=installed_packages(spack, collected),
+            build_paths=(str(instance.build_dir), *map(str, OWN_PATHS)),
+            configure=collected.configure or job.plan.configure_arguments,
+            spack=_record(spack, lock, progress, collected, concretized=concretized),
+        )
+
+
+def _decided(spack: Spack) -> tuple[Lock, bool]:
+    """The lock of a project that is in the instance now, and whether Spack made it just now."""
+    reporter = spack.job.reporter
+    with reporter.step("Prepare Spack"):
+        project, kept = write_project(spack)
+        _refresh_index(spack)
+    if kept is not None:
+        return project.accept(kept), False
+    with reporter.step("Concretize"):
+        return _concretize(project), True
+
+
+def _refresh_index(spack: Spack) -> None:
+    """What is in the build cache is a part of what Spack decides."""
+    try:
+        refresh_index(spack)
+    except CommandError as error:
+        raise SpackError(
+            "Spack could not write the index of the build cache anew.",
+            details=error.details,
+            resolution="Build again; should it come back, move"
+            f" {spack.job.settings.buildcache_dir} away.",
+        ) from error
+
+
+def _concretize(project: Project) -> Lock:
+    try:
+        return project.concretize()
+    except CommandError as error:
+        found = next(filter(None, map(FIRST_REASON.fullmatch, error.tail)), None)
+        raise SpackError(
+            "Spack found no way to build this plan.",
+            details=found["reason"] if found else error.details,
+            resolution=f"If {_doubtful(project.spack)} is set, try without;"
+            f" the environment is {project.spack.logs / 'spack.yaml'}.",
+        ) from error
+
+
+def _doubtful(spack: Spack) -> str:
+    """The settings that most likely leave no way."""
+    target = spack.choice.target != default_target(spack.job.plan.architecture)
+    names = ["SLURM_FACTORY_SPACK_CONFIG", *["SLURM_FACTORY_SPACK_TARGET"] * target]
+    return f"{', '.join(names)} or --additional-variants"
+
+
+def _record(
+    spack: Spack,
+    lock: Lock,
+    progress: InstallProgress,
+    collected: Collected,
+    *,
+    concretized: bool,
+) -> SpackBuild:
+    """What was done, for the manifest."""
+    use = compiler_cache_use(spack.stats_log)
+    run_time = {node.hash for node in lock.run_time}
+    return SpackBuild(
+        concretized=concretized,
+        packages=tuple(
+            SpackPackage(
+                name=state.node.name,
+                version=state.node.version,
+                hash=state.node.hash,
+                run_time=state.node.hash in run_time,
+                cached=state.from_cache,
+                seconds=round(state.seconds, 1),
+            )
+            for state in progress.states.values()
+        ),
+        externals=tuple(
+            f"{package.name}@{package.version}"
+            for package in collected.packages
+            if package.external
+        ),
+        configure=collected.configure,
+        compiler_cache_hits=use.hits,
+        compiler_cache_misses=use.misses,
+    )

@@ -1,0 +1,117 @@
+"""Why a package failed, from what Spack printed and from its build log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import takewhile
+from pathlib import PurePosixPath
+
+from slurm_factory.instances.instance import COMPILER_KILLED
+from slurm_factory.util.files import telling_of_full
+
+FAILED_PACKAGE = re.compile(r"(?P<label>[^\s@/]+@[^\s/]+)/(?P<hash>[a-z0-9]{32}): (?P<log>/.+)")
+"""A line of the list that the new installer ends with (Spack 1.1, PackageInstaller)."""
+TRACEBACK = "Traceback (most recent call last):"
+TELLING = re.compile(
+    r"\b(fatal )?error:|^CMake Error|undefined reference|cannot find -l|\*\*\* |"
+    r"command not found|Killed signal",
+    re.IGNORECASE,
+)
+RAISED = re.compile(r"(?P<told>==> Error: )?(?P<kind>[A-Za-z_][\w.]*(Error|Exception)): ")
+"""The last line of a traceback, or how Spack's old installer tells of the same."""
+PERMANENT = re.compile(r"HTTP (Error )?4\d\d|404|ChecksumError|No such file or directory")
+"""What asking again does not change."""
+SHOWN = 5
+
+
+class Cause(StrEnum):
+    """What kind of failure it was."""
+
+    BUILD = "build"
+    FETCH = "fetch"
+    CHECKSUM = "checksum"
+    DISK = "disk"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True)
+class FailedPackage:
+    """A package that Spack's list names, and its build log (instance)."""
+
+    label: str
+    hash: str
+    log: PurePosixPath
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a package failed: what kind of failure, and the lines that tell, most telling first.
+
+    `transient`: trying again may help.
+    """
+
+    cause: Cause
+    lines: tuple[str, ...]
+    transient: bool = False
+
+
+def failed_packages(said: Sequence[str]) -> tuple[FailedPackage, ...]:
+    """The packages that Spack, at the end of what it `said`, lists as failed."""
+    found = (FAILED_PACKAGE.fullmatch(line.strip()) for line in said)
+    return tuple(FailedPackage(m["label"], m["hash"], PurePosixPath(m["log"])) for m in found if m)
+
+
+def explain(log: Sequence[str]) -> Reason | None:
+    """The reason in the lines of a build log; None where they tell none."""
+    full = tuple(dict.fromkeys(telling_of_full(log)))
+    if full:
+        return Reason(Cause.DISK, full[:SHOWN])
+    exception = _exception(log)
+    if exception and _raised(exception) == "ChecksumError":
+        return Reason(Cause.CHECKSUM, exception)
+    if exception and _raised(exception) == "FetchError":
+        return _not_fetched(exception)
+    output = log[: log.index(TRACEBACK)] if TRACEBACK in log else log
+    telling = tuple(dict.fromkeys(line.strip() for line in output if TELLING.search(line)))
+    lines = (telling or exception)[:SHOWN]
+    if any(COMPILER_KILLED in line for line in (*telling, *exception)):
+        return Reason(Cause.MEMORY, lines)
+    return Reason(Cause.BUILD, lines) if lines else None
+
+
+def _exception(log: Sequence[str]) -> tuple[str, ...]:
+    """The last error that Python raised, as a log has it: its line and what belongs to it."""
+    raised = [n for n, line in enumerate(log) if (m := RAISED.match(line)) and _counts(m, log[:n])]
+    if not raised:
+        return ()
+    first, *rest = log[raised[-1] :]
+    belonging = takewhile(lambda line: line[:1].isspace() or not line, rest)
+    told = first.removeprefix("==> Error: ")
+    kind, _, text = told.partition(": ")
+    return (
+        f"{kind.rpartition('.')[2]}: {text}",
+        *(line.strip() for line in belonging if line.strip()),
+    )
+
+
+def _counts(raised: re.Match[str], before: Sequence[str]) -> bool:
+    """A compiler's message may look like an error of Python: that one follows a traceback."""
+    return raised["told"] is not None or TRACEBACK in before
+
+
+def _raised(exception: Sequence[str]) -> str:
+    return exception[0].partition(": ")[0]
+
+
+def _not_fetched(exception: tuple[str, ...]) -> Reason:
+    """One line for each place that was asked; the first says only that none had it."""
+    asked = [line for line in exception[1:] if "No such file or directory" not in line]
+    wrong = any("ChecksumError" in line for line in asked)
+    return Reason(
+        Cause.CHECKSUM if wrong else Cause.FETCH,
+        tuple(asked or exception)[:SHOWN],
+        transient=any(not PERMANENT.search(line) for line in asked),
+    )

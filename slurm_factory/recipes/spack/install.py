@@ -1,0 +1,377 @@
+"""`spack install`: its progress, and what happens when it fails."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NoReturn
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_exponential
+
+from slurm_factory.constants import INSTANCE_CACHE
+from slurm_factory.exceptions import DownloadError, SlurmFactoryError, SpackError
+from slurm_factory.instances.instance import CommandError
+from slurm_factory.output.records import PackageProgress, duration
+from slurm_factory.output.text import mask_credentials
+from slurm_factory.recipes.spack.cache import refresh_index
+from slurm_factory.recipes.spack.failure import (
+    Cause,
+    FailedPackage,
+    Reason,
+    explain,
+    failed_packages,
+)
+from slurm_factory.recipes.spack.lock import HASH_SHOWN
+from slurm_factory.recipes.spack.sources import fetch_left_out
+from slurm_factory.util.files import cache_is_full, has_no_room, telling_of_full
+from slurm_factory.util.process import telling_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from slurm_factory.recipes.spack.lock import Lock, Node
+    from slurm_factory.recipes.spack.session import Spack
+
+ATTEMPTS = 4
+FIRST_PAUSE = 2.0
+LONGEST_PAUSE = 60.0
+BUNDLE = "failed"
+BUILD_LOG = "spack-build-out.txt"
+OLD_INSTALLER = ("-c", "config:installer:old", "install", "--only-concrete")
+
+
+class _TransientError(DownloadError):
+    """A source could not be fetched, which may be otherwise in a while."""
+
+
+def install(spack: Spack, lock: Lock, *, held: frozenset[str] = frozenset()) -> InstallProgress:
+    """Install every package of `lock`, from the build cache or from source.
+
+    What was built is in the build cache afterwards, whether this succeeds or not. Only downloads
+    that failed are tried again.
+
+    Args:
+        spack: With the project of `lock` in the instance.
+        lock: What to install.
+        held: Hashes of packages whose sources were left out, since further build caches have them.
+
+    Raises:
+        SpackError: A package failed; its log and more of the kind lie among the logs.
+        DownloadError: A source could not be fetched, or is not what its recipe expects.
+        OutputError: The cache directory is full.
+    """
+    progress = InstallProgress(lock.packages)
+    left_out = [node for node in lock.packages if node.hash in held]
+    refresh_index(spack)
+    retrying = Retrying(
+        retry=retry_if_exception_type(_TransientError),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
+        before_sleep=lambda state: _announce(spack, state),
+        reraise=True,
+    )
+    try:
+        retrying(_attempt, spack, progress, left_out)
+    except SlurmFactoryError:
+        # The user should read the first error.
+        with suppress(SlurmFactoryError, OSError):
+            refresh_index(spack)
+        raise
+    refresh_index(spack)
+    return progress
+
+
+def _announce(spack: Spack, state: RetryCallState) -> None:
+    failure = state.outcome.exception() if state.outcome else None
+    pause = state.next_action.sleep if state.next_action else 0.0
+    spack.job.reporter.warning(f"{failure} Next attempt in {duration(pause)}.")
+
+
+def _attempt(spack: Spack, progress: InstallProgress, left_out: list[Node]) -> None:
+    reporter = spack.job.reporter
+
+    def take(line: str) -> None:
+        reporter.line(line)
+        state = progress.take(line)
+        if state is None:
+            return
+        if state.damaged and state.phase == "staging" and not state.ended:
+            reporter.warning(_unusable(spack, state.node))
+        reporter.packages(progress.snapshot(state if state.done else None))
+
+    try:
+        spack.run("install", "--only-concrete", "-j", str(spack.job.jobs), on_line=take)
+    except CommandError as error:
+        _explain(spack, progress, left_out, error)
+
+
+def _unusable(spack: Spack, node: Node) -> str:
+    """Spack does not tell which it is."""
+    choice = spack.choice
+    if choice.buildcaches and choice.signed:
+        why = "is damaged, gone, or not signed by a key in SLURM_FACTORY_SPACK_BUILDCACHE_KEYS"
+    else:
+        why = "is damaged or gone"
+    return f"What a build cache has of {node.label} {why}: the package is built anew."
+
+
+def _explain(
+    spack: Spack, progress: InstallProgress, left_out: list[Node], error: CommandError
+) -> NoReturn:
+    failed = failed_packages(error.tail)
+    if not failed:
+        raise _failure_of_spack(spack, error) from error
+    bundle = _keep_evidence(spack, failed)
+    try:
+        reasons = {package: _reason(spack, package, bundle) for package in failed}
+        # A failure that trying again may mend must not hide one that it will not.
+        package = min(failed, key=lambda each: reasons[each].transient)
+        _dump_environment(spack, package, bundle)
+    finally:
+        _mask(bundle)
+    reason = reasons[package]
+    for line in reason.lines:
+        spack.job.reporter.line(f"{package.label}: {line}")
+    if reason.cause is Cause.FETCH and _bring_left_out(spack, progress, left_out, failed):
+        reason = replace(reason, transient=True)
+    raise _failure(spack, progress, package, reason) from error
+
+
+def _bring_left_out(
+    spack: Spack,
+    progress: InstallProgress,
+    left_out: list[Node],
+    failed: tuple[FailedPackage, ...],
+) -> bool:
+    """Whether there are sources now that were thought not to be needed; empties `left_out`."""
+    urgent = {package.hash for package in failed}
+    done = {state.node.hash for state in progress.states.values() if state.done}
+    waiting = [node for node in left_out if node.hash not in done]
+    left_out.clear()
+    try:
+        return fetch_left_out(spack, sorted(waiting, key=lambda node: node.hash not in urgent))
+    except SpackError:
+        # The user should read why the package failed.
+        return False
+
+
+def _keep_evidence(spack: Spack, failed: tuple[FailedPackage, ...]) -> Path:
+    bundle = spack.logs / BUNDLE
+    with suppress(SlurmFactoryError, OSError):
+        spack.run_script(
+            "spack-evidence.sh",
+            {"LOGS": "\n".join(str(f.log) for f in failed), "OUT": spack.inside(bundle)},
+        )
+    return bundle
+
+
+def _mask(bundle: Path) -> None:
+    """What is in a bundle is shown to others; the environment of a build has the proxies."""
+    for path in bundle.rglob("*"):
+        with suppress(OSError):
+            text = path.read_bytes().decode(errors="surrogateescape")
+            path.write_bytes(mask_credentials(text).encode(errors="surrogateescape"))
+
+
+def _reason(spack: Spack, package: FailedPackage, bundle: Path) -> Reason:
+    log = bundle / package.log.parent.name.removeprefix("spack-stage-") / BUILD_LOG
+    lines = log.read_text("utf-8", errors="replace").splitlines() if log.exists() else []
+    return explain(lines) or _reason_of_old_installer(spack, package)
+
+
+def _reason_of_old_installer(spack: Spack, package: FailedPackage) -> Reason:
+    """The new installer may keep the reason to itself.
+
+    What happens before a package has a log goes nowhere, and the end of a log may be lost when a
+    package fails early (Spack 1.1.0).
+    """
+    said: list[str] = []
+
+    def take(line: str) -> None:
+        spack.job.reporter.line(line)
+        said.append(line)
+
+    try:
+        spack.run(*OLD_INSTALLER, f"/{package.hash}", on_line=take)
+    except SlurmFactoryError:
+        return explain(said) or Reason(Cause.BUILD, (telling_line(said, "It printed nothing."),))
+    return Reason(Cause.BUILD, ("It was installed at a second attempt.",), transient=True)
+
+
+def _dump_environment(spack: Spack, package: FailedPackage, bundle: Path) -> None:
+    """The environment that the package was built in, for somebody who tries by hand."""
+    folder = bundle / package.log.parent.name.removeprefix("spack-stage-")
+    with suppress(SlurmFactoryError, OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        spack.run(
+            *("build-env", "--dump", spack.inside(folder / "spack-build-env.txt")),
+            f"/{package.hash}",
+        )
+
+
+def _failure_of_spack(spack: Spack, error: CommandError) -> SlurmFactoryError:
+    """That which no package is to blame for."""
+    full = telling_of_full(error.tail)
+    if full:
+        return _disk_full(spack, "spack install failed", full[-1])
+    return SpackError(
+        "spack install failed.",
+        details=error.details,
+        resolution=f"{error.resolution} Evidence: {spack.logs}.".strip(),
+    )
+
+
+def _failure(
+    spack: Spack, progress: InstallProgress, package: FailedPackage, reason: Reason
+) -> SlurmFactoryError:
+    evidence = f"Evidence: {spack.logs}."
+    details = reason.lines[0]
+    state = progress.find(package.hash)
+    in_phase = f" in phase {state.phase}" if state and state.phase else ""
+    match reason.cause:
+        case Cause.FETCH:
+            failure = _TransientError if reason.transient else DownloadError
+            return failure(
+                f"The source of {package.label} could not be fetched.",
+                details=details,
+                resolution="Check the network and its proxies, or fill the source cache on another"
+                f" machine: slurm-factory prefetch. {evidence}",
+            )
+        case Cause.CHECKSUM:
+            return DownloadError(
+                f"The source of {package.label} is not what its recipe expects.",
+                details=" ".join(reason.lines[:2]),
+                resolution="Remove the wrong file from the mirror that has it, or set"
+                f" SLURM_FACTORY_SOURCE_MIRRORS to another. {evidence}",
+            )
+        case Cause.DISK:
+            return _disk_full(spack, f"{package.label} failed{in_phase}", details)
+        case Cause.MEMORY:
+            return SpackError(
+                f"{package.label} failed{in_phase}: it was killed, most likely for want of memory.",
+                details=details,
+                resolution=f"Raise SLURM_FACTORY_MEMORY_LIMIT or lower --jobs. {evidence}",
+            )
+        case Cause.BUILD:
+            brief = f"{package.label} failed{in_phase}."
+            if reason.transient:
+                return _TransientError(brief, details=details, resolution=evidence)
+            return SpackError(brief, details=details, resolution=evidence)
+
+
+def _disk_full(spack: Spack, what: str, details: str) -> SlurmFactoryError:
+    cache = spack.job.settings.cache_dir
+    # A large file that did not fit has left room again.
+    if str(INSTANCE_CACHE) in details or has_no_room(cache):
+        return cache_is_full(what, cache, details)
+    profile = f"lxc --project {spack.job.settings.project_name} profile show default"
+    return SpackError(
+        f"{what}: the disk of the instance is full.",
+        details=details,
+        resolution="Free space in LXD's storage pool (lxc storage list), or raise the limit of its"
+        f" instances ({profile}), then build again: what is finished is in the build cache."
+        f" Evidence: {spack.logs}.",
+    )
+
+
+STATE = re.compile(r"(?P<hash>[a-z0-9]{7}) (?P<label>[^@\s]+@[^:\s]+): (?P<state>\S.*)")
+"""A line of the new installer without a terminal (Spack 1.1, BuildStatus.update_state)."""
+FETCHING = "fetching from build cache"
+STAGING = "staging"
+FINISHED = "finished"
+FAILED = "failed"
+
+
+@dataclass
+class PackageState:
+    """One package on its way; times are those of the clock, in seconds."""
+
+    node: Node
+    phase: str = ""
+    """The last one that it was in; `finished` and `failed` are none."""
+    from_cache: bool = False
+    damaged: bool = False
+    """The build cache had it, and it could not be used."""
+    began: float | None = None
+    ended: float | None = None
+    failed: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether it is installed."""
+        return self.ended is not None and not self.failed
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.ended or 0.0) - (self.began or 0.0) if self.ended else 0.0
+
+
+@dataclass
+class InstallProgress:
+    """How far an installation is, over several attempts.
+
+    Args:
+        nodes: What is to be installed.
+        clock: Tells the time in seconds.
+    """
+
+    nodes: Iterable[Node]
+    clock: Callable[[], float] = time.monotonic
+    states: dict[str, PackageState] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.states = {node.hash[:HASH_SHOWN]: PackageState(node) for node in self.nodes}
+
+    def take(self, line: str) -> PackageState | None:
+        """Note what a line of output tells; returns the package it is about, if it is about one."""
+        found = STATE.fullmatch(line)
+        state = self.states.get(found["hash"]) if found else None
+        if found is None or state is None:
+            return None
+        self._change(state, found["state"])
+        return state
+
+    def find(self, digest: str) -> PackageState | None:
+        """The package with a hash."""
+        return self.states.get(digest[:HASH_SHOWN])
+
+    def snapshot(self, last: PackageState | None = None) -> PackageProgress:
+        """For the screen; `last` is the package that was just finished."""
+        states = self.states.values()
+        done = [state for state in states if state.done]
+        return PackageProgress(
+            done=len(done),
+            total=len(self.states),
+            cached=sum(state.from_cache for state in done),
+            active=tuple(self._active(s) for s in states if s.began is not None and not s.ended),
+            last=_finished(last) if last else "",
+        )
+
+    def _change(self, state: PackageState, name: str) -> None:
+        now = self.clock()
+        if name in {FINISHED, FAILED}:
+            state.ended, state.failed = now, name == FAILED
+            return
+        if state.ended is not None or state.began is None:
+            state.began, state.ended, state.failed = now, None, False
+        if name == FETCHING:
+            state.from_cache = True
+        elif name == STAGING:
+            # Spack says nothing more when it turns from the cache to the source.
+            state.damaged = state.damaged or state.from_cache
+            state.from_cache = False
+        state.phase = name
+
+    def _active(self, state: PackageState) -> str:
+        took = duration(self.clock() - (state.began or 0.0))
+        return f"{state.node.label}: {state.phase} ({took})"
+
+
+def _finished(state: PackageState) -> str:
+    origin = "from the build cache" if state.from_cache else "built"
+    return f"{state.node.label} {origin} in {duration(state.seconds)}"

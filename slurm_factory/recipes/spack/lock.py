@@ -1,0 +1,132 @@
+"""What Spack decided to build: spack.lock, and the ones kept for plans that come again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory.util.documents import parse_json, read_text
+from slurm_factory.util.files import appearing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN_TIME = frozenset({"link", "run"})
+HASH_SHOWN = 7
+"""Characters of a hash in what Spack prints."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A package of the graph.
+
+    Attributes:
+        name: Of the package.
+        version: As Spack writes it.
+        hash: Of the package with all that it is made from.
+        external: Prefix (instance) where the base has it; None for what Spack builds.
+        needs: (hash, kinds of dependency) of what it depends on.
+    """
+
+    name: str
+    version: str
+    hash: str
+    external: PurePosixPath | None
+    needs: tuple[tuple[str, frozenset[str]], ...]
+
+    @property
+    def label(self) -> str:
+        """Name and version, as Spack prints them."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A graph with its roots, by hash."""
+
+    roots: tuple[str, ...]
+    nodes: Mapping[str, Node]
+
+    @property
+    def packages(self) -> tuple[Node, ...]:
+        """What Spack installs: all but externals."""
+        return tuple(node for node in self.nodes.values() if node.external is None)
+
+    @property
+    def run_time(self) -> tuple[Node, ...]:
+        """What the roots need to run, roots first, then by distance from them."""
+        return tuple(self.nodes[digest] for digest in self._reached())
+
+    def _reached(self) -> Iterator[str]:
+        wave, seen = dict.fromkeys(self.roots), set(self.roots)
+        while wave:
+            yield from wave
+            needs = (need for digest in wave for need in self.nodes[digest].needs)
+            wave = dict.fromkeys(d for d, kinds in needs if kinds & RUN_TIME and d not in seen)
+            seen |= {*wave}
+
+
+def read_lock(text: str) -> Lock:
+    """The graph in a spack.lock.
+
+    Raises:
+        ValueError: It is not one, or something of it is missing.
+    """
+    try:
+        document = parse_json(text)
+        nodes = {digest: _node(digest, row) for digest, row in document["concrete_specs"].items()}
+        lock = Lock(tuple(root["hash"] for root in document["roots"]), nodes)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no spack.lock: {error}") from error
+    known = all(need in nodes for node in nodes.values() for need, _ in node.needs)
+    if not lock.roots or not known or not nodes.keys() >= {*lock.roots}:
+        raise ValueError("a spack.lock that lacks packages")
+    return lock
+
+
+def kept_lock(path: Path) -> str | None:
+    """Text of the lock kept at `path` (host); None where there is none that can be used."""
+    try:
+        text = read_text(path)
+        read_lock(text)
+    except (OSError, ValueError):
+        return None
+    return text
+
+
+def keep_lock(text: str, path: Path) -> None:
+    """Keep a lock at `path` (host), whole or not at all.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with appearing(path) as file:
+        file.write(text.encode())
+
+
+def lock_key(project: Mapping[str, str], repository: str, record: Mapping[str, Any]) -> str:
+    """Hash of all that decides what Spack decides.
+
+    Args:
+        project: Text of each file of the project.
+        repository: Digest of our own recipes.
+        record: Of the base. Of its packages only those count that Spack knows of.
+    """
+    about_base = {name: record.get(name) for name in ("base", "externals", "checkouts")}
+    document = [dict(project), repository, about_base]
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _node(digest: str, row: Mapping[str, Any]) -> Node:
+    external = row.get("external")
+    needs = tuple(
+        (need["hash"], frozenset(need["parameters"]["deptypes"]))
+        for need in row.get("dependencies", ())
+    )
+    prefix = PurePosixPath(external["path"] or "/") if external else None
+    return Node(row["name"], row["version"], digest, prefix, needs)

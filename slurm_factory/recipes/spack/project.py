@@ -1,0 +1,149 @@
+"""The directory that Spack works in: its environment, externals and our own recipes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import yaml
+
+from slurm_factory.constants import SPACK_NAMESPACE
+from slurm_factory.exceptions import ConfigurationError, SpackError
+from slurm_factory.instances.instance import CommandError
+from slurm_factory.output.text import mask_credentials
+from slurm_factory.plan.base_setup import INSTANCE_INDEX
+from slurm_factory.plan.plan import SPACK_REPOSITORY
+from slurm_factory.recipes.spack.lock import keep_lock, kept_lock, lock_key, read_lock
+from slurm_factory.recipes.spack.repository import repository_digest, write_repository
+from slurm_factory.spack_yaml import EXTERNALS_YAML, SITE_YAML, SPACK_YAML, generate_yaml_string
+from slurm_factory.util.documents import read_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from slurm_factory.recipes.spack.lock import Lock
+    from slurm_factory.recipes.spack.session import Spack
+
+SPACK_LOCK = "spack.lock"
+
+
+@dataclass(frozen=True)
+class Project:
+    """The project of one build: `files` is the text of each file, less our own recipes."""
+
+    spack: Spack
+    files: dict[str, str]
+
+    @cached_property
+    def kept(self) -> Path:
+        """Where the lock of this very project is kept (host)."""
+        record = self.spack.instance.record
+        key = lock_key(self.decisive, repository_digest(), record)
+        return self.spack.job.settings.spack_locks_dir / f"{key}.json"
+
+    @property
+    def decisive(self) -> dict[str, str]:
+        """The files, less what decides nothing: where sources come from."""
+        plan, choice = self.spack.job.plan, replace(self.spack.choice, source_mirrors=())
+        return self.files | {SPACK_YAML: generate_yaml_string(replace(plan, spack=choice))}
+
+    @property
+    def lock_file(self) -> Path:
+        """The lock of this build (host)."""
+        return self.spack.work / SPACK_LOCK
+
+    def concretize(self) -> Lock:
+        """The lock of this project: what Spack decides now.
+
+        Raises:
+            CommandError: Spack found no way to build it.
+            SpackError: Spack wrote no lock that can be read.
+        """
+        self.spack.run("concretize", "--force")
+        self.spack.bring([(self.spack.places.project / SPACK_LOCK, self.lock_file)])
+        return self.accept(read_bytes(self.lock_file).decode(errors="replace"))
+
+    def accept(self, text: str) -> Lock:
+        """Take `text` as this build's lock, keep it and log it.
+
+        Raises:
+            SpackError: It cannot be read.
+        """
+        try:
+            lock = read_lock(text)
+        except ValueError as error:
+            raise SpackError(
+                "Spack wrote a spack.lock that cannot be used.",
+                details=str(error),
+                resolution="This slurm-factory knows Spack 1.1: see SLURM_FACTORY_SPACK_REF.",
+            ) from error
+        keep_lock(text, self.kept)
+        (self.spack.logs / SPACK_LOCK).write_text(text, "utf-8")
+        return lock
+
+
+def write_project(spack: Spack) -> tuple[Project, str | None]:
+    """Write the project into the instance.
+
+    Returns:
+        The project, and the text of its lock if one is kept from an earlier build: Spack then has
+        nothing to decide.
+
+    Raises:
+        CommandError: It cannot be copied into the instance.
+        OSError: It cannot be written.
+    """
+    project = Project(spack, _files(spack))
+    lock = kept_lock(project.kept)
+    folder = spack.work / "spack-project"
+    write_repository(folder / SPACK_REPOSITORY / SPACK_NAMESPACE)
+    for name, text in (project.files | ({SPACK_LOCK: lock} if lock else {})).items():
+        (folder / name).write_text(text, "utf-8")
+    spack.logs.mkdir(parents=True, exist_ok=True)
+    for name, text in project.files.items():
+        (spack.logs / name).write_text(mask_credentials(text), "utf-8")
+    spack.run_script(
+        "spack-project.sh",
+        {
+            "SOURCE": spack.inside(folder),
+            "PROJECT": str(spack.places.project),
+            "INDEX": str(INSTANCE_INDEX),
+            "MISC": spack.inside(spack.misc_cache),
+        },
+    )
+    trust_keys(spack)
+    return project, lock
+
+
+def trust_keys(spack: Spack) -> None:
+    """Let Spack trust the keys that the site has named, which sign in further build caches.
+
+    Raises:
+        ConfigurationError: They cannot be read, or are none.
+    """
+    keys = spack.job.settings.spack_buildcache_keys
+    if keys is None or not spack.verifies:
+        return
+    copy = spack.work / "buildcache-keys"
+    try:
+        shutil.copyfile(keys, copy)
+        spack.run_script("spack-gpg.sh", {"GNUPG": spack.environment()["SPACK_GNUPGHOME"]})
+        spack.run("gpg", "trust", spack.inside(copy))
+    except (OSError, CommandError) as error:
+        raise ConfigurationError(
+            f"The keys in {keys} cannot be trusted.",
+            details=str(error).splitlines()[-1],
+            resolution="Correct SLURM_FACTORY_SPACK_BUILDCACHE_KEYS: a file as `gpg --export` or"
+            " `gpg --armor --export` writes it.",
+        ) from error
+
+
+def _files(spack: Spack) -> dict[str, str]:
+    externals = spack.instance.record.get("externals", {"packages": {}})
+    files = {
+        SPACK_YAML: generate_yaml_string(spack.job.plan),
+        EXTERNALS_YAML: yaml.safe_dump(externals),
+    }
+    return files | ({SITE_YAML: spack.choice.config} if spack.choice.config else {})

@@ -1,0 +1,117 @@
+"""The Spack repository of the factory: recipes that the builtin ones cannot stand in for.
+
+What the recipes share with the rest of the factory (releases, patches, flags, what configure is
+told) is written from its tables into one JSON file, which the recipes read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory import resources
+from slurm_factory.constants import INSTANCE_PREFIX, SPACK_NAMESPACE
+from slurm_factory.plan.features import table
+from slurm_factory.plan.plan import (
+    COMPILER_FLAGS,
+    CONFIGURE_ARGUMENTS,
+    LINKER_FLAGS,
+    SPACK_REPOSITORY,
+    patch_table,
+)
+from slurm_factory.plan.releases import catalogue
+from slurm_factory.resources import patches_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from importlib.resources.abc import Traversable
+    from pathlib import Path
+
+FACTORY_JSON = "factory.json"
+SLURM = "packages/slurm"
+NVML = "packages/nvml_stub"
+NVML_SCRIPT = "make-nvml-stub.sh"
+WHEEL = re.compile(r"/nvidia_nvml_dev_cu\d+-(?P<version>[0-9.]+)-[^/]*\.whl")
+
+
+def write_repository(target: Path) -> None:
+    """Write the repository, complete, as Spack reads it.
+
+    Args:
+        target: Directory (host) that gets repo.yaml; what it had before goes. Where it lies in
+            the instance, its path must end in spack_repo/slurm_factory, the name that recipes are
+            imported by (spack.readthedocs.io/en/latest/repositories.html).
+    """
+    if target.exists():
+        shutil.rmtree(target)
+    for name, content in _content().items():
+        file = target / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+
+def repository_digest() -> str:
+    """Hash of everything that `write_repository` writes."""
+    digest = hashlib.sha256()
+    for name, content in sorted(_content().items()):
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def factory_document() -> dict[str, Any]:
+    """What the recipes read, by the keys that they ask for."""
+    return {
+        "prefix": str(INSTANCE_PREFIX),
+        "versions": {
+            release.spack_version: {"sha256": release.sha256, "url": release.url}
+            for release in catalogue()
+        },
+        "epochs": {release.spack_version: release.epoch for release in catalogue()},
+        "patches": [{"file": row["file"], "when": _when(row)} for row in patch_table()],
+        "arguments": list(CONFIGURE_ARGUMENTS),
+        "cflags": list(COMPILER_FLAGS),
+        "ldflags": list(LINKER_FLAGS),
+        "features": [
+            feature.model_dump(mode="json", include={"variant", "summary", "on", "off"})
+            for feature in table()
+            if feature.variant or feature.on
+        ],
+        "nvml": _nvml(),
+    }
+
+
+def _content() -> dict[str, bytes]:
+    """Every file of the repository, by its path in it."""
+    files = dict(_files_below(patches_dir() / SPACK_REPOSITORY / SPACK_NAMESPACE))
+    for row in patch_table():
+        files[f"{SLURM}/{row['file']}"] = (patches_dir() / row["file"]).read_bytes()
+    files[f"{NVML}/{NVML_SCRIPT}"] = resources.script(NVML_SCRIPT).encode()
+    document = json.dumps(factory_document(), indent=1, sort_keys=True)
+    files[FACTORY_JSON] = f"{document}\n".encode()
+    return files
+
+
+def _files_below(directory: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+    """Path in `directory` and content of each file, less what Python leaves behind."""
+    for entry in directory.iterdir():
+        if entry.is_file():
+            yield prefix + entry.name, entry.read_bytes()
+        elif entry.name != "__pycache__":
+            yield from _files_below(entry, f"{prefix}{entry.name}/")
+
+
+def _when(patch: dict[str, str]) -> str:
+    """The series of a patch as Spack names versions of Slurm: with dashes."""
+    return f"@{patch['since']}:{patch.get('until', '')}".replace(".", "-")
+
+
+def _nvml() -> dict[str, dict[str, str]]:
+    """Version and source of the wheel that NVML's header is in."""
+    sources = resources.load_toml("sources.toml")["source"]
+    row = next(row for row in sources if row["name"] == "nvml")
+    found = [(match, url) for url in row["urls"] if (match := WHEEL.search(url))]
+    return {match["version"]: {"sha256": row["sha256"], "url": url} for match, url in found[:1]}

@@ -1,0 +1,175 @@
+"""Spack in an instance: where it lies, with which environment it runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from slurm_factory.constants import (
+    INSTANCE_PROJECT,
+    INSTANCE_SPACK,
+    INSTANCE_SPACK_PACKAGES,
+    INSTANCE_SPACK_PYTHON,
+    INSTANCE_STORE,
+)
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.instances.instance import CommandError
+from slurm_factory.output.text import mask_credentials
+from slurm_factory.plan.base_setup import spack_digest
+from slurm_factory.recipes.ccache import ccache_environment
+from slurm_factory.spack_yaml import SITE_YAML
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from slurm_factory.instances.instance import Instance
+    from slurm_factory.job import Job
+    from slurm_factory.plan.plan import SpackChoice
+
+EPOCH = 315532800
+"""1980-01-01, before which no zip archive can be dated: the date of everything but Slurm.
+
+Packages in the build cache serve every release of Slurm; Slurm's own recipe sets its release's.
+"""
+
+WITH_GPG = ("-c", "bootstrap:enable:true")
+"""Spack 1.1.0 uses no gpg, not even the base's, where it may not bootstrap. Offline, no build cache
+with signatures is asked."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are in the instance."""
+
+    program: PurePosixPath = INSTANCE_SPACK / "bin/spack"
+    python: PurePosixPath = INSTANCE_SPACK_PYTHON
+    builtin: PurePosixPath = INSTANCE_SPACK_PACKAGES / "repos/spack_repo/builtin"
+    project: PurePosixPath = INSTANCE_PROJECT
+    store: PurePosixPath = INSTANCE_STORE
+
+
+def spack_choice(job: Job) -> SpackChoice:
+    """What the plan of a job for the Spack recipe says about Spack."""
+    if job.plan.spack is None:
+        raise ValueError("the plan is not for the Spack recipe")
+    return job.plan.spack
+
+
+@dataclass(frozen=True)
+class Spack:
+    """Runs Spack in its project, for one build."""
+
+    job: Job
+    instance: Instance
+    places: Places
+
+    @property
+    def work(self) -> Path:
+        """What this build stages (host)."""
+        return self.job.workspace.work
+
+    @property
+    def choice(self) -> SpackChoice:
+        """What the plan says about Spack."""
+        return spack_choice(self.job)
+
+    @property
+    def logs(self) -> Path:
+        """Directory (host) of this build's logs, which outlives the instance."""
+        return self.job.workspace.log.parent
+
+    @property
+    def misc_cache(self) -> Path:
+        """Directory (host) of the indexes that this Spack with these recipes keeps."""
+        return self.job.settings.spack_misc_dir / spack_digest(self.choice.refs)
+
+    @property
+    def stats_log(self) -> Path:
+        """File (host) that gets what ccache counted in this build."""
+        return self.work / "ccache-stats"
+
+    @property
+    def verifies(self) -> bool:
+        """Whether Spack takes packages of further build caches by their signatures."""
+        keys = self.job.settings.spack_buildcache_keys
+        return bool(self.choice.buildcaches) and self.choice.signed and keys is not None
+
+    def environment(self) -> dict[str, str]:
+        """Of every Spack command; what is built inherits it."""
+        instance = self.instance
+        stage = instance.build_dir / "spack-stage"
+        return {
+            **ccache_environment(self.job, instance, stage),
+            "CCACHE_STATSLOG": str(instance.inside(self.stats_log)),
+            "PYTHONUNBUFFERED": "1",
+            "SOURCE_DATE_EPOCH": str(EPOCH),
+            "SPACK_DISABLE_LOCAL_CONFIG": "1",
+            "SPACK_GNUPGHOME": str(instance.build_dir / "spack-gpg"),
+            "SPACK_PYTHON": str(self.places.python),
+            "SPACK_USER_CACHE_PATH": str(instance.build_dir / "spack-user"),
+        }
+
+    def run(self, *arguments: str, on_line: Callable[[str], None] | None = None) -> None:
+        """Run a Spack command in the project.
+
+        Args:
+            arguments: Of `spack -D <project>`; no line breaks.
+            on_line: Takes each line it prints; the build log does by default.
+
+        Raises:
+            CommandError: It failed.
+            ConfigurationError: It cannot use the user's own configuration.
+            OutputError: It failed because the cache directory is full.
+        """
+        parameters = {
+            **self.environment(),
+            "SPACK": str(self.places.program),
+            "PROJECT": str(self.places.project),
+            "ARGUMENTS": "\n".join((*(WITH_GPG if self.verifies else ()), *arguments)),
+        }
+        try:
+            self.run_script("spack-run.sh", parameters, on_line)
+        except CommandError as error:
+            self._require_no_mistake(error)
+            raise
+
+    def run_script(
+        self,
+        name: str,
+        parameters: dict[str, str],
+        on_line: Callable[[str], None] | None = None,
+    ) -> None:
+        """Run a script of resources/scripts in the instance; raises as `run` does."""
+        self.instance.run_script(name, parameters, on_line or self.job.reporter.line)
+
+    def _require_no_mistake(self, error: CommandError) -> None:
+        """Where Spack turns the user's own configuration down, name their file, not its copy."""
+        copy = re.escape(str(self.places.project / SITE_YAML))
+        mistake = re.compile(rf"==> Error: {copy}:(?P<line>\d+): (?P<why>.+)")
+        for found in filter(None, map(mistake.fullmatch, error.tail)):
+            raise ConfigurationError(
+                f"Spack cannot use {self.job.settings.spack_config}, line {found['line']}.",
+                details=f"{mask_credentials(found['why'])}.",
+                resolution="Correct it, or unset SLURM_FACTORY_SPACK_CONFIG.",
+            ) from error
+
+    def inside(self, path: Path) -> str:
+        """The instance's path of a host path below the cache directory."""
+        return str(self.instance.inside(path))
+
+    def bring(self, files: Sequence[tuple[PurePosixPath, Path]]) -> None:
+        """Copy files of the instance to the host, below the cache directory.
+
+        Raises:
+            CommandError: One is missing.
+        """
+        for source, target in files:
+            self.instance.run(
+                ["cp", str(source), self.inside(target)],
+                {},
+                self.job.reporter.line,
+                what=f"Copying {source.name}",
+            )

@@ -1,0 +1,275 @@
+"""The sources of what Spack has to build, fetched by the factory's own downloader.
+
+Spack asks each URL once and cannot resume. It also runs in the instance, where mirrors in
+directories of this machine are out of reach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from slurm_factory import resources
+from slurm_factory.exceptions import DownloadError, SpackError
+from slurm_factory.fetch.sources import Source, cached, fetch
+from slurm_factory.fetch.upstream import not_here, sources_for
+from slurm_factory.instances.instance import CommandError
+from slurm_factory.recipes.spack.cache import ENTRIES
+from slurm_factory.util.documents import parse_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from slurm_factory.recipes.spack.lock import Lock, Node
+    from slurm_factory.recipes.spack.session import Spack
+
+SCRIPT = "spack-sources.py"
+MARK = "slurm-factory-source "
+PROTOCOLS = ("https://", "http://", "file://")
+PUBLIC_MIRROR = "https://mirror.spack.io"
+"""Spack's own (etc/spack/defaults/base/mirrors.yaml), asked last."""
+
+
+@dataclass(frozen=True)
+class PackageSource:
+    """A source of one package: its archive, a resource, or a patch.
+
+    Attributes:
+        hash: Spack's, of the package.
+        label: Name and version of the package.
+        stored_as: Path below a source mirror of Spack.
+        source: None for a commit of a repository, which is known by no checksum: only Spack can
+            make its archive.
+    """
+
+    hash: str
+    label: str
+    stored_as: PurePosixPath
+    source: Source | None
+
+    def find(self, cache: Path) -> Path | None:
+        """Where it lies in the source cache (host); None if it is not there, or damaged."""
+        if self.source:
+            return cached(self.source, cache)
+        path = cache / self.stored_as
+        return path if path.is_file() else None
+
+
+def fetch_sources(
+    spack: Spack, lock: Lock, *, held: frozenset[str] = frozenset(), every: bool = False
+) -> tuple[Path, ...]:
+    """Bring the sources of all packages that are in no build cache into the source cache.
+
+    Args:
+        spack: With the project of `lock` in the instance.
+        lock: What is going to be installed.
+        held: Hashes of packages that further build caches have.
+        every: Also those of packages in a build cache, and those behind one that fails.
+
+    Returns:
+        Paths (host) of the sources, in the order of Spack's list.
+
+    Raises:
+        DownloadError: One could not be had; its message tells where it can be put by hand. Where
+            there are further build caches, Spack asks those first: their indexes may be older
+            than what they have.
+        SpackError: Spack does not tell the sources.
+        OutputError: The source cache cannot be written, or is full.
+    """
+    found: list[Path] = []
+    failures: list[DownloadError] = []
+    nodes = lock.packages if every else _held_nowhere(spack, _unbuilt(spack, lock), held)
+    for wanted in _sources_of(spack, nodes):
+        try:
+            found += _brought(spack, wanted, every=every)
+        except DownloadError as error:
+            if every:
+                failures.append(error)
+            elif spack.choice.buildcaches:
+                spack.job.reporter.line(f"{error.brief} A build cache may have the package.")
+            else:
+                raise
+    if failures:
+        raise _together(failures)
+    return tuple(dict.fromkeys(found))
+
+
+def fetch_left_out(spack: Spack, nodes: Sequence[Node]) -> bool:
+    """Bring what `fetch_sources` left out, since Spack takes nothing from that build cache.
+
+    Spack fetches such a source itself, but neither from directories of this machine nor with as
+    much patience. The first one that cannot be had ends it: behind a firewall, each takes minutes.
+
+    Args:
+        spack: As for `fetch_sources`.
+        nodes: What is not installed yet, most urgent first.
+
+    Returns:
+        Whether there are sources now that were not there.
+
+    Raises:
+        SpackError: Spack does not tell the sources.
+        OutputError: The source cache cannot be written, or is full.
+    """
+    cache = spack.job.settings.source_cache_dir
+    order = {node.hash: place for place, node in enumerate(nodes)}
+    sources = sorted(_sources_of(spack, nodes), key=lambda source: order[source.hash])
+    missing = [source for source in sources if source.find(cache) is None]
+    brought = False
+    try:
+        for wanted in missing:
+            brought = bool(_brought(spack, wanted, every=False)) or brought
+    except DownloadError as error:
+        spack.job.reporter.line(error.brief)
+    return brought
+
+
+def require_sources(spack: Spack, lock: Lock) -> None:
+    """Fail where a package is neither in the build cache nor has its sources in the source cache.
+
+    Raises:
+        DownloadError: Names what is missing.
+        SpackError: Spack does not tell the sources.
+    """
+    job = spack.job
+    cache = job.settings.source_cache_dir
+    wanted = _sources_of(spack, _unbuilt(spack, lock))
+    missing = [source.label for source in wanted if source.find(cache) is None]
+    if missing:
+        names = [f"sources of {label}" for label in dict.fromkeys(missing)]
+        raise not_here(names, job.plan, job.settings)
+
+
+def parse(line: str) -> PackageSource:
+    """One line of spack-sources.py."""
+    row = parse_json(line.removeprefix(MARK))
+    stored_as, digest = PurePosixPath(row["stored_as"]), row["sha256"]
+    label = f"{row['package']} {row['version']}"
+    if digest is None:
+        return PackageSource(row["hash"], label, stored_as, None)
+    urls = (url for url in row["urls"] if url.startswith(PROTOCOLS))
+    source = Source(
+        name=label,
+        sha256=digest,
+        size=None,
+        urls=(*dict.fromkeys(urls), f"{PUBLIC_MIRROR}/{stored_as}"),
+        extension=stored_as.name.removeprefix(digest),
+    )
+    return PackageSource(row["hash"], label, stored_as, source)
+
+
+def _brought(spack: Spack, wanted: PackageSource, *, every: bool) -> list[Path]:
+    """Where a source lies now (host); empty for what an install may fetch itself."""
+    settings, reporter = spack.job.settings, spack.job.reporter
+    if wanted.source is None:
+        found = wanted.find(settings.source_cache_dir)
+        if every and not found:
+            found = _cloned(spack, wanted)
+        return [found] if found else []
+    path = fetch(
+        wanted.source,
+        settings.source_cache_dir,
+        mirrors=settings.source_mirrors,
+        timeout=settings.download_timeout,
+        report=reporter.progress,
+        warn=reporter.line,
+    )
+    return [path]
+
+
+def _cloned(spack: Spack, wanted: PackageSource) -> Path:
+    """The archive that Spack makes of a commit; in the instance, with git if the base has it."""
+    details = "Spack left nothing in the source cache."
+    cause = None
+    try:
+        spack.run("fetch", f"/{wanted.hash}")
+    except CommandError as error:
+        details, cause = error.details, error
+    found = wanted.find(spack.job.settings.source_cache_dir)
+    if found:
+        return found
+    path = spack.job.settings.source_cache_dir / wanted.stored_as
+    raise DownloadError(
+        f"{wanted.label}, a commit of a repository, could not be fetched.",
+        details=details,
+        resolution=f"Put an archive of that commit at {path}, or let the base have git:"
+        " export SLURM_FACTORY_SPACK_BASE_PACKAGES=git",
+    ) from cause
+
+
+def _together(failures: list[DownloadError]) -> DownloadError:
+    first = failures[0]
+    if len(failures) == 1:
+        return first
+    return DownloadError(
+        f"{len(failures)} sources could not be had.",
+        details=" ".join(failure.brief for failure in failures),
+        resolution=f"Of the first: {first.details} {first.resolution}",
+    )
+
+
+def _unbuilt(spack: Spack, lock: Lock) -> tuple[Node, ...]:
+    """What the build cache of this machine does not have."""
+    entries = spack.job.settings.buildcache_dir / ENTRIES
+    return tuple(node for node in lock.packages if not _is_built(node, entries))
+
+
+def _held_nowhere(spack: Spack, nodes: Sequence[Node], held: frozenset[str]) -> tuple[Node, ...]:
+    """Those of `nodes` that no further build cache has either."""
+    left = tuple(node for node in nodes if node.hash not in held)
+    if len(left) < len(nodes):
+        spack.job.reporter.line(
+            f"Further build caches have {len(nodes) - len(left)} of the packages, whose sources are"
+            " not fetched."
+        )
+    return left
+
+
+def _sources_of(spack: Spack, nodes: Sequence[Node]) -> tuple[PackageSource, ...]:
+    if not nodes:
+        return ()
+    hashes = {node.hash for node in nodes}
+    ours = sources_for(spack.job.plan, spack.job.settings).values()
+    known = {source.sha256: source for source in ours}
+    return tuple(_completed(each, known) for each in _listed(spack) if each.hash in hashes)
+
+
+def _completed(listed: PackageSource, known: Mapping[str, Source]) -> PackageSource:
+    """With the places that our own catalogue knows as well, such as the Debian archive."""
+    source = listed.source
+    if source is None or source.sha256 not in known:
+        return listed
+    ours = known[source.sha256]
+    urls = tuple(dict.fromkeys((*ours.urls, *source.urls)))
+    return replace(listed, source=replace(source, size=ours.size, urls=urls))
+
+
+def _is_built(node: Node, entries: Path) -> bool:
+    """Whether the build cache has it (its layout v3: spack.readthedocs.io, "binary_caches.html").
+
+    By the hash: in versions that name a commit, Spack replaces a sign.
+    """
+    return any((entries / node.name).glob(f"*-{node.hash}.spec.manifest.json"))
+
+
+def _listed(spack: Spack) -> tuple[PackageSource, ...]:
+    script = spack.work / SCRIPT
+    script.write_text(resources.script(SCRIPT), "utf-8")
+    said: list[str] = []
+    try:
+        spack.run("python", spack.inside(script), on_line=said.append)
+    except CommandError as error:
+        raise SpackError(
+            "Spack does not tell the sources of its packages.",
+            details=error.details,
+            resolution="Report this with the build log.",
+        ) from error
+    try:
+        return tuple(parse(line) for line in said if line.startswith(MARK))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SpackError(
+            "What Spack tells of the sources of its packages cannot be read.",
+            details=str(error),
+            resolution="Report this with the build log.",
+        ) from error

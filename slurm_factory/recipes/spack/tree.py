@@ -1,0 +1,224 @@
+"""From Spack's prefixes to one tree, and what is known of the packages in it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from slurm_factory.constants import SPACK_NAMESPACE
+from slurm_factory.exceptions import BuildError, SpackError
+from slurm_factory.package.licenses import LICENCES
+from slurm_factory.plan.plan import SPACK_REPOSITORY
+from slurm_factory.recipes.distro_libraries import read_rows
+from slurm_factory.recipes.feature_checks import require_defines, require_files
+from slurm_factory.recipes.spack.licenses import LicenceFinder
+from slurm_factory.util.documents import read_json
+
+if TYPE_CHECKING:
+    from slurm_factory.recipes.spack.lock import Lock, Node
+    from slurm_factory.recipes.spack.session import Spack
+
+PARTS = {
+    "slurm": ("bin", "sbin", "lib", "include", "share/man", "share/licenses/slurm"),
+    "munge": ("bin/munge", "bin/remunge", "bin/unmunge", "sbin/munged", "sbin/mungekey"),
+    "openmpi": ("bin", "lib", "include", "share/openmpi", "share/prte", "share/man"),
+}
+"""What a package has in the tree; of all others only the libraries that something needs."""
+C_LIBRARIES = frozenset({"glibc", "musl"})
+"""Spack makes the C library an external by itself."""
+
+
+@dataclass(frozen=True)
+class RunTimePackage:
+    """A package that something of the tree may need.
+
+    Attributes:
+        name: Of Spack's package.
+        version: As Spack writes it.
+        hash: Spack's hash of it with all that it is made from.
+        prefix: Where it lies in the instance.
+        external: The base has it, because the user's own configuration says so.
+        licences: The file with its licence texts (host); none for externals.
+    """
+
+    name: str
+    version: str
+    hash: str
+    prefix: str
+    external: bool
+    licences: tuple[Path, ...] = ()
+
+    @property
+    def release(self) -> str:
+        """The version as others know it: Spack writes git.<commit>=<release> for a commit."""
+        return self.version.rpartition("=")[2]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The tree of a package, and what is known of it.
+
+    Attributes:
+        tree: Stripped and not yet relocated (host).
+        packages: What something of it may need, nearest to Slurm first.
+        owners: Name of the package of each file that is not Slurm's, by path in the tree.
+        configure: What Slurm's configure was told; empty where its recipe did not archive it.
+    """
+
+    tree: Path
+    packages: tuple[RunTimePackage, ...]
+    owners: dict[PurePosixPath, str]
+    configure: tuple[str, ...]
+
+
+def collect(spack: Spack, lock: Lock) -> Collected:
+    """Make the tree of a package from what Spack installed.
+
+    Raises:
+        BuildError: Something that the feature table promises is not in it.
+        SpackError: Spack's database does not tell where a package is.
+    """
+    packages = _run_time_packages(spack, lock)
+    about = _fetch_about(spack, packages)
+    about_slurm = about / _slurm(packages).hash
+    tree = spack.work / "software"
+    owners = _copy_parts(spack, packages, tree)
+    packages = _with_licences(spack, packages, about)
+    _add_licences(packages, tree)
+    spack.run_script("strip-tree.sh", {"TREE": spack.inside(tree)})
+    _require_promises(spack, about_slurm, tree)
+    arguments = about_slurm / "archived-files" / "configure-arguments"
+    return Collected(tree, packages, owners, tuple(_lines(arguments)))
+
+
+def _slurm(packages: tuple[RunTimePackage, ...]) -> RunTimePackage:
+    return next(package for package in packages if package.name == "slurm")
+
+
+def _run_time_packages(spack: Spack, lock: Lock) -> tuple[RunTimePackage, ...]:
+    database = spack.work / "spack-database.json"
+    spack.bring([(spack.places.store / ".spack-db/index.json", database)])
+    try:
+        installs = read_json(database)["database"]["installs"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SpackError(
+            "Spack's list of what it has installed cannot be read.",
+            details=str(error),
+            resolution="Report this with the build log.",
+        ) from error
+    record = spack.instance.record.get("externals", {})
+    tools = C_LIBRARIES | {*record.get("packages", {})}
+    return tuple(
+        RunTimePackage(
+            node.name,
+            node.version,
+            node.hash,
+            str(node.external or _prefix(node, installs)),
+            external=node.external is not None,
+        )
+        for node in lock.run_time
+        if node.external is None or node.name not in tools
+    )
+
+
+def _prefix(node: Node, installs: dict[str, Any]) -> str:
+    try:
+        return str(installs[node.hash]["path"])
+    except (KeyError, TypeError) as error:
+        raise SpackError(
+            f"Spack did not install {node.label}.",
+            details="Its database has no such package, although `spack install` succeeded.",
+            resolution="Report this with the build log.",
+        ) from error
+
+
+def _fetch_about(spack: Spack, packages: tuple[RunTimePackage, ...]) -> Path:
+    out = spack.work / "spack-about"
+    ours = spack.places.project / SPACK_REPOSITORY / SPACK_NAMESPACE
+    spack.run_script(
+        "spack-about.sh",
+        {
+            "PACKAGES": "\n".join(
+                f"{p.name}|{p.hash}|{p.prefix}" for p in packages if not p.external
+            ),
+            "REPOSITORIES": f"{ours}\n{spack.places.builtin}",
+            "OUT": spack.inside(out),
+        },
+    )
+    return out
+
+
+def _copy_parts(
+    spack: Spack, packages: tuple[RunTimePackage, ...], tree: Path
+) -> dict[PurePosixPath, str]:
+    """Copies what packages have in the tree; the package of each file that is not Slurm's."""
+    installed = spack.work / "spack-installed.tsv"
+    parts = [
+        f"{package.name}|{package.prefix}|{part}"
+        for package in packages
+        if not package.external
+        for part in PARTS.get(package.name, ())
+    ]
+    spack.run_script(
+        "spack-collect.sh",
+        {
+            "PARTS": "\n".join(parts),
+            "TREE": spack.inside(tree),
+            "INSTALLED": spack.inside(installed),
+        },
+    )
+    return {PurePosixPath(path): package for path, package in read_rows(installed)}
+
+
+def _with_licences(
+    spack: Spack, packages: tuple[RunTimePackage, ...], about: Path
+) -> tuple[RunTimePackage, ...]:
+    settings = spack.job.settings
+    finder = LicenceFinder(settings.source_cache_dir, settings.spack_misc_dir / "licences")
+    return tuple(
+        package if package.external else _with_licence(package, about / package.hash, finder)
+        for package in packages
+    )
+
+
+def _with_licence(package: RunTimePackage, about: Path, finder: LicenceFinder) -> RunTimePackage:
+    recipes = [path.read_text("utf-8") for path in sorted(about.glob("recipe-*.py"))]
+    shipped = [path for path in (about / "licences").rglob("*") if path.is_file()]
+    licence = about / "licence"
+    text = finder.text(package.name, package.version, recipes, shipped)
+    licence.write_text(text, "utf-8")
+    return replace(package, licences=(licence,))
+
+
+def _add_licences(packages: tuple[RunTimePackage, ...], tree: Path) -> None:
+    """For what lies in the tree itself; relocation brings those of the libraries it carries."""
+    for package in packages:
+        if package.name in PARTS and package.name != "slurm" and package.licences:
+            target = tree / LICENCES / package.name / "copyright"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(package.licences[0].read_bytes())
+
+
+def _require_promises(spack: Spack, about_slurm: Path, tree: Path) -> None:
+    archived = about_slurm / "archived-files"
+    config_h = next(iter(sorted(archived.rglob("config.h"))), None)
+    if config_h is None:
+        raise BuildError(
+            "What configure decided about Slurm is not known.",
+            details="The recipe left no config.h with the package.",
+            resolution="Report this with the build log.",
+        )
+    said = next(iter(sorted(archived.rglob("config.log"))), None)
+    selection = spack.job.plan.selection
+    # In the log, the line number of configure stands where the output has nothing.
+    lines = [re.sub(r"^configure:\d+:", "configure:", line) for line in _lines(said)]
+    require_defines(selection.defines, _lines(config_h), lines)
+    require_files(selection.files, tree)
+
+
+def _lines(path: Path | None) -> list[str]:
+    if path is None or not path.exists():
+        return []
+    return path.read_text("utf-8", errors="replace").splitlines()

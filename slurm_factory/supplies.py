@@ -1,0 +1,203 @@
+"""What has to be there before a recipe can work: its sources, its base, and the instance."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slurm_factory.constants import BUILD_PREFIX
+from slurm_factory.exceptions import LXDError, OutputError, SlurmFactoryError
+from slurm_factory.fetch.checkouts import fetch_checkouts, missing_checkouts
+from slurm_factory.fetch.sources import cached, fetch
+from slurm_factory.fetch.upstream import CLINGO, base_sources, not_here
+from slurm_factory.instances.base import SpackFiles, needs_base
+from slurm_factory.instances.build_instance import lxd_instance
+from slurm_factory.instances.launch import Launch
+from slurm_factory.instances.lxc import project_exists
+from slurm_factory.instances.this_machine import require_build_packages, this_machine
+from slurm_factory.recipes.recipe import RECIPES
+from slurm_factory.util.files import FULL_ERRORS
+
+if TYPE_CHECKING:
+    from slurm_factory.config import Settings
+    from slurm_factory.fetch.sources import Source
+    from slurm_factory.instances.instance import Instance
+    from slurm_factory.job import Job
+    from slurm_factory.output.reporter import Reporter
+    from slurm_factory.plan.base_setup import SpackRefs
+
+NOT_WRITTEN = (*FULL_ERRORS, errno.EROFS, errno.EFBIG)
+"""What only writing ends with."""
+
+
+def require_machine(job: Job) -> None:
+    """Fail where nothing can be built, before anything is downloaded for nothing.
+
+    Raises:
+        LXDError: LXD cannot be used; or packages are missing, for a build on this machine.
+        ConfigurationError: The recipe cannot build the plan here.
+    """
+    plan = job.plan
+    RECIPES[plan.deps].check(job)
+    if plan.destructive:
+        require_build_packages(plan.base)
+    else:
+        project_exists(job.settings.project_name)
+
+
+def fetch_supplies(job: Job) -> SpackFiles | None:
+    """Fetch into the cache what the build needs in any case, and its base where that is to be made.
+
+    Returns:
+        What a base for Spack is made of; None where it is there, or needs no Spack.
+
+    Raises:
+        DownloadError: Something could not be had.
+        ConfigurationError: There is no such ref of Spack, or no clingo for this architecture.
+        LXDError: LXD cannot be asked for the base.
+        OutputError: The cache cannot be written, or is full.
+    """
+    plan, settings, reporter = job.plan, job.settings, job.reporter
+    refs = plan.setup.spack
+    checkouts = None
+    wanted = RECIPES[plan.deps].sources(job)
+    if refs and needs_base(plan.setup, plan.architecture, settings):
+        checkouts = bring_checkouts(refs, settings, reporter)
+        wanted |= base_sources(plan)
+    brought = bring_sources(wanted, settings, reporter)
+    return SpackFiles(*checkouts, brought[CLINGO]) if checkouts else None
+
+
+def find_supplies(job: Job) -> None:
+    """Fail where something that the build needs in any case is not here: for `--offline`.
+
+    Touches no network. What makes a base of Spack counts as missing only together with the base
+    itself, which is made from the archive of the distribution.
+
+    Raises:
+        DownloadError: Something is missing; names all of it.
+        LXDError: LXD cannot be asked for the base.
+        OutputError: The cache cannot be read.
+    """
+    plan, settings = job.plan, job.settings
+    new_base = not plan.destructive and needs_base(plan.setup, plan.architecture, settings)
+    wanted = RECIPES[plan.deps].sources(job)
+    wanted |= base_sources(plan) if new_base else {}
+    cache = settings.source_cache_dir
+    missing = [source.name for source in wanted.values() if not cached(source, cache)]
+    note = ""
+    if new_base:
+        refs = plan.setup.spack
+        archives = missing_checkouts(refs, settings.spack_checkouts_dir) if refs else []
+        missing += [*map(str, archives), f"a base instance of {plan.base.name}"]
+        note = (
+            "The base instance is made here by the same command: once the caches are filled, it"
+            " asks the distribution's archive only."
+        )
+    if missing:
+        raise not_here(missing, plan, settings, note)
+
+
+def bring_checkouts(refs: SpackRefs, settings: Settings, reporter: Reporter) -> tuple[Path, Path]:
+    """Archives (host) of Spack and of its recipes; raises as `checkouts.fetch_checkouts` does."""
+    return fetch_checkouts(
+        refs,
+        settings.spack_checkouts_dir,
+        timeout=settings.download_timeout,
+        warn=reporter.warning,
+    )
+
+
+def bring_sources(
+    wanted: Mapping[str, Source], settings: Settings, reporter: Reporter
+) -> dict[str, Path]:
+    """Source archives (host) in the cache, by name; raises as `sources.fetch` does."""
+    return {
+        name: fetch(
+            source,
+            settings.source_cache_dir,
+            mirrors=settings.source_mirrors,
+            timeout=settings.download_timeout,
+            report=reporter.progress,
+            warn=reporter.warning,
+        )
+        for name, source in wanted.items()
+    }
+
+
+@contextmanager
+def launched(job: Job, spack_files: SpackFiles | None = None) -> Iterator[Instance]:
+    """The instance of a build, or this machine; raises as `build_instance.lxd_instance` does.
+
+    Args:
+        job: Of this build.
+        spack_files: What its base is made of; None where that is there, or needs no Spack.
+    """
+    plan, settings, reporter, workspace = job.plan, job.settings, job.reporter, job.workspace
+    if plan.destructive:
+        instance = this_machine(plan.base, settings, workspace.work)
+    else:
+        launch = Launch(
+            plan.setup,
+            plan.architecture,
+            f"{BUILD_PREFIX}{workspace.build_id}",
+            workspace.lock,
+            keep=job.keep,
+            spack_files=spack_files,
+            offline=job.offline,
+        )
+        instance = lxd_instance(launch, settings, reporter)
+    with ExitStack() as stack:
+        with reporter.step("Launch"):
+            ready = stack.enter_context(instance)
+        yield ready
+
+
+@contextmanager
+def system_errors(settings: Settings) -> Iterator[None]:
+    """Tell what the operating system says as an error of ours.
+
+    Raises:
+        OutputError: Instead of an OSError about the cache directory, or about a full disk.
+        LXDError: Instead of another one: a build writes nowhere else, so that it is about what
+            this machine lets the user read or run.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _of_system(error, settings.cache_dir) from error
+
+
+def _of_system(error: OSError, cache: Path) -> SlurmFactoryError:
+    reason = f"{error.strerror or error}."
+    # Where a file was open already, it is known by a number.
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if error.errno in NOT_WRITTEN:
+        return OutputError(
+            f"{name or cache} could not be written.",
+            details=reason,
+            resolution="Free space or correct the permissions, then run the command again.",
+        )
+    if name and Path(name).is_relative_to(cache):
+        return OutputError(
+            f"{name} cannot be used.",
+            details=reason,
+            resolution=f"Correct the permissions below {cache}, then run the command again.",
+        )
+    if Path(name).is_absolute():
+        return LXDError(
+            f"{name} cannot be read.",
+            details=reason,
+            resolution=f"Look at its permissions (ls -ld {shlex.quote(name)}), then run the command"
+            " again.",
+        )
+    return LXDError(
+        f"This machine refused {name or 'what the build asked for'}.",
+        details=reason,
+        resolution="Run `slurm-factory doctor`.",
+    )

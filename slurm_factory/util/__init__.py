@@ -1,0 +1,1 @@
+"""Files, locks, processes, signals and the machine; knows nothing of Slurm."""

@@ -1,0 +1,222 @@
+"""Programs that are run: to their end, or followed line by line."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from slurm_factory.util.files import FULL
+from slurm_factory.util.machine import proxies
+
+SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin:/snap/bin"
+"""A user of Debian has no sbin directory in PATH, and a shell older than snapd no /snap/bin."""
+
+NOT_FOUND = 127
+TIMED_OUT = 124
+QUERY_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a program left: its exit status, or 127 when there is none, or 124 after the limit.
+
+    Output and errors are empty where they went to a log.
+    """
+
+    status: int
+    output: str
+    errors: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the program succeeded."""
+        return self.status == 0
+
+
+def which(program: str) -> Path | None:
+    """Path (host) of a program, also in the directories that only root or snapd's shells search."""
+    found = shutil.which(program, path=SEARCH_PATH)
+    return Path(found) if found else None
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    seconds: float = QUERY_SECONDS,
+    text: str = "",
+    out_of_reach: bool = False,
+) -> Outcome:
+    """Run a program to its end, or kill it.
+
+    Args:
+        argv: The program and its arguments.
+        seconds: Time after which it is killed.
+        text: Its standard input.
+        out_of_reach: Give it a session of its own, where Ctrl-C does not reach it.
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            check=False,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            input=text,
+            timeout=seconds,
+            env=environment(),
+            start_new_session=out_of_reach,
+        )
+    except FileNotFoundError as error:
+        return Outcome(NOT_FOUND, "", str(error))
+    except subprocess.TimeoutExpired:
+        return Outcome(TIMED_OUT, "", f"{argv[0]} did not answer within {seconds:g} s")
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def run_logged(argv: Sequence[str], log: IO[str]) -> Outcome:
+    """Run a program that limits its own time and may ask on the terminal (sudo(8)).
+
+    Args:
+        argv: The program and its arguments.
+        log: Open file (host) that takes all it prints.
+    """
+    done = subprocess.run(
+        argv, check=False, stdout=log, stderr=subprocess.STDOUT, env=environment()
+    )
+    return Outcome(done.returncode, "", "")
+
+
+def environment() -> dict[str, str]:
+    """This process's environment with the wider search path, untranslated messages, and the proxies
+    in the spelling that all programs read."""
+    own = {"PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8"}
+    return {**os.environ, **proxies(os.environ), **own}
+
+
+TAIL_LINES = 200
+ERROR = re.compile(rf"\b(error|E|Err)\b:|{FULL.pattern}", re.IGNORECASE)
+
+
+class CommandRunner(Protocol):
+    """What commands are run by: craft-providers' executors, and this machine."""
+
+    def execute_popen(
+        self, command: list[str], *, env: dict[str, str | None] | None = None, **kwargs: Any
+    ) -> subprocess.Popen[Any]:
+        """Start a command; `kwargs` are those of `subprocess.Popen`."""
+        ...
+
+    def execute_run(
+        self,
+        command: list[str],
+        *,
+        env: dict[str, str | None] | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        **kwargs: Any,
+    ) -> subprocess.CompletedProcess[Any]:
+        """Run a command to its end; `kwargs` are those of `subprocess.run`."""
+        ...
+
+
+# How every process is started: without a terminal, and in a session of its own so that Ctrl-C
+# reaches this program only, which then decides what to stop.
+PIPED: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.STDOUT,
+    "text": True,
+    "encoding": "utf-8",
+    "errors": "replace",
+    "start_new_session": True,
+}
+
+
+FROM_STDIN = ("sh", "-c", 'IFS= read -r line; eval "$line"; exec "$@"', "sh")
+"""Before a command: reads exports from the first line of standard input, and leaves it the rest."""
+
+
+def start_with_secrets(
+    executor: CommandRunner,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    secrets: Mapping[str, str],
+) -> subprocess.Popen[Any]:
+    """Start a command as `PIPED` says, with variables that no command line shows.
+
+    The environment that an executor is given stands in the command line of `lxc exec`, which every
+    user of this machine can read as long as the command runs. Proxies may have passwords in them.
+
+    Args:
+        executor: Starts it.
+        command: Program and arguments.
+        environment: Variables that may be seen.
+        secrets: Variables that may not; they travel by standard input.
+    """
+    if not secrets:
+        return executor.execute_popen([*command], env={**environment}, **PIPED)
+    with tempfile.TemporaryFile() as file:
+        file.write(exports(secrets).encode())
+        file.seek(0)
+        by_file = {**PIPED, "stdin": file}
+        return executor.execute_popen([*FROM_STDIN, *command], env={**environment}, **by_file)
+
+
+def exports(variables: Mapping[str, str]) -> str:
+    """One line for a shell that exports variables, with its end."""
+    words = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+    return f"export {' '.join(words)}\n"
+
+
+def follow(
+    process: subprocess.Popen[Any], on_line: Callable[[str], None], *, grace: float = 0.0
+) -> tuple[int, Sequence[str]]:
+    """Pass on every line until the process ends.
+
+    Args:
+        process: Started with `PIPED`.
+        on_line: Takes each line, without its end.
+        grace: Seconds to clean up in that the process is given when this is broken off.
+
+    Returns:
+        Its exit status and its last lines.
+    """
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    with process:
+        try:
+            for line in process.stdout or ():
+                tail.append(str(line).rstrip("\n"))
+                on_line(tail[-1])
+        except BaseException:
+            # Before the end of `with`, which waits for the process.
+            _end_session(process, grace)
+            raise
+    return process.returncode, tail
+
+
+def telling_line(tail: Sequence[str], default: str) -> str:
+    """The last line that says what went wrong, else the last that says something."""
+    lines = [line.strip() for line in tail if line.strip()]
+    errors = [line for line in lines if ERROR.search(line)]
+    return (errors or lines or [default])[-1]
+
+
+def _end_session(process: subprocess.Popen[Any], grace: float) -> None:
+    with suppress(ProcessLookupError):
+        if grace:
+            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

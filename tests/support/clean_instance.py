@@ -1,0 +1,157 @@
+"""Clean Debian instances, in which a package is tried: no compiler, no Slurm, no munge."""
+
+import hashlib
+import os
+import platform
+import secrets
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import filelock
+from craft_providers.lxd import LXC
+from craft_providers.lxd.project import create_with_default_profile
+from paths import REPOSITORY
+
+from slurm_factory.cache_dir import make_cache_dir
+from slurm_factory.config import Settings
+from slurm_factory.instances.images import ensure_image, mirror_of
+from slurm_factory.instances.instance import ATTEMPTS, TRANSIENT
+from slurm_factory.instances.lxc import (
+    LONG_SECONDS,
+    delete_instance,
+    instance_names,
+    lxc,
+    project_exists,
+)
+from slurm_factory.instances.network import both_spellings
+from slurm_factory.output.reporter import make_reporter
+from slurm_factory.plan.bases import find_base
+
+BASE = find_base("debian@13", ("", ""))
+PREFIX = f"clean-{BASE.slug}-"
+# Some serve the tests; the others are what Lmod and Environment Modules depend on.
+PACKAGES = (
+    *("mariadb-server", "curl", "openssh-server", "xauth", "pamtester"),
+    *("lua5.3", "lua-filesystem", "lua-json", "lua-posix", "lua-term", "tcl8.6", "man-db"),
+)
+SCRIPTS = Path(__file__).parent / "cluster"
+MODULE_SYSTEMS = REPOSITORY / "tests" / "install-module-systems.sh"
+CA_DIRECTORY = PurePosixPath("/usr/local/share/ca-certificates")
+
+
+class ScriptError(AssertionError):
+    """A script failed in an instance; the message holds all that it said."""
+
+
+@dataclass(frozen=True)
+class CleanInstance:
+    """A running LXD container."""
+
+    name: str
+    project: str
+
+    def run(self, script: str, *arguments: object, **environment: str) -> str:
+        """Run a script of cluster/ with lib.sh before it; returns what it printed.
+
+        Raises:
+            ScriptError: It failed, or took more than ten minutes.
+        """
+        text = (SCRIPTS / "lib.sh").read_text() + (SCRIPTS / script).read_text()
+        return self.execute(script, "bash", "-c", text, script, *map(str, arguments), **environment)
+
+    def execute(self, title: str, *words: str, **environment: str) -> str:
+        """Run a command as root; returns what it printed.
+
+        Args:
+            title: Names it in errors.
+            words: The command.
+            environment: Added to what LXD sets.
+
+        Raises:
+            ScriptError: It failed, or took more than ten minutes.
+        """
+        variables = [f"--env={key}={value}" for key, value in environment.items()]
+        command = ["lxc", "--project", self.project, "exec", "-T", self.name, *variables, "--"]
+        command += words
+        for _ in range(ATTEMPTS):
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=LONG_SECONDS,
+                check=False,
+            )
+            if TRANSIENT not in done.stderr:
+                break
+        if done.returncode != 0:
+            raise ScriptError(f"{title}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def push(self, path: Path, destination: PurePosixPath) -> None:
+        """Copy a file of the host into the instance."""
+        target = f"{self.name}{destination}"
+        lxc("file", "push", "-p", str(path), target, project=self.project, timeout=LONG_SECONDS)
+
+
+@contextmanager
+def clean_copy(settings: Settings) -> Iterator[CleanInstance]:
+    """A copy of the prepared instance, deleted afterwards.
+
+    Args:
+        settings: Of this site; `project_name` is the LXD project that is used.
+    """
+    prepared = _ensure_prepared(settings)
+    instance = CleanInstance(f"live-{secrets.token_hex(4)}", settings.project_name)
+    try:
+        lxc("copy", prepared, instance.name, project=instance.project, timeout=LONG_SECONDS)
+        lxc("start", instance.name, project=instance.project)
+        instance.run("boot.sh")
+        yield instance
+    finally:
+        delete_instance(instance.name, instance.project)
+
+
+def _ensure_prepared(settings: Settings) -> str:
+    """Name of a stopped instance that is ready to be copied; made once for all test runs."""
+    texts = [*PACKAGES, MODULE_SYSTEMS.read_text(), (SCRIPTS / "prepare.sh").read_text()]
+    name = PREFIX + hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
+    project = settings.project_name
+    make_cache_dir(settings)
+    settings.images_dir.mkdir(exist_ok=True)
+    with filelock.FileLock(settings.images_dir / f"{PREFIX}{project}.lock"):
+        present = instance_names(project)
+        if name in present:
+            return name
+        for outdated in present:
+            if outdated.startswith(PREFIX):
+                delete_instance(outdated, project)
+        _prepare(f"{name}-partial", settings)
+        lxc("rename", f"{name}-partial", name, project=project)
+    return name
+
+
+def _prepare(name: str, settings: Settings) -> None:
+    project = settings.project_name
+    if not project_exists(project):
+        create_with_default_profile(project=project, lxc=LXC())
+    image = ensure_image(BASE, platform.machine(), settings, make_reporter(verbose=True))
+    lxc("launch", f"{image.remote}:{image.alias}", name, project=project, timeout=LONG_SECONDS)
+    instance = CleanInstance(name, project)
+    instance.run("boot.sh")
+    for certificate in settings.ca_certificates.glob("*.crt"):
+        instance.push(certificate, CA_DIRECTORY / certificate.name)
+    through = both_spellings(dict(os.environ))
+    mirror = through.get("http_proxy") or mirror_of(BASE, settings)
+    instance.run(
+        "prepare.sh",
+        PACKAGES=" ".join(PACKAGES),
+        REACH=urlsplit(mirror).hostname or "deb.debian.org",
+        MODULE_SYSTEMS=MODULE_SYSTEMS.read_text(),
+        **through,
+    )
+    lxc("stop", name, project=project)

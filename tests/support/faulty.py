@@ -1,0 +1,58 @@
+"""The command line with a fault built in, as a plan may have one: `faulty.py FAULT ARGUMENTS`."""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from slurm_factory import resources
+from slurm_factory.plan import features, plan
+
+COMPILES_NOT = "-Dslurm_xfree=%"
+"""A macro that configure does not meet and nearly every file of Slurm does."""
+
+
+def replace(module: ModuleType, name: str, value: object) -> None:
+    """Give a module another value, before other modules take it from there."""
+    setattr(module, name, value)
+
+
+def compiler_flags() -> None:
+    """A compiler that turns the source down."""
+    replace(plan, "COMPILER_FLAGS", (*plan.COMPILER_FLAGS, COMPILES_NOT))
+
+
+def patch() -> None:
+    """A patch that does not fit the release."""
+    shipped, changed = Path(str(resources.patches_dir())), Path(tempfile.mkdtemp())
+    for path in (path for path in shipped.iterdir() if path.is_file()):
+        lines = path.read_text().splitlines(keepends=True)
+        other = [f" {line[1:].rstrip()} changed\n" if line[:1] == " " else line for line in lines]
+        (changed / path.name).write_text("".join(other if path.suffix == ".patch" else lines))
+    for module in (plan, resources):
+        replace(module, "patches_dir", lambda: changed)
+
+
+def promise() -> None:
+    """A promise that configure does not keep."""
+    refused = {"on": ("--without-readline",)}
+    rows = [
+        row.model_copy(update=refused) if row.name == "readline" else row
+        for row in features.table()
+    ]
+    replace(features, "table", lambda: tuple(rows))
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    "compiler-flags": compiler_flags,
+    "patch": patch,
+    "promise": promise,
+}
+
+if __name__ == "__main__":
+    FAULTS[sys.argv.pop(1)]()
+
+    from slurm_factory.main import run
+
+    run()

@@ -1,0 +1,292 @@
+"""Libraries and licences of a Spack build: from its own prefixes first, from the base if told."""
+
+import hashlib
+import io
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+from spack_samples import LZ4, MUNGE, RECIPE, StandIn, stand_in
+
+from slurm_factory.package.built import Package
+from slurm_factory.recipes.spack.libraries import SpackLibraries, installed_packages
+from slurm_factory.recipes.spack.licenses import ARCHIVES, LicenceFinder, read_recipe
+from slurm_factory.recipes.spack.tree import Collected, RunTimePackage
+from slurm_factory.relocate.policy import load_policy
+
+DPKG = pytest.mark.skipif(not shutil.which("dpkg-query"), reason="no dpkg on this machine")
+GCC = pytest.mark.skipif(not shutil.which("gcc"), reason="no compiler on this machine")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[StandIn]:
+    with stand_in(tmp_path) as here:
+        yield here
+
+
+def shared_library(path: Path, *, soname: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = path.with_suffix(".c")
+    source.write_text("int answer(void) { return 42; }")
+    option = [f"-Wl,-soname,{soname}"] if soname else []
+    subprocess.run(["gcc", "-shared", "-fPIC", "-g", *option, "-o", path, source], check=True)
+    source.unlink()
+    return path
+
+
+def libraries(here: StandIn, *packages: RunTimePackage) -> SpackLibraries:
+    return SpackLibraries(here.spack, packages)
+
+
+def lz4(here: StandIn) -> RunTimePackage:
+    return RunTimePackage("lz4", "1.10.0", LZ4, f"{here.folder}/store/lz4", False, (LICENCE,))
+
+
+def pmix(here: StandIn) -> RunTimePackage:
+    return RunTimePackage("pmix", "5.0", MUNGE, f"{here.folder}/store/pmix", False, (LICENCE,))
+
+
+LICENCE = Path("/work/licence")
+OF_BASE = RunTimePackage("zlib", "1.2.13", "z" * 32, "/usr", external=True)
+
+
+# --- libraries ----------------------------------------------------------------------------------
+
+
+@GCC
+def test_a_library_of_spacks_own_is_taken_stripped_with_hash_and_licence(here: StandIn) -> None:
+    lib = here.folder / "store/lz4/lib"
+    real = shared_library(lib / "liblz4.so.1.10.0", soname="liblz4.so.1")
+    (lib / "liblz4.so.1").symlink_to(real.name)
+    source = libraries(here, lz4(here))
+    found = source.fetch(["liblz4.so.1", "libno-such-thing.so.7"])
+    assert [*found] == ["liblz4.so.1"]
+    library = found["liblz4.so.1"]
+    assert (library.package, library.version) == ("lz4", "1.10.0")
+    assert library.origin == PurePosixPath(real)
+    assert not library.path.is_symlink()
+    assert library.path.stat().st_size < real.stat().st_size
+    assert library.licences == (LICENCE,)
+    package = Package("lz4", "1.10.0", "x86_64_v3", "lz4", kind="generic", spack_hash=LZ4)
+    assert source.packages == {"lz4": package}
+
+
+@GCC
+def test_a_package_made_from_a_commit_has_the_version_that_advisories_know(
+    here: StandIn,
+) -> None:
+    shared_library(here.folder / "store/pmix/lib/libpmix.so.2")
+    version = f"git.{'7' * 40}=5.0.5"
+    made = RunTimePackage("pmix", version, MUNGE, f"{here.folder}/store/pmix", False)
+    assert libraries(here, made).fetch(["libpmix.so.2"])["libpmix.so.2"].version == "5.0.5"
+
+
+@DPKG
+def test_a_library_of_the_base_that_no_external_explains_is_not_taken(here: StandIn) -> None:
+    assert libraries(here, lz4(here)).fetch(["libz.so.1"]) == {}
+
+
+@DPKG
+def test_a_library_of_the_base_is_taken_where_the_user_made_it_an_external(
+    here: StandIn,
+) -> None:
+    source = libraries(here, lz4(here), OF_BASE)
+    found = source.fetch(["libz.so.1"])
+    assert found["libz.so.1"].package == "zlib1g"
+    assert source.packages["zlib1g"].kind == "deb"
+
+
+@DPKG
+def test_an_external_explains_only_what_is_below_its_prefix(here: StandIn) -> None:
+    elsewhere = RunTimePackage("zlib", "1.2.13", "z" * 32, "/opt/vendor", external=True)
+    assert libraries(here, lz4(here), elsewhere).fetch(["libz.so.1"]) == {}
+
+
+@GCC
+def test_spacks_own_library_comes_before_that_of_the_base(here: StandIn) -> None:
+    shared_library(here.folder / "store/lz4/lib/libz.so.1")
+    found = libraries(here, lz4(here), OF_BASE).fetch(["libz.so.1"])
+    assert found["libz.so.1"].package == "lz4"
+
+
+@GCC
+def test_plugin_directories_of_the_policy_are_found_below_spacks_prefixes(here: StandIn) -> None:
+    shared_library(here.folder / "store/pmix/lib/pmix/pmix_mca_x.so")
+    (here.folder / "store/pmix/lib/pmix/pmix_mca_x.la").touch()
+    rule = next(rule for rule in load_policy().directories if rule.id == "pmix-components")
+    source = libraries(here, lz4(here), pmix(here))
+    found = source.fetch_directory(rule.sources)
+    assert found is not None
+    assert (found.package, found.version) == ("pmix", "5.0")
+    assert [path.name for path in found.path.iterdir()] == ["pmix_mca_x.so"]
+    assert {*source.packages} == {"pmix"}
+    assert source.fetch_directory(["/usr/lib/no-such-*/thing"]) is None
+
+
+def test_every_plugin_directory_of_the_policy_can_lie_in_a_prefix_of_spack() -> None:
+    layouts = {
+        "pmix-components": "/usr/lib/pmix",
+        "pmix-messages": "/usr/share/pmix",
+        "mariadb-plugins": "/usr/lib/mariadb/plugin",
+    }
+    assert {rule.id for rule in load_policy().directories} == {*layouts}
+    for rule in load_policy().directories:
+        assert layouts[rule.id] in rule.sources
+
+
+@DPKG
+def test_plugins_of_the_base_without_their_library_stay_there(here: StandIn) -> None:
+    source = libraries(here, lz4(here), OF_BASE)
+    assert source.fetch_directory(["/usr/share/doc/zlib1g"]) is None
+    source.fetch(["libz.so.1"])
+    found = source.fetch_directory(["/usr/share/doc/zlib1g"])
+    assert found is not None
+    assert found.package == "zlib1g"
+
+
+def test_programs_of_other_packages_in_the_tree_are_listed_and_scripts_are_not(
+    here: StandIn,
+) -> None:
+    tree = here.spack.work / "software"
+    (tree / "bin").mkdir(parents=True)
+    shutil.copy("/bin/true", tree / "bin/lz4")
+    (tree / "bin/lz4cat").write_text("#!/bin/sh\n")
+    owners = {PurePosixPath("bin", name): "lz4" for name in ("lz4", "lz4cat", "gone")}
+    collected = Collected(tree, (lz4(here),), owners, configure=())
+    installed = installed_packages(here.spack, collected)
+    assert {str(path): package.name for path, package in installed.items()} == {"bin/lz4": "lz4"}
+
+
+# --- licences -----------------------------------------------------------------------------------
+
+
+def archive(cache: Path, files: dict[str, str], mode: str = "w:gz") -> str:
+    """Put a source archive into a mirror in Spack's layout; returns its checksum."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode=mode) as tar:  # type: ignore[call-overload]
+        for name, text in files.items():
+            about = tarfile.TarInfo(f"lz4-1.10.0/{name}")
+            about.size = len(text)
+            tar.addfile(about, io.BytesIO(text.encode()))
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    path = cache / ARCHIVES / digest[:2] / f"{digest}.tar.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.getvalue())
+    return digest
+
+
+@pytest.fixture
+def finder(tmp_path: Path) -> LicenceFinder:
+    return LicenceFinder(tmp_path / "sources", tmp_path / "kept")
+
+
+def lz4_text(finder: LicenceFinder, digest: str) -> str:
+    return finder.text("lz4", "1.10.0", [RECIPE.format(digest=digest)], [])
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:xz"])
+def test_a_licence_is_found_in_the_source_whatever_the_archive_really_is(
+    finder: LicenceFinder, mode: str
+) -> None:
+    files = {
+        "LICENSE": "the lz4 licence",
+        "LICENSES/BSD.txt": "the BSD text",
+        "lib/LICENSE": "of a part",
+        "src/lz4.c": "code",
+        "README": "read me",
+    }
+    text = lz4_text(finder, archive(finder.source_cache, files, mode))
+    assert "==> LICENSE <==\n\nthe lz4 licence" in text
+    assert "the BSD text" in text
+    assert "of a part" not in text
+    assert "read me" not in text
+
+
+def test_a_text_that_was_found_is_there_when_the_source_has_gone(finder: LicenceFinder) -> None:
+    digest = archive(finder.source_cache, {"COPYING": "copy it"})
+    before = lz4_text(finder, digest)
+    shutil.rmtree(finder.source_cache)
+    assert "copy it" in before
+    assert lz4_text(finder, digest) == before
+
+
+def test_two_builds_that_find_the_same_licence_at_the_same_time_both_succeed(
+    finder: LicenceFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = archive(finder.source_cache, {"COPYING": "copy it"})
+    replacing = Path.replace
+    others: list[str] = []
+
+    def replace_after_the_other(path: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replacing)
+        others.append(lz4_text(finder, digest))
+        return replacing(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_after_the_other)
+    assert [lz4_text(finder, digest)] == others
+    assert [path.name for path in finder.kept.iterdir()] == [f"{digest}.txt"]
+
+
+def test_without_a_source_the_licence_by_the_recipe_is_named_and_the_lack_of_text_told(
+    finder: LicenceFinder,
+) -> None:
+    text = lz4_text(finder, "0" * 64)
+    assert "Licence by Spack's recipe: BSD-2-Clause" in text
+    assert "https://lz4.example/" in text
+    assert "was not in a source archive" in text
+
+
+def test_an_archive_that_cannot_be_read_is_no_error(finder: LicenceFinder) -> None:
+    digest = archive(finder.source_cache, {"COPYING": "copy it"})
+    path = finder.source_cache / ARCHIVES / digest[:2] / f"{digest}.tar.gz"
+    path.write_bytes(path.read_bytes()[:20])
+    assert "BSD-2-Clause" in lz4_text(finder, digest)
+
+
+def test_what_a_package_installs_itself_comes_before_its_source(
+    finder: LicenceFinder, tmp_path: Path
+) -> None:
+    (tmp_path / "COPYING").write_text("as installed")
+    digest = archive(finder.source_cache, {"COPYING": "in the source"})
+    recipes = [RECIPE.format(digest=digest)]
+    text = finder.text("lz4", "1.10.0", recipes, [tmp_path / "COPYING"])
+    assert "as installed" in text
+    assert "in the source" not in text
+
+
+def test_a_recipe_of_ours_without_the_version_leaves_the_builtin_one_its_word(
+    finder: LicenceFinder,
+) -> None:
+    digest = archive(finder.source_cache, {"COPYING": "copy it"})
+    ours = "class Lz4(Builtin):\n    homepage = url + '/x'\n    version(NEWEST, sha256=x)\n"
+    text = finder.text("lz4", "1.10.0", [ours, RECIPE.format(digest=digest)], [])
+    assert "copy it" in text
+
+
+def test_the_licence_of_a_commit_is_found_in_the_archive_of_that_commit(
+    finder: LicenceFinder,
+) -> None:
+    digest = archive(finder.source_cache, {"LICENSE": "of the commit"})
+    made = finder.source_cache / ARCHIVES / digest[:2] / f"{digest}.tar.gz"
+    commit = "1" * 40
+    place = finder.source_cache / f"_source-cache/git/owner/lz4.git/{commit}.tar.gz"
+    place.parent.mkdir(parents=True)
+    made.rename(place)
+    recipes = [RECIPE.format(digest="0" * 64)]
+    assert "of the commit" in finder.text("lz4", f"git.{commit}=1.10.0", recipes, [])
+
+
+def test_lua_whose_licence_stands_in_a_header_has_one(finder: LicenceFinder) -> None:
+    digest = archive(finder.source_cache, {"src/lua.h": "Copyright PUC-Rio", "src/x.h": "y"})
+    text = finder.text("lua", "1.10.0", [RECIPE.format(digest=digest)], [])
+    assert "Copyright PUC-Rio" in text
+
+
+def test_a_recipe_is_read_and_never_run() -> None:
+    facts = read_recipe(
+        'raise SystemExit\nlicense("MIT")\nlicense("MIT")\nversion("1", sha256="a")'
+    )
+    assert (facts.licences, facts.sources) == (("MIT",), {"1": "a"})

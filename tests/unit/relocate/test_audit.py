@@ -1,0 +1,286 @@
+"""Each way to break a relocated tree must be found, and nothing else."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import pytest
+from relocate_toolkit import POLICY, Instance, compile_elf, make_common, make_instance, make_tree
+
+from slurm_factory.exceptions import VerificationError
+from slurm_factory.relocate.audit import AuditReport, audit, highest_glibc
+from slurm_factory.relocate.edits import find_patchelf
+from slurm_factory.relocate.elf import ElfFacts, ElfKind, VersionNeed
+from slurm_factory.relocate.relocate import relocate
+
+BUILD_PATHS = ("/opt/slurm/software", "/srv/build", "/opt/slurm-factory-cache", "/root")
+
+
+@pytest.fixture(scope="module")
+def relocated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    instance = make_instance(tmp_path_factory.mktemp("instance"))
+    tree = make_tree(tmp_path_factory.mktemp("relocated") / "software", instance)
+    relocate(tree, Instance(instance), POLICY)
+    return tree
+
+
+@pytest.fixture
+def tree(tmp_path: Path, relocated: Path) -> Path:
+    return shutil.copytree(relocated, tmp_path / "software", symlinks=True)
+
+
+def audited(tree: Path) -> AuditReport:
+    return audit(tree, POLICY, BUILD_PATHS)
+
+
+def patchelf(*arguments: str) -> Callable[[Path], None]:
+    *options, target = arguments
+
+    def change(tree: Path) -> None:
+        subprocess.run([find_patchelf(), *options, tree / target], check=True)
+
+    return change
+
+
+def mode(target: str, bits: int) -> Callable[[Path], None]:
+    return lambda tree: (tree / target).chmod((tree / target).stat().st_mode | bits)
+
+
+def text(target: str, content: str) -> Callable[[Path], None]:
+    def change(tree: Path) -> None:
+        (tree / target).parent.mkdir(parents=True, exist_ok=True)
+        (tree / target).write_text(content, "utf-8")
+
+    return change
+
+
+def link(target: str, destination: str) -> Callable[[Path], None]:
+    return lambda tree: (tree / target).symlink_to(destination)
+
+
+def remove(pattern: str) -> Callable[[Path], None]:
+    def change(tree: Path) -> None:
+        (found,) = tree.glob(pattern)
+        found.unlink()
+
+    return change
+
+
+def other_symbol_version(tree: Path) -> None:
+    (common,) = tree.glob("lib/private/libcommon-*.so.1")
+    shutil.copy(make_common(tree.parent / "other", "other", "COMMON_2"), common)
+
+
+def forgotten_version_need(tree: Path) -> None:
+    (common,) = tree.glob("lib/private/libcommon-*.so.1")
+    patchelf("--remove-needed", common.name, "lib/slurm/plug.so")(tree)
+
+
+BREAKAGES = {
+    "build run path": (
+        patchelf("--force-rpath", "--set-rpath", "/opt/slurm/software/lib", "bin/alone"),
+        "bin/alone: run path /opt/slurm/software/lib is a path of the build",
+    ),
+    "foreign run path": (
+        patchelf("--force-rpath", "--set-rpath", "/usr/lib", "bin/alone"),
+        "bin/alone: run path /usr/lib leads out of the tree",
+    ),
+    "relative run path": (
+        patchelf("--force-rpath", "--set-rpath", "lib", "bin/alone"),
+        "bin/alone: run path lib leads out of the tree",
+    ),
+    "escaping run path": (
+        patchelf("--force-rpath", "--set-rpath", "$ORIGIN/../../lib", "bin/alone"),
+        "bin/alone: run path $ORIGIN/../../lib leads out of the tree",
+    ),
+    "dangling run path": (
+        patchelf("--force-rpath", "--set-rpath", "$ORIGIN/../lib64", "bin/alone"),
+        "bin/alone: run path $ORIGIN/../lib64 leads nowhere",
+    ),
+    "DT_RUNPATH": (
+        patchelf("--set-rpath", "$ORIGIN/../lib/slurm", "bin/alone"),
+        "bin/alone: uses DT_RUNPATH, over which LD_LIBRARY_PATH wins",
+    ),
+    "build interpreter": (
+        patchelf("--set-interpreter", "/srv/build/ld.so", "bin/alone"),
+        "bin/alone: interpreter /srv/build/ld.so is a path of the build",
+    ),
+    "foreign interpreter": (
+        patchelf("--set-interpreter", "/usr/local/lib/ld.so", "bin/alone"),
+        "bin/alone: interpreter /usr/local/lib/ld.so is not the system's",
+    ),
+    "unknown library": (
+        patchelf("--add-needed", "libnowhere.so.1", "bin/alone"),
+        "bin/alone: needs libnowhere.so.1, to which its run path does not lead",
+    ),
+    "library of the tree that only another file's run path leads to": (
+        patchelf("--add-needed", "libengine.so", "bin/alone"),
+        "bin/alone: needs libengine.so, to which its run path does not lead",
+    ),
+    "library by path": (
+        patchelf("--add-needed", "/usr/lib/libdeep.so.1", "bin/alone"),
+        "bin/alone: needs /usr/lib/libdeep.so.1 by path",
+    ),
+    "lost symbol version": (
+        other_symbol_version,
+        "lib/slurm/plug.so: wants COMMON_1 of libcommon-",
+    ),
+    "inconsistent symbol versions": (
+        forgotten_version_need,
+        "lib/slurm/plug.so: wants versions of libcommon-",
+    ),
+    "setuid": (mode("bin/tool", 0o4000), "bin/tool: is setuid or setgid"),
+    "setgid": (mode("lib/slurm", 0o2000), "lib/slurm: is setuid or setgid"),
+    "group-writable": (
+        mode("bin/tool", 0o020),
+        "bin/tool: is writable for its group or for everyone",
+    ),
+    "world-writable": (mode("lib", 0o002), "lib: is writable for its group or for everyone"),
+    "absolute link": (
+        link("bin/sh", "/opt/slurm/software/bin/tool"),
+        "bin/sh: is an absolute symbolic link to /opt/slurm/software/bin/tool",
+    ),
+    "escaping link": (
+        link("bin/sh", "../../sh"),
+        "bin/sh: is a symbolic link out of the tree, to ../../sh",
+    ),
+    "dangling link": (
+        link("bin/sh", "nothing"),
+        "bin/sh: is a symbolic link to nothing, which does not exist",
+    ),
+    "link to itself": (
+        link("bin/sh", "sh"),
+        "bin/sh: is a symbolic link to sh, which does not exist",
+    ),
+    "libtool archive": (text("lib/libx.la", ""), "lib/libx.la: is only needed to build"),
+    "static library": (text("lib/libx.a", ""), "lib/libx.a: is only needed to build"),
+    "build shebang": (
+        text("bin/script", "#!/srv/build/python\n"),
+        "bin/script: contains /srv/build, a path of the build",
+    ),
+    "build path in pkg-config": (
+        text("lib/pkgconfig/x.pc", "prefix=/opt/slurm/software\n"),
+        "lib/pkgconfig/x.pc: contains /opt/slurm/software, a path of the build",
+    ),
+    "fifo": (
+        lambda tree: os.mkfifo(tree / "pipe", 0o600),
+        "pipe: is neither a file, a directory nor a symbolic link",
+    ),
+}
+
+
+def test_relocated_tree_has_no_problem(relocated: Path) -> None:
+    assert audited(relocated).problems == ()
+    audited(relocated).require_clean()
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_breakage_is_found_and_blamed_on_the_right_file(tree: Path, name: str) -> None:
+    break_it, problem = BREAKAGES[name]
+    break_it(tree)
+    (found,) = audited(tree).problems
+    assert str(found).startswith(problem)
+
+
+def test_library_opened_by_name_that_is_gone_is_found(tree: Path) -> None:
+    remove("lib/private/libnamed.so.2")(tree)
+    reasons = {str(problem.path): problem.reason for problem in audited(tree).problems}
+    assert "does not exist" in reasons["lib/private/libnamed.so"]
+    assert "opens libnamed.so" in reasons["lib/slurm/plug.so"]
+
+
+def test_unknown_library_opened_by_name_is_found(tree: Path) -> None:
+    code = 'const char *const names[] = {"libmystery.so.3", "%s is not libfoo.so\\n"};'
+    compile_elf(tree / "lib/slurm/opener.so", code)
+    (problem,) = audited(tree).problems
+    assert "opens libmystery.so.3 by name" in problem.reason
+
+
+def test_file_whose_library_is_gone_is_found_even_if_the_machine_has_that_library(
+    tree: Path,
+) -> None:
+    remove("lib/private/libdeep-*.so.1")(tree)
+    blamed = {str(problem.path) for problem in audited(tree).problems}
+    assert "lib/private/common/plugin/extra.so" in blamed
+
+
+def test_library_that_is_a_link_out_of_the_tree_does_not_count_as_inside(tree: Path) -> None:
+    (deep,) = tree.glob("lib/private/libdeep-*.so.1")
+    shutil.copy(deep, tree.parent)
+    deep.unlink()
+    deep.symlink_to(f"../../../{deep.name}")
+    blamed = {str(problem.path) for problem in audited(tree).problems}
+    assert {f"lib/private/{deep.name}", "lib/private/common/plugin/extra.so"} <= blamed
+
+
+def test_unclean_tree_ends_the_build_with_the_first_problems_in_one_line(tree: Path) -> None:
+    for number in range(5):
+        text(f"lib/lib{number}.la", "")(tree)
+    with pytest.raises(VerificationError) as caught:
+        audited(tree).require_clean()
+    assert caught.value.exit_code == 6
+    assert "5 problem(s)" in caught.value.brief
+    assert caught.value.details.count("only needed to build") == 3
+    assert "\n" not in caught.value.details
+
+
+def test_outside_libraries_come_with_reason_versions_and_who_needs_them(relocated: Path) -> None:
+    (libc,) = audited(relocated).outside
+    assert (libc.soname, libc.reason) == ("libc.so.6", "the C library")
+    assert any(version.startswith("GLIBC_2.") for version in libc.versions)
+    assert PurePosixPath("bin/alone") in libc.linked_by
+
+
+def test_bundled_libraries_are_listed_under_the_soname_they_had(relocated: Path) -> None:
+    bundled = {library.soname: library for library in audited(relocated).bundled}
+    tagged = ["libcommon.so.1", "libdeep.so.1", "libdirect.so.1"]
+    assert sorted(name for name, library in bundled.items() if library.tagged) == tagged
+    assert sorted({*bundled}.difference(tagged)) == ["extra.so", "libnamed.so.2"]
+
+
+def test_limits_apply_to_what_is_bundled_and_absent_plugins_are_one(tree: Path) -> None:
+    assert [limit.id for limit in audited(tree).limits] == ["deep"]
+    shutil.rmtree(tree / "lib/private/common")
+    assert [limit.id for limit in audited(tree).limits] == ["deep", "no-common-plugins"]
+
+
+def test_audit_changes_nothing(tree: Path) -> None:
+    before = [(path, path.lstat().st_mtime_ns) for path in sorted(tree.rglob("*"))]
+    audited(tree)
+    assert [(path, path.lstat().st_mtime_ns) for path in sorted(tree.rglob("*"))] == before
+
+
+@pytest.mark.parametrize(
+    ("versions", "highest"),
+    [
+        (("GLIBC_2.4", "GLIBC_2.34", "GLIBC_2.9"), "2.34"),
+        (("GLIBC_2.2.5", "GLIBC_2.2"), "2.2.5"),
+        (("GLIBC_2.17", "GLIBC_ABI_DT_RELR"), "2.36"),
+        (("OPENSSL_3.0.0",), None),
+    ],
+)
+def test_highest_glibc_compares_numbers(versions: tuple[str, ...], highest: str | None) -> None:
+    path = PurePosixPath("bin/x")
+    needs = (VersionNeed("libc.so.6", versions),)
+    facts = {path: ElfFacts(Path("x"), ElfKind.EXECUTABLE, needs_versions=needs)}
+    assert highest_glibc(facts) == highest
+
+
+def test_private_symbols_of_glibc_are_a_problem(tree: Path) -> None:
+    code = "int __nss_not_public(void); int f(void) { return __nss_not_public(); }"
+    libc = compile_elf(
+        tree.parent / "libc.so.6",
+        "int __nss_not_public(void) { return 0; }",
+        options=[f"-Wl,--version-script={_private_map(tree.parent)}"],
+    )
+    compile_elf(tree / "lib/slurm/private.so", code, [libc], ["-nostdlib"])
+    (problem,) = audited(tree).problems
+    assert "GLIBC_PRIVATE" in problem.reason
+
+
+def _private_map(folder: Path) -> Path:
+    script = folder / "private.map"
+    script.write_text("GLIBC_PRIVATE { global: *; };", "utf-8")
+    return script
