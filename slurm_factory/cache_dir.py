@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from slurm_factory.exceptions import OutputError
-from slurm_factory.util.files import appearing
+from slurm_factory.util.files import appearing, file_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def make_cache_dir(settings: Settings, owner: int | None = None) -> None:
         OutputError: It cannot be made, or is not ours.
     """
     cache = settings.cache_dir
-    try:
+    with file_errors(cache, "used"):
         try:
             cache.mkdir(parents=True, mode=0o700)
         except FileExistsError:
@@ -52,8 +52,6 @@ def make_cache_dir(settings: Settings, owner: int | None = None) -> None:
                 raise
             require_ours(settings, owner)
         _mark(cache)
-    except OSError as error:
-        raise unusable(cache, error.strerror or str(error)) from error
 
 
 def require_ours(settings: Settings, owner: int | None = None) -> None:
@@ -71,7 +69,7 @@ def require_ours(settings: Settings, owner: int | None = None) -> None:
     """
     cache = settings.cache_dir
     owner = os.getuid() if owner is None else owner
-    try:
+    with file_errors(cache, "used"):
         status = cache.stat()
         if status.st_uid != owner:
             raise unusable(cache, f"It belongs to the user with the id {status.st_uid}")
@@ -86,8 +84,6 @@ def require_ours(settings: Settings, owner: int | None = None) -> None:
         if names and not is_marked(cache):
             raise _foreign(cache)
         _refuse_links(settings)
-    except OSError as error:
-        raise unusable(cache, error.strerror or str(error)) from error
 
 
 def is_marked(cache: Path) -> bool:

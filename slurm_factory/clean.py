@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_factory.cache_dir import MARK, require_ours
 from slurm_factory.constants import BUILD_PREFIX, DOCTOR_PREFIX
-from slurm_factory.exceptions import ConfigurationError, OutputError, SlurmFactoryError
+from slurm_factory.exceptions import ConfigurationError, SlurmFactoryError
 from slurm_factory.instances.lxc import (
     BASE_PREFIX,
     IMAGE_PREFIX,
@@ -28,6 +28,7 @@ from slurm_factory.instances.lxc import (
     lxc_json,
     project_exists,
 )
+from slurm_factory.util.files import file_errors
 from slurm_factory.util.locks import is_running, is_visible, take_if_free
 from slurm_factory.workspace import BUILD_ID
 
@@ -440,19 +441,14 @@ def _remove_path(path: Path, cache: Path, *, lock: bool) -> None:
 
     No link on the way is followed: programs in an instance may have put one there meanwhile.
     """
-    try:
-        with _opened(path.parent, cache) as directory:
-            _remove_entry(path.name, directory)
-            if lock:
-                _remove_entry(f"{path.name}.lock", directory)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise OutputError(
-            f"{path} could not be removed.",
-            details=f"{error.strerror or error}.",
-            resolution="Correct its permissions and run the command again.",
-        ) from error
+    with (
+        file_errors(path, "removed"),
+        suppress(FileNotFoundError),
+        _opened(path.parent, cache) as directory,
+    ):
+        _remove_entry(path.name, directory)
+        if lock:
+            _remove_entry(f"{path.name}.lock", directory)
 
 
 @contextmanager

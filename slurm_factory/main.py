@@ -420,15 +420,11 @@ def _warn_of_unknown_variables(reporter: Reporter) -> None:
 
 def _require_readable(cache_dir: Path) -> None:
     """Nothing built yet and nothing that can be read are different answers."""
-    try:
+    from slurm_factory.util.files import file_errors
+
+    with file_errors(cache_dir, "read"):
         if cache_dir.exists():
             next(cache_dir.iterdir(), None)
-    except OSError as error:
-        raise OutputError(
-            f"The cache directory {cache_dir} cannot be read.",
-            details=f"{error.strerror or error}.",
-            resolution="Correct its permissions, or set SLURM_FACTORY_CACHE_DIR.",
-        ) from error
 
 
 def _parse_deps(text: str) -> Deps:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_factory.constants import BUILD_PREFIX
-from slurm_factory.exceptions import LXDError, OutputError, SlurmFactoryError
+from slurm_factory.exceptions import LXDError
 from slurm_factory.fetch.checkouts import fetch_checkouts, missing_checkouts
 from slurm_factory.fetch.sources import cached, fetch
 from slurm_factory.fetch.upstream import CLINGO, base_sources, not_here
@@ -21,7 +20,7 @@ from slurm_factory.instances.launch import Launch
 from slurm_factory.instances.lxc import project_exists
 from slurm_factory.instances.this_machine import require_build_packages, this_machine
 from slurm_factory.recipes.recipe import RECIPES
-from slurm_factory.util.files import FULL_ERRORS
+from slurm_factory.util.files import NOT_WRITTEN, file_error
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from slurm_factory.job import Job
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.plan.base_setup import SpackRefs
-
-NOT_WRITTEN = (*FULL_ERRORS, errno.EROFS, errno.EFBIG)
-"""What only writing ends with."""
 
 
 def require_machine(job: Job) -> None:
@@ -170,34 +166,18 @@ def system_errors(settings: Settings) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _of_system(error, settings.cache_dir) from error
-
-
-def _of_system(error: OSError, cache: Path) -> SlurmFactoryError:
-    reason = f"{error.strerror or error}."
-    # Where a file was open already, it is known by a number.
-    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-    if error.errno in NOT_WRITTEN:
-        return OutputError(
-            f"{name or cache} could not be written.",
-            details=reason,
-            resolution="Free space or correct the permissions, then run the command again.",
-        )
-    if name and Path(name).is_relative_to(cache):
-        return OutputError(
-            f"{name} cannot be used.",
-            details=reason,
-            resolution=f"Correct the permissions below {cache}, then run the command again.",
-        )
-    if Path(name).is_absolute():
-        return LXDError(
-            f"{name} cannot be read.",
-            details=reason,
+        # Where a file was open already, it is known by a number.
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        if error.errno in NOT_WRITTEN or Path(name).is_relative_to(settings.cache_dir):
+            raise file_error(error, Path(name or settings.cache_dir), "used") from error
+        file = Path(name).is_absolute()
+        raise LXDError(
+            f"{name} could not be read."
+            if file
+            else f"This machine refused {name or 'what the build asked for'}.",
+            details=f"{error.strerror or error}.",
             resolution=f"Look at its permissions (ls -ld {shlex.quote(name)}), then run the command"
-            " again.",
-        )
-    return LXDError(
-        f"This machine refused {name or 'what the build asked for'}.",
-        details=reason,
-        resolution="Run `slurm-factory doctor`.",
-    )
+            " again."
+            if file
+            else "Run `slurm-factory doctor`.",
+        ) from error

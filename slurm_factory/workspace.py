@@ -17,6 +17,7 @@ import filelock
 
 from slurm_factory.cache_dir import MARK, make_cache_dir, unusable
 from slurm_factory.exceptions import SlurmFactoryError
+from slurm_factory.util.files import file_errors
 from slurm_factory.util.locks import share
 
 if TYPE_CHECKING:
@@ -94,12 +95,10 @@ def prepare_cache(settings: Settings) -> None:
         *(settings.images_dir, settings.logs_dir, settings.work_dir),
     )
     make_cache_dir(settings)
-    try:
+    with file_errors(cache, "used"):
         for directory in directories:
             directory.mkdir(exist_ok=True)
         free = shutil.disk_usage(cache).free
-    except OSError as error:
-        raise unusable(cache, error.strerror or str(error)) from error
     if not os.access(cache, os.W_OK | os.X_OK):
         raise unusable(cache, "Permission denied")
     if free < NEEDED_BYTES:

@@ -9,7 +9,6 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock
 
-from slurm_factory.exceptions import ConfigurationError, DownloadError, OutputError
+from slurm_factory.exceptions import ConfigurationError, DownloadError
 from slurm_factory.fetch.git import Git, NoSuchRefError, fetch_ref
 from slurm_factory.fetch.http import TransferError
 from slurm_factory.plan.base_setup import (
@@ -27,7 +26,7 @@ from slurm_factory.plan.base_setup import (
     spack_version,
     without_credentials,
 )
-from slurm_factory.util.files import FULL_ERRORS
+from slurm_factory.util.files import file_errors
 
 if TYPE_CHECKING:
     from slurm_factory.plan.base_setup import SpackRefs
@@ -117,7 +116,7 @@ def _fetch(
     path = directory / checkout.archive_name
     if path.exists():
         return path
-    with _cache_errors(directory):
+    with file_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if not path.exists():
@@ -193,20 +192,6 @@ def _no_such_ref(checkout: Checkout, error: NoSuchRefError) -> ConfigurationErro
         details=f"Did you mean {near}?" if near else "A commit has to be written in full.",
         resolution=f"Correct {checkout.setting}_REF.",
     )
-
-
-@contextmanager
-def _cache_errors(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in FULL_ERRORS
-        mend = "Free space there" if full else f"Make it writable (ls -ld '{directory}')"
-        raise OutputError(
-            f"{directory} is full." if full else f"{directory} cannot be written.",
-            details=f"{error.strerror or error}.",
-            resolution=f"{mend}, or set SLURM_FACTORY_CACHE_DIR to another directory.",
-        ) from error
 
 
 COMPRESSION: Final = 6

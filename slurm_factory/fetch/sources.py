@@ -5,8 +5,7 @@ What lies under a final name has the checksum that the name says: a download gro
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from slurm_factory.exceptions import DownloadError, OutputError
+from slurm_factory.exceptions import DownloadError
 from slurm_factory.fetch.http import (
     Body,
     NoSuchPartError,
@@ -25,7 +24,7 @@ from slurm_factory.fetch.http import (
     new_session,
     opened,
 )
-from slurm_factory.util.files import FULL_ERRORS
+from slurm_factory.util.files import file_errors
 
 Report = Callable[[int, int | None], None]
 """Called with the bytes received so far and the bytes expected (None: unknown)."""
@@ -83,7 +82,7 @@ def cached(source: Source, cache_dir: Path) -> Path | None:
         OutputError: The cache cannot be read.
     """
     path = cache_dir / source.stored_as
-    with _cache_errors(cache_dir):
+    with file_errors(cache_dir, "used"):
         return path if _has_checksum(path, source) else None
 
 
@@ -121,7 +120,7 @@ def fetch(
     path = cache_dir / source.stored_as
     partial = cache_dir / ".partial" / source.sha256
     warn = warn or _ignore
-    with _cache_errors(cache_dir):
+    with file_errors(cache_dir, "used"):
         if _has_checksum(path, source):
             return path
         partial.parent.mkdir(parents=True, exist_ok=True)
@@ -265,22 +264,6 @@ def _has_checksum(path: Path, source: Source) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _cache_errors(cache_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in FULL_ERRORS
-        mend = "Free space there" if full else f"Make it writable (ls -ld '{cache_dir}')"
-        raise OutputError(
-            f"The source cache {cache_dir} is full."
-            if full
-            else f"The source cache {cache_dir} cannot be used.",
-            details=str(error),
-            resolution=f"{mend}, or set SLURM_FACTORY_CACHE_DIR to another directory.",
-        ) from error
 
 
 def _ignore(*_: object) -> None:

@@ -13,7 +13,7 @@ from typing import IO
 from slurm_factory.cache_dir import MARK, TAG, make_cache_dir
 from slurm_factory.config import Settings
 from slurm_factory.constants import APPLICATION, LXD_GROUP, SAME, Deps
-from slurm_factory.exceptions import DownloadError, LXDError, OutputError
+from slurm_factory.exceptions import DownloadError, LXDError
 from slurm_factory.host.doctor_instance import doctor_name, has_instances
 from slurm_factory.host.facts import Account, Firewall, HostFacts, Privilege
 from slurm_factory.host.probe import missing_packages, probe, probe_account, probe_privilege
@@ -29,6 +29,7 @@ from slurm_factory.host.setup_steps import (
 from slurm_factory.output.text import mask_credentials
 from slurm_factory.plan.base_setup import BaseSetup, base_packages
 from slurm_factory.plan.bases import find_base, host_release
+from slurm_factory.util.files import file_errors
 from slurm_factory.util.machine import proxies
 from slurm_factory.util.process import run_logged
 
@@ -165,7 +166,7 @@ def _open_log(log: Path, settings: Settings, account: Account) -> IO[str]:
     What root makes in a place of the account that called sudo(8) is given to that account. Below
     root's own home, which sudo(8) may have chosen, it stays root's, who may build there next.
     """
-    try:
+    with file_errors(log):
         marks = [settings.cache_dir / name for name in (MARK, TAG)]
         missing = [path for path in (log, *marks, *log.parents) if not path.exists()]
         for_account = os.geteuid() == 0 and _belongs_to(account, settings.cache_dir)
@@ -176,12 +177,6 @@ def _open_log(log: Path, settings: Settings, account: Account) -> IO[str]:
         for path in missing if for_account else ():
             os.chown(path, account.uid, account.gid, follow_symlinks=False)
         return log.open("a", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"The log {log} cannot be written.",
-            details=f"{error.strerror or error}.",
-            resolution="Correct its owner and permissions, or set SLURM_FACTORY_CACHE_DIR.",
-        ) from error
 
 
 def _belongs_to(account: Account, path: Path) -> bool:

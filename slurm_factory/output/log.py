@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from slurm_factory.constants import JSON_VERSION
-from slurm_factory.exceptions import OutputError
 from slurm_factory.output.text import mask_credentials
+from slurm_factory.util.files import file_errors
 
 
 class BuildLog:
@@ -27,19 +27,10 @@ class BuildLog:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "build.log"
         self.broken = ""
-        try:
+        with file_errors(self.path):
             directory.mkdir(parents=True, exist_ok=True)
             self._lines: BinaryIO = self.path.open("ab", buffering=0)
             self._events: BinaryIO = (directory / "events.jsonl").open("ab", buffering=0)
-        except OSError as error:
-            raise OutputError(
-                f"The build log {self.path} cannot be written.",
-                details=str(error),
-                resolution=(
-                    "Free space there and make it writable, or set SLURM_FACTORY_CACHE_DIR to"
-                    " another directory."
-                ),
-            ) from error
 
     def write(self, text: str) -> None:
         """Add one line with the time; credentials in URLs are masked."""

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.package.manifest import PackageIdentity
-from slurm_factory.util.files import not_written, write_text
+from slurm_factory.util.files import file_errors, write_text
 
 LICENCES = PurePosixPath("share/licenses")
 COMMON_LICENCES = LICENCES / "common-licenses"
@@ -101,8 +101,6 @@ def _require(text: Path, component: str, resolution: str) -> None:
 
 
 def _copy(source: Path, destination: Path) -> None:
-    try:
+    with file_errors(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, destination)
-    except OSError as error:
-        raise not_written(destination, error) from error

@@ -13,7 +13,7 @@ from slurm_factory.exceptions import OutputError
 from slurm_factory.package.manifest import File, Manifest, load_manifest
 from slurm_factory.package.tarball import Artifact
 from slurm_factory.util.documents import open_regular
-from slurm_factory.util.files import not_written, write_text
+from slurm_factory.util.files import file_errors, write_text
 from slurm_factory.util.signals import signals_held
 
 MANIFEST_PATTERN = "*/slurm-*-manifest.json"
@@ -75,7 +75,7 @@ def publish(manifest: Path, directory: Path) -> Path:
     described = load_manifest(manifest)
     names = [file.name for file in described.files]
     complete = directory / f".{described.identity.stem}{COMPLETE}"
-    try:
+    with file_errors(directory / manifest.name):
         _flush([manifest.parent / name for name in (*names, manifest.name)])
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory), signals_held():
@@ -85,8 +85,6 @@ def publish(manifest: Path, directory: Path) -> Path:
             manifest.parent.rename(complete)
             _flush([directory])
             _take_places(complete, manifest.name, names)
-    except OSError as error:
-        raise not_written(directory / manifest.name, error) from error
     return directory / manifest.name
 
 

@@ -16,7 +16,7 @@ from typing import IO, Final
 from zlib_ng import zlib_ng
 
 from slurm_factory.exceptions import OutputError
-from slurm_factory.util.files import appearing, not_written
+from slurm_factory.util.files import appearing, file_errors
 
 BLOCK_SIZE: Final = 1 << 20
 WINDOW_SIZE: Final = 1 << 15
@@ -57,15 +57,12 @@ def pack(
             cannot be written. Nothing is left behind.
     """
     digest = hashlib.sha256()
-    try:
-        with appearing(destination) as file:
-            output = _Hashed(file, digest)
-            gzip = _ParallelGzip(output, threads or len(os.sched_getaffinity(0)))
-            with gzip, tarfile.open(fileobj=gzip, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-                for path, member in _members(source, top, mtime):
-                    _add(archive, path, member)
-    except OSError as error:
-        raise not_written(destination, error) from error
+    with file_errors(destination), appearing(destination) as file:
+        output = _Hashed(file, digest)
+        gzip = _ParallelGzip(output, threads or len(os.sched_getaffinity(0)))
+        with gzip, tarfile.open(fileobj=gzip, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            for path, member in _members(source, top, mtime):
+                _add(archive, path, member)
     return Artifact(destination, output.size, digest.hexdigest())
 
 

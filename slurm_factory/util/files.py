@@ -25,6 +25,8 @@ FULL = re.compile(
 )
 """What programs print of them, where an error's text stands: compilers quote sources that mention
 it. Limits of LXD's storage pools and of home directories are quotas; LXD writes small letters."""
+NOT_WRITTEN = (*FULL_ERRORS, errno.EROFS, errno.EFBIG)
+"""What only writing ends with."""
 NEARLY_FULL_BYTES = 64 << 20
 """A file system with less counts as the full one, since what did not fit may be gone again."""
 
@@ -103,37 +105,58 @@ def write_text(path: Path, text: str) -> Path:
     Raises:
         OutputError: It cannot be written.
     """
-    try:
+    with file_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
-    except OSError as error:
-        raise not_written(path, error) from error
     return path
 
 
-def not_written(path: Path, error: OSError) -> OutputError:
-    """The error for a file or directory (host) that the operating system does not let us write.
+@contextmanager
+def file_errors(path: Path, done: str = "written") -> Iterator[None]:
+    """Tell what the operating system refuses in the block as an error of ours.
 
-    Another file that was to be read for it is named instead.
+    Args:
+        path: The file or directory (host) that the block is about.
+        done: What the block does with it, such as `read`.
+
+    Raises:
+        OutputError: As `file_error` makes it, instead of an OSError.
     """
-    cause = _read_instead(path, error)
-    shown = cause or path
-    directory = shlex.quote(str(shown.parent))
+    try:
+        yield
+    except OSError as error:
+        raise file_error(error, path, done) from error
+
+
+def file_error(error: OSError, path: Path, done: str = "written") -> OutputError:
+    """The error for a file or directory (host) that the operating system refuses.
+
+    Another file, which was to be read for it, is named instead.
+
+    Args:
+        error: What the operating system says.
+        path: The file or directory that was to be used.
+        done: What could not be done with it, such as `read`.
+    """
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+    if error.errno in NOT_WRITTEN:
+        done = "written"
+    elif _is_elsewhere(named, path) and not error.filename2:
+        path, done = named, "read"
+    reason = error.strerror or str(error)
+    place = shlex.quote(str(path.parent))
     if error.errno in FULL_ERRORS:
-        resolution = f"Free space there: df -h {directory}; slurm-factory clean --caches"
+        way = f"Free space there (df -h {place}; slurm-factory clean --caches)"
     else:
-        resolution = f"Look at the permissions and limits there: ls -ld {directory}"
+        way = f"Correct the permissions or limits there (ls -ld {place})"
     return OutputError(
-        f"{shown} could not be {'read' if cause else 'written'}.",
-        details=str(error),
-        resolution=resolution,
+        f"{path} could not be {done}.",
+        details=f"{reason}." if path == named else f"{reason}: {named}.",
+        resolution=f"{way}, or set SLURM_FACTORY_CACHE_DIR to another directory.",
     )
 
 
-def _read_instead(path: Path, error: OSError) -> Path | None:
-    """The file that an error is about, where that lies elsewhere and nothing is renamed."""
-    if not isinstance(error.filename, str) or error.filename2 or error.errno in FULL_ERRORS:
-        return None
-    named = Path(error.filename)
-    beside = named.parent == path.parent or path.is_relative_to(named)
-    return None if beside else named
+def _is_elsewhere(named: Path, path: Path) -> bool:
+    """Neither is below the other, nor beside it, where files are written at first."""
+    near = named.parent == path.parent or path.is_relative_to(named) or named.is_relative_to(path)
+    return named.is_absolute() and not near

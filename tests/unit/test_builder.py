@@ -260,10 +260,10 @@ def test_a_full_disk_in_any_step_is_an_output_error_and_loses_no_older_artifact(
 @pytest.mark.parametrize(
     ("number", "file", "kind", "brief"),
     [
-        (errno.EACCES, "/etc/ssl/site.crt", LXDError, "/etc/ssl/site.crt cannot be read."),
+        (errno.EACCES, "/etc/ssl/site.crt", LXDError, "/etc/ssl/site.crt could not be read."),
         (errno.ENOENT, "mmdebstrap", LXDError, "This machine refused mmdebstrap."),
         (errno.ENOMEM, None, LXDError, "This machine refused what the build asked for."),
-        (errno.EACCES, "{cache}/ccache", OutputError, "{cache}/ccache cannot be used."),
+        (errno.EACCES, "{cache}/ccache", OutputError, "{cache}/ccache could not be used."),
         (errno.EROFS, "/tmp/x", OutputError, "/tmp/x could not be written."),
         (errno.EDQUOT, None, OutputError, "{cache} could not be written."),
     ],
@@ -304,7 +304,7 @@ def test_a_certificate_that_the_user_may_not_read_is_not_told_as_a_full_disk(
     monkeypatch.setattr(lxd, "launch", launch)
     with pytest.raises(LXDError) as caught:
         run(settings, reporter, sample_plan())
-    assert caught.value.brief == f"{certificate} cannot be read."
+    assert caught.value.brief == f"{certificate} could not be read."
     assert "Permission denied" in caught.value.details
     assert f"ls -ld {certificate}" in caught.value.resolution
 

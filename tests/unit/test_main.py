@@ -456,7 +456,7 @@ def test_a_cache_that_cannot_be_read_is_not_told_as_a_machine_without_builds(
     (tmp_path / "cache").write_text("")
     result = run("list")
     assert (result.code, result.out) == (7, "")
-    assert f"{tmp_path}/cache cannot be read" in result.err
+    assert f"{tmp_path}/cache could not be read" in result.err
     assert "Not a directory" in result.err
 
 
@@ -624,7 +624,7 @@ def test_clean_does_not_tell_a_cache_that_cannot_be_read_as_nothing_to_remove(
     (tmp_path / "cache").write_text("")
     result = run("clean", "--yes")
     assert (result.code, result.out) == (7, "")
-    assert f"{tmp_path}/cache cannot be read" in result.err
+    assert f"{tmp_path}/cache could not be read" in result.err
     assert lxc.changes == []
 
 

@@ -163,7 +163,7 @@ def test_a_file_in_place_of_a_cache_directory_is_an_output_error(tmp_path: Path,
 
 def test_a_cache_below_a_file_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be used"):
+    with pytest.raises(OutputError, match="could not be used"):
         prepare_cache(sample_settings(tmp_path / "file/cache"))
 
 

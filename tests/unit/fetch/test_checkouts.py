@@ -257,7 +257,7 @@ def test_two_builds_at_once_fetch_it_once(refs: SpackRefs, server: GitServer, ca
 
 def test_a_cache_that_cannot_be_written_is_named(refs: SpackRefs, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot be written") as caught:
+    with pytest.raises(OutputError, match="could not be written") as caught:
         fetched(refs, tmp_path / "file/spack-checkouts")
     assert "SLURM_FACTORY_CACHE_DIR" in caught.value.resolution
 

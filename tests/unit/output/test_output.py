@@ -359,7 +359,7 @@ def test_log_on_a_full_disk_does_not_hide_the_real_error(tmp_path: Path) -> None
 
 def test_log_that_cannot_be_begun_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="could not be written"):
         reporter_of(Mode.QUIET, io.StringIO()).log_to(tmp_path / "file" / "id")
 
 

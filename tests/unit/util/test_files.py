@@ -1,10 +1,13 @@
 """Files that are there whole or not at all."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from slurm_factory.util.files import appearing
+from slurm_factory.exceptions import OutputError
+from slurm_factory.util.files import appearing, file_errors
 
 
 def test_a_file_is_not_there_before_it_is_whole(tmp_path: Path) -> None:
@@ -42,3 +45,31 @@ def test_nothing_is_left_of_a_file_that_did_not_become_whole(
     with pytest.raises(error):
         write_half()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "named", "brief", "details"),
+    [
+        (errno.EACCES, None, "/c/file could not be used.", "Permission denied."),
+        (errno.EACCES, "/c/file", "/c/file could not be used.", "Permission denied."),
+        (errno.ENOTDIR, "/c", "/c/file could not be used.", "Not a directory: /c."),
+        (errno.EACCES, "/c/file/x", "/c/file could not be used.", "Permission denied: /c/file/x."),
+        (errno.EACCES, "/c/.file.k3", "/c/file could not be used.", "Permission denied: /c/.file"),
+        (errno.EACCES, "/etc/site.crt", "/etc/site.crt could not be read.", "Permission denied."),
+        (errno.EACCES, "file", "/c/file could not be used.", "Permission denied: file."),
+        (errno.ENOSPC, "/etc/x", "/c/file could not be written.", "No space left on device: /etc"),
+    ],
+)
+def test_what_the_system_refuses_is_told_of_the_file_that_it_is_about(
+    number: int, named: str | None, brief: str, details: str
+) -> None:
+    with pytest.raises(OutputError) as caught, file_errors(Path("/c/file"), "used"):
+        raise OSError(number, os.strerror(number), named)
+    assert caught.value.brief == brief
+    assert caught.value.details.startswith(details)
+    way = (
+        "df -h /c;"
+        if number == errno.ENOSPC
+        else f"ls -ld {Path(brief.split(maxsplit=1)[0]).parent})"
+    )
+    assert way in caught.value.resolution
