@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from slurm_factory import __version__
 from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE, INSTANCE_PREFIX
 from slurm_factory.package.licenses import (
-    LICENCES,
-    collect_common_licences,
-    collect_licences,
+    LICENSES,
+    collect_common_licenses,
+    collect_licenses,
     write_identity,
 )
 from slurm_factory.package.manifest import (
@@ -69,8 +69,8 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
     staging.mkdir()
     with reporter.step("Relocate"):
         relocation = relocate(tree, libraries, load_policy())
-        _add_licences(tree, relocation)
-        collect_common_licences(tree, libraries.fetch_common_licences())
+        _add_licenses(tree, relocation)
+        collect_common_licenses(tree, libraries.fetch_common_licenses())
         write_identity(tree, identity)
     with reporter.step("Audit"):
         report = audit(tree, load_policy(), _build_paths(job, built))
@@ -102,11 +102,11 @@ def _build_paths(job: Job, built: Built) -> tuple[str, ...]:
     return tuple(sorted(paths))
 
 
-def _add_licences(tree: Path, relocation: Relocation) -> None:
+def _add_licenses(tree: Path, relocation: Relocation) -> None:
     """One text for each package that something was carried along from."""
-    texts = {item.library.package: item.library.licences for item in relocation.bundled}
-    texts |= {item.directory.package: item.directory.licences for item in relocation.directories}
-    collect_licences(tree, {package: licences[0] for package, licences in texts.items()})
+    texts = {item.library.package: item.library.licenses for item in relocation.bundled}
+    texts |= {item.directory.package: item.directory.licenses for item in relocation.directories}
+    collect_licenses(tree, {package: licenses[0] for package, licenses in texts.items()})
 
 
 def _bundled(built: Built, relocation: Relocation, report: AuditReport) -> tuple[BundledFile, ...]:
@@ -154,10 +154,10 @@ def _pack(
 ) -> tuple[Artifact, ...]:
     modules = job.workspace.work / "modules"
     write_modules(identity, modules)
-    licence = (tree / LICENCES / "slurm" / "LICENSE.OpenSSL").read_text(errors="replace")
+    license_text = (tree / LICENSES / "slurm" / "LICENSE.OpenSSL").read_text(errors="replace")
     software = pack(tree, staging / identity.software_tarball, top="software", mtime=identity.epoch)
     module = pack(modules, staging / identity.module_tarball, top="", mtime=identity.epoch)
-    sbom = describe(write_sbom(identity, _source(job), licence, bundled, staging))
+    sbom = describe(write_sbom(identity, _source(job), license_text, bundled, staging))
     packed = (software, module, sbom)
     return (*packed, write_checksums(packed, staging / identity.checksums))
 

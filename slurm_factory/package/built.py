@@ -36,7 +36,7 @@ class Libraries(LibrarySource, Protocol):
     packages: dict[str, Package]
     """Packages that something was fetched from, by name."""
 
-    def fetch_common_licences(self) -> Path:
+    def fetch_common_licenses(self) -> Path:
         """The texts that copyright files name, in a directory on the host."""
         ...
 

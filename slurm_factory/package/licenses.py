@@ -1,4 +1,4 @@
-"""What packaging adds to a tree before it is packed: licence texts and its identity."""
+"""What packaging adds to a tree before it is packed: license texts and its identity."""
 
 import re
 import shutil
@@ -9,15 +9,15 @@ from slurm_factory.exceptions import VerificationError
 from slurm_factory.package.manifest import PackageIdentity
 from slurm_factory.util.files import file_errors, write_text
 
-LICENCES = PurePosixPath("share/licenses")
-COMMON_LICENCES = LICENCES / "common-licenses"
-COMMON_LICENCE = re.compile(r"/usr/share/common-licenses/(?:\{([^}]*)\}|([A-Za-z0-9][\w.+-]*))")
+LICENSES = PurePosixPath("share/licenses")
+COMMON_LICENSES = LICENSES / "common-licenses"
+COMMON_LICENSE = re.compile(r"/usr/share/common-licenses/(?:\{([^}]*)\}|([A-Za-z0-9][\w.+-]*))")
 """How copyright files name texts that Debian has once for all (Debian Policy, section 12.5)."""
-LICENCE_MISSING = (
+LICENSE_MISSING = (
     "Install the package's documentation in the base; dpkg can be told to leave /usr/share/doc out:"
     " see path-exclude in dpkg(1)."
 )
-COMMON_LICENCE_MISSING = (
+COMMON_LICENSE_MISSING = (
     "The component's copyright file names it. Install the package that has these texts in the base"
     " anew: apt-get install --reinstall base-files"
 )
@@ -34,12 +34,12 @@ def write_identity(tree: Path, identity: PackageIdentity) -> Path:
     return write_text(tree / IDENTITY, identity.model_dump_json(indent=2) + "\n")
 
 
-def collect_licences(tree: Path, bundled: Mapping[str, Path]) -> tuple[Path, ...]:
-    """Copy licence texts to `share/licenses/<component>/` of a tree.
+def collect_licenses(tree: Path, bundled: Mapping[str, Path]) -> tuple[Path, ...]:
+    """Copy license texts to `share/licenses/<component>/` of a tree.
 
     Args:
         tree: The tree (host).
-        bundled: For each component whose files are bundled, its licence text (host), such as the
+        bundled: For each component whose files are bundled, its license text (host), such as the
             distribution's `/usr/share/doc/<package>/copyright`.
 
     Returns:
@@ -50,22 +50,22 @@ def collect_licences(tree: Path, bundled: Mapping[str, Path]) -> tuple[Path, ...
         OutputError: A text cannot be written.
     """
     wanted = [
-        (path, tree / LICENCES / component / "copyright")
+        (path, tree / LICENSES / component / "copyright")
         for component, path in sorted(bundled.items())
     ]
     for source, destination in wanted:
-        _require(source, destination.parent.name, LICENCE_MISSING)
+        _require(source, destination.parent.name, LICENSE_MISSING)
         _copy(source, destination)
     return tuple(destination for _, destination in wanted)
 
 
-def collect_common_licences(tree: Path, texts: Path) -> tuple[Path, ...]:
-    """Copy the common licence texts that licences in a tree name, which other machines lack.
+def collect_common_licenses(tree: Path, texts: Path) -> tuple[Path, ...]:
+    """Copy the common license texts that licenses in a tree name, which other machines lack.
 
     They go to `share/licenses/common-licenses/`.
 
     Args:
-        tree: The tree (host), with the licences of everything in it.
+        tree: The tree (host), with the licenses of everything in it.
         texts: Directory (host) with the distribution's `/usr/share/common-licenses`.
 
     Returns:
@@ -76,25 +76,25 @@ def collect_common_licences(tree: Path, texts: Path) -> tuple[Path, ...]:
         OutputError: A text cannot be written.
     """
     named: dict[str, Path] = {}
-    for path in sorted((tree / LICENCES).glob("*/*")):
-        for name in sorted(_common_licences_in(path.read_text("utf-8", errors="replace"))):
-            _require(texts / name, path.parent.name, COMMON_LICENCE_MISSING)
-            named[name] = tree / COMMON_LICENCES / name
+    for path in sorted((tree / LICENSES).glob("*/*")):
+        for name in sorted(_common_licenses_in(path.read_text("utf-8", errors="replace"))):
+            _require(texts / name, path.parent.name, COMMON_LICENSE_MISSING)
+            named[name] = tree / COMMON_LICENSES / name
     for name, destination in named.items():
         _copy(texts / name, destination)
     return tuple(named.values())
 
 
-def _common_licences_in(text: str) -> set[str]:
+def _common_licenses_in(text: str) -> set[str]:
     """Names of the texts; `{GPL-2,LGPL-2.1}` is several, and a full stop ends a sentence."""
-    found = (several or one for several, one in COMMON_LICENCE.findall(text))
+    found = (several or one for several, one in COMMON_LICENSE.findall(text))
     return {name.strip().rstrip(".+-") for names in found for name in names.split(",")}
 
 
 def _require(text: Path, component: str, resolution: str) -> None:
     if not text.is_file():
         raise VerificationError(
-            f"The licence text of {component} is missing.",
+            f"The license text of {component} is missing.",
             details=f"There is no file {text}.",
             resolution=resolution,
         )

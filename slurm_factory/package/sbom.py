@@ -24,14 +24,14 @@ from packageurl import PackageURL
 from slurm_factory.package.manifest import BundledFile, PackageIdentity, Source
 from slurm_factory.util.files import write_text
 
-SLURM_LICENCE = "GPL-2.0-or-later with OpenSSL exception"
+SLURM_LICENSE = "GPL-2.0-or-later with OpenSSL exception"
 """By name: SPDX has no identifier for Slurm's own wording of the exception."""
 
 
 def write_sbom(
     identity: PackageIdentity,
     source: Source,
-    licence: str,
+    license_text: str,
     bundled: Sequence[BundledFile],
     directory: Path,
 ) -> Path:
@@ -43,14 +43,14 @@ def write_sbom(
     Args:
         identity: Of the package.
         source: Archive that Slurm was built from.
-        licence: Text of Slurm's licence with its exception (upstream's LICENSE.OpenSSL).
+        license_text: Text of Slurm's license with its exception (upstream's LICENSE.OpenSSL).
         bundled: Everything bundled. What one needs must be among them.
         directory: Where to write (host).
 
     Raises:
         OutputError: It cannot be written.
     """
-    bom = _bom(identity, source, licence, bundled)
+    bom = _bom(identity, source, license_text, bundled)
     bom.serial_number = uuid.UUID(int=0)
     content = hashlib.sha256(_json(bom).encode()).hexdigest()
     bom.serial_number = uuid.uuid5(uuid.NAMESPACE_OID, content)
@@ -64,10 +64,10 @@ def _json(bom: Bom) -> str:
 def _bom(
     identity: PackageIdentity,
     source: Source,
-    licence: str,
+    license_text: str,
     bundled: Sequence[BundledFile],
 ) -> Bom:
-    slurm = _slurm(identity, source, licence)
+    slurm = _slurm(identity, source, license_text)
     components = {item.file: _component(item, identity.base) for item in bundled}
     bom = Bom(
         metadata=BomMetaData(
@@ -83,14 +83,14 @@ def _bom(
     return bom
 
 
-def _slurm(identity: PackageIdentity, source: Source, licence: str) -> Component:
+def _slurm(identity: PackageIdentity, source: Source, license_text: str) -> Component:
     return Component(
         type=ComponentType.APPLICATION,
         name="slurm",
         version=identity.release,
         bom_ref=identity.stem,
         purl=PackageURL("github", "SchedMD", "slurm", source.tag),
-        licenses=[DisjunctiveLicense(name=SLURM_LICENCE, text=AttachedText(content=licence))],
+        licenses=[DisjunctiveLicense(name=SLURM_LICENSE, text=AttachedText(content=license_text))],
         external_references=[
             ExternalReference(
                 type=ExternalReferenceType.SOURCE_DISTRIBUTION,

@@ -58,14 +58,14 @@ class InstanceLibraries:
             origin=PurePosixPath(origin),
             package=package.name,
             version=package.version,
-            licences=(out / "copyright",),
+            licenses=(out / "copyright",),
         )
 
-    def fetch_common_licences(self) -> Path:
+    def fetch_common_licenses(self) -> Path:
         """The texts that copyright files of the instance name, in a directory on the host."""
-        out = self._out / "common-licences"
+        out = self._out / "common-licenses"
         self.instance.run_script(
-            "fetch-licences.sh",
+            "fetch-licenses.sh",
             {"OUT": self.instance.inside(out)},
             self.job.reporter.line,
         )
@@ -79,7 +79,7 @@ class InstanceLibraries:
             origin=PurePosixPath(origin),
             package=package.name,
             version=package.version,
-            licences=(self._out / "licences" / package.name,),
+            licenses=(self._out / "licenses" / package.name,),
         )
 
     def _note(self, about: Sequence[str]) -> Package:

@@ -16,7 +16,7 @@ class Library:
     """A shared library of the instance.
 
     `path` is a copy on the host (no symbolic link), `origin` where it lies in the instance,
-    `licences` are copies of its licence texts on the host.
+    `licenses` are copies of its license texts on the host.
     """
 
     soname: str
@@ -24,7 +24,7 @@ class Library:
     origin: PurePosixPath
     package: str
     version: str
-    licences: tuple[Path, ...] = ()
+    licenses: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Directory:
     origin: PurePosixPath
     package: str
     version: str
-    licences: tuple[Path, ...] = ()
+    licenses: tuple[Path, ...] = ()
 
 
 class LibrarySource(Protocol):

@@ -82,12 +82,12 @@ class SpackLibraries:
             origin=PurePosixPath(origin),
             package=built.name,
             version=built.release,
-            licences=built.licences,
+            licenses=built.licenses,
         )
 
-    def fetch_common_licences(self) -> Path:
+    def fetch_common_licenses(self) -> Path:
         """The texts that copyright files of the base name, in a directory on the host."""
-        return self.base.fetch_common_licences()
+        return self.base.fetch_common_licenses()
 
     @cached_property
     def _built(self) -> dict[str, RunTimePackage]:
@@ -127,7 +127,7 @@ class SpackLibraries:
             origin=PurePosixPath(origin),
             package=built.name,
             version=built.release,
-            licences=built.licences,
+            licenses=built.licenses,
         )
 
     def _note(self, built: RunTimePackage) -> Package:

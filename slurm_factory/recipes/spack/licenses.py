@@ -1,4 +1,4 @@
-"""Licence texts of what Spack built: Spack keeps none with a package, its source has them."""
+"""License texts of what Spack built: Spack keeps none with a package, its source has them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path, PurePosixPath
 
 from slurm_factory.util.files import appearing
 
-LICENCE_NAME = re.compile(r"(un)?licen[cs]es?|copying|copyright|notice|disclaimer", re.IGNORECASE)
-"""Start of the name of a file that holds a licence, or of a directory of such files."""
-LICENCE_IN = {"lua": "src/lua.h"}
-"""Packages whose licence stands in another file of their source."""
+LICENSE_NAME = re.compile(r"(un)?licen[cs]es?|copying|copyright|notice|disclaimer", re.IGNORECASE)
+"""Start of the name of a file that holds a license, or of a directory of such files."""
+LICENSE_IN = {"lua": "src/lua.h"}
+"""Packages whose license stands in another file of their source."""
 LARGEST = 1 << 20
-"""Bytes of a licence text; what is larger is none."""
+"""Bytes of a license text; what is larger is none."""
 ARCHIVES = "_source-cache/archive"
 COMMITS = "_source-cache/git"
 COMMIT = re.compile(r"git\.(?P<commit>[0-9a-f]{40})(=.*)?")
@@ -27,7 +27,7 @@ COMMIT = re.compile(r"git\.(?P<commit>[0-9a-f]{40})(=.*)?")
 class RecipeFacts:
     """What a recipe says: SPDX expressions, home page, SHA-256 of the source by version."""
 
-    licences: tuple[str, ...]
+    licenses: tuple[str, ...]
     homepage: str
     sources: dict[str, str]
 
@@ -38,7 +38,7 @@ def read_recipe(text: str) -> RecipeFacts:
     Raises:
         SyntaxError: It is not Python.
     """
-    licences: list[str] = []
+    licenses: list[str] = []
     sources: dict[str, str] = {}
     homepage = ""
     for node in ast.walk(ast.parse(text)):
@@ -46,17 +46,17 @@ def read_recipe(text: str) -> RecipeFacts:
             about = _constant(node.args[0])
             named = {keyword.arg: _constant(keyword.value) for keyword in node.keywords}
             if node.func.id == "license" and about:
-                licences.append(about)
+                licenses.append(about)
             elif node.func.id == "version" and named.get("sha256"):
                 sources[about] = named["sha256"]
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "homepage":
             homepage = _constant(node.value)
-    return RecipeFacts(tuple(dict.fromkeys(licences)), homepage, sources)
+    return RecipeFacts(tuple(dict.fromkeys(licenses)), homepage, sources)
 
 
 @dataclass(frozen=True)
-class LicenceFinder:
-    """Finds or makes the licence text of packages.
+class LicenseFinder:
+    """Finds or makes the license text of packages.
 
     Attributes:
         source_cache: Source mirror in Spack's layout (host).
@@ -67,17 +67,17 @@ class LicenceFinder:
     kept: Path
 
     def text(self, name: str, version: str, recipes: Sequence[str], shipped: Sequence[Path]) -> str:
-        """The licence text of a package.
+        """The license text of a package.
 
         Args:
             name: Of the package.
             version: Its version.
             recipes: Texts of its recipes, ours before the builtin one.
-            shipped: Licence files that the package itself has installed (host).
+            shipped: License files that the package itself has installed (host).
 
         Returns:
             All texts one after the other; where there are none, what the recipe says of the
-            licence, and that its text could not be had.
+            license, and that its text could not be had.
         """
         if shipped:
             return _joined((path.name, path.read_bytes()) for path in sorted(shipped))
@@ -99,7 +99,7 @@ class LicenceFinder:
             *sorted((self.source_cache / ARCHIVES / digest[:2]).glob(f"{digest}*")),
             *sorted((self.source_cache / COMMITS).rglob(f"{digest}*")),
         ]
-        found = "".join(_joined(_texts(archive, LICENCE_IN.get(name))) for archive in archives[:1])
+        found = "".join(_joined(_texts(archive, LICENSE_IN.get(name))) for archive in archives[:1])
         if found:
             self.kept.mkdir(parents=True, exist_ok=True)
             with appearing(kept) as file:
@@ -108,25 +108,25 @@ class LicenceFinder:
 
 
 def _texts(archive: Path, other: str | None) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the licence files of a source archive, wherever its top is."""
+    """Name and content of the license files of a source archive, wherever its top is."""
     try:
         with tarfile.open(archive) as source:
             for member in source:
                 if not member.isfile() or member.size > LARGEST:
                     continue
                 name = PurePosixPath(*PurePosixPath(member.name).parts[1:])
-                stream = source.extractfile(member) if _is_licence(name, other) else None
+                stream = source.extractfile(member) if _is_license(name, other) else None
                 if stream:
                     yield str(name), stream.read()
     except (tarfile.TarError, OSError, EOFError):
-        # No archive that Python reads, such as a single file: the recipe still tells the licence.
+        # No archive that Python reads, such as a single file: the recipe still tells the license.
         return
 
 
-def _is_licence(name: PurePosixPath, other: str | None) -> bool:
+def _is_license(name: PurePosixPath, other: str | None) -> bool:
     depth = len(name.parts)
-    at_top = depth == 1 or (depth == 2 and LICENCE_NAME.match(name.parts[0]))  # noqa: PLR2004
-    return str(name) == other or bool(at_top and LICENCE_NAME.match(name.parts[0]))
+    at_top = depth == 1 or (depth == 2 and LICENSE_NAME.match(name.parts[0]))  # noqa: PLR2004
+    return str(name) == other or bool(at_top and LICENSE_NAME.match(name.parts[0]))
 
 
 def _joined(texts: Iterator[tuple[str, bytes]] | Sequence[tuple[str, bytes]]) -> str:
@@ -135,12 +135,12 @@ def _joined(texts: Iterator[tuple[str, bytes]] | Sequence[tuple[str, bytes]]) ->
 
 
 def _statement(name: str, version: str, facts: Sequence[RecipeFacts]) -> str:
-    licences = next((f.licences for f in facts if f.licences), ())
+    licenses = next((f.licenses for f in facts if f.licenses), ())
     homepage = next((f.homepage for f in facts if f.homepage), "")
-    said = " and ".join(licences) or "not stated"
+    said = " and ".join(licenses) or "not stated"
     return (
-        f"{name} {version}\nLicence by Spack's recipe: {said}\nHome page: {homepage}\n\n"
-        "The text of the licence was not in a source archive on the machine that made this"
+        f"{name} {version}\nLicense by Spack's recipe: {said}\nHome page: {homepage}\n\n"
+        "The text of the license was not in a source archive on the machine that made this"
         " package; the home page has it.\n"
     )
 

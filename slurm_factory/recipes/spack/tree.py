@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_factory.constants import SPACK_NAMESPACE
 from slurm_factory.exceptions import BuildError, SpackError
-from slurm_factory.package.licenses import LICENCES
+from slurm_factory.package.licenses import LICENSES
 from slurm_factory.plan.plan import SPACK_REPOSITORY
 from slurm_factory.recipes.distro_libraries import read_rows
 from slurm_factory.recipes.feature_checks import require_defines, require_files
-from slurm_factory.recipes.spack.licenses import LicenceFinder
+from slurm_factory.recipes.spack.licenses import LicenseFinder
 from slurm_factory.util.documents import read_json
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class RunTimePackage:
         hash: Spack's hash of it with all that it is made from.
         prefix: Where it lies in the instance.
         external: The base has it, because the user's own configuration says so.
-        licences: The file with its licence texts (host); none for externals.
+        licenses: The file with its license texts (host); none for externals.
     """
 
     name: str
@@ -48,7 +48,7 @@ class RunTimePackage:
     hash: str
     prefix: str
     external: bool
-    licences: tuple[Path, ...] = ()
+    licenses: tuple[Path, ...] = ()
 
     @property
     def release(self) -> str:
@@ -85,8 +85,8 @@ def collect(spack: Spack, lock: Lock) -> Collected:
     about_slurm = about / _slurm(packages).hash
     tree = spack.work / "software"
     owners = _copy_parts(spack, packages, tree)
-    packages = _with_licences(spack, packages, about)
-    _add_licences(packages, tree)
+    packages = _with_licenses(spack, packages, about)
+    _add_licenses(packages, tree)
     spack.run_script("strip-tree.sh", {"TREE": spack.inside(tree)})
     _require_promises(spack, about_slurm, tree)
     arguments = about_slurm / "archived-files" / "configure-arguments"
@@ -172,33 +172,33 @@ def _copy_parts(
     return {PurePosixPath(path): package for path, package in read_rows(installed)}
 
 
-def _with_licences(
+def _with_licenses(
     spack: Spack, packages: tuple[RunTimePackage, ...], about: Path
 ) -> tuple[RunTimePackage, ...]:
     settings = spack.job.settings
-    finder = LicenceFinder(settings.source_cache_dir, settings.spack_misc_dir / "licences")
+    finder = LicenseFinder(settings.source_cache_dir, settings.spack_misc_dir / "licenses")
     return tuple(
-        package if package.external else _with_licence(package, about / package.hash, finder)
+        package if package.external else _with_license(package, about / package.hash, finder)
         for package in packages
     )
 
 
-def _with_licence(package: RunTimePackage, about: Path, finder: LicenceFinder) -> RunTimePackage:
+def _with_license(package: RunTimePackage, about: Path, finder: LicenseFinder) -> RunTimePackage:
     recipes = [path.read_text("utf-8") for path in sorted(about.glob("recipe-*.py"))]
-    shipped = [path for path in (about / "licences").rglob("*") if path.is_file()]
-    licence = about / "licence"
+    shipped = [path for path in (about / "licenses").rglob("*") if path.is_file()]
+    license = about / "license"
     text = finder.text(package.name, package.version, recipes, shipped)
-    licence.write_text(text, "utf-8")
-    return replace(package, licences=(licence,))
+    license.write_text(text, "utf-8")
+    return replace(package, licenses=(license,))
 
 
-def _add_licences(packages: tuple[RunTimePackage, ...], tree: Path) -> None:
+def _add_licenses(packages: tuple[RunTimePackage, ...], tree: Path) -> None:
     """For what lies in the tree itself; relocation brings those of the libraries it carries."""
     for package in packages:
-        if package.name in PARTS and package.name != "slurm" and package.licences:
-            target = tree / LICENCES / package.name / "copyright"
+        if package.name in PARTS and package.name != "slurm" and package.licenses:
+            target = tree / LICENSES / package.name / "copyright"
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(package.licences[0].read_bytes())
+            target.write_bytes(package.licenses[0].read_bytes())
 
 
 def _require_promises(spack: Spack, about_slurm: Path, tree: Path) -> None:

@@ -4,7 +4,7 @@
 # soname, path, package, version, architecture, source package.
 set -euo pipefail
 
-mkdir -p "${OUT}/lib" "${OUT}/licences"
+mkdir -p "${OUT}/lib" "${OUT}/licenses"
 : > "${OUT}/libraries.tsv"
 
 # As ldconfig names the machine's own class (glibc, elf/cache.c); it lists those of i386 too.
@@ -42,8 +42,8 @@ for soname in "${!path_of[@]}"; do
     cp "${path}" "${OUT}/lib/${soname}"
     about=$(dpkg-query -W -f '${Version}\t${Architecture}\t${source:Package}' "${package}")
     name=${package%%:*}
-    if [[ ! -e ${OUT}/licences/${name} ]]; then
-        cp -L "/usr/share/doc/${name}/copyright" "${OUT}/licences/${name}"
+    if [[ ! -e ${OUT}/licenses/${name} ]]; then
+        cp -L "/usr/share/doc/${name}/copyright" "${OUT}/licenses/${name}"
     fi
     printf '%s\t%s\t%s\t%s\n' "${soname}" "${path}" "${name}" "${about}" >> "${OUT}/libraries.tsv"
 done

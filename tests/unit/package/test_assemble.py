@@ -28,28 +28,28 @@ RECORD = {"base": "debian@12", "packages": {"gcc-12:amd64": "12.2.0-14"}}
 
 @dataclass
 class ToyLibraries(Instance):
-    """The toy instance, with packages and licences as a distribution has them."""
+    """The toy instance, with packages and licenses as a distribution has them."""
 
     packages: dict[str, Package] = field(default_factory=dict)
 
     def fetch(self, sonames: Sequence[str]) -> Mapping[str, Library]:
         found = super().fetch(sonames)
         return {
-            soname: replace(library, licences=self._licences(library.package))
+            soname: replace(library, licenses=self._licenses(library.package))
             for soname, library in found.items()
         }
 
     def fetch_directory(self, patterns: Sequence[str]) -> Directory | None:
         found = super().fetch_directory(patterns)
-        return found and replace(found, licences=self._licences(found.package))
+        return found and replace(found, licenses=self._licenses(found.package))
 
-    def fetch_common_licences(self) -> Path:
+    def fetch_common_licenses(self) -> Path:
         return self.folder / "common-licenses"
 
     def package(self, name: str) -> Package:
         return self.packages.setdefault(name, Package(name, "1.0-1", "amd64", f"{name}-source"))
 
-    def _licences(self, package: str) -> tuple[Path, ...]:
+    def _licenses(self, package: str) -> tuple[Path, ...]:
         self.package(package)
         path = self.folder / f"{package}-copyright"
         path.write_text("See /usr/share/common-licenses/GPL-2.")
@@ -77,9 +77,9 @@ def built_of(libraries: ToyLibraries, compiled: Path, here: Here) -> Built:
     (libraries.folder / "common-licenses").mkdir()
     (libraries.folder / "common-licenses/GPL-2").write_text("the GPL")
     tree = shutil.copytree(compiled / "tree", here.work / "software")
-    licence = tree / "share/licenses/slurm/LICENSE.OpenSSL"
-    licence.parent.mkdir(parents=True)
-    licence.write_text("GPL, with an exception")
+    license_file = tree / "share/licenses/slurm/LICENSE.OpenSSL"
+    license_file.parent.mkdir(parents=True)
+    license_file.write_text("GPL, with an exception")
     return Built(
         tree=tree,
         libraries=libraries,
@@ -153,12 +153,12 @@ def test_what_the_host_must_have_is_told_from_what_it_may_have(
     assert found["libnamed.so.2"] == (False, {})
 
 
-def test_texts_that_licences_name_come_along_or_nothing_does(here: Here, built: Built) -> None:
+def test_texts_that_licenses_name_come_along_or_nothing_does(here: Here, built: Built) -> None:
     assembled(here, built)
     assert (built.tree / "share/licenses/common-licenses/GPL-2").read_text() == "the GPL"
-    (built.libraries.fetch_common_licences() / "GPL-2").unlink()
+    (built.libraries.fetch_common_licenses() / "GPL-2").unlink()
     (here.work / "artifacts").rename(here.work / "before")
-    with pytest.raises(VerificationError, match="licence text of"):
+    with pytest.raises(VerificationError, match="license text of"):
         assemble(here.job, built, RECORD)
 
 

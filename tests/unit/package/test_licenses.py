@@ -11,7 +11,7 @@ import pytest
 from package_samples import IDENTITY
 
 from slurm_factory.exceptions import OutputError, VerificationError
-from slurm_factory.package.licenses import collect_common_licences, collect_licences, write_identity
+from slurm_factory.package.licenses import collect_common_licenses, collect_licenses, write_identity
 
 
 def test_identity_holds_the_lines_that_module_files_look_for(tmp_path: Path) -> None:
@@ -23,12 +23,12 @@ def test_identity_holds_the_lines_that_module_files_look_for(tmp_path: Path) -> 
     assert json.loads(text)["deps"] == "system"
 
 
-def test_every_component_gets_its_licence_text(tmp_path: Path) -> None:
+def test_every_component_gets_its_license_text(tmp_path: Path) -> None:
     (tmp_path / "copyright").write_text("copyright")
     (tmp_path / "linked").symlink_to("copyright")
     tree = tmp_path / "tree"
     texts = {"zlib1g": tmp_path / "copyright", "libcurl4": tmp_path / "linked"}
-    written = collect_licences(tree, texts)
+    written = collect_licenses(tree, texts)
     assert {str(path.relative_to(tree)): path.read_text() for path in written} == {
         "share/licenses/libcurl4/copyright": "copyright",
         "share/licenses/zlib1g/copyright": "copyright",
@@ -36,9 +36,9 @@ def test_every_component_gets_its_licence_text(tmp_path: Path) -> None:
     assert not any(path.is_symlink() for path in written)
 
 
-def test_component_without_licence_text_is_not_passed_on(tmp_path: Path) -> None:
-    with pytest.raises(VerificationError, match="licence text of zlib1g is missing"):
-        collect_licences(tmp_path, {"zlib1g": tmp_path / "none"})
+def test_component_without_license_text_is_not_passed_on(tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match="license text of zlib1g is missing"):
+        collect_licenses(tmp_path, {"zlib1g": tmp_path / "none"})
 
 
 REFERENCES = {
@@ -51,7 +51,7 @@ REFERENCES = {
 
 @pytest.fixture
 def common(tmp_path: Path) -> Path:
-    """Texts as the distribution has them, and a tree in which licences name some."""
+    """Texts as the distribution has them, and a tree in which licenses name some."""
     texts = tmp_path / "texts"
     texts.mkdir()
     for name in ("Apache-2.0", "BSD", "GPL-2", "LGPL-2.1", "LGPL-3", "MPL-1.1"):
@@ -63,19 +63,19 @@ def common(tmp_path: Path) -> Path:
     return texts
 
 
-def test_every_text_that_a_licence_names_is_in_the_tree(tmp_path: Path, common: Path) -> None:
-    written = collect_common_licences(tmp_path / "tree", common)
+def test_every_text_that_a_license_names_is_in_the_tree(tmp_path: Path, common: Path) -> None:
+    written = collect_common_licenses(tmp_path / "tree", common)
     names = {"Apache-2.0", "GPL-2", "LGPL-2.1", "LGPL-3", "MPL-1.1"}
     assert {path.name: path.read_text() for path in written} == {n: f"text of {n}" for n in names}
     assert {path.parent for path in written} == {tmp_path / "tree/share/licenses/common-licenses"}
 
 
-def test_licence_that_names_a_text_which_is_not_there_is_not_passed_on(
+def test_license_that_names_a_text_which_is_not_there_is_not_passed_on(
     tmp_path: Path, common: Path
 ) -> None:
     (common / "MPL-1.1").unlink()
-    with pytest.raises(VerificationError, match="licence text of ffi is missing") as caught:
-        collect_common_licences(tmp_path / "tree", common)
+    with pytest.raises(VerificationError, match="license text of ffi is missing") as caught:
+        collect_common_licenses(tmp_path / "tree", common)
     assert "MPL-1.1" in caught.value.details
     assert "base-files" in caught.value.resolution
 
@@ -86,7 +86,7 @@ def test_tree_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
         write_identity(tmp_path, IDENTITY)
     (tmp_path / "COPYING").write_text("")
     with pytest.raises(OutputError):
-        collect_licences(tmp_path, {"zlib1g": tmp_path / "COPYING"})
+        collect_licenses(tmp_path, {"zlib1g": tmp_path / "COPYING"})
 
 
 def test_a_text_that_cannot_be_read_is_not_told_as_one_that_cannot_be_written(
@@ -101,6 +101,6 @@ def test_a_text_that_cannot_be_read_is_not_told_as_one_that_cannot_be_written(
 
     monkeypatch.setattr(shutil, "copyfile", refuse)
     with pytest.raises(OutputError) as caught:
-        collect_licences(tmp_path / "software", {"lz4": text})
+        collect_licenses(tmp_path / "software", {"lz4": text})
     assert caught.value.brief == f"{text} could not be read."
     assert f"(ls -ld {text.parent})" in caught.value.resolution

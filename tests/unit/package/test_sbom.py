@@ -13,11 +13,11 @@ from slurm_factory.exceptions import OutputError
 from slurm_factory.package.manifest import BundledFile
 from slurm_factory.package.sbom import write_sbom
 
-LICENCE = "GPL, with an exception for OpenSSL\n"
+LICENSE = "GPL, with an exception for OpenSSL\n"
 
 
 def sbom(directory: Path, *libraries: BundledFile) -> dict[str, Any]:
-    path = write_sbom(IDENTITY, SOURCE, LICENCE, libraries or (CURL, ZLIB), directory)
+    path = write_sbom(IDENTITY, SOURCE, LICENSE, libraries or (CURL, ZLIB), directory)
     document: dict[str, Any] = json.loads(path.read_text())
     return document
 
@@ -28,8 +28,8 @@ def test_document_follows_the_cyclonedx_schema(tmp_path: Path) -> None:
 
 
 def test_same_contents_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:
-    first = write_sbom(IDENTITY, SOURCE, LICENCE, (CURL, ZLIB), tmp_path).read_bytes()
-    second = write_sbom(IDENTITY, SOURCE, LICENCE, (ZLIB, CURL), tmp_path).read_bytes()
+    first = write_sbom(IDENTITY, SOURCE, LICENSE, (CURL, ZLIB), tmp_path).read_bytes()
+    second = write_sbom(IDENTITY, SOURCE, LICENSE, (ZLIB, CURL), tmp_path).read_bytes()
     assert first == second
 
 
@@ -42,13 +42,13 @@ def test_other_contents_have_another_serial_number(tmp_path: Path) -> None:
     assert len(serials) == 2
 
 
-def test_slurm_is_named_with_its_source_and_licence(tmp_path: Path) -> None:
+def test_slurm_is_named_with_its_source_and_license(tmp_path: Path) -> None:
     metadata = sbom(tmp_path)["metadata"]
     slurm = metadata["component"]
     assert metadata["timestamp"] == "2025-05-07T00:00:00+00:00"
     assert (slurm["name"], slurm["version"]) == ("slurm", "24.11.5")
     assert slurm["purl"] == "pkg:github/schedmd/slurm@slurm-24-11-5-1"
-    assert slurm["licenses"][0]["license"]["text"]["content"] == LICENCE
+    assert slurm["licenses"][0]["license"]["text"]["content"] == LICENSE
     (reference,) = slurm["externalReferences"]
     assert reference["url"] == SOURCE.url
     assert reference["hashes"] == [{"alg": "SHA-256", "content": SOURCE.sha256}]
@@ -75,4 +75,4 @@ def test_who_needs_what_is_kept(tmp_path: Path) -> None:
 def test_directory_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="could not be written"):
-        write_sbom(IDENTITY, SOURCE, LICENCE, (), tmp_path / "file")
+        write_sbom(IDENTITY, SOURCE, LICENSE, (), tmp_path / "file")

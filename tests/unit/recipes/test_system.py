@@ -98,7 +98,7 @@ def test_a_file_that_the_package_promises_and_the_build_left_out_fails_it(tmp_pa
 
 
 @DPKG
-def test_a_library_is_fetched_with_its_package_version_and_licence(here: Here) -> None:
+def test_a_library_is_fetched_with_its_package_version_and_license(here: Here) -> None:
     libraries = InstanceLibraries(here.job, here.instance)
     found = libraries.fetch(["libz.so.1", "libno-such-thing.so.7"])
     assert [*found] == ["libz.so.1"]
@@ -111,7 +111,7 @@ def test_a_library_is_fetched_with_its_package_version_and_licence(here: Here) -
     assert zlib.origin.name.startswith("libz.so.1")
     assert zlib.package == "zlib1g"
     assert re.match(r"(\d+:)?1\.\d", zlib.version)
-    assert "zlib" in zlib.licences[0].read_text(errors="replace").lower()
+    assert "zlib" in zlib.licenses[0].read_text(errors="replace").lower()
     package = libraries.packages["zlib1g"]
     assert (package.source, package.version) == ("zlib", zlib.version)
 
@@ -136,13 +136,13 @@ def test_the_first_directory_that_is_there_is_fetched_with_its_package(
     assert found is not None
     assert (str(found.origin), found.package) == (patterns[1], "zlib1g")
     assert (found.path / "copyright").is_file()
-    assert found.licences[0].is_file()
+    assert found.licenses[0].is_file()
     assert libraries.fetch_directory(["/usr/lib/no-such-*/thing"]) is None
 
 
 @DPKG
-def test_common_licence_texts_are_fetched_without_links(here: Here) -> None:
-    texts = InstanceLibraries(here.job, here.instance).fetch_common_licences()
+def test_common_license_texts_are_fetched_without_links(here: Here) -> None:
+    texts = InstanceLibraries(here.job, here.instance).fetch_common_licenses()
     assert "GNU GENERAL PUBLIC LICENSE" in (texts / "GPL").read_text()
     assert not [path for path in texts.iterdir() if path.is_symlink()]
 

@@ -75,7 +75,7 @@ SLURM_FILES = {
 MUNGE_FILES = {
     **dict.fromkeys(PARTS["munge"], ""),
     "include/munge.h": "",
-    "share/licenses/munge/COPYING": "the licence of munge",
+    "share/licenses/munge/COPYING": "the license of munge",
 }
 
 
@@ -141,7 +141,7 @@ def test_the_tree_holds_slurm_and_munges_programs_and_nothing_of_the_build(here:
         *("lib/nss/libnss_slurm.so.2", "include/slurm/slurm.h", *PARTS["munge"]),
         *("share/licenses/slurm/LICENSE.OpenSSL", "share/licenses/munge/copyright"),
     }
-    assert "the licence of munge" in (tree / "share/licenses/munge/copyright").read_text()
+    assert "the license of munge" in (tree / "share/licenses/munge/copyright").read_text()
 
 
 def test_a_program_in_the_tree_that_is_not_slurms_is_told_with_its_package(here: StandIn) -> None:

@@ -1,4 +1,4 @@
-"""Libraries and licences of a Spack build: from its own prefixes first, from the base if told."""
+"""Libraries and licenses of a Spack build: from its own prefixes first, from the base if told."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from spack_samples import LZ4, MUNGE, RECIPE, StandIn, stand_in
 
 from slurm_factory.package.built import Package
 from slurm_factory.recipes.spack.libraries import SpackLibraries, installed_packages
-from slurm_factory.recipes.spack.licenses import ARCHIVES, LicenceFinder, read_recipe
+from slurm_factory.recipes.spack.licenses import ARCHIVES, LicenseFinder, read_recipe
 from slurm_factory.recipes.spack.tree import Collected, RunTimePackage
 from slurm_factory.relocate.policy import load_policy
 
@@ -42,14 +42,14 @@ def libraries(here: StandIn, *packages: RunTimePackage) -> SpackLibraries:
 
 
 def lz4(here: StandIn) -> RunTimePackage:
-    return RunTimePackage("lz4", "1.10.0", LZ4, f"{here.folder}/store/lz4", False, (LICENCE,))
+    return RunTimePackage("lz4", "1.10.0", LZ4, f"{here.folder}/store/lz4", False, (LICENSE,))
 
 
 def pmix(here: StandIn) -> RunTimePackage:
-    return RunTimePackage("pmix", "5.0", MUNGE, f"{here.folder}/store/pmix", False, (LICENCE,))
+    return RunTimePackage("pmix", "5.0", MUNGE, f"{here.folder}/store/pmix", False, (LICENSE,))
 
 
-LICENCE = Path("/work/licence")
+LICENSE = Path("/work/license")
 OF_BASE = RunTimePackage("zlib", "1.2.13", "z" * 32, "/usr", external=True)
 
 
@@ -57,7 +57,7 @@ OF_BASE = RunTimePackage("zlib", "1.2.13", "z" * 32, "/usr", external=True)
 
 
 @GCC
-def test_a_library_of_spacks_own_is_taken_stripped_with_hash_and_licence(here: StandIn) -> None:
+def test_a_library_of_spacks_own_is_taken_stripped_with_hash_and_license(here: StandIn) -> None:
     lib = here.folder / "store/lz4/lib"
     real = shared_library(lib / "liblz4.so.1.10.0", soname="liblz4.so.1")
     (lib / "liblz4.so.1").symlink_to(real.name)
@@ -69,7 +69,7 @@ def test_a_library_of_spacks_own_is_taken_stripped_with_hash_and_licence(here: S
     assert library.origin == PurePosixPath(real)
     assert not library.path.is_symlink()
     assert library.path.stat().st_size < real.stat().st_size
-    assert library.licences == (LICENCE,)
+    assert library.licenses == (LICENSE,)
     package = Package("lz4", "1.10.0", "x86_64_v3", "lz4", kind="generic", spack_hash=LZ4)
     assert source.packages == {"lz4": package}
 
@@ -160,7 +160,7 @@ def test_programs_of_other_packages_in_the_tree_are_listed_and_scripts_are_not(
     assert {str(path): package.name for path, package in installed.items()} == {"bin/lz4": "lz4"}
 
 
-# --- licences -----------------------------------------------------------------------------------
+# --- licenses -----------------------------------------------------------------------------------
 
 
 def archive(cache: Path, files: dict[str, str], mode: str = "w:gz") -> str:
@@ -179,33 +179,33 @@ def archive(cache: Path, files: dict[str, str], mode: str = "w:gz") -> str:
 
 
 @pytest.fixture
-def finder(tmp_path: Path) -> LicenceFinder:
-    return LicenceFinder(tmp_path / "sources", tmp_path / "kept")
+def finder(tmp_path: Path) -> LicenseFinder:
+    return LicenseFinder(tmp_path / "sources", tmp_path / "kept")
 
 
-def lz4_text(finder: LicenceFinder, digest: str) -> str:
+def lz4_text(finder: LicenseFinder, digest: str) -> str:
     return finder.text("lz4", "1.10.0", [RECIPE.format(digest=digest)], [])
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:xz"])
-def test_a_licence_is_found_in_the_source_whatever_the_archive_really_is(
-    finder: LicenceFinder, mode: str
+def test_a_license_is_found_in_the_source_whatever_the_archive_really_is(
+    finder: LicenseFinder, mode: str
 ) -> None:
     files = {
-        "LICENSE": "the lz4 licence",
+        "LICENSE": "the lz4 license",
         "LICENSES/BSD.txt": "the BSD text",
         "lib/LICENSE": "of a part",
         "src/lz4.c": "code",
         "README": "read me",
     }
     text = lz4_text(finder, archive(finder.source_cache, files, mode))
-    assert "==> LICENSE <==\n\nthe lz4 licence" in text
+    assert "==> LICENSE <==\n\nthe lz4 license" in text
     assert "the BSD text" in text
     assert "of a part" not in text
     assert "read me" not in text
 
 
-def test_a_text_that_was_found_is_there_when_the_source_has_gone(finder: LicenceFinder) -> None:
+def test_a_text_that_was_found_is_there_when_the_source_has_gone(finder: LicenseFinder) -> None:
     digest = archive(finder.source_cache, {"COPYING": "copy it"})
     before = lz4_text(finder, digest)
     shutil.rmtree(finder.source_cache)
@@ -213,8 +213,8 @@ def test_a_text_that_was_found_is_there_when_the_source_has_gone(finder: Licence
     assert lz4_text(finder, digest) == before
 
 
-def test_two_builds_that_find_the_same_licence_at_the_same_time_both_succeed(
-    finder: LicenceFinder, monkeypatch: pytest.MonkeyPatch
+def test_two_builds_that_find_the_same_license_at_the_same_time_both_succeed(
+    finder: LicenseFinder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = archive(finder.source_cache, {"COPYING": "copy it"})
     replacing = Path.replace
@@ -230,16 +230,16 @@ def test_two_builds_that_find_the_same_licence_at_the_same_time_both_succeed(
     assert [path.name for path in finder.kept.iterdir()] == [f"{digest}.txt"]
 
 
-def test_without_a_source_the_licence_by_the_recipe_is_named_and_the_lack_of_text_told(
-    finder: LicenceFinder,
+def test_without_a_source_the_license_by_the_recipe_is_named_and_the_lack_of_text_told(
+    finder: LicenseFinder,
 ) -> None:
     text = lz4_text(finder, "0" * 64)
-    assert "Licence by Spack's recipe: BSD-2-Clause" in text
+    assert "License by Spack's recipe: BSD-2-Clause" in text
     assert "https://lz4.example/" in text
     assert "was not in a source archive" in text
 
 
-def test_an_archive_that_cannot_be_read_is_no_error(finder: LicenceFinder) -> None:
+def test_an_archive_that_cannot_be_read_is_no_error(finder: LicenseFinder) -> None:
     digest = archive(finder.source_cache, {"COPYING": "copy it"})
     path = finder.source_cache / ARCHIVES / digest[:2] / f"{digest}.tar.gz"
     path.write_bytes(path.read_bytes()[:20])
@@ -247,7 +247,7 @@ def test_an_archive_that_cannot_be_read_is_no_error(finder: LicenceFinder) -> No
 
 
 def test_what_a_package_installs_itself_comes_before_its_source(
-    finder: LicenceFinder, tmp_path: Path
+    finder: LicenseFinder, tmp_path: Path
 ) -> None:
     (tmp_path / "COPYING").write_text("as installed")
     digest = archive(finder.source_cache, {"COPYING": "in the source"})
@@ -258,7 +258,7 @@ def test_what_a_package_installs_itself_comes_before_its_source(
 
 
 def test_a_recipe_of_ours_without_the_version_leaves_the_builtin_one_its_word(
-    finder: LicenceFinder,
+    finder: LicenseFinder,
 ) -> None:
     digest = archive(finder.source_cache, {"COPYING": "copy it"})
     ours = "class Lz4(Builtin):\n    homepage = url + '/x'\n    version(NEWEST, sha256=x)\n"
@@ -266,8 +266,8 @@ def test_a_recipe_of_ours_without_the_version_leaves_the_builtin_one_its_word(
     assert "copy it" in text
 
 
-def test_the_licence_of_a_commit_is_found_in_the_archive_of_that_commit(
-    finder: LicenceFinder,
+def test_the_license_of_a_commit_is_found_in_the_archive_of_that_commit(
+    finder: LicenseFinder,
 ) -> None:
     digest = archive(finder.source_cache, {"LICENSE": "of the commit"})
     made = finder.source_cache / ARCHIVES / digest[:2] / f"{digest}.tar.gz"
@@ -279,7 +279,7 @@ def test_the_licence_of_a_commit_is_found_in_the_archive_of_that_commit(
     assert "of the commit" in finder.text("lz4", f"git.{commit}=1.10.0", recipes, [])
 
 
-def test_lua_whose_licence_stands_in_a_header_has_one(finder: LicenceFinder) -> None:
+def test_lua_whose_license_stands_in_a_header_has_one(finder: LicenseFinder) -> None:
     digest = archive(finder.source_cache, {"src/lua.h": "Copyright PUC-Rio", "src/x.h": "y"})
     text = finder.text("lua", "1.10.0", [RECIPE.format(digest=digest)], [])
     assert "Copyright PUC-Rio" in text
@@ -289,4 +289,4 @@ def test_a_recipe_is_read_and_never_run() -> None:
     facts = read_recipe(
         'raise SystemExit\nlicense("MIT")\nlicense("MIT")\nversion("1", sha256="a")'
     )
-    assert (facts.licences, facts.sources) == (("MIT",), {"1": "a"})
+    assert (facts.licenses, facts.sources) == (("MIT",), {"1": "a"})

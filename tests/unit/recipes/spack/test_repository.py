@@ -252,7 +252,7 @@ def test_no_recipe_downloads_a_patch() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*/package.py")), ids=lambda p: p.parent.name)
-def test_recipe_says_what_it_is_and_under_which_licence(path: Path) -> None:
+def test_recipe_says_what_it_is_and_under_which_license(path: Path) -> None:
     tree = ast.parse(path.read_text())
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     assert len(classes) == 1

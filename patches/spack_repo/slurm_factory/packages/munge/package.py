@@ -54,7 +54,7 @@ class Munge(AutotoolsPackage):
         stage = str(Path(self.stage.path, "installed"))
         self.module.make("install", f"DESTDIR={stage}")
         install_tree(stage + prefix, prefix)
-        licences = str(prefix.share.licenses.munge)
-        mkdirp(licences)
+        licenses = str(prefix.share.licenses.munge)
+        mkdirp(licenses)
         for name in ("COPYING", "COPYING.LESSER"):
-            install(name, licences)
+            install(name, licenses)

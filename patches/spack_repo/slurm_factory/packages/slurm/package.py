@@ -153,10 +153,10 @@ class Slurm(AutotoolsPackage):
         # A directory of its own: who shows it to the loader shows no other library of the tree.
         mkdirp(str(prefix.lib.nss))
         Path(prefix.lib, NSS_LIBRARY).rename(prefix.lib.nss.join(NSS_LIBRARY))
-        licences = str(prefix.share.licenses.slurm)
-        mkdirp(licences)
+        licenses = str(prefix.share.licenses.slurm)
+        mkdirp(licenses)
         for name in ("COPYING", "DISCLAIMER", "LICENSE.OpenSSL"):
-            install(name, licences)
+            install(name, licenses)
 
     @run_after("install")
     def keep_evidence(self):

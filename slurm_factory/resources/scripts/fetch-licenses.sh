@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copy the licence texts that copyright files of the distribution name. OUT: directory.
+# Copy the license texts that copyright files of the distribution name. OUT: directory.
 set -euo pipefail
 
 mkdir -p "${OUT}"
