@@ -152,7 +152,6 @@ class Site:
         return Places(
             program=PurePosixPath(spack.program),
             python=PurePosixPath(spack.python),
-            builtin=PurePosixPath(spack.builtin),
             project=PurePosixPath(self.toys.project),
             store=PurePosixPath(self.toys.here / "store"),
         )

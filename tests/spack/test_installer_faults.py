@@ -84,7 +84,6 @@ def factory(toys: Toys, settings: Settings) -> Iterator[Callable[[], Factory]]:
     places = Places(
         program=PurePosixPath(toys.spack.program),
         python=PurePosixPath(toys.spack.python),
-        builtin=PurePosixPath(toys.spack.builtin),
         project=PurePosixPath(toys.project),
         store=PurePosixPath(toys.here / "store"),
     )

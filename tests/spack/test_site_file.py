@@ -40,7 +40,6 @@ def test_a_mistake_that_only_spack_sees_names_the_sites_file_and_the_line(
     places = Places(
         program=root / "spack/bin/spack",
         python=PurePosixPath(real_spack.PYTHON),
-        builtin=root / "spack-packages/repos/spack_repo/builtin",
         project=PurePosixPath(tmp_path / "project"),
         store=PurePosixPath(tmp_path / "store"),
     )

@@ -15,6 +15,7 @@ from plan_samples import sample_settings, spack_plan
 from slurm_factory.config import Settings
 from slurm_factory.instances.this_machine import this_machine
 from slurm_factory.output.reporter import make_reporter
+from slurm_factory.recipes.spack.packages import MARK
 from slurm_factory.recipes.spack.session import Places, Spack
 
 RECORDED = Path(__file__).parent / "data" / "spack_output"
@@ -34,16 +35,18 @@ RECORD: dict[str, Any] = {
 CONFIG_H = """\
 #define HAVE_READLINE 1
 """
-RECIPE = """\
-class Lz4(MakefilePackage):
-    homepage = "https://lz4.example/"
-    license("BSD-2-Clause", when="@1:")
-    version("1.10.0", sha256="{digest}")
-"""
 
 
 def recorded(name: str) -> str:
     return (RECORDED / name).read_text("utf-8")
+
+
+def description(
+    digest: str, name: str, version: str = "1.0", *sources: dict[str, Any], **about: Any
+) -> str:
+    """A line of spack-packages.py."""
+    facts = {"hash": digest, "name": name, "version": version, "sources": sources}
+    return MARK + json.dumps({"licenses": [], "homepage": "", **facts, **about})
 
 
 def need(digest: str, *kinds: str) -> dict[str, Any]:
@@ -123,7 +126,6 @@ def stand_in(tmp_path: Path, lock: dict[str, Any] | None = None) -> Iterator[Sta
     places = Places(
         program=PurePosixPath(folder / "spack"),
         python=PurePosixPath("/usr/bin/python3"),
-        builtin=PurePosixPath(folder / "builtin"),
         project=PurePosixPath(folder / "project"),
         store=PurePosixPath(folder / "store"),
     )

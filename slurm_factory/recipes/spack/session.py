@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from slurm_factory.constants import (
     INSTANCE_PROJECT,
     INSTANCE_SPACK,
-    INSTANCE_SPACK_PACKAGES,
     INSTANCE_SPACK_PYTHON,
     INSTANCE_STORE,
 )
@@ -20,6 +20,7 @@ from slurm_factory.instances.instance import CommandError
 from slurm_factory.output.text import mask_credentials
 from slurm_factory.plan.base_setup import spack_digest
 from slurm_factory.recipes.ccache import ccache_environment
+from slurm_factory.recipes.spack.packages import describe_packages
 from slurm_factory.spack_yaml import SITE_YAML
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from slurm_factory.instances.instance import Instance
     from slurm_factory.job import Job
     from slurm_factory.plan.plan import SpackChoice
+    from slurm_factory.recipes.spack.packages import PackageDescription
 
 EPOCH = 315532800
 """1980-01-01, before which no zip archive can be dated: the date of everything but Slurm.
@@ -46,7 +48,6 @@ class Places:
 
     program: PurePosixPath = INSTANCE_SPACK / "bin/spack"
     python: PurePosixPath = INSTANCE_SPACK_PYTHON
-    builtin: PurePosixPath = INSTANCE_SPACK_PACKAGES / "repos/spack_repo/builtin"
     project: PurePosixPath = INSTANCE_PROJECT
     store: PurePosixPath = INSTANCE_STORE
 
@@ -96,6 +97,15 @@ class Spack:
         """Whether Spack takes packages of further build caches by their signatures."""
         keys = self.job.settings.spack_buildcache_keys
         return bool(self.choice.buildcaches) and self.choice.signed and keys is not None
+
+    @cached_property
+    def packages(self) -> dict[str, PackageDescription]:
+        """What Spack says of the packages in the instance's project, by hash; asked once.
+
+        Raises:
+            SpackError: It does not say.
+        """
+        return describe_packages(self)
 
     def environment(self) -> dict[str, str]:
         """Of every Spack command; what is built inherits it."""

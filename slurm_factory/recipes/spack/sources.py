@@ -6,54 +6,22 @@ directories of this machine are out of reach.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm_factory import resources
-from slurm_factory.exceptions import DownloadError, SpackError
-from slurm_factory.fetch.sources import Source, cached, fetch
+from slurm_factory.exceptions import DownloadError
+from slurm_factory.fetch.sources import Source, fetch
 from slurm_factory.fetch.upstream import not_here, sources_for
 from slurm_factory.instances.instance import CommandError
 from slurm_factory.recipes.spack.cache import ENTRIES
-from slurm_factory.util.documents import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from slurm_factory.recipes.spack.lock import Lock, Node
+    from slurm_factory.recipes.spack.packages import PackageSource
     from slurm_factory.recipes.spack.session import Spack
-
-SCRIPT = "spack-sources.py"
-MARK = "slurm-factory-source "
-PROTOCOLS = ("https://", "http://", "file://")
-PUBLIC_MIRROR = "https://mirror.spack.io"
-"""Spack's own (etc/spack/defaults/base/mirrors.yaml), asked last."""
-
-
-@dataclass(frozen=True)
-class PackageSource:
-    """A source of one package: its archive, a resource, or a patch.
-
-    Attributes:
-        hash: Spack's, of the package.
-        label: Name and version of the package.
-        stored_as: Path below a source mirror of Spack.
-        source: None for a commit of a repository, which is known by no checksum: only Spack can
-            make its archive.
-    """
-
-    hash: str
-    label: str
-    stored_as: PurePosixPath
-    source: Source | None
-
-    def find(self, cache: Path) -> Path | None:
-        """Where it lies in the source cache (host); None if it is not there, or damaged."""
-        if self.source:
-            return cached(self.source, cache)
-        path = cache / self.stored_as
-        return path if path.is_file() else None
 
 
 def fetch_sources(
@@ -141,24 +109,6 @@ def require_sources(spack: Spack, lock: Lock) -> None:
         raise not_here(names, job.plan, job.settings)
 
 
-def parse(line: str) -> PackageSource:
-    """One line of spack-sources.py."""
-    row = parse_json(line.removeprefix(MARK))
-    stored_as, digest = PurePosixPath(row["stored_as"]), row["sha256"]
-    label = f"{row['package']} {row['version']}"
-    if digest is None:
-        return PackageSource(row["hash"], label, stored_as, None)
-    urls = (url for url in row["urls"] if url.startswith(PROTOCOLS))
-    source = Source(
-        name=label,
-        sha256=digest,
-        size=None,
-        urls=(*dict.fromkeys(urls), f"{PUBLIC_MIRROR}/{stored_as}"),
-        extension=stored_as.name.removeprefix(digest),
-    )
-    return PackageSource(row["hash"], label, stored_as, source)
-
-
 def _brought(spack: Spack, wanted: PackageSource, *, every: bool) -> list[Path]:
     """Where a source lies now (host); empty for what an install may fetch itself."""
     settings, reporter = spack.job.settings, spack.job.reporter
@@ -232,7 +182,8 @@ def _sources_of(spack: Spack, nodes: Sequence[Node]) -> tuple[PackageSource, ...
     hashes = {node.hash for node in nodes}
     ours = sources_for(spack.job.plan, spack.job.settings).values()
     known = {source.sha256: source for source in ours}
-    return tuple(_completed(each, known) for each in _listed(spack) if each.hash in hashes)
+    described = (each for each in spack.packages.values() if each.hash in hashes)
+    return tuple(_completed(source, known) for each in described for source in each.sources)
 
 
 def _completed(listed: PackageSource, known: Mapping[str, Source]) -> PackageSource:
@@ -251,25 +202,3 @@ def _is_built(node: Node, entries: Path) -> bool:
     By the hash: in versions that name a commit, Spack replaces a sign.
     """
     return any((entries / node.name).glob(f"*-{node.hash}.spec.manifest.json"))
-
-
-def _listed(spack: Spack) -> tuple[PackageSource, ...]:
-    script = spack.work / SCRIPT
-    script.write_text(resources.script(SCRIPT), "utf-8")
-    said: list[str] = []
-    try:
-        spack.run("python", spack.inside(script), on_line=said.append)
-    except CommandError as error:
-        raise SpackError(
-            "Spack does not tell the sources of its packages.",
-            details=error.details,
-            resolution="Report this with the build log.",
-        ) from error
-    try:
-        return tuple(parse(line) for line in said if line.startswith(MARK))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise SpackError(
-            "What Spack tells of the sources of its packages cannot be read.",
-            details=str(error),
-            resolution="Report this with the build log.",
-        ) from error

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from slurm_factory.constants import SPACK_NAMESPACE
 from slurm_factory.exceptions import BuildError, SpackError
 from slurm_factory.package.licenses import LICENSES
-from slurm_factory.plan.plan import SPACK_REPOSITORY
 from slurm_factory.recipes.distro_libraries import read_rows
 from slurm_factory.recipes.feature_checks import require_defines, require_files
 from slurm_factory.recipes.spack.licenses import LicenseFinder
+from slurm_factory.recipes.spack.packages import PackageDescription
 from slurm_factory.util.documents import read_json
 
 if TYPE_CHECKING:
@@ -136,14 +135,12 @@ def _prefix(node: Node, installs: dict[str, Any]) -> str:
 
 def _fetch_about(spack: Spack, packages: tuple[RunTimePackage, ...]) -> Path:
     out = spack.work / "spack-about"
-    ours = spack.places.project / SPACK_REPOSITORY / SPACK_NAMESPACE
     spack.run_script(
         "spack-about.sh",
         {
             "PACKAGES": "\n".join(
                 f"{p.name}|{p.hash}|{p.prefix}" for p in packages if not p.external
             ),
-            "REPOSITORIES": f"{ours}\n{spack.places.builtin}",
             "OUT": spack.inside(out),
         },
     )
@@ -177,19 +174,16 @@ def _with_licenses(
 ) -> tuple[RunTimePackage, ...]:
     settings = spack.job.settings
     finder = LicenseFinder(settings.source_cache_dir, settings.spack_misc_dir / "licenses")
-    return tuple(
-        package if package.external else _with_license(package, about / package.hash, finder)
-        for package in packages
-    )
 
+    def with_license(package: RunTimePackage) -> RunTimePackage:
+        shipped = [p for p in (about / package.hash / "licenses").rglob("*") if p.is_file()]
+        license_file = about / package.hash / "license"
+        undescribed = PackageDescription(package.hash, package.name, package.version)
+        description = spack.packages.get(package.hash, undescribed)
+        license_file.write_text(finder.text(description, shipped), "utf-8")
+        return replace(package, licenses=(license_file,))
 
-def _with_license(package: RunTimePackage, about: Path, finder: LicenseFinder) -> RunTimePackage:
-    recipes = [path.read_text("utf-8") for path in sorted(about.glob("recipe-*.py"))]
-    shipped = [path for path in (about / "licenses").rglob("*") if path.is_file()]
-    license = about / "license"
-    text = finder.text(package.name, package.version, recipes, shipped)
-    license.write_text(text, "utf-8")
-    return replace(package, licenses=(license,))
+    return tuple(package if package.external else with_license(package) for package in packages)
 
 
 def _add_licenses(packages: tuple[RunTimePackage, ...], tree: Path) -> None:

@@ -22,6 +22,7 @@ from spack_samples import (
     SLURM,
     StandIn,
     database,
+    description,
     recorded,
     row,
     stand_in,
@@ -53,7 +54,6 @@ from slurm_factory.recipes.spack.libraries import SpackLibraries
 from slurm_factory.recipes.spack.lock import keep_lock, read_lock
 from slurm_factory.recipes.spack.project import write_project
 from slurm_factory.recipes.spack.session import EPOCH, Spack
-from slurm_factory.recipes.spack.sources import MARK
 from slurm_factory.recipes.spack.tree import PARTS
 from slurm_factory.util.files import NEARLY_FULL_BYTES
 
@@ -583,10 +583,9 @@ def test_a_source_that_a_further_build_cache_seemed_to_spare_is_brought_where_sp
     archive = here.folder / "toyfetch.tar.gz"
     archive.write_text("a source")
     sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
-    source = {"hash": TOYFETCH, "package": "toyfetch", "version": "1.0", "sha256": sha256}
     place = f"_source-cache/archive/{sha256[:2]}/{sha256}.tar.gz"
-    says = json.dumps({**source, "stored_as": place, "urls": [f"file://{archive}"]})
-    here.answers("python", f"{MARK}{says}\n" if there else "")
+    source = {"sha256": sha256, "stored_as": place, "urls": [f"file://{archive}"]}
+    here.answers("python", description(TOYFETCH, "toyfetch", "1.0", source) if there else "")
     spack = choosing(here.spack, buildcaches=(REMOTE,), signed=False)
     copies = spack.misc_cache / COPIES
     copies.parent.mkdir(parents=True)

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
-from spack_samples import LZ4, MUNGE, RECIPE, StandIn, stand_in
+from spack_samples import LZ4, MUNGE, StandIn, stand_in
 
+from slurm_factory.fetch.sources import Source
 from slurm_factory.package.built import Package
 from slurm_factory.recipes.spack.libraries import SpackLibraries, installed_packages
-from slurm_factory.recipes.spack.licenses import ARCHIVES, LicenseFinder, read_recipe
+from slurm_factory.recipes.spack.licenses import LicenseFinder
+from slurm_factory.recipes.spack.packages import PackageDescription, PackageSource
 from slurm_factory.recipes.spack.tree import Collected, RunTimePackage
 from slurm_factory.relocate.policy import load_policy
 
@@ -163,8 +165,8 @@ def test_programs_of_other_packages_in_the_tree_are_listed_and_scripts_are_not(
 # --- licenses -----------------------------------------------------------------------------------
 
 
-def archive(cache: Path, files: dict[str, str], mode: str = "w:gz") -> str:
-    """Put a source archive into a mirror in Spack's layout; returns its checksum."""
+def archive(cache: Path, files: dict[str, str], mode: str = "w:gz") -> PackageSource:
+    """Put a source archive into a mirror in Spack's layout."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode=mode) as tar:  # type: ignore[call-overload]
         for name, text in files.items():
@@ -172,19 +174,22 @@ def archive(cache: Path, files: dict[str, str], mode: str = "w:gz") -> str:
             about.size = len(text)
             tar.addfile(about, io.BytesIO(text.encode()))
     digest = hashlib.sha256(content.getvalue()).hexdigest()
-    path = cache / ARCHIVES / digest[:2] / f"{digest}.tar.gz"
+    source = Source("lz4 1.10.0", digest, None, (), ".tar.gz")
+    path = cache / source.stored_as
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.getvalue())
-    return digest
+    return PackageSource(LZ4, source.name, source.stored_as, source)
 
 
 @pytest.fixture
 def finder(tmp_path: Path) -> LicenseFinder:
-    return LicenseFinder(tmp_path / "sources", tmp_path / "kept")
+    return LicenseFinder(tmp_path / "sources", tmp_path / "saved")
 
 
-def lz4_text(finder: LicenseFinder, digest: str) -> str:
-    return finder.text("lz4", "1.10.0", [RECIPE.format(digest=digest)], [])
+def described(*sources: PackageSource, name: str = "lz4") -> PackageDescription:
+    return PackageDescription(
+        LZ4, name, "1.10.0", ("BSD-2-Clause", "MIT"), "https://lz4.example/", sources
+    )
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:xz"])
@@ -198,7 +203,7 @@ def test_a_license_is_found_in_the_source_whatever_the_archive_really_is(
         "src/lz4.c": "code",
         "README": "read me",
     }
-    text = lz4_text(finder, archive(finder.source_cache, files, mode))
+    text = finder.text(described(archive(finder.source_cache, files, mode)), [])
     assert "==> LICENSE <==\n\nthe lz4 license" in text
     assert "the BSD text" in text
     assert "of a part" not in text
@@ -206,87 +211,80 @@ def test_a_license_is_found_in_the_source_whatever_the_archive_really_is(
 
 
 def test_a_text_that_was_found_is_there_when_the_source_has_gone(finder: LicenseFinder) -> None:
-    digest = archive(finder.source_cache, {"COPYING": "copy it"})
-    before = lz4_text(finder, digest)
+    package = described(archive(finder.source_cache, {"COPYING": "copy it"}))
+    before = finder.text(package, [])
     shutil.rmtree(finder.source_cache)
     assert "copy it" in before
-    assert lz4_text(finder, digest) == before
+    assert finder.text(package, []) == before
 
 
 def test_two_builds_that_find_the_same_license_at_the_same_time_both_succeed(
     finder: LicenseFinder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest = archive(finder.source_cache, {"COPYING": "copy it"})
+    source = archive(finder.source_cache, {"COPYING": "copy it"})
     replacing = Path.replace
     others: list[str] = []
 
     def replace_after_the_other(path: Path, target: Path) -> Path:
         monkeypatch.setattr(Path, "replace", replacing)
-        others.append(lz4_text(finder, digest))
+        others.append(finder.text(described(source), []))
         return replacing(path, target)
 
     monkeypatch.setattr(Path, "replace", replace_after_the_other)
-    assert [lz4_text(finder, digest)] == others
-    assert [path.name for path in finder.kept.iterdir()] == [f"{digest}.txt"]
+    assert [finder.text(described(source), [])] == others
+    assert source.source
+    assert [path.name for path in finder.saved.iterdir()] == [f"{source.source.sha256}.txt"]
 
 
-def test_without_a_source_the_license_by_the_recipe_is_named_and_the_lack_of_text_told(
+def test_without_a_source_the_license_by_spack_is_named_and_the_lack_of_text_stated(
     finder: LicenseFinder,
 ) -> None:
-    text = lz4_text(finder, "0" * 64)
-    assert "License by Spack's recipe: BSD-2-Clause" in text
-    assert "https://lz4.example/" in text
-    assert "was not in a source archive" in text
+    gone = archive(finder.source_cache, {"COPYING": "copy it"})
+    (finder.source_cache / gone.stored_as).unlink()
+    for package in (described(gone), described()):
+        text = finder.text(package, [])
+        assert "License by Spack's package recipe: BSD-2-Clause and MIT" in text
+        assert "https://lz4.example/" in text
+        assert "was not in a source archive" in text
 
 
-def test_an_archive_that_cannot_be_read_is_no_error(finder: LicenseFinder) -> None:
-    digest = archive(finder.source_cache, {"COPYING": "copy it"})
-    path = finder.source_cache / ARCHIVES / digest[:2] / f"{digest}.tar.gz"
-    path.write_bytes(path.read_bytes()[:20])
-    assert "BSD-2-Clause" in lz4_text(finder, digest)
+@pytest.mark.parametrize("size", [20, 0])
+def test_a_damaged_archive_is_no_error(finder: LicenseFinder, size: int) -> None:
+    source = archive(finder.source_cache, {"COPYING": "copy it"})
+    path = finder.source_cache / source.stored_as
+    path.write_bytes(path.read_bytes()[:size])
+    assert "BSD-2-Clause" in finder.text(described(source), [])
+
+
+def test_a_resource_or_a_patch_does_not_stand_in_for_the_archive(finder: LicenseFinder) -> None:
+    archived = archive(finder.source_cache, {"README": "read me"})
+    resource = archive(finder.source_cache, {"LICENSE": "of a resource"})
+    assert "BSD-2-Clause" in finder.text(described(archived, resource), [])
 
 
 def test_what_a_package_installs_itself_comes_before_its_source(
     finder: LicenseFinder, tmp_path: Path
 ) -> None:
     (tmp_path / "COPYING").write_text("as installed")
-    digest = archive(finder.source_cache, {"COPYING": "in the source"})
-    recipes = [RECIPE.format(digest=digest)]
-    text = finder.text("lz4", "1.10.0", recipes, [tmp_path / "COPYING"])
+    package = described(archive(finder.source_cache, {"COPYING": "in the source"}))
+    text = finder.text(package, [tmp_path / "COPYING"])
     assert "as installed" in text
     assert "in the source" not in text
-
-
-def test_a_recipe_of_ours_without_the_version_leaves_the_builtin_one_its_word(
-    finder: LicenseFinder,
-) -> None:
-    digest = archive(finder.source_cache, {"COPYING": "copy it"})
-    ours = "class Lz4(Builtin):\n    homepage = url + '/x'\n    version(NEWEST, sha256=x)\n"
-    text = finder.text("lz4", "1.10.0", [ours, RECIPE.format(digest=digest)], [])
-    assert "copy it" in text
 
 
 def test_the_license_of_a_commit_is_found_in_the_archive_of_that_commit(
     finder: LicenseFinder,
 ) -> None:
-    digest = archive(finder.source_cache, {"LICENSE": "of the commit"})
-    made = finder.source_cache / ARCHIVES / digest[:2] / f"{digest}.tar.gz"
-    commit = "1" * 40
-    place = finder.source_cache / f"_source-cache/git/owner/lz4.git/{commit}.tar.gz"
+    made = archive(finder.source_cache, {"LICENSE": "of the commit"})
+    stored_as = PurePosixPath(f"_source-cache/git/owner/lz4.git/{'1' * 40}.tar.gz")
+    place = finder.source_cache / stored_as
     place.parent.mkdir(parents=True)
-    made.rename(place)
-    recipes = [RECIPE.format(digest="0" * 64)]
-    assert "of the commit" in finder.text("lz4", f"git.{commit}=1.10.0", recipes, [])
+    (finder.source_cache / made.stored_as).rename(place)
+    package = described(PackageSource(LZ4, "lz4 1.10.0", stored_as, None))
+    assert "of the commit" in finder.text(package, [])
 
 
 def test_lua_whose_license_stands_in_a_header_has_one(finder: LicenseFinder) -> None:
-    digest = archive(finder.source_cache, {"src/lua.h": "Copyright PUC-Rio", "src/x.h": "y"})
-    text = finder.text("lua", "1.10.0", [RECIPE.format(digest=digest)], [])
+    source = archive(finder.source_cache, {"src/lua.h": "Copyright PUC-Rio", "src/x.h": "y"})
+    text = finder.text(described(source, name="lua"), [])
     assert "Copyright PUC-Rio" in text
-
-
-def test_a_recipe_is_read_and_never_run() -> None:
-    facts = read_recipe(
-        'raise SystemExit\nlicense("MIT")\nlicense("MIT")\nversion("1", sha256="a")'
-    )
-    assert (facts.licenses, facts.sources) == (("MIT",), {"1": "a"})

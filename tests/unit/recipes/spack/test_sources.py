@@ -6,24 +6,24 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plan_samples import spack_plan
-from spack_samples import GLIBC, LOCK, LZ4, MUNGE, SLURM, StandIn, stand_in
+from spack_samples import GLIBC, LOCK, LZ4, MUNGE, SLURM, StandIn, description, stand_in
 
 from slurm_factory.exceptions import DownloadError, SlurmFactoryError, SpackError
 from slurm_factory.fetch.sources import Source
+from slurm_factory.recipes.spack import packages as spack_packages
 from slurm_factory.recipes.spack import sources as spack_sources
 from slurm_factory.recipes.spack.build import build, prefetch
 from slurm_factory.recipes.spack.cache import COPIES, ENTRIES, held_elsewhere
 from slurm_factory.recipes.spack.lock import Lock, read_lock
+from slurm_factory.recipes.spack.packages import PUBLIC_MIRROR, parse
 from slurm_factory.recipes.spack.session import Spack
 from slurm_factory.recipes.spack.sources import (
-    MARK,
-    PUBLIC_MIRROR,
     fetch_left_out,
     fetch_sources,
-    parse,
     require_sources,
 )
 
@@ -38,11 +38,13 @@ class Upstream:
         self.here = here
         self.directory = here.folder / "upstream"
         self.directory.mkdir()
-        self.rows: list[str] = []
+        self.names: dict[str, str] = {}
+        self.sources: dict[str, list[dict[str, Any]]] = {}
 
     def offers(self, digest: str, name: str, *, ending: str = ".tar.gz") -> Path:
         """Let a package have one more source, which can be had; returns its place upstream."""
-        path = self.directory / f"{name}-{len(self.rows)}{ending}"
+        number = sum(map(len, self.sources.values()))
+        path = self.directory / f"{name}-{number}{ending}"
         path.write_text(path.name)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         stored_as = f"_source-cache/archive/{sha256[:2]}/{sha256}{ending}"
@@ -50,9 +52,16 @@ class Upstream:
         return path
 
     def says(self, digest: str, name: str, sha256: str | None, path: str, *urls: str) -> None:
-        row = {"hash": digest, "package": name, "version": "1.0", "sha256": sha256}
-        self.rows.append(MARK + json.dumps({**row, "stored_as": path, "urls": urls}))
+        self.names[digest] = name
+        row = {"sha256": sha256, "stored_as": path, "urls": urls}
+        self.sources.setdefault(digest, []).append(row)
         self.here.answers("python", "\n".join(["==> Warning: of Spack", *self.rows]) + "\n")
+
+    @property
+    def rows(self) -> list[str]:
+        """What Spack says of each package."""
+        names = self.names.items()
+        return [description(digest, name, "1.0", *self.sources[digest]) for digest, name in names]
 
     @property
     def fetched(self) -> set[str]:
@@ -63,7 +72,7 @@ class Upstream:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    monkeypatch.setattr(spack_sources, "PUBLIC_MIRROR", "http://mirror.invalid")
+    monkeypatch.setattr(spack_packages, "PUBLIC_MIRROR", "http://mirror.invalid")
     with stand_in(tmp_path) as here:
         yield here
 
@@ -113,19 +122,32 @@ def offline(here: StandIn) -> Spack:
 @pytest.mark.parametrize("ending", [".tar.gz", ".patch", ""])
 def test_a_source_is_kept_where_spack_looks_for_it(upstream: Upstream, ending: str) -> None:
     upstream.offers(MUNGE, "munge", ending=ending)
-    found = parse(upstream.rows[0])
+    (found,) = parse(upstream.rows[0]).sources
     assert found.source
     assert found.source.stored_as == found.stored_as
     assert found.stored_as.name.endswith(ending)
 
 
 def test_spacks_own_mirror_is_asked_last_and_protocols_of_clones_never() -> None:
-    row = {"hash": MUNGE, "package": "munge", "version": "1", "sha256": "ab" * 32}
     path = f"_source-cache/archive/ab/{'ab' * 32}.tar.xz"
     urls = ["https://a/x.tar.xz", "git://b/x", "https://a/x.tar.xz", "ftp://c/x.tar.xz"]
-    found = parse(MARK + json.dumps({**row, "stored_as": path, "urls": urls}))
+    row = {"sha256": "ab" * 32, "stored_as": path, "urls": urls}
+    (found,) = parse(description(MUNGE, "munge", "1", row)).sources
     assert found.source
     assert found.source.urls == ("https://a/x.tar.xz", f"{PUBLIC_MIRROR}/{path}")
+
+
+@pytest.mark.parametrize(
+    ("digest", "path"),
+    [("ab" * 32, "/etc/shadow"), (None, "_source-cache/../../shadow"), ("../x", "x")],
+)
+def test_a_path_outside_the_source_cache_is_refused(
+    here: StandIn, lock: Lock, digest: str | None, path: str
+) -> None:
+    row: dict[str, Any] = {"sha256": digest, "stored_as": path, "urls": []}
+    here.answers("python", description(MUNGE, "munge", "1", row))
+    with pytest.raises(SpackError, match="cannot be read"):
+        fetch_sources(here.spack, lock)
 
 
 def test_what_is_in_the_build_cache_needs_no_sources(
@@ -306,14 +328,14 @@ def test_prefetch_lets_spack_fetch_a_commit_and_tells_where_it_can_be_put_if_tha
     path.parent.mkdir(parents=True)
     path.write_text("the archive")
     assert fetch_sources(here.spack, lock, every=True) == (path,)
-    assert here.calls[-1].startswith("python")
+    assert here.calls[-1] == f"fetch /{LZ4}"
 
 
 def test_a_spack_that_does_not_tell_the_sources_is_one_clear_error(
     here: StandIn, lock: Lock
 ) -> None:
     here.answers("python", "==> Error: no module named spack.environment\n", 1)
-    with pytest.raises(SpackError, match="sources of its packages") as caught:
+    with pytest.raises(SpackError, match="does not describe its packages") as caught:
         fetch_sources(here.spack, lock)
     assert "no module named" in caught.value.details
 

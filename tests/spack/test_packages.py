@@ -1,4 +1,4 @@
-"""The real Spack tells the sources of a graph as the recipe needs them (Spack 1.1.0)."""
+"""The real Spack describes the packages of a graph as the recipe needs it (Spack 1.1.0)."""
 
 import hashlib
 import shutil
@@ -10,16 +10,17 @@ from real_spack import Spack
 
 from slurm_factory import resources
 from slurm_factory.recipes.spack.lock import read_lock
-from slurm_factory.recipes.spack.sources import MARK, SCRIPT, PackageSource, parse
+from slurm_factory.recipes.spack.packages import MARK, SCRIPT, PackageDescription, parse
 
 pytestmark = pytest.mark.spack
 
 COMMIT = "51b7f2abdade71cd9bb0e7a373ef2610ec6f9daf"
 RECIPE = """\
-from spack_repo.builtin.build_systems.generic import Package
+from spack_repo.toy.packages.toybare.package import Toybare
 from spack.package import *
 
-class Toymain(Package):
+class Toymain(Toybare):
+    has_code = True
     url = "https://toys.example/v1.0/toymain.txz"
     git = "https://git.example/toys/toymain.git"
     version("1.0", sha256="{archive}")
@@ -27,16 +28,16 @@ class Toymain(Package):
     resource(name="data", url="https://toys.example/data.zip", sha256="{resource}", when="@1.0")
     patch("https://toys.example/mend.patch?full_index=1", sha256="{patch}", when="@1.0")
     patch("own.patch", when="@1.0")
+    license("MIT", when="@1.0")
+    license("GPL-2.0-only", when="@:0")
     depends_on("toybare")
-
-    def install(self, spec, prefix):
-        mkdirp(prefix.lib)
 """
 BARE = """\
 from spack_repo.builtin.build_systems.generic import Package
 from spack.package import *
 
 class Toybare(Package):
+    homepage = "https://toys.example/"
     has_code = False
     version("1.0")
 
@@ -85,8 +86,8 @@ class Toys:
     def run(self, *arguments: str) -> list[str]:
         return self.spack.run(self.project, *arguments)
 
-    def sources(self, version: str) -> list[PackageSource]:
-        """What the script tells of the environment with one version of the package."""
+    def describe(self, version: str) -> tuple[PackageDescription, PackageDescription]:
+        """The package with every kind of source in one version, and the one without code."""
         text = ENVIRONMENT.format(
             here=self.here,
             version=version,
@@ -97,12 +98,12 @@ class Toys:
         said = self.run("concretize", "--force")
         lock = self.project / "spack.lock"
         assert lock.exists(), said
-        main, *_ = read_lock(lock.read_text()).run_time
         said = self.run("python", str(self.here / SCRIPT))
         found = [parse(line) for line in said if line.startswith(MARK)]
-        assert found, said
-        assert {source.hash for source in found} == {main.hash}
-        return found
+        packages = read_lock(lock.read_text()).packages
+        assert {each.hash for each in found} == {node.hash for node in packages}, said
+        by_name = {each.name: each for each in found}
+        return by_name["toymain"], by_name["toybare"]
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def toys(spack: Spack, tmp_path: Path) -> Toys:
 def test_archive_resources_and_patches_are_told_with_the_names_of_a_source_mirror(
     toys: Toys,
 ) -> None:
-    archive, resource, patch = toys.sources("1.0")
+    archive, resource, patch = toys.describe("1.0")[0].sources
     expected = {
         "archive": (archive, ".txz", "https://toys.example/v1.0/toymain.txz"),
         "resource": (resource, ".zip", "https://toys.example/data.zip"),
@@ -129,10 +130,19 @@ def test_archive_resources_and_patches_are_told_with_the_names_of_a_source_mirro
         assert found.source.urls == (url, f"https://mirror.spack.io/{below}")
 
 
+def test_licenses_are_those_of_the_version_and_what_is_inherited_counts(toys: Toys) -> None:
+    main, bare = toys.describe("1.0")
+    assert (main.licenses, main.homepage) == (("MIT",), "https://toys.example/")
+    assert (bare.licenses, bare.homepage) == ((), "https://toys.example/")
+    assert bare.sources == ()
+
+
 def test_a_commit_of_a_repository_is_told_with_the_place_that_spack_takes_its_archive_from(
     toys: Toys,
 ) -> None:
-    (found,) = toys.sources("0.9")
+    main, _ = toys.describe("0.9")
+    (found,) = main.sources
+    assert main.licenses == ("GPL-2.0-only",)
     assert found.source is None
     place = PurePosixPath("_source-cache/git/toys/toymain.git") / f"{COMMIT}.tar.gz"
     assert found.stored_as == place
