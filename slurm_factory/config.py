@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     spack_buildcaches: WebUrls = Field(
         default=(),
         description=(
-            "URLs of further build caches that Spack takes binary packages from; in the"
+            "URLs of remote build caches that Spack takes binary packages from; in the"
             " environment separated by spaces or commas."
         ),
     )

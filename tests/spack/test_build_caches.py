@@ -16,7 +16,7 @@ from spack_samples import build_on_this_machine
 from toys import Toys
 
 from slurm_factory.config import Settings
-from slurm_factory.recipes.spack.cache import held_elsewhere
+from slurm_factory.recipes.spack.cache import in_remote_caches
 from slurm_factory.recipes.spack.install import PackageState, install
 from slurm_factory.recipes.spack.lock import Lock, read_lock
 from slurm_factory.recipes.spack.project import trust_keys
@@ -67,15 +67,15 @@ class Build:
     spack: Spack
     lock: Lock
     screen: StringIO
-    held: frozenset[str]
+    remote: frozenset[str]
 
     def fetch(self) -> tuple[Path, ...]:
         """Fetch sources as the recipe does."""
-        return fetch_sources(self.spack, self.lock, held=self.held)
+        return fetch_sources(self.spack, self.lock, remote=self.remote)
 
     def install(self) -> PackageState:
         """Build as the recipe does; returns what became of the package."""
-        (state,) = install(self.spack, self.lock, held=self.held).states.values()
+        (state,) = install(self.spack, self.lock, remote=self.remote).states.values()
         assert state.done
         store = Path(self.spack.places.store)
         assert (store / f"toymain-{state.node.hash[:7]}/lib/data").exists()
@@ -145,7 +145,7 @@ class Site:
             # Spack reads the indexes anew, as it does when it decides.
             spack.run("buildcache", "list")
             lock = read_lock((self.toys.project / "spack.lock").read_text())
-            yield Build(spack, lock, screen, held_elsewhere(spack, lock))
+            yield Build(spack, lock, screen, in_remote_caches(spack, lock))
 
     def _places(self) -> Places:
         spack = self.toys.spack
@@ -221,7 +221,7 @@ def test_a_package_that_may_be_taken_is_taken_and_its_source_asked_for_nowhere(
     signed = cache == "signed"
     with site.build(cache, signed=signed, keys=signers[0].keys if signed else None) as build:
         assert build.fetch() == ()
-        assert "Further build caches have 1 of the packages" in build.log
+        assert "Remote build caches have 1 of the packages" in build.log
         state = build.install()
     assert (state.from_cache, state.damaged) == (True, False)
     assert build.warnings == []

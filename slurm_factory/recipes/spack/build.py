@@ -19,7 +19,7 @@ from slurm_factory.package.manifest import SpackBuild, SpackPackage
 from slurm_factory.plan.plan import default_target
 from slurm_factory.plan.spack import cloned_repositories, require_runnable
 from slurm_factory.recipes.ccache import compiler_cache_use
-from slurm_factory.recipes.spack.cache import held_elsewhere, refresh_index
+from slurm_factory.recipes.spack.cache import in_remote_caches, refresh_index
 from slurm_factory.recipes.spack.install import install
 from slurm_factory.recipes.spack.libraries import SpackLibraries, installed_packages
 from slurm_factory.recipes.spack.project import write_project
@@ -111,15 +111,15 @@ def build(job: Job, instance: Instance, places: Places | None = None) -> Built:
     spack = Spack(job, instance, places or Places())
     reporter = job.reporter
     lock, concretized = _decided(spack)
-    held = held_elsewhere(spack, lock)
+    remote = in_remote_caches(spack, lock)
     if job.offline:
         with reporter.step("Check package sources"):
             require_sources(spack, lock)
     else:
         with reporter.step("Fetch package sources"):
-            fetch_sources(spack, lock, held=held)
+            fetch_sources(spack, lock, remote=remote)
     with reporter.step("Build packages"):
-        progress = install(spack, lock, held=held)
+        progress = install(spack, lock, remote=remote)
     with reporter.step("Collect and strip"):
         collected = collect(spack, lock)
         return Built(
@@ -136,10 +136,10 @@ def _decided(spack: Spack) -> tuple[Lock, bool]:
     """The lock of a project that is in the instance now, and whether Spack made it just now."""
     reporter = spack.job.reporter
     with reporter.step("Prepare Spack"):
-        project, kept = write_project(spack)
+        project, saved = write_project(spack)
         _refresh_index(spack)
-    if kept is not None:
-        return project.accept(kept), False
+    if saved is not None:
+        return project.accept(saved), False
     with reporter.step("Concretize"):
         return _concretize(project), True
 

@@ -64,11 +64,11 @@ def index_is_current(cache: Path) -> bool:
     return index.stat().st_mtime_ns >= max(path.stat().st_mtime_ns for path in entries)
 
 
-def held_elsewhere(spack: Spack, lock: Lock) -> frozenset[str]:
-    """Hashes of those packages of `lock` that further build caches have for Spack to take.
+def in_remote_caches(spack: Spack, lock: Lock) -> frozenset[str]:
+    """Hashes of those packages of `lock` that remote build caches have for Spack to take.
 
-    No server is asked: Spack keeps copies of their indexes, which are as old as its last look.
-    Where there is none, nothing is known. The indexes do not tell whose signature an entry has.
+    No server is asked: Spack keeps copies of the indexes, which are as old as its last look at
+    them. Without a copy nothing is known. The indexes do not say who signed an entry.
     """
     choice = spack.choice
     usable = spack.verifies or not choice.signed
@@ -117,7 +117,7 @@ def _listed(index: bytes) -> frozenset[str]:
 def _forget_index(spack: Spack) -> None:
     """Remove the index of an empty build cache, and what Spack keeps of it.
 
-    Where an index is gone, Spack goes by the copy that it made before (1.1.0).
+    Where an index is gone, Spack uses the copy that it made before (1.1.0).
     """
     settings = spack.job.settings
     (settings.buildcache_dir / INDEX).unlink(missing_ok=True)

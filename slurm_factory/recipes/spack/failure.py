@@ -15,13 +15,13 @@ from slurm_factory.util.files import telling_of_full
 FAILED_PACKAGE = re.compile(r"(?P<label>[^\s@/]+@[^\s/]+)/(?P<hash>[a-z0-9]{32}): (?P<log>/.+)")
 """A line of the list that the new installer ends with (Spack 1.1, PackageInstaller)."""
 TRACEBACK = "Traceback (most recent call last):"
-TELLING = re.compile(
+ERROR_LINE = re.compile(
     r"\b(fatal )?error:|^CMake Error|undefined reference|cannot find -l|\*\*\* |"
     r"command not found|Killed signal",
     re.IGNORECASE,
 )
-RAISED = re.compile(r"(?P<told>==> Error: )?(?P<kind>[A-Za-z_][\w.]*(Error|Exception)): ")
-"""The last line of a traceback, or how Spack's old installer tells of the same."""
+RAISED = re.compile(r"(?P<direct>==> Error: )?(?P<kind>[A-Za-z_][\w.]*(Error|Exception)): ")
+"""The last line of a traceback, or the form that Spack's old installer gives it."""
 PERMANENT = re.compile(r"HTTP (Error )?4\d\d|404|ChecksumError|No such file or directory")
 """What asking again does not change."""
 SHOWN = 5
@@ -48,7 +48,7 @@ class FailedPackage:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a package failed: what kind of failure, and the lines that tell, most telling first.
+    """Why a package failed: what kind of failure, and the error lines, the most specific first.
 
     `transient`: trying again may help.
     """
@@ -58,14 +58,14 @@ class Reason:
     transient: bool = False
 
 
-def failed_packages(said: Sequence[str]) -> tuple[FailedPackage, ...]:
-    """The packages that Spack, at the end of what it `said`, lists as failed."""
-    found = (FAILED_PACKAGE.fullmatch(line.strip()) for line in said)
+def failed_packages(output: Sequence[str]) -> tuple[FailedPackage, ...]:
+    """The packages that Spack's `output` lists as failed at its end."""
+    found = (FAILED_PACKAGE.fullmatch(line.strip()) for line in output)
     return tuple(FailedPackage(m["label"], m["hash"], PurePosixPath(m["log"])) for m in found if m)
 
 
 def explain(log: Sequence[str]) -> Reason | None:
-    """The reason in the lines of a build log; None where they tell none."""
+    """The reason in the lines of a build log; None if they have none."""
     full = tuple(dict.fromkeys(telling_of_full(log)))
     if full:
         return Reason(Cause.DISK, full[:SHOWN])
@@ -75,9 +75,9 @@ def explain(log: Sequence[str]) -> Reason | None:
     if exception and _raised(exception) == "FetchError":
         return _not_fetched(exception)
     output = log[: log.index(TRACEBACK)] if TRACEBACK in log else log
-    telling = tuple(dict.fromkeys(line.strip() for line in output if TELLING.search(line)))
-    lines = (telling or exception)[:SHOWN]
-    if any(COMPILER_KILLED in line for line in (*telling, *exception)):
+    errors = tuple(dict.fromkeys(line.strip() for line in output if ERROR_LINE.search(line)))
+    lines = (errors or exception)[:SHOWN]
+    if any(COMPILER_KILLED in line for line in (*errors, *exception)):
         return Reason(Cause.MEMORY, lines)
     return Reason(Cause.BUILD, lines) if lines else None
 
@@ -89,8 +89,8 @@ def _exception(log: Sequence[str]) -> tuple[str, ...]:
         return ()
     first, *rest = log[raised[-1] :]
     belonging = takewhile(lambda line: line[:1].isspace() or not line, rest)
-    told = first.removeprefix("==> Error: ")
-    kind, _, text = told.partition(": ")
+    message = first.removeprefix("==> Error: ")
+    kind, _, text = message.partition(": ")
     return (
         f"{kind.rpartition('.')[2]}: {text}",
         *(line.strip() for line in belonging if line.strip()),
@@ -99,7 +99,7 @@ def _exception(log: Sequence[str]) -> tuple[str, ...]:
 
 def _counts(raised: re.Match[str], before: Sequence[str]) -> bool:
     """A compiler's message may look like an error of Python: that one follows a traceback."""
-    return raised["told"] is not None or TRACEBACK in before
+    return raised["direct"] is not None or TRACEBACK in before
 
 
 def _raised(exception: Sequence[str]) -> str:

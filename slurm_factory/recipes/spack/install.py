@@ -26,7 +26,7 @@ from slurm_factory.recipes.spack.failure import (
     failed_packages,
 )
 from slurm_factory.recipes.spack.lock import HASH_SHOWN
-from slurm_factory.recipes.spack.sources import fetch_left_out
+from slurm_factory.recipes.spack.sources import fetch_skipped
 from slurm_factory.util.files import cache_is_full, has_no_room, telling_of_full
 from slurm_factory.util.process import telling_line
 
@@ -45,10 +45,10 @@ OLD_INSTALLER = ("-c", "config:installer:old", "install", "--only-concrete")
 
 
 class _TransientError(DownloadError):
-    """A source could not be fetched, which may be otherwise in a while."""
+    """A source could not be fetched, which may succeed later."""
 
 
-def install(spack: Spack, lock: Lock, *, held: frozenset[str] = frozenset()) -> InstallProgress:
+def install(spack: Spack, lock: Lock, *, remote: frozenset[str] = frozenset()) -> InstallProgress:
     """Install every package of `lock`, from the build cache or from source.
 
     What was built is in the build cache afterwards, whether this succeeds or not. Only downloads
@@ -57,15 +57,15 @@ def install(spack: Spack, lock: Lock, *, held: frozenset[str] = frozenset()) -> 
     Args:
         spack: With the project of `lock` in the instance.
         lock: What to install.
-        held: Hashes of packages whose sources were left out, since further build caches have them.
+        remote: Hashes of packages whose sources were left out, since remote build caches have them.
 
     Raises:
         SpackError: A package failed; its log and more of the kind lie among the logs.
-        DownloadError: A source could not be fetched, or is not what its recipe expects.
+        DownloadError: A source could not be fetched, or is not what its package recipe expects.
         OutputError: The cache directory is full.
     """
     progress = InstallProgress(lock.packages)
-    left_out = [node for node in lock.packages if node.hash in held]
+    skipped = [node for node in lock.packages if node.hash in remote]
     refresh_index(spack)
     retrying = Retrying(
         retry=retry_if_exception_type(_TransientError),
@@ -75,7 +75,7 @@ def install(spack: Spack, lock: Lock, *, held: frozenset[str] = frozenset()) -> 
         reraise=True,
     )
     try:
-        retrying(_attempt, spack, progress, left_out)
+        retrying(_attempt, spack, progress, skipped)
     except SlurmFactoryError:
         # The user should read the first error.
         with suppress(SlurmFactoryError, OSError):
@@ -91,7 +91,7 @@ def _announce(spack: Spack, state: RetryCallState) -> None:
     spack.job.reporter.warning(f"{failure} Next attempt in {duration(pause)}.")
 
 
-def _attempt(spack: Spack, progress: InstallProgress, left_out: list[Node]) -> None:
+def _attempt(spack: Spack, progress: InstallProgress, skipped: list[Node]) -> None:
     reporter = spack.job.reporter
 
     def take(line: str) -> None:
@@ -106,21 +106,21 @@ def _attempt(spack: Spack, progress: InstallProgress, left_out: list[Node]) -> N
     try:
         spack.run("install", "--only-concrete", "-j", str(spack.job.jobs), on_line=take)
     except CommandError as error:
-        _explain(spack, progress, left_out, error)
+        _explain(spack, progress, skipped, error)
 
 
 def _unusable(spack: Spack, node: Node) -> str:
-    """Spack does not tell which it is."""
+    """Spack does not say which of these it is."""
     choice = spack.choice
     if choice.buildcaches and choice.signed:
         why = "is damaged, gone, or not signed by a key in SLURM_FACTORY_SPACK_BUILDCACHE_KEYS"
     else:
         why = "is damaged or gone"
-    return f"What a build cache has of {node.label} {why}: the package is built anew."
+    return f"The entry of {node.label} in a build cache {why}: the package is built anew."
 
 
 def _explain(
-    spack: Spack, progress: InstallProgress, left_out: list[Node], error: CommandError
+    spack: Spack, progress: InstallProgress, skipped: list[Node], error: CommandError
 ) -> NoReturn:
     failed = failed_packages(error.tail)
     if not failed:
@@ -128,7 +128,7 @@ def _explain(
     bundle = _keep_evidence(spack, failed)
     try:
         reasons = {package: _reason(spack, package, bundle) for package in failed}
-        # A failure that trying again may mend must not hide one that it will not.
+        # A failure that a retry may fix must not hide one that it cannot.
         package = min(failed, key=lambda each: reasons[each].transient)
         _dump_environment(spack, package, bundle)
     finally:
@@ -136,24 +136,24 @@ def _explain(
     reason = reasons[package]
     for line in reason.lines:
         spack.job.reporter.line(f"{package.label}: {line}")
-    if reason.cause is Cause.FETCH and _bring_left_out(spack, progress, left_out, failed):
+    if reason.cause is Cause.FETCH and _fetch_skipped(spack, progress, skipped, failed):
         reason = replace(reason, transient=True)
     raise _failure(spack, progress, package, reason) from error
 
 
-def _bring_left_out(
+def _fetch_skipped(
     spack: Spack,
     progress: InstallProgress,
-    left_out: list[Node],
+    skipped: list[Node],
     failed: tuple[FailedPackage, ...],
 ) -> bool:
-    """Whether there are sources now that were thought not to be needed; empties `left_out`."""
+    """Whether there are sources now that were thought not to be needed; empties `skipped`."""
     urgent = {package.hash for package in failed}
     done = {state.node.hash for state in progress.states.values() if state.done}
-    waiting = [node for node in left_out if node.hash not in done]
-    left_out.clear()
+    waiting = [node for node in skipped if node.hash not in done]
+    skipped.clear()
     try:
-        return fetch_left_out(spack, sorted(waiting, key=lambda node: node.hash not in urgent))
+        return fetch_skipped(spack, sorted(waiting, key=lambda node: node.hash not in urgent))
     except SpackError:
         # The user should read why the package failed.
         return False
@@ -184,21 +184,23 @@ def _reason(spack: Spack, package: FailedPackage, bundle: Path) -> Reason:
 
 
 def _reason_of_old_installer(spack: Spack, package: FailedPackage) -> Reason:
-    """The new installer may keep the reason to itself.
+    """The new installer may not print the reason.
 
     What happens before a package has a log goes nowhere, and the end of a log may be lost when a
     package fails early (Spack 1.1.0).
     """
-    said: list[str] = []
+    output: list[str] = []
 
     def take(line: str) -> None:
         spack.job.reporter.line(line)
-        said.append(line)
+        output.append(line)
 
     try:
         spack.run(*OLD_INSTALLER, f"/{package.hash}", on_line=take)
     except SlurmFactoryError:
-        return explain(said) or Reason(Cause.BUILD, (telling_line(said, "It printed nothing."),))
+        return explain(output) or Reason(
+            Cause.BUILD, (telling_line(output, "It printed nothing."),)
+        )
     return Reason(Cause.BUILD, ("It was installed at a second attempt.",), transient=True)
 
 
@@ -214,7 +216,7 @@ def _dump_environment(spack: Spack, package: FailedPackage, bundle: Path) -> Non
 
 
 def _failure_of_spack(spack: Spack, error: CommandError) -> SlurmFactoryError:
-    """That which no package is to blame for."""
+    """A failure outside of any package."""
     full = telling_of_full(error.tail)
     if full:
         return _disk_full(spack, "spack install failed", full[-1])
@@ -328,7 +330,7 @@ class InstallProgress:
         self.states = {node.hash[:HASH_SHOWN]: PackageState(node) for node in self.nodes}
 
     def take(self, line: str) -> PackageState | None:
-        """Note what a line of output tells; returns the package it is about, if it is about one."""
+        """Note a line of output; returns the package that it names, if any."""
         found = STATE.fullmatch(line)
         state = self.states.get(found["hash"]) if found else None
         if found is None or state is None:

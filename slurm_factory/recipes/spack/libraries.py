@@ -35,7 +35,7 @@ class SpackLibraries:
     """What the tree may need, nearest to Slurm first."""
     packages: dict[str, Package] = field(default_factory=dict)
     """Packages that something was fetched from, by name."""
-    fetched: int = field(default=0)
+    folders: int = field(default=0)
 
     @cached_property
     def base(self) -> InstanceLibraries:
@@ -134,8 +134,8 @@ class SpackLibraries:
         return self.packages.setdefault(built.name, _package(built, self.spack))
 
     def _new_folder(self) -> Path:
-        self.fetched += 1
-        return self.spack.work / f"spack-libraries-{self.fetched}"
+        self.folders += 1
+        return self.spack.work / f"spack-libraries-{self.folders}"
 
 
 def installed_packages(spack: Spack, collected: Collected) -> dict[PurePosixPath, Package]:

@@ -1,4 +1,4 @@
-"""What Spack decided to build: spack.lock, and the ones kept for plans that come again."""
+"""What Spack decided to build: spack.lock, and those saved for later builds of the same plan."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def read_lock(text: str) -> Lock:
     return lock
 
 
-def kept_lock(path: Path) -> str | None:
-    """Text of the lock kept at `path` (host); None where there is none that can be used."""
+def load_lock(path: Path) -> str | None:
+    """Text of the lock saved at `path` (host); None if it is missing or damaged."""
     try:
         text = read_text(path)
         read_lock(text)
@@ -98,8 +98,8 @@ def kept_lock(path: Path) -> str | None:
     return text
 
 
-def keep_lock(text: str, path: Path) -> None:
-    """Keep a lock at `path` (host), whole or not at all.
+def save_lock(text: str, path: Path) -> None:
+    """Save a lock at `path` (host), whole or not at all.
 
     Raises:
         OSError: It cannot be written.

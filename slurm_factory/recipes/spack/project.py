@@ -15,7 +15,7 @@ from slurm_factory.instances.instance import CommandError
 from slurm_factory.output.text import mask_credentials
 from slurm_factory.plan.base_setup import INSTANCE_INDEX
 from slurm_factory.plan.plan import SPACK_REPOSITORY
-from slurm_factory.recipes.spack.lock import keep_lock, kept_lock, lock_key, read_lock
+from slurm_factory.recipes.spack.lock import load_lock, lock_key, read_lock, save_lock
 from slurm_factory.recipes.spack.repository import repository_digest, write_repository
 from slurm_factory.spack_yaml import EXTERNALS_YAML, SITE_YAML, SPACK_YAML, generate_yaml_string
 from slurm_factory.util.documents import read_bytes
@@ -37,15 +37,15 @@ class Project:
     files: dict[str, str]
 
     @cached_property
-    def kept(self) -> Path:
-        """Where the lock of this very project is kept (host)."""
+    def saved_lock(self) -> Path:
+        """File (host) that saves the lock of this very project for later builds."""
         record = self.spack.instance.record
-        key = lock_key(self.decisive, repository_digest(), record)
+        key = lock_key(self.lock_inputs, repository_digest(), record)
         return self.spack.job.settings.spack_locks_dir / f"{key}.json"
 
     @property
-    def decisive(self) -> dict[str, str]:
-        """The files, less what decides nothing: where sources come from."""
+    def lock_inputs(self) -> dict[str, str]:
+        """The files without what does not influence the lock: where sources come from."""
         plan, choice = self.spack.job.plan, replace(self.spack.choice, source_mirrors=())
         return self.files | {SPACK_YAML: generate_yaml_string(replace(plan, spack=choice))}
 
@@ -62,11 +62,11 @@ class Project:
             SpackError: Spack wrote no lock that can be read.
         """
         self.spack.run("concretize", "--force")
-        self.spack.bring([(self.spack.places.project / SPACK_LOCK, self.lock_file)])
+        self.spack.fetch_files([(self.spack.places.project / SPACK_LOCK, self.lock_file)])
         return self.accept(read_bytes(self.lock_file).decode(errors="replace"))
 
     def accept(self, text: str) -> Lock:
-        """Take `text` as this build's lock, keep it and log it.
+        """Take `text` as this build's lock, save it and log it.
 
         Raises:
             SpackError: It cannot be read.
@@ -79,7 +79,7 @@ class Project:
                 details=str(error),
                 resolution="This slurm-factory knows Spack 1.1: see SLURM_FACTORY_SPACK_REF.",
             ) from error
-        keep_lock(text, self.kept)
+        save_lock(text, self.saved_lock)
         (self.spack.logs / SPACK_LOCK).write_text(text, "utf-8")
         return lock
 
@@ -88,7 +88,7 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
     """Write the project into the instance.
 
     Returns:
-        The project, and the text of its lock if one is kept from an earlier build: Spack then has
+        The project, and the text of its lock if an earlier build has saved one: Spack then has
         nothing to decide.
 
     Raises:
@@ -96,7 +96,7 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
         OSError: It cannot be written.
     """
     project = Project(spack, _files(spack))
-    lock = kept_lock(project.kept)
+    lock = load_lock(project.saved_lock)
     folder = spack.work / "spack-project"
     write_repository(folder / SPACK_REPOSITORY / SPACK_NAMESPACE)
     for name, text in (project.files | ({SPACK_LOCK: lock} if lock else {})).items():
@@ -118,7 +118,7 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
 
 
 def trust_keys(spack: Spack) -> None:
-    """Let Spack trust the keys that the site has named, which sign in further build caches.
+    """Let Spack trust the keys that the site has named, which sign in remote build caches.
 
     Raises:
         ConfigurationError: They cannot be read, or are none.

@@ -94,7 +94,7 @@ class Spack:
 
     @property
     def verifies(self) -> bool:
-        """Whether Spack takes packages of further build caches by their signatures."""
+        """Whether Spack takes packages of remote build caches by their signatures."""
         keys = self.job.settings.spack_buildcache_keys
         return bool(self.choice.buildcaches) and self.choice.signed and keys is not None
 
@@ -156,7 +156,7 @@ class Spack:
         self.instance.run_script(name, parameters, on_line or self.job.reporter.line)
 
     def _require_no_mistake(self, error: CommandError) -> None:
-        """Where Spack turns the user's own configuration down, name their file, not its copy."""
+        """If Spack rejects the user's own configuration, name their file, not its copy."""
         copy = re.escape(str(self.places.project / SITE_YAML))
         mistake = re.compile(rf"==> Error: {copy}:(?P<line>\d+): (?P<why>.+)")
         for found in filter(None, map(mistake.fullmatch, error.tail)):
@@ -170,7 +170,7 @@ class Spack:
         """The instance's path of a host path below the cache directory."""
         return str(self.instance.inside(path))
 
-    def bring(self, files: Sequence[tuple[PurePosixPath, Path]]) -> None:
+    def fetch_files(self, files: Sequence[tuple[PurePosixPath, Path]]) -> None:
         """Copy files of the instance to the host, below the cache directory.
 
         Raises:

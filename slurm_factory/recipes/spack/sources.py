@@ -25,32 +25,32 @@ if TYPE_CHECKING:
 
 
 def fetch_sources(
-    spack: Spack, lock: Lock, *, held: frozenset[str] = frozenset(), every: bool = False
+    spack: Spack, lock: Lock, *, remote: frozenset[str] = frozenset(), every: bool = False
 ) -> tuple[Path, ...]:
-    """Bring the sources of all packages that are in no build cache into the source cache.
+    """Fetch the sources of all packages that are in no build cache into the source cache.
 
     Args:
         spack: With the project of `lock` in the instance.
         lock: What is going to be installed.
-        held: Hashes of packages that further build caches have.
+        remote: Hashes of packages that remote build caches have.
         every: Also those of packages in a build cache, and those behind one that fails.
 
     Returns:
         Paths (host) of the sources, in the order of Spack's list.
 
     Raises:
-        DownloadError: One could not be had; its message tells where it can be put by hand. Where
-            there are further build caches, Spack asks those first: their indexes may be older
+        DownloadError: One is not available; its message says where it can be put by hand. Where
+            there are remote build caches, Spack asks those first: their indexes may be older
             than what they have.
-        SpackError: Spack does not tell the sources.
+        SpackError: Spack does not describe its packages.
         OutputError: The source cache cannot be written, or is full.
     """
     found: list[Path] = []
     failures: list[DownloadError] = []
-    nodes = lock.packages if every else _held_nowhere(spack, _unbuilt(spack, lock), held)
+    nodes = lock.packages if every else _in_no_cache(spack, _unbuilt(spack, lock), remote)
     for wanted in _sources_of(spack, nodes):
         try:
-            found += _brought(spack, wanted, every=every)
+            found += _fetch_source(spack, wanted, every=every)
         except DownloadError as error:
             if every:
                 failures.append(error)
@@ -63,11 +63,11 @@ def fetch_sources(
     return tuple(dict.fromkeys(found))
 
 
-def fetch_left_out(spack: Spack, nodes: Sequence[Node]) -> bool:
-    """Bring what `fetch_sources` left out, since Spack takes nothing from that build cache.
+def fetch_skipped(spack: Spack, nodes: Sequence[Node]) -> bool:
+    """Fetch what `fetch_sources` skipped, since Spack takes nothing from that build cache.
 
     Spack fetches such a source itself, but neither from directories of this machine nor with as
-    much patience. The first one that cannot be had ends it: behind a firewall, each takes minutes.
+    much patience. The first failure ends it: behind a firewall, each takes minutes.
 
     Args:
         spack: As for `fetch_sources`.
@@ -77,20 +77,20 @@ def fetch_left_out(spack: Spack, nodes: Sequence[Node]) -> bool:
         Whether there are sources now that were not there.
 
     Raises:
-        SpackError: Spack does not tell the sources.
+        SpackError: Spack does not describe its packages.
         OutputError: The source cache cannot be written, or is full.
     """
     cache = spack.job.settings.source_cache_dir
     order = {node.hash: place for place, node in enumerate(nodes)}
     sources = sorted(_sources_of(spack, nodes), key=lambda source: order[source.hash])
     missing = [source for source in sources if source.find(cache) is None]
-    brought = False
+    fetched = False
     try:
         for wanted in missing:
-            brought = bool(_brought(spack, wanted, every=False)) or brought
+            fetched = bool(_fetch_source(spack, wanted, every=False)) or fetched
     except DownloadError as error:
         spack.job.reporter.line(error.brief)
-    return brought
+    return fetched
 
 
 def require_sources(spack: Spack, lock: Lock) -> None:
@@ -98,7 +98,7 @@ def require_sources(spack: Spack, lock: Lock) -> None:
 
     Raises:
         DownloadError: Names what is missing.
-        SpackError: Spack does not tell the sources.
+        SpackError: Spack does not describe its packages.
     """
     job = spack.job
     cache = job.settings.source_cache_dir
@@ -109,7 +109,7 @@ def require_sources(spack: Spack, lock: Lock) -> None:
         raise not_here(names, job.plan, job.settings)
 
 
-def _brought(spack: Spack, wanted: PackageSource, *, every: bool) -> list[Path]:
+def _fetch_source(spack: Spack, wanted: PackageSource, *, every: bool) -> list[Path]:
     """Where a source lies now (host); empty for what an install may fetch itself."""
     settings, reporter = spack.job.settings, spack.job.reporter
     if wanted.source is None:
@@ -153,7 +153,7 @@ def _together(failures: list[DownloadError]) -> DownloadError:
     if len(failures) == 1:
         return first
     return DownloadError(
-        f"{len(failures)} sources could not be had.",
+        f"{len(failures)} sources are not available.",
         details=" ".join(failure.brief for failure in failures),
         resolution=f"Of the first: {first.details} {first.resolution}",
     )
@@ -165,12 +165,12 @@ def _unbuilt(spack: Spack, lock: Lock) -> tuple[Node, ...]:
     return tuple(node for node in lock.packages if not _is_built(node, entries))
 
 
-def _held_nowhere(spack: Spack, nodes: Sequence[Node], held: frozenset[str]) -> tuple[Node, ...]:
-    """Those of `nodes` that no further build cache has either."""
-    left = tuple(node for node in nodes if node.hash not in held)
+def _in_no_cache(spack: Spack, nodes: Sequence[Node], remote: frozenset[str]) -> tuple[Node, ...]:
+    """Those of `nodes` that no remote build cache has either."""
+    left = tuple(node for node in nodes if node.hash not in remote)
     if len(left) < len(nodes):
         spack.job.reporter.line(
-            f"Further build caches have {len(nodes) - len(left)} of the packages, whose sources are"
+            f"Remote build caches have {len(nodes) - len(left)} of the packages, whose sources are"
             " not fetched."
         )
     return left

@@ -77,7 +77,7 @@ def collect(spack: Spack, lock: Lock) -> Collected:
 
     Raises:
         BuildError: Something that the feature table promises is not in it.
-        SpackError: Spack's database does not tell where a package is.
+        SpackError: Spack's database does not list a package.
     """
     packages = _run_time_packages(spack, lock)
     about = _fetch_about(spack, packages)
@@ -87,7 +87,7 @@ def collect(spack: Spack, lock: Lock) -> Collected:
     packages = _with_licenses(spack, packages, about)
     _add_licenses(packages, tree)
     spack.run_script("strip-tree.sh", {"TREE": spack.inside(tree)})
-    _require_promises(spack, about_slurm, tree)
+    _check_features(spack, about_slurm, tree)
     arguments = about_slurm / "archived-files" / "configure-arguments"
     return Collected(tree, packages, owners, tuple(_lines(arguments)))
 
@@ -98,7 +98,7 @@ def _slurm(packages: tuple[RunTimePackage, ...]) -> RunTimePackage:
 
 def _run_time_packages(spack: Spack, lock: Lock) -> tuple[RunTimePackage, ...]:
     database = spack.work / "spack-database.json"
-    spack.bring([(spack.places.store / ".spack-db/index.json", database)])
+    spack.fetch_files([(spack.places.store / ".spack-db/index.json", database)])
     try:
         installs = read_json(database)["database"]["installs"]
     except (KeyError, TypeError, ValueError) as error:
@@ -195,19 +195,19 @@ def _add_licenses(packages: tuple[RunTimePackage, ...], tree: Path) -> None:
             target.write_bytes(package.licenses[0].read_bytes())
 
 
-def _require_promises(spack: Spack, about_slurm: Path, tree: Path) -> None:
+def _check_features(spack: Spack, about_slurm: Path, tree: Path) -> None:
     archived = about_slurm / "archived-files"
     config_h = next(iter(sorted(archived.rglob("config.h"))), None)
     if config_h is None:
         raise BuildError(
-            "What configure decided about Slurm is not known.",
-            details="The recipe left no config.h with the package.",
+            "The outcome of Slurm's configure is unknown.",
+            details="The package recipe archived no config.h.",
             resolution="Report this with the build log.",
         )
-    said = next(iter(sorted(archived.rglob("config.log"))), None)
+    log = next(iter(sorted(archived.rglob("config.log"))), None)
     selection = spack.job.plan.selection
     # In the log, the line number of configure stands where the output has nothing.
-    lines = [re.sub(r"^configure:\d+:", "configure:", line) for line in _lines(said)]
+    lines = [re.sub(r"^configure:\d+:", "configure:", line) for line in _lines(log)]
     require_defines(selection.defines, _lines(config_h), lines)
     require_files(selection.files, tree)
 

@@ -13,7 +13,7 @@ from plan_samples import sample_plan
 from slurm_factory.package.publish import find_artifacts, publish
 from slurm_factory.plan.base_setup import load_record, record_path
 from slurm_factory.recipes.spack.cache import ENTRIES, ENTRY, INDEX, index_is_current
-from slurm_factory.recipes.spack.lock import kept_lock, read_lock
+from slurm_factory.recipes.spack.lock import load_lock, read_lock
 from slurm_factory.util import documents
 from slurm_factory.util.documents import parse_json, read_bytes, read_json, read_text
 
@@ -138,7 +138,7 @@ def test_an_odd_record_of_a_base_counts_as_none(tmp_path: Path, odd: Make) -> No
 
 def test_an_odd_lock_of_spack_counts_as_none(tmp_path: Path, odd: Make) -> None:
     odd(tmp_path / "x")
-    assert kept_lock(tmp_path / "x") is None
+    assert load_lock(tmp_path / "x") is None
 
 
 def test_an_odd_index_of_a_build_cache_counts_as_old(tmp_path: Path, odd: Make) -> None:

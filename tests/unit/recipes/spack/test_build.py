@@ -45,13 +45,13 @@ from slurm_factory.recipes.spack.build import build
 from slurm_factory.recipes.spack.cache import (
     COPIES,
     INDEX,
-    held_elsewhere,
+    in_remote_caches,
     index_is_current,
     refresh_index,
 )
 from slurm_factory.recipes.spack.install import install
 from slurm_factory.recipes.spack.libraries import SpackLibraries
-from slurm_factory.recipes.spack.lock import keep_lock, read_lock
+from slurm_factory.recipes.spack.lock import read_lock, save_lock
 from slurm_factory.recipes.spack.project import write_project
 from slurm_factory.recipes.spack.session import EPOCH, Spack
 from slurm_factory.recipes.spack.tree import PARTS
@@ -212,7 +212,7 @@ def choosing(spack: Spack, **changes: Any) -> Spack:
 
 
 def with_keys(here: StandIn, keys: Path) -> Spack:
-    """A build that takes packages from a further build cache, signed by somebody's keys."""
+    """A build that takes packages from a remote build cache, signed by somebody's keys."""
     spack = choosing(here.spack, buildcaches=(REMOTE,))
     settings = spack.job.settings.model_copy(update={"spack_buildcache_keys": keys})
     return replace(spack, job=replace(spack.job, settings=settings))
@@ -251,7 +251,7 @@ def test_keys_that_cannot_be_read_or_are_none_are_a_matter_of_the_settings(
 def test_another_source_mirror_is_no_reason_to_concretize_again(here: StandIn) -> None:
     project, _ = write_project(here.spack)
     other = choosing(here.spack, source_mirrors=("https://m.example/sources",))
-    assert write_project(other)[0].kept == project.kept
+    assert write_project(other)[0].saved_lock == project.saved_lock
 
 
 def test_no_password_reaches_the_logs_with_the_environment(here: StandIn) -> None:
@@ -335,11 +335,11 @@ def test_two_builds_that_keep_the_same_lock_at_the_same_time_both_succeed(
 
     def replace_after_the_other(path: Path, target: Path) -> Path:
         monkeypatch.setattr(Path, "replace", replacing)
-        keep_lock("of the other", kept)
+        save_lock("of the other", kept)
         return replacing(path, target)
 
     monkeypatch.setattr(Path, "replace", replace_after_the_other)
-    keep_lock("of this one", kept)
+    save_lock("of this one", kept)
     assert kept.read_text() == "of this one"
     assert list(tmp_path.iterdir()) == [kept]
 
@@ -561,7 +561,7 @@ def test_an_entry_of_a_build_cache_that_cannot_be_used_is_reported_with_what_it_
     install(spack, read_lock(recorded("toymain.lock")))
     warnings = [line for line in here.screen.getvalue().splitlines() if "Warning" in line]
     assert len(warnings) == 1
-    assert "What a build cache has of toydep@1.0 is damaged" in warnings[0]
+    assert "The entry of toydep@1.0 in a build cache is damaged" in warnings[0]
     assert why in warnings[0]
 
 
@@ -569,12 +569,12 @@ TOYFETCH = "ywnzdaqu2xqxqspax33fe3hl5qzwgm3e"
 
 
 @pytest.mark.parametrize(
-    ("held", "there", "attempts"),
+    ("remote", "there", "attempts"),
     [(TOYFETCH, True, 2), (TOYFETCH, False, 1), (SLURM, True, 1)],
-    ids=["held", "held, and to be had nowhere", "not held, so that it was tried before"],
+    ids=["remote", "remote, and available nowhere", "not remote, so that it was tried before"],
 )
 def test_a_source_that_a_further_build_cache_seemed_to_spare_is_brought_where_spack_cannot(
-    here: StandIn, held: str, there: bool, attempts: int
+    here: StandIn, remote: str, there: bool, attempts: int
 ) -> None:
     failing(here, "toyfetch")
     (log,) = here.folder.glob("spack-stage-*/spack-build-out.txt")
@@ -590,11 +590,11 @@ def test_a_source_that_a_further_build_cache_seemed_to_spare_is_brought_where_sp
     copies = spack.misc_cache / COPIES
     copies.parent.mkdir(parents=True)
     copies.write_text(json.dumps({f"{REMOTE}__v3": {"index_path": "1.json"}}))
-    index = {"database": {"installs": {held: {"in_buildcache": True}}}}
+    index = {"database": {"installs": {remote: {"in_buildcache": True}}}}
     copies.with_name("1.json").write_text(json.dumps(index))
     lock = read_lock(recorded("toyfetch.lock"))
     with nullcontext() if attempts > 1 else pytest.raises(DownloadError, match="toyfetch"):
-        install(spack, lock, held=held_elsewhere(spack, lock))
+        install(spack, lock, remote=in_remote_caches(spack, lock))
     assert [c.split()[0] for c in here.calls].count("install") == attempts
     assert (spack.job.settings.source_cache_dir / place).exists() == (attempts > 1)
 
@@ -621,7 +621,7 @@ def test_what_configure_turned_down_fails_the_build(here: StandIn) -> None:
 
 def test_a_recipe_that_keeps_no_config_h_fails_the_build(here: StandIn) -> None:
     shutil.rmtree(here.folder / "prefixes/slurm-1/.spack")
-    with pytest.raises(BuildError, match="not known"):
+    with pytest.raises(BuildError, match="configure is unknown"):
         built(here)
 
 

@@ -11,7 +11,7 @@ from spack_samples import LOCK, MUNGE, SLURM, recorded
 from slurm_factory.instances.instance import COMPILER_KILLED
 from slurm_factory.recipes.spack.failure import Cause, Reason, explain, failed_packages
 from slurm_factory.recipes.spack.install import InstallProgress
-from slurm_factory.recipes.spack.lock import kept_lock, lock_key, read_lock
+from slurm_factory.recipes.spack.lock import load_lock, lock_key, read_lock
 
 
 def progress_of(lock: str, output: str) -> InstallProgress:
@@ -222,7 +222,7 @@ def test_run_time_packages_come_roots_first_and_without_what_is_only_needed_to_b
 def test_a_damaged_lock_is_no_lock(text: str, tmp_path: Path) -> None:
     path = tmp_path / "lock.json"
     path.write_text(text)
-    assert kept_lock(path) is None
+    assert load_lock(path) is None
     with pytest.raises(ValueError, match=r"lock|JSON|Expecting|Unterminated|delimiter"):
         read_lock(text)
 

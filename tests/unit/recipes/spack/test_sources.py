@@ -17,12 +17,12 @@ from slurm_factory.fetch.sources import Source
 from slurm_factory.recipes.spack import packages as spack_packages
 from slurm_factory.recipes.spack import sources as spack_sources
 from slurm_factory.recipes.spack.build import build, prefetch
-from slurm_factory.recipes.spack.cache import COPIES, ENTRIES, held_elsewhere
+from slurm_factory.recipes.spack.cache import COPIES, ENTRIES, in_remote_caches
 from slurm_factory.recipes.spack.lock import Lock, read_lock
 from slurm_factory.recipes.spack.packages import PUBLIC_MIRROR, parse
 from slurm_factory.recipes.spack.session import Spack
 from slurm_factory.recipes.spack.sources import (
-    fetch_left_out,
+    fetch_skipped,
     fetch_sources,
     require_sources,
 )
@@ -95,7 +95,7 @@ def push(here: StandIn, name: str, digest: str, version: str = "1.0") -> None:
 
 
 def with_build_cache(spack: Spack, *, signed: bool = True, keys: Path | None = None) -> Spack:
-    """The same with a further build cache in the settings."""
+    """The same with a remote build cache in the settings."""
     job = spack.job
     choice = replace(spack.choice, buildcaches=(REMOTE,), signed=signed)
     settings = job.settings.model_copy(update={"spack_buildcache_keys": keys})
@@ -222,7 +222,7 @@ def test_what_a_further_build_cache_has_needs_no_sources(
     upstream.offers(LZ4, "lz4")
     spack = with_build_cache(here.spack, signed=False)
     copy_index(spack, MUNGE, url=url)
-    fetch_sources(spack, lock, held=held_elsewhere(spack, lock))
+    fetch_sources(spack, lock, remote=in_remote_caches(spack, lock))
     assert upstream.fetched == {"lz4-1.tar.gz"}
 
 
@@ -232,7 +232,7 @@ def test_spack_is_not_asked_where_this_and_further_build_caches_have_everything(
     spack = with_build_cache(here.spack, signed=False)
     copy_index(spack, MUNGE, LZ4)
     push(here, "slurm", SLURM)
-    fetch_sources(spack, lock, held=held_elsewhere(spack, lock))
+    fetch_sources(spack, lock, remote=in_remote_caches(spack, lock))
     assert here.calls == []
 
 
@@ -243,7 +243,7 @@ def test_without_trusted_keys_a_signed_build_cache_spares_no_source(
     upstream.offers(MUNGE, "munge")
     spack = with_build_cache(here.spack, keys=keys)
     copy_index(spack, MUNGE)
-    fetch_sources(spack, lock, held=held_elsewhere(spack, lock))
+    fetch_sources(spack, lock, remote=in_remote_caches(spack, lock))
     assert upstream.fetched == fetched
 
 
@@ -267,7 +267,7 @@ def test_sources_are_fetched_where_it_is_not_known_what_a_further_build_cache_ha
     upstream.offers(MUNGE, "munge")
     spack = with_build_cache(here.spack, signed=False)
     spoil(copy_index(spack, MUNGE))
-    fetch_sources(spack, lock, held=held_elsewhere(spack, lock))
+    fetch_sources(spack, lock, remote=in_remote_caches(spack, lock))
     assert upstream.fetched == {"munge-0.tar.gz"}
 
 
@@ -276,7 +276,7 @@ def test_a_build_cache_that_is_no_longer_in_the_settings_spares_no_source(
 ) -> None:
     upstream.offers(MUNGE, "munge")
     copy_index(here.spack, MUNGE)
-    fetch_sources(here.spack, lock, held=held_elsewhere(here.spack, lock))
+    fetch_sources(here.spack, lock, remote=in_remote_caches(here.spack, lock))
     assert upstream.fetched == {"munge-0.tar.gz"}
 
 
@@ -287,11 +287,11 @@ def test_what_was_left_out_is_brought_in_its_order_up_to_the_first_that_cannot_b
     upstream.offers(LZ4, "lz4")
     upstream.says(SLURM, "slurm", None, COMMIT)
     nodes = {node.hash: node for node in lock.packages}
-    assert not fetch_left_out(here.spack, [nodes[MUNGE], nodes[LZ4]])
+    assert not fetch_skipped(here.spack, [nodes[MUNGE], nodes[LZ4]])
     assert upstream.fetched == set()
-    assert fetch_left_out(here.spack, [nodes[LZ4], nodes[MUNGE], nodes[SLURM]])
+    assert fetch_skipped(here.spack, [nodes[LZ4], nodes[MUNGE], nodes[SLURM]])
     assert upstream.fetched == {"lz4-1.tar.gz"}
-    assert not fetch_left_out(here.spack, [nodes[LZ4], nodes[MUNGE]])
+    assert not fetch_skipped(here.spack, [nodes[LZ4], nodes[MUNGE]])
 
 
 def test_slurm_comes_from_where_our_catalogue_knows_it_when_no_place_of_its_recipe_has_it(
