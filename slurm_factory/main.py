@@ -285,6 +285,12 @@ def setup(
             "--destructive-mode", help="Install what builds on this machine need, and not LXD."
         ),
     ] = False,
+    fallback: Annotated[
+        bool,
+        typer.Option(
+            "--fallback", help="Do as --destructive-mode does where no instance can start."
+        ),
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only tell what is missing.")] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -295,13 +301,13 @@ def setup(
         from slurm_factory import answers
         from slurm_factory.host import setup as on_this_machine
 
-        lxd, destructive = on_this_machine.setup, on_this_machine.setup_destructive
-        prepare = destructive if destructive_mode else lxd
+        prepare = on_this_machine.setup_with_fallback if fallback else on_this_machine.setup
+        if destructive_mode:
+            prepare = on_this_machine.setup_destructive
         result = prepare(settings, reporter.note, check=check)
         answers.print_setup(result, check=check, as_json=as_json)
-        if not as_json:
-            for note in result.notes:
-                reporter.note(note)
+        for note in result.notes:
+            reporter.note(note)
         if not result.ready:
             raise typer.Exit(3)
 

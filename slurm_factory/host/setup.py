@@ -18,8 +18,10 @@ from slurm_factory.host.doctor_instance import doctor_name, has_instances
 from slurm_factory.host.facts import Account, Firewall, HostFacts, Privilege
 from slurm_factory.host.probe import missing_packages, probe, probe_account, probe_privilege
 from slurm_factory.host.setup_steps import (
+    NONE_STARTS,
     WITHOUT_LXD,
     Command,
+    NoInstanceStartsError,
     SetupStep,
     build_packages_step,
     install_line,
@@ -63,6 +65,7 @@ class SetupResult:
         login_needed: Whether the group is new, so that this shell cannot use LXD yet.
         notes: What the user should know: a slow storage pool, what is lost at the next boot.
         log: Log file (host) of the commands' output, None if nothing was run.
+        lxd: Whether it was about builds in LXD, and not about builds on this machine itself.
     """
 
     steps: tuple[SetupStep, ...]
@@ -70,6 +73,7 @@ class SetupResult:
     login_needed: bool
     notes: tuple[str, ...]
     log: Path | None
+    lxd: bool = True
 
 
 def setup(settings: Settings, report: Report, *, check: bool = False) -> SetupResult:
@@ -84,6 +88,7 @@ def setup(settings: Settings, report: Report, *, check: bool = False) -> SetupRe
         check: Change nothing.
 
     Raises:
+        NoInstanceStartsError: LXD cannot run on this machine, or starts no instance.
         LXDError: This machine cannot be set up, this user may not, or a step failed.
         DownloadError: apt or snap could not reach its archive.
         OutputError: The log cannot be written.
@@ -104,6 +109,29 @@ def setup(settings: Settings, report: Report, *, check: bool = False) -> SetupRe
     return _result(facts, steps, after, log)
 
 
+def setup_with_fallback(settings: Settings, report: Report, *, check: bool = False) -> SetupResult:
+    """Set LXD up, or builds on this machine itself where no instance can start.
+
+    Any other failure of LXD is left to the user: it may pass, and packages stay.
+
+    Args:
+        settings: For the directory of the log file.
+        report: Called with one line for each step that is taken, and with why LXD is not used.
+        check: Change nothing.
+
+    Raises:
+        ConfigurationError: The release that runs here is not a base.
+        LXDError: A step failed, or this user may not become root.
+        DownloadError: apt or snap could not reach its archive.
+        OutputError: The log cannot be written.
+    """
+    try:
+        return setup(settings, report, check=check)
+    except NoInstanceStartsError as error:
+        report(f"No instance can start here ({error.cause}): this machine itself builds instead.")
+        return setup_destructive(settings, report, check=check)
+
+
 def setup_destructive(settings: Settings, report: Report, *, check: bool = False) -> SetupResult:
     """Install what builds on this machine itself need, or only tell what is missing.
 
@@ -121,7 +149,7 @@ def setup_destructive(settings: Settings, report: Report, *, check: bool = False
     packages = base_packages(BaseSetup(find_base(SAME, host_release()), Deps.SYSTEM))
     step = build_packages_step(missing := missing_packages(packages))
     if check or not step.needed:
-        return SetupResult((step,), not step.needed, login_needed=False, notes=(), log=None)
+        return _destructive_result(step, None, ready=not step.needed)
     privilege = probe_privilege()
     if privilege is Privilege.NONE:
         raise LXDError(
@@ -135,7 +163,11 @@ def setup_destructive(settings: Settings, report: Report, *, check: bool = False
         _take(step, file, log, as_root=privilege is Privilege.ROOT)
     if missing_packages(packages):
         raise _without_effect(step, log)
-    return SetupResult((step,), ready=True, login_needed=False, notes=(), log=log)
+    return _destructive_result(step, log, ready=True)
+
+
+def _destructive_result(step: SetupStep, log: Path | None, *, ready: bool) -> SetupResult:
+    return SetupResult((step,), ready, login_needed=False, notes=(), log=log, lxd=False)
 
 
 def _is_untried(facts: HostFacts, settings: Settings) -> bool:
@@ -149,14 +181,15 @@ def _try_instance(facts: HostFacts, file: IO[str], log: Path, report: Report) ->
     why = "none has been started yet, so that one has to be tried"
     step = SetupStep("instance", needed=True, why=why, commands=(command,))
     report(f"{step.name}: {why}")
-    try:
-        _take(step, file, log, as_root=facts.permitted)
-    except LXDError as error:
-        raise LXDError(
+    status, output = _run(command, file, log, as_root=facts.permitted)
+    if status == NONE_STARTS:
+        raise NoInstanceStartsError(
+            _error_line(output).removeprefix("Error: ").rstrip("."),
             "LXD is set up, and no instance starts.",
-            details=error.details.removeprefix("Error: "),
             resolution=f"All output is in {log}. To build without LXD: {WITHOUT_LXD}",
-        ) from error
+        )
+    if status:
+        raise _failed(step, command, output, log)
     return step
 
 
@@ -227,22 +260,29 @@ def elevated(command: Command, *, as_root: bool) -> Command:
 
 def _take(step: SetupStep, file: IO[str], log: Path, *, as_root: bool) -> None:
     for command in step.commands:
-        file.write(f"$ {mask_credentials(shlex.join(command))}\n")
-        file.flush()
-        start = file.tell()
-        if not run_logged(elevated(command, as_root=as_root), file).ok:
-            raise _failed(step, command, _output_since(log, start), log)
+        status, output = _run(command, file, log, as_root=as_root)
+        if status:
+            raise _failed(step, command, output, log)
 
 
-def _output_since(log: Path, start: int) -> str:
-    with log.open("rb") as file:
-        file.seek(start)
-        return file.read().decode(errors="replace")
+def _run(command: Command, file: IO[str], log: Path, *, as_root: bool) -> tuple[int, str]:
+    """Exit status of a command, and what it wrote to the log."""
+    file.write(f"$ {mask_credentials(shlex.join(command))}\n")
+    file.flush()
+    start = file.tell()
+    status = run_logged(elevated(command, as_root=as_root), file).status
+    with log.open("rb") as written:
+        written.seek(start)
+        return status, written.read().decode(errors="replace")
+
+
+def _error_line(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "")
 
 
 def _failed(step: SetupStep, command: Command, output: str, log: Path) -> LXDError | DownloadError:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    last = next((line for line in reversed(lines) if "rror" in line), lines[-1] if lines else "")
+    last = _error_line(output)
     if any(sign in output for sign in NO_NETWORK):
         return DownloadError(
             f"The step '{step.name}' of setup could not reach the network.",

@@ -33,6 +33,9 @@ WITHOUT_LXD = (
 )
 """Shell line that builds where LXD cannot run."""
 
+NONE_STARTS = 9
+"""Exit code of `try_command` where LXD is in order and no instance starts."""
+
 Command = tuple[str, ...]
 
 APT_INSTALL: Command = ("install", "--yes", "--no-install-recommends")
@@ -41,6 +44,20 @@ LXC: Command = ("lxc", "--project", "default")
 """A user may have switched to another project (lxc project switch), and to another remote."""
 
 WAIT: Command = ("lxd", "waitready", f"--timeout={WAIT_SECONDS}")
+
+
+class NoInstanceStartsError(LXDError):
+    """No instance can start on this machine, whoever sets LXD up; builds on itself still can.
+
+    Args:
+        cause: Why, a part of a sentence.
+        brief: What failed, one line.
+        resolution: What the user can do, one line.
+    """
+
+    def __init__(self, cause: str, brief: str, *, resolution: str) -> None:
+        super().__init__(brief, details=f"The cause: {cause}.", resolution=resolution)
+        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -67,13 +84,14 @@ def plan_setup(facts: HostFacts) -> tuple[SetupStep, ...]:
     """All steps, in the order in which they must be taken.
 
     Raises:
-        LXDError: This machine cannot be set up: LXD cannot run on it, it is neither Debian nor
-            Ubuntu and has no LXD, it has Incus instead, or no private subnet is free.
+        NoInstanceStartsError: LXD cannot run on this machine.
+        LXDError: This machine cannot be set up: it is neither Debian nor Ubuntu and has no LXD, it
+            has Incus instead, or no private subnet is free.
     """
     if facts.obstacle:
-        raise LXDError(
+        raise NoInstanceStartsError(
+            facts.obstacle,
             "LXD cannot run on this machine.",
-            details=f"The cause: {facts.obstacle}.",
             resolution=f"Build on the machine itself: {WITHOUT_LXD}",
         )
     if facts.incus and facts.flavour is None:

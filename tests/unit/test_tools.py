@@ -90,31 +90,29 @@ def test_session_that_has_the_group_or_cannot_have_it_is_left_alone(
 
 PROGRAM = """#!/bin/sh
 echo "$*" >> "${0%/*}/calls"
-case "$*" in
-"setup") exit "$SETUP" ;;
-"setup --destructive-mode") exit "$PACKAGES" ;;
-esac
+[ "$1" = build ] || printf '{\n  "lxd": %s\n}\n' "$LXD"
+[ "$1" = build ] || exit "$SETUP"
 """
-SETUP, PACKAGES = "setup", "setup --destructive-mode"
+PREPARE = "setup --fallback --json"
 BUILD = "build --slurm-version 24.11.5 --deps system --base same"
 
 
 @pytest.mark.parametrize(
-    ("setup", "packages", "code", "calls"),
+    ("setup", "lxd", "calls"),
     [
-        (0, 0, 0, [SETUP, BUILD]),
-        (3, 0, 0, [SETUP, PACKAGES, f"{BUILD} --destructive-mode"]),
-        (3, 3, 3, [SETUP, PACKAGES]),
-        (4, 0, 4, [SETUP]),
+        (0, "true", [PREPARE, BUILD]),
+        (0, "false", [PREPARE, f"{BUILD} --destructive-mode"]),
+        (3, "false", [PREPARE]),
+        (4, "true", [PREPARE]),
     ],
 )
-def test_make_build_ends_with_a_package_where_lxd_cannot_be_used(
-    tmp_path: Path, setup: int, packages: int, code: int, calls: list[str]
+def test_make_build_builds_without_lxd_only_where_setup_has_prepared_that(
+    tmp_path: Path, setup: int, lxd: str, calls: list[str]
 ) -> None:
     program = tmp_path / "slurm-factory"
     program.write_text(PROGRAM)
     program.chmod(0o755)
-    environment = {**os.environ, "SETUP": str(setup), "PACKAGES": str(packages)}
+    environment = {**os.environ, "SETUP": str(setup), "LXD": lxd}
     command = ["bash", str(TOOLS / "build.sh"), str(program)]
-    assert subprocess.run(command, env=environment, check=False).returncode == code
+    assert subprocess.run(command, env=environment, check=False).returncode == setup
     assert (tmp_path / "calls").read_text().splitlines() == calls

@@ -1,10 +1,12 @@
 #!/bin/bash
 # Starts an instance that holds a shell and nothing else, runs a command in it and deletes it: so
 # whether instances start at all can be told before there is an image. Ends with the cause where
-# none does.
+# none does, and with exit code 9 where LXD is in order and still none starts.
 # Usage: host-try-instance.sh NAME UID GID
 #   UID, GID  of the host, that the instance's root is to be
 set -euo pipefail
+
+none_starts=9
 
 name=$1
 idmap=$(printf 'uid %s 0\ngid %s 0' "$2" "$3")
@@ -18,7 +20,7 @@ tidy() {
             "${lxc[@]}" info "local:$name" || break
         sleep 0.3
     done
-    timeout 60 "${lxc[@]}" image delete "local:$name"
+    timeout 60 "${lxc[@]}" image delete "local:$name" || true
     rm -rf "$directory"
 } &>/dev/null </dev/null
 trap tidy EXIT
@@ -30,7 +32,7 @@ cause() {
     logged=$(timeout 20 "${lxc[@]}" info --show-log "local:$name" 2>/dev/null |
         sed -nE 's/.* ERROR +.*:[0-9]+ - //p' | head -n 1) || true
     echo "Error: ${logged:-${1#Error: }}"
-    exit 1
+    exit "$code"
 }
 
 files() {
@@ -52,13 +54,16 @@ while read -r file; do
 done < <(files)
 tar -czf image.tar.gz metadata.yaml rootfs
 
+code=1
 run() {
     local said
     said=$(timeout --kill-after=5 60 "$@" 2>&1 </dev/null) || cause "$(grep '^Error' <<<"$said" || echo "${said:-no end within 60 s}")"
 }
 
 run "${lxc[@]}" image import image.tar.gz local: --alias "$name"
-run "${lxc[@]}" launch "local:$name" "local:$name" --config "raw.idmap=$idmap"
+run "${lxc[@]}" init "local:$name" "local:$name" --config "raw.idmap=$idmap"
+code=$none_starts
+run "${lxc[@]}" start "local:$name"
 for _ in 1 2 3 4 5; do
     # Shortly after a start, lxc may not reach the instance yet.
     if timeout 20 "${lxc[@]}" exec -T "local:$name" -- /bin/sh -c : &>/dev/null </dev/null; then

@@ -281,12 +281,78 @@ def test_setup_is_not_believed_before_an_instance_has_started(
 def test_instance_that_does_not_start_is_told_with_its_cause_and_the_way_without_lxd(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    try_by(machine, monkeypatch, "echo Error: no cgroup; exit 1")
-    with pytest.raises(LXDError, match="no instance starts") as caught:
+    try_by(machine, monkeypatch, f"echo Error: no cgroup; exit {plan.NONE_STARTS}")
+    with pytest.raises(plan.NoInstanceStartsError, match="no instance starts") as caught:
         machine.run()
-    assert caught.value.details == "no cgroup"
+    assert caught.value.details == "The cause: no cgroup."
     assert "setup.log" in caught.value.resolution
     assert "slurm-factory setup --destructive-mode" in caught.value.resolution
+
+
+@pytest.fixture
+def installed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The packages that are installed for builds without LXD."""
+    calls: list[str] = []
+
+    def install(*_: object, **__: object) -> SetupResult:
+        calls.append("bison")
+        return SetupResult((), ready=True, login_needed=False, notes=(), log=None, lxd=False)
+
+    monkeypatch.setattr(run_setup, "setup_destructive", install)
+    return calls
+
+
+def test_where_no_instance_starts_one_line_tells_why_and_packages_are_installed_instead(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, installed: list[str]
+) -> None:
+    try_by(machine, monkeypatch, f"echo Error: no cgroup.; exit {plan.NONE_STARTS}")
+    result = run_setup.setup_with_fallback(machine.settings, machine.reported.append)
+    assert (result.lxd, installed) == (False, ["bison"])
+    assert [line for line in machine.reported if "no cgroup" in line] == [
+        "No instance can start here (no cgroup): this machine itself builds instead."
+    ]
+
+
+def test_step_that_fails_for_another_reason_installs_no_packages_for_builds_without_lxd(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, installed: list[str]
+) -> None:
+    try_by(machine, monkeypatch, "echo Error: The storage pool is full; exit 1")
+    with pytest.raises(LXDError, match="step 'instance' of setup failed"):
+        run_setup.setup_with_fallback(machine.settings, machine.reported.append)
+    machine.add("daemon", "false")
+    with pytest.raises(LXDError, match="step 'daemon' of setup failed"):
+        run_setup.setup_with_fallback(machine.settings, machine.reported.append)
+    assert installed == []
+
+
+LXC = """#!/bin/sh
+case "$*" in
+*" $FAILING "*) echo "Error: $FAILING failed" >&2; exit 1 ;;
+*" delete "* | *" info "*) exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("failing", "code"), [("import", 1), ("init", 1), ("start", 9), ("exec", 9), ("none", 0)]
+)
+def test_only_an_instance_that_is_there_and_does_not_start_tells_that_none_can(
+    tmp_path: Path, failing: str, code: int
+) -> None:
+    stand_in = tmp_path / "lxc"
+    stand_in.write_text(LXC)
+    stand_in.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    command = plan.try_command("doctor-1", ALICE)
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PATH": path, "FAILING": failing},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert done.stdout == (f"Error: {failing} failed\n" if code else "")
 
 
 def test_user_who_may_neither_ask_lxd_nor_become_root_tries_nothing(
