@@ -220,12 +220,25 @@ def _refuse_unknown(variants: Mapping[str, bool], usable: Sequence[str]) -> None
                 resolution=f"Leave +{name} or ~{name} away.",
             )
         if name not in known:
+            _refuse_absent(name)
             # Only what can be had, and is not decided already, leads to no other error.
             free = [other for other in usable if other not in variants]
             raise ConfigurationError(
                 f"--additional-variants: there is no variant {quoted(name)}.",
                 details=did_you_mean(name, free, f"There are {', '.join(free)}."),
                 resolution="docs/options.md lists all variants.",
+            )
+
+
+def _refuse_absent(name: str) -> None:
+    """Say of a plugin that no package has, by the end of its name, why that is so."""
+    for absence in known_absences():
+        found = [plugin for plugin in absence.plugins if f"_{plugin}".endswith(f"_{name}")]
+        if found and not absence.one_of_them:
+            raise ConfigurationError(
+                f"--additional-variants: no package has {found[0]}.",
+                details=absence.reason,
+                resolution=f"Leave {name} out; docs/limits.md lists what no package has.",
             )
 
 

@@ -239,7 +239,23 @@ def test_an_unknown_variant_is_refused_with_the_nearest_one(text: str, near: str
     assert refusal(text).details == f"Did you mean {near}?"
 
 
-@pytest.mark.parametrize("text", ["+ipmi", "+h", "+gdk"])
+@pytest.mark.parametrize(
+    ("name", "plugin", "reason"),
+    [
+        ("ipmi", "acct_gather_energy_ipmi", "They need FreeIPMI"),
+        ("kafka", "jobcomp_kafka", "It needs librdkafka"),
+        ("switch_hpe_slingshot", "switch_hpe_slingshot", "It is built against libcxi"),
+    ],
+)
+def test_what_no_package_has_is_refused_with_the_reason(
+    name: str, plugin: str, reason: str
+) -> None:
+    error = refusal(f"+{name}")
+    assert f"no package has {plugin}" in error.brief
+    assert error.details.startswith(reason)
+
+
+@pytest.mark.parametrize("text", ["+ipxe", "+h", "+gdk"])
 def test_a_variant_like_no_other_is_refused_with_a_list_of_those_that_can_be_had(text: str) -> None:
     details = refusal(text).details
     assert details.startswith("There are readline, hwloc, ")

@@ -167,7 +167,7 @@ def test_no_advice_about_building_on_this_machine_leads_to_another_error(
         assert make_plan(repeated, X86_64, host)
 
 
-@pytest.mark.parametrize("variants", ["+hdf", "+ipmi", "+rest", "+lu ~lua", "~open", "+gt"])
+@pytest.mark.parametrize("variants", ["+hdf", "+ipxe", "+rest", "+lu ~lua", "~open", "+gt"])
 @pytest.mark.parametrize("deps", Deps)
 def test_a_variant_that_is_advised_is_accepted(deps: Deps, variants: str) -> None:
     details = refusal(make_request(deps=deps, additional_variants=variants)).details
