@@ -28,7 +28,7 @@ from slurm_factory.constants import (
     BuildType,
     Deps,
 )
-from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.exceptions import BuildError, ConfigurationError
 from slurm_factory.plan.base_setup import BaseSetup, SpackRefs, base_packages, without_credentials
 from slurm_factory.plan.bases import Base, bases, find_base
 from slurm_factory.plan.features import Selection, parse_variants, select, without_defaults
@@ -149,6 +149,23 @@ class Patch:
 
     name: str
     sha256: str
+
+    def require(self, content: bytes) -> bytes:
+        """Return what was read of the patch while a build runs, if it is what was planned.
+
+        Args:
+            content: Of its file.
+
+        Raises:
+            BuildError: It is another one.
+        """
+        if _sha256(content) != self.sha256:
+            raise BuildError(
+                f"{self.name} is not the patch that this build was planned with.",
+                details="slurm-factory's own files have changed since then, as by an upgrade.",
+                resolution="Run the command again.",
+            )
+        return content
 
 
 @dataclass(frozen=True)
@@ -479,7 +496,7 @@ def _build_type(request: BuildRequest) -> BuildType:
     if request.gpu and request.minimal:
         raise ConfigurationError(
             "--gpu and --minimal exclude each other.",
-            details="A minimal package contains munge and readline only.",
+            details="A minimal package contains munge, readline and nss_slurm only.",
             resolution="Leave one of them out.",
         )
     if request.gpu:

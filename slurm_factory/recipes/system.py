@@ -113,16 +113,16 @@ def _evidence_kept(job: Job, instance: Instance, source: PurePosixPath) -> Itera
 def _unpack(job: Job, instance: Instance, archive: Path, source: PurePosixPath) -> None:
     patches = job.workspace.work / "patches"
     patches.mkdir(exist_ok=True)
-    names = [patch.name for patch in job.plan.patches]
-    for name in names:
-        (patches / name).write_bytes((patches_dir() / name).read_bytes())
+    for patch in job.plan.patches:
+        shipped = patches_dir() / patch.name
+        (patches / patch.name).write_bytes(patch.require(shipped.read_bytes()))
     instance.run_script(
         "unpack-slurm.sh",
         {
             "ARCHIVE": instance.inside(archive),
             "SOURCE": source,
             "PATCHES": instance.inside(patches),
-            "PATCH_NAMES": "\n".join(names),
+            "PATCH_NAMES": "\n".join(patch.name for patch in job.plan.patches),
         },
         job.reporter.line,
     )

@@ -92,13 +92,15 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
         nothing to decide.
 
     Raises:
+        BuildError: The program's own patches have changed since the build was planned.
         CommandError: It cannot be copied into the instance.
         OSError: It cannot be written.
     """
     project = Project(spack, _files(spack))
     lock = load_lock(project.saved_lock)
     folder = spack.work / "spack-project"
-    write_repository(folder / SPACK_REPOSITORY / SPACK_NAMESPACE)
+    repository = folder / SPACK_REPOSITORY / SPACK_NAMESPACE
+    write_repository(repository, spack.job.plan.patches)
     for name, text in (project.files | ({SPACK_LOCK: lock} if lock else {})).items():
         (folder / name).write_text(text, "utf-8")
     spack.logs.mkdir(parents=True, exist_ok=True)

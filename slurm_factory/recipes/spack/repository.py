@@ -26,9 +26,11 @@ from slurm_factory.plan.releases import catalogue
 from slurm_factory.resources import patches_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from importlib.resources.abc import Traversable
     from pathlib import Path
+
+    from slurm_factory.plan.plan import Patch
 
 FACTORY_JSON = "factory.json"
 SLURM = "packages/slurm"
@@ -37,20 +39,27 @@ NVML_SCRIPT = "make-nvml-stub.sh"
 WHEEL = re.compile(r"/nvidia_nvml_dev_cu\d+-(?P<version>[0-9.]+)-[^/]*\.whl")
 
 
-def write_repository(target: Path) -> None:
+def write_repository(target: Path, planned: Iterable[Patch] = ()) -> None:
     """Write the repository, complete, as Spack reads it.
 
     Args:
+        planned: The patches that the build was planned with, which have to be the same.
         target: Directory (host) that gets repo.yaml; what it had before goes. Where it lies in
             the instance, its path must end in spack_repo/slurm_factory, the name that recipes are
             imported by (spack.readthedocs.io/en/latest/repositories.html).
+
+    Raises:
+        BuildError: The program's own patches have changed since the build was planned.
     """
+    content = _content()
+    for patch in planned:
+        patch.require(content[f"{SLURM}/{patch.name}"])
     if target.exists():
         shutil.rmtree(target)
-    for name, content in _content().items():
+    for name, text in content.items():
         file = target / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
+        file.write_bytes(text)
 
 
 def repository_digest() -> str:

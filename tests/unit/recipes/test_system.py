@@ -1,5 +1,6 @@
 """The system recipe: promises kept, libraries fetched, the stub of NVML; on this machine."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -460,12 +461,15 @@ def test_programs_that_are_not_slurms_own_are_listed_with_their_package(
     }
 
 
-def unpack(here: Here, patch: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def unpack(
+    here: Here, patch: str, monkeypatch: pytest.MonkeyPatch, planned: str | None = None
+) -> Path:
     patches = here.work / "own-patches"
     patches.mkdir()
     (patches / "own.patch").write_text(patch)
     monkeypatch.setattr(system, "patches_dir", lambda: patches)
-    plan = replace(here.job.plan, patches=(Patch("own.patch", "0" * 64),))
+    checksum = hashlib.sha256((planned or patch).encode()).hexdigest()
+    plan = replace(here.job.plan, patches=(Patch("own.patch", checksum),))
     archive = fake_source(here, {"src/a.c": "".join(f"line {n}\n" for n in range(20))})
     source = here.instance.build_dir / "slurm-24-11-5-1"
     system._unpack(replace(here.job, plan=plan), here.instance, archive, source)
@@ -489,6 +493,14 @@ PATCH = """\
 def test_a_patch_that_fits_is_applied(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     source = unpack(here, PATCH.format(line=9, a=8, context="line 9"), monkeypatch)
     assert "line ten\n" in (source / "src/a.c").read_text()
+
+
+def test_a_patch_that_has_changed_since_the_build_was_planned_is_not_applied(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BuildError, match=r"own\.patch is not the patch") as caught:
+        unpack(here, PATCH.format(line=9, a=8, context="line 9"), monkeypatch, planned="another")
+    assert "upgrade" in caught.value.details
 
 
 @PATCH_PROGRAM

@@ -18,6 +18,7 @@ import yaml
 
 from slurm_factory import resources
 from slurm_factory.constants import INSTANCE_PREFIX, SPACK_NAMESPACE
+from slurm_factory.exceptions import BuildError
 from slurm_factory.plan.features import table
 from slurm_factory.plan.plan import COMPILER_FLAGS, CONFIGURE_ARGUMENTS, LINKER_FLAGS, patches_for
 from slurm_factory.plan.releases import catalogue, find_release, series
@@ -281,6 +282,20 @@ def test_digest_changes_with_a_recipe_and_with_a_patch(
         file.write_bytes(file.read_bytes()[:-1] + b" ")
         digests.append(repository_digest())
     assert len(set(digests)) == len(digests)
+
+
+def test_a_patch_that_has_changed_since_the_build_was_planned_is_not_given_to_spack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = patches_for(RELEASE)
+    copy = tmp_path / "patches"
+    shutil.copytree(Path(str(patches_dir())), copy)
+    monkeypatch.setattr(spack_repository, "patches_dir", lambda: copy)
+    write_repository(tmp_path / "repository", planned)
+    with (copy / planned[0].name).open("a") as file:
+        file.write("\n")
+    with pytest.raises(BuildError, match=planned[0].name):
+        write_repository(tmp_path / "repository", planned)
 
 
 def test_digest_does_not_change_with_what_python_leaves_behind(
