@@ -196,7 +196,10 @@ def _print_files(files: Sequence[File]) -> None:
 def _print_use(directory: Path, identity: PackageIdentity) -> None:
     software = shlex.quote(str(directory / identity.software_tarball))
     modules = shlex.quote(str(directory / identity.module_tarball))
-    print_line("\nTo use it, here or wherever the two tarballs are copied to:\n")
+    print_line(
+        "\nTo use it, as root, here or wherever the two tarballs are copied to (with Environment"
+        " Modules,\nmodulefiles in place of modules):\n"
+    )
     print_line(f"  mkdir -p /opt/slurm && tar -xzf {software} -C /opt/slurm")
     print_line(f"  tar -xzf {modules} -C /opt/slurm")
     print_line(f"  module use /opt/slurm/modules && module load slurm/{identity.version}")
