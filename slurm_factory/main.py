@@ -49,7 +49,9 @@ VersionOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 GpuOption = Annotated[bool, typer.Option("--gpu", help="Add detection of GPUs.")]
-MinimalOption = Annotated[bool, typer.Option("--minimal", help="Munge and readline only.")]
+MinimalOption = Annotated[
+    bool, typer.Option("--minimal", help="Munge, readline and nss_slurm only.")
+]
 VariantsOption = Annotated[
     str,
     typer.Option(

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from slurm_factory import __version__, completion, exceptions
 from slurm_factory import main as command_line
 from slurm_factory.config import Settings
-from slurm_factory.constants import JSON_VERSION, Deps
+from slurm_factory.constants import JSON_VERSION, BuildType, Deps
 from slurm_factory.exceptions import SlurmFactoryError
 from slurm_factory.host import doctor
 from slurm_factory.host.checks import Check, Status
@@ -516,6 +516,13 @@ def test_help_of_every_command_lists_only_options_that_work(run: Runner, command
     assert not options & {"--verify", "--install-completion"}
     assert "--json" in options
     assert run(command, "-h").out == result.out
+
+
+def test_help_names_all_that_is_in_a_minimal_package(run: Runner) -> None:
+    text = run("build", "--help").out
+    [line] = [line.lower() for line in text.splitlines() if line.lstrip().startswith("--minimal")]
+    contained = [feature.name for feature in table() if BuildType.MINIMAL in feature.types]
+    assert [name for name in contained if name not in line] == []
 
 
 def test_help_lists_only_commands_that_work(run: Runner) -> None:
