@@ -40,14 +40,14 @@ def copy_patches(directory: Path) -> Path:
 
 
 @pytest.mark.parametrize("build_type", BuildType)
-@pytest.mark.parametrize("name", series())
-def test_configure_is_told_the_same_as_ever(name: str, build_type: BuildType) -> None:
-    plan = sample_plan(
-        name, gpu=build_type is BuildType.GPU, minimal=build_type is BuildType.MINIMAL
-    )
-    assert plan.build_type is build_type
-    assert plan.release == find_release(name)
-    assert list(plan.configure_arguments) == SNAPSHOT[build_type]
+def test_configure_is_told_the_same_as_ever(build_type: BuildType) -> None:
+    for name in series():
+        plan = sample_plan(
+            name, gpu=build_type is BuildType.GPU, minimal=build_type is BuildType.MINIMAL
+        )
+        assert plan.build_type is build_type
+        assert plan.release == find_release(name)
+        assert list(plan.configure_arguments) == SNAPSHOT[build_type]
 
 
 def test_configuration_stays_in_etc_and_the_prefix_is_the_configured_one() -> None:
