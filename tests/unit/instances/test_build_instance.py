@@ -1,0 +1,242 @@
+"""The instance of one build: what it gets, when it is kept, and how it goes."""
+
+import os
+import subprocess
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from craft_providers import lxd
+from fake_lxc import FakeLxc, instance
+from launch_samples import BASE_NAME, MADE_HERE, NAME, NOW, SETUP, SILENT, launched, launcher
+from plan_samples import sample_plan, sample_settings
+from reporter_samples import Listener
+
+from slurm_factory import supplies as preparation
+from slurm_factory.config import Settings
+from slurm_factory.exceptions import (
+    BuildError,
+    ConfigurationError,
+    DownloadError,
+    InterruptedBuildError,
+    LXDError,
+    OutputError,
+    SlurmFactoryError,
+)
+from slurm_factory.instances.build_instance import lxd_instance
+from slurm_factory.instances.launch import Launch
+from slurm_factory.instances.network import both_spellings
+from slurm_factory.job import Job
+from slurm_factory.supplies import require_machine
+from slurm_factory.workspace import open_workspace
+
+
+def test_the_commands_of_a_build_get_the_proxies_and_no_command_line_does(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://u:geheim@p:1")
+    launch = launcher(monkeypatch)
+    with launched(settings) as place:
+        assert place.secrets == both_spellings(os.environ)
+    assert "geheim" not in f"{fake.calls} {launch.instance.default_command_environment}"
+
+
+def test_an_instance_gets_the_cache_the_limits_the_lock_and_goes_after_success(
+    fake: FakeLxc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = launcher(monkeypatch)
+    settings = sample_settings(tmp_path / "cache", cpu_limit=2, memory_limit="4GiB")
+    with launched(settings) as place:
+        assert place.project == "slurm-factory"
+        [configured] = fake.changes
+        assert configured.split() == [
+            *("config", "set", NAME),
+            *("limits.cpu=2", "limits.memory=4GiB", "limits.processes=10000"),
+            f"user.slurm_factory.lock={settings.work_dir / 'x.lock'}",
+        ]
+    assert launch.instance.mounts == [(settings.cache_dir, "/opt/slurm-factory-cache")]
+    assert launch.instance.default_command_environment["LC_ALL"] == "C.UTF-8"
+    assert fake.changes[1:] == [f"delete --force {NAME}"]
+    [call] = launch.calls
+    assert call["map_user_uid"]
+    assert call["use_base_instance"]
+    assert (call["image_remote"], call["image_name"]) == ("local", MADE_HERE.alias)
+
+
+def test_a_build_from_a_base_that_is_there_asks_lxd_what_it_needs_once(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    with open_workspace("20261127-100000-25-05-a1b2c3", settings) as workspace:
+        job = Job(sample_plan(), settings, Listener(), workspace, jobs=1)
+        require_machine(job)
+        with preparation.launched(job):
+            assert [" ".join(call.split()[:2]) for call in fake.calls] == [
+                "project list",
+                "list --format",
+                "config set",
+            ]
+    assert [call.split()[0] for call in fake.calls[3:]] == ["delete"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_instance_that_a_build_leaves_on_purpose_is_marked_as_that(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    fake.instances([instance(BASE_NAME, datetime.now(UTC)), instance(NAME, NOW)])
+    launcher(monkeypatch)
+    with suppress(BuildError), launched(settings, keep=not fails):
+        if fails:
+            raise BuildError("make failed.")
+    assert fake.changes[-1] == f"config set {NAME} user.slurm_factory.kept=yes"
+
+
+def test_after_a_failed_build_the_instance_is_kept_and_the_error_tells_how_to_enter_it(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
+    with pytest.raises(BuildError) as caught, launched(settings):
+        raise BuildError("make failed.", resolution="Read the log.")
+    assert caught.value.resolution == (
+        "Read the log. The instance is kept:"
+        f" lxc --project slurm-factory exec local:{NAME} -- bash -l"
+    )
+    assert not [call for call in fake.changes if call.startswith("delete")]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_there_is_no_way_into_an_instance_that_somebody_has_deleted(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    launcher(monkeypatch)
+    for error in (BuildError("make failed."), LXDError("The instance was deleted.")):
+        with pytest.raises(type(error)) as caught, launched(settings, keep=keep):
+            raise error
+        assert caught.value.resolution == ""
+
+
+def test_a_kept_instance_that_somebody_has_stopped_is_told_with_the_command_that_starts_it(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW) | {"status": "Stopped"}])
+    with pytest.raises(LXDError) as caught, launched(settings, keep=True):
+        raise LXDError("The instance was stopped.")
+    assert caught.value.resolution == (
+        f"The instance is kept: lxc --project slurm-factory start local:{NAME}"
+    )
+
+
+def test_lxd_that_does_not_answer_is_not_said_to_keep_an_instance(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_lxd() -> None:
+        fake.fail("local:", "Error: connect: connection refused")
+        raise BuildError("make failed.")
+
+    launcher(monkeypatch)
+    with pytest.raises(BuildError) as caught, launched(settings):
+        end_lxd()
+    assert "may be left" in caught.value.resolution
+    assert "exec" not in caught.value.resolution
+
+
+@pytest.mark.parametrize("kind", [ConfigurationError, DownloadError, LXDError, OutputError])
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_mistake_a_failed_download_or_a_full_disk_leaves_no_instance_with_nothing_to_see(
+    fake: FakeLxc,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[SlurmFactoryError],
+    keep: bool,
+) -> None:
+    launcher(monkeypatch)
+    fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
+    with pytest.raises(kind) as caught, launched(settings, keep=keep):
+        raise kind("No.", resolution="Correct it.")
+    assert ("The instance is kept" in caught.value.resolution) == keep
+    assert (f"delete --force {NAME}" in fake.changes) != keep
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
+def test_an_interrupted_build_leaves_no_instance(
+    fake: FakeLxc,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: type[BaseException],
+) -> None:
+    launcher(monkeypatch)
+    with pytest.raises(stop), launched(settings):
+        raise stop
+    assert fake.changes[-1] == f"delete --force {NAME}"
+
+
+def test_an_instance_that_cannot_be_deleted_after_success_is_a_warning_that_names_it(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
+    fake.fail("delete --force", "Error: The instance is busy")
+    launcher(monkeypatch)
+    launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
+    reporter = Listener()
+    with lxd_instance(launch, settings, reporter):
+        pass
+    [warning] = reporter.warnings
+    assert f"{NAME} could not be deleted; run `slurm-factory clean`" in warning
+
+
+def test_keep_instance_keeps_it_after_success(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    with launched(settings, keep=True):
+        pass
+    assert not [call for call in fake.changes if call.startswith("delete")]
+
+
+def test_keep_instance_keeps_it_after_ctrl_c_with_nothing_running_in_it(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
+    with pytest.raises(InterruptedBuildError) as caught, launched(settings, keep=True):
+        raise KeyboardInterrupt
+    assert f"exec local:{NAME}" in caught.value.resolution
+    assert fake.changes[-2:] == [
+        f"restart --force {NAME}",
+        f"config set {NAME} user.slurm_factory.kept=yes",
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [*SILENT, subprocess.TimeoutExpired("lxc", 60)],
+    ids=lambda error: type(error).__name__,
+)
+def test_lxd_that_stops_answering_at_the_mount_is_an_lxd_error(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def mount(**_: object) -> None:
+        raise error
+
+    launch = launcher(monkeypatch)
+    monkeypatch.setattr(launch.instance, "mount", mount)
+    with pytest.raises(LXDError, match="could not be talked to"), launched(settings):
+        pass
+
+
+def test_a_cache_that_cannot_be_mounted_is_explained_and_leaves_no_instance(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mount(**_: object) -> None:
+        raise lxd.LXDError("mount", details="newuidmap:\n uid range not allowed")
+
+    launch = launcher(monkeypatch)
+    monkeypatch.setattr(launch.instance, "mount", mount)
+    with pytest.raises(LXDError) as caught, launched(settings):
+        pass
+    assert caught.value.details == "newuidmap: uid range not allowed"
+    assert "slurm-factory setup" in caught.value.resolution
+    assert fake.changes[-1] == f"delete --force {NAME}"
