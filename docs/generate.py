@@ -1,6 +1,6 @@
-"""Writes docs/options.md, and a table in docs/limits.md, from the code and its data.
+"""Write docs/options.md, and a table in docs/limits.md, from the code and its data.
 
-`--check` only tells whether they are up to date.
+`--check` only checks whether they are up to date.
 """
 
 import sys
@@ -28,30 +28,29 @@ PROGRAM = "slurm-factory"
 INTRODUCTION = """\
 # Options, settings, features
 
-Written from the code by `make docs`; a test fails when it is out of date.
+Generated from the code by `make docs`; a test fails if this page is out of date.
 """
 SETTINGS = """\
-The command line is stronger than the environment, and that is stronger than the file
-`~/.config/slurm-factory/config.toml` (`$XDG_CONFIG_HOME` counts). The file holds lines such as
-`memory_limit = "8GiB"`; an unknown key in it is an error, an unknown variable `SLURM_FACTORY_…` is
-warned of. URLs in one variable are separated by blanks or commas, as in
-`SLURM_FACTORY_SOURCE_MIRRORS="http://mirror.example/slurm file:///srv/slurm"`; a JSON list is
-understood as well. Proxies (`http_proxy`, `https_proxy`, `no_proxy`) are taken from the environment
-and reach the instances.
+The command line takes precedence over the environment, and the environment over the file
+`~/.config/slurm-factory/config.toml` (or below `$XDG_CONFIG_HOME`). The file holds lines such as
+`memory_limit = "8GiB"`; an unknown key in it is an error, an unknown variable `SLURM_FACTORY_…`
+causes a warning. Separate several URLs in one variable by spaces or commas, as in
+`SLURM_FACTORY_SOURCE_MIRRORS="http://mirror.example/slurm file:///srv/slurm"`; a JSON list also
+works. slurm-factory takes proxies (`http_proxy`, `https_proxy`, `no_proxy`) from the environment
+and passes them on to the instances.
 """
 FEATURES = """\
-A build type has the features marked with x. `--additional-variants "+hdf5 ~restd"` adds and leaves
-out by the names in the column variant, which are those of Spack's Slurm recipe where it has one; a
-feature without such a name comes with its build types and is no choice.
-Configure is told each feature, and the build fails when it turns one down or when a file that
-belongs to it is missing.
+A build type has the features marked with x. `--additional-variants "+hdf5 ~restd"` adds and removes
+features by the names in the column Variant, which are those of Spack's Slurm package if it has one.
+A feature without such a name comes with its build types and is not optional. The build enables each
+feature in configure, and fails if configure disables one or if a file of the feature is missing.
 """
 WORKFLOWS = """\
-In a workflow of GitHub Actions each step of a build is a group of the log, an error is an
-annotation, and the summary of the job gets a section for each build: its files and steps, or why it
-failed. A `build`, also one that is up to date, sets these outputs of its step:
+In a GitHub Actions workflow, each step of a build is a group in the log, an error is an annotation,
+and the job summary gets a section for each build with its files and steps, or the reason why it
+failed. `build` sets these outputs of its step, also if the package is up to date:
 """
-UNREAD = "nobody read the answer to its end (`| head -1`); a build is finished all the same"
+UNREAD = "the reader of the output ended early (`| head -1`); the build itself is finished"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -66,7 +65,7 @@ def command_sections() -> Iterator[str]:
     """The program's own options, then each command's."""
     group = cast("TyperGroup", get_command(app))
     above = group.make_context(PROGRAM, [], resilient_parsing=True)
-    yield command_section(PROGRAM, "Options that stand before the command.", group, above)
+    yield command_section(PROGRAM, "Options before the command.", group, above)
     for name, command in group.commands.items():
         context = command.make_context(name, [], parent=above, resilient_parsing=True)
         yield command_section(f"{PROGRAM} {name}", command.help or "", command, context)
@@ -102,7 +101,7 @@ def settings_section() -> str:
 
 
 def features_section() -> str:
-    """The feature table, and the cells that are empty."""
+    """The feature table, and the features that a plan cannot have."""
     rows = (
         (
             feature.name,
@@ -118,12 +117,12 @@ def features_section() -> str:
         for feature in features.table()
         for cell in feature.empty
     ]
-    cannot = table(("Feature", "Cannot be had", "Reason"), empty)
+    cannot = table(("Feature", "Not available", "Reason"), empty)
     return f"## Features\n\n{FEATURES}\n{table(head, rows)}\n{cannot}"
 
 
 def where(cell: features.Empty) -> str:
-    """The plans that an empty cell is about."""
+    """The plans that an empty cell applies to."""
     parts = [
         f"`--deps {cell.recipe}`" if cell.recipe else "",
         f"on {', '.join(cell.bases)}" if cell.bases else "",
@@ -139,7 +138,7 @@ def bases_section() -> str:
         for base in bases.bases()
     ]
     head = ("Base", "Codename", "glibc", "Package manager")
-    text = "`--base same` means the one of these that this machine runs."
+    text = "`--base same` means the base in this table that this machine runs."
     return f"## Bases\n\n{text}\n\n{table(head, rows)}"
 
 
@@ -152,12 +151,12 @@ def releases_section() -> str:
         if (members := [release for release in catalogue if release.series == series])
     ]
     head = ("Series", "Newest", "Of", "Releases")
-    text = "`slurm-factory versions` lists them all; each is known by its checksum."
+    text = "`slurm-factory versions` lists all releases."
     return f"## Releases\n\n{text}\n\n{table(head, rows)}"
 
 
 def exit_codes_section() -> str:
-    """What the exit codes mean, one exception class each."""
+    """The meanings of the exit codes, one exception class each."""
     base = exceptions.SlurmFactoryError
     classes: list[type[exceptions.SlurmFactoryError]] = [base, *base.__subclasses__()]
     meanings = {cls.exit_code: cls.meaning for cls in classes}
@@ -167,7 +166,7 @@ def exit_codes_section() -> str:
 
 
 def workflows_section() -> str:
-    """What a workflow of GitHub gets."""
+    """The outputs for a GitHub workflow."""
     rows = [(f"`{name}`", meaning) for name, meaning in answers.OUTPUTS.items()]
     return f"## GitHub Actions\n\n{WORKFLOWS}\n{table(('Output', 'Meaning'), rows)}"
 
@@ -189,7 +188,7 @@ def page() -> str:
 
 
 def limits_page() -> str:
-    """docs/limits.md as it is, with the table of plugins that no package has made anew."""
+    """docs/limits.md with a new table of the plugins that no package has."""
     before, _, rest = LIMITS.read_text("utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     rows = [
@@ -201,7 +200,7 @@ def limits_page() -> str:
 
 
 def plugin_names(absence: features.Absence) -> str:
-    """The plugins of a row, as files; of many that are alike, the first and the last."""
+    """The plugins of a row as file names; for a series of plugins, the first and the last."""
     names = [f"`{name}`" for name in absence.plugins]
     if absence.one_of_them:
         return f"all but one of {names[0]} … {names[-1]}"

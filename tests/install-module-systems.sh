@@ -1,8 +1,7 @@
 #!/bin/bash
 # Unpacks Lmod and Environment Modules for the tests of the module files. Their Debian packages
-# conflict, so that not both can be installed; unpacked they get along, and leave what is
-# installed alone. What they need from the system: lua5.3 lua-filesystem lua-json lua-posix
-# lua-term tcl8.6 man-db.
+# conflict and cannot both be installed; unpacked, they work side by side and do not touch installed
+# ones. They need these packages: lua5.3 lua-filesystem lua-json lua-posix lua-term tcl8.6 man-db.
 #
 # usage: install-module-systems.sh DIRECTORY
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what the tests need beside Python. Without root and sudo it says what is missing, and
-# the tests that need it are skipped.
+# Installs the tools that the tests need beside Python. Without root and sudo it lists the missing
+# packages, and the tests that need them are skipped.
 #
 # usage: install-test-tools.sh DIRECTORY-FOR-MODULE-SYSTEMS
 set -euo pipefail

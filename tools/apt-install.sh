@@ -13,19 +13,19 @@ done
 
 as_root=()
 if (($(id -u) != 0)); then
-    # It would drop the proxies, without which there may be no network.
+    # sudo would drop the proxies, without which there may be no network.
     as_root=(sudo '--preserve-env=http_proxy,https_proxy,ftp_proxy,no_proxy')
 fi
 if ! command -v apt-get >/dev/null; then
-    echo "Missing, and there is no apt-get to install them: ${missing[*]}" >&2
+    echo "Packages are missing, and this machine has no apt-get: ${missing[*]}" >&2
     exit 1
 fi
-# Where nobody can answer, a sudo(8) that asks for a password is of no use.
+# Without a terminal, nobody can answer sudo(8) when it asks for a password.
 may_become_root() {
     ((${#as_root[@]} == 0)) || { command -v sudo && { [[ -t 0 ]] || sudo -n true; }; } &>/dev/null
 }
 if ! may_become_root; then
-    echo "Missing, and this user may not become root. Have an administrator run:" \
+    echo "Packages are missing, and this user cannot become root. Ask an administrator to run:" \
         "apt-get update && apt-get install --yes --no-install-recommends ${missing[*]}" >&2
     exit 1
 fi

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs uv into a virtual environment of its own: distributions keep pip out of theirs (PEP 668).
+# Installs uv in its own virtual environment: distributions do not allow pip in theirs (PEP 668).
 #
 # usage: install-uv.sh DIRECTORY VERSION
 set -euo pipefail
@@ -15,7 +15,7 @@ installed=$("$directory/bin/uv" --version 2>/dev/null) || installed=none
 if ! python3 -c 'import ensurepip' 2>/dev/null; then
     "$(dirname "$0")/apt-install.sh" ca-certificates python3 python3-venv
 fi
-# The system's bundle also has the authority of a proxy that looks into TLS; pip's own has not.
+# The system's bundle also contains the CA of a proxy that inspects TLS; pip's own does not.
 if [[ -z ${PIP_CERT:-} && -s $bundle ]]; then
     export PIP_CERT=$bundle
 fi

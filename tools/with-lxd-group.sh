@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs a command with the group lxd, also in a shell that is older than the user's membership.
-# New files keep the user's own group where that can be had.
+# Runs a command with the group lxd, also in a shell that is older than the user's membership. New
+# files keep the user's own group if possible.
 #
 # usage: with-lxd-group.sh COMMAND [ARGUMENT...]
 set -euo pipefail

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Configure Slurm. SOURCE: its source. CONFIGURE_ARGUMENTS: one a line. CFLAGS LDFLAGS CC.
-# KEPT: file that keeps configure's outcome for the next build that is configured alike, or empty.
+# KEPT: file with configure's result, for later builds with the same arguments; or empty.
 set -euo pipefail
 
 cd "${SOURCE}"
-# config.status holds all that configure has found out, and writes all that configure writes.
+# config.status contains configure's results, and writes the same files as configure.
 if [[ -n ${KEPT} && -f ${KEPT} ]]; then
     cp "${KEPT}" config.status
     if bash ./config.status; then

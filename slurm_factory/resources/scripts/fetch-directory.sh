@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copy the first directory that matches a glob, with what is known of its package.
+# Copy the first directory that matches a glob, with the facts about its package.
 # PATTERNS: one a line. OUT: directory; its content goes to OUT/content, and OUT/directory.tsv gets
 # path, package, version, architecture, source package; nothing where no pattern matches.
 set -euo pipefail
@@ -14,7 +14,7 @@ while read -r pattern; do
         cp -rL "${path}" "${OUT}/content"
         files=("${path}"/*)
         if ! package=$(dpkg-query -S "${files[0]}" 2> /dev/null); then
-            echo "E: ${files[0]} belongs to no package" >&2
+            echo "E: ${files[0]} does not belong to a package" >&2
             exit 1
         fi
         package=${package%%: *}

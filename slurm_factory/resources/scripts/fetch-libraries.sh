@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copy shared libraries of the distribution, with what is known of their packages.
+# Copy shared libraries of the distribution, with the facts about their packages.
 # SONAMES: one a line. OUT: directory; OUT/libraries.tsv gets a line for each that was found:
 # soname, path, package, version, architecture, source package.
 set -euo pipefail
@@ -7,14 +7,14 @@ set -euo pipefail
 mkdir -p "${OUT}/lib" "${OUT}/licenses"
 : > "${OUT}/libraries.tsv"
 
-# As ldconfig names the machine's own class (glibc, elf/cache.c); it lists those of i386 too.
+# ldconfig's name for the machine's own class (glibc, elf/cache.c); it also lists i386 libraries.
 case $(uname -m) in
     x86_64) class=libc6,x86-64 ;;
     aarch64) class=libc6,AArch64 ;;
     riscv64) class=libc6,double-float ;;
     *) class=libc6,64bit ;;
 esac
-# No entry with a hwcap after the class: those are for newer processors than a package may need.
+# No entry with a hwcap after the class: those need newer processors than a package may require.
 cache=$(ldconfig -p | awk -v class="(${class}" 'index($0, class ")") || index($0, class ", OS ABI")')
 
 declare -A path_of package_of
@@ -26,8 +26,8 @@ while read -r soname; do
 done <<< "${SONAMES}"
 [[ ${#path_of[@]} -gt 0 ]] || exit 0
 
-# One question for all: each costs dpkg a look through the lists of every package. Packages know
-# files by the path before or after /lib became a link to /usr/lib.
+# One query for all, because each reads the file lists of every package. Packages record paths from
+# before or after /lib became a link to /usr/lib.
 while IFS= read -r line; do
     package_of[${line##*: }]=${line%%: *}
 done < <(dpkg-query -S "${path_of[@]}" "${path_of[@]#/usr}" 2> /dev/null || true)
@@ -36,7 +36,7 @@ for soname in "${!path_of[@]}"; do
     path=${path_of[${soname}]}
     package=${package_of[${path}]:-${package_of[${path#/usr}]:-}}
     if [[ -z ${package} ]]; then
-        echo "E: ${path} belongs to no package" >&2
+        echo "E: ${path} does not belong to a package" >&2
         exit 1
     fi
     cp "${path}" "${OUT}/lib/${soname}"

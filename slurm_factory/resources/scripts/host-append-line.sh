@@ -1,5 +1,5 @@
 #!/bin/bash
-# Appends a line to a file of this machine unless it is there.
+# Appends a line to a file of this machine unless the file has it.
 # Usage: host-append-line.sh LINE FILE
 set -euo pipefail
 

@@ -1,6 +1,6 @@
 #!/bin/bash
-# apt-get(8) that waits while another apt runs, as it does on a fresh machine: DPkg::Lock::Timeout
-# of apt.conf(5) is about dpkg's lock only, not about those of the lists and of the downloads.
+# Runs apt-get(8), and waits while another apt runs, as on a fresh machine: DPkg::Lock::Timeout of
+# apt.conf(5) covers only dpkg's lock, not those of the lists and the downloads.
 # Usage: host-apt-get.sh SECONDS_TO_WAIT ARGUMENT...
 set -euo pipefail
 

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Creates an LXD storage pool with the first driver that works here, copy-on-write ones first, and
-# puts the root disk of the default profile into it.
+# Creates an LXD storage pool with the first driver that works here, and puts the root disk of the
+# default profile into it.
 # Usage: host-create-pool.sh SIZE DRIVER...
 set -euo pipefail
 
@@ -12,7 +12,7 @@ for driver in "$@"; do
     if [[ $driver != dir ]]; then
         config=("size=$size")
     fi
-    # A pool's directory that an earlier LXD left behind blocks its name.
+    # A pool's directory left behind by an earlier LXD blocks its name.
     for pool in default default1 default2; do
         if lxc storage create "local:$pool" "$driver" "${config[@]}"; then
             exec lxc --project default profile device add local:default root disk path=/ pool="$pool"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Tells what an instance sees of the network, as KEY=VALUE lines. Runs in the instance.
-# Usage: host-probe-network.sh SECONDS_TO_WAIT_FOR_AN_ADDRESS <FURTHER_CA_CERTIFICATES
+# Prints what an instance sees of the network, as KEY=VALUE lines. Runs in the instance.
+# Usage: host-probe-network.sh SECONDS_TO_WAIT_FOR_AN_ADDRESS <ADDITIONAL_CA_CERTIFICATES
 set -euo pipefail
 
 wait_seconds=$1
@@ -19,7 +19,7 @@ wait_for_address() {
     [[ -n $(address) ]]
 }
 
-# An image from mmdebstrap starts no DHCP client by itself.
+# An image from mmdebstrap does not start a DHCP client by itself.
 ask_for_address() {
     mkdir -p /etc/systemd/network
     printf '[Match]\nName=eth0\n[Network]\nDHCP=ipv4\n' >/etc/systemd/network/10-eth0.network
@@ -64,7 +64,7 @@ else
     echo "archive=$(tail -n 1 <<<"$said")"
 fi
 
-# `openssl` comes with ca-certificates; without it nothing in a small image speaks TLS.
+# `openssl` comes with ca-certificates; a small image has no other TLS client.
 if ! command -v openssl >/dev/null; then
     echo "tls=untested"
     exit 0

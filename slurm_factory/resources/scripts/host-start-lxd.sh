@@ -1,8 +1,8 @@
 #!/bin/bash
-# Starts the LXD daemon of a Debian package on a machine whose first process is not systemd; does
-# what the package's lxd.service does.
+# Starts the LXD daemon of a Debian package on a machine without systemd, as the package's
+# lxd.service does.
 # Usage: host-start-lxd.sh SECONDS_TO_WAIT [replace]
-#   replace  first end a daemon that does not answer; instances go on running
+#   replace  first kill a daemon that does not answer; instances keep running
 set -euo pipefail
 
 wait_seconds=$1
@@ -13,7 +13,7 @@ if timeout 5 lxd waitready --timeout=2 2>/dev/null; then
     exit 0
 fi
 
-# The processes of this machine, whose containers have other namespaces, with their command lines.
+# The processes of this machine, not of its containers, with their command lines.
 processes() {
     local process
     for process in /proc/[0-9]*; do
@@ -32,7 +32,7 @@ end_daemons() {
     done < <(processes)
 }
 
-# One that an earlier LXD left behind holds its address against the next bridge.
+# A dnsmasq left behind by an earlier LXD keeps the address that the next bridge needs.
 end_servers_of_lost_bridges() {
     local id command bridge
     while read -r id command; do
@@ -52,7 +52,7 @@ end_servers_of_lost_bridges
 getent group lxd >/dev/null || groupadd --system lxd
 mkdir -p "${LXD_DIR:-/var/lib/lxd}" "${log_file%/*}"
 
-# Init would have mounted it.
+# Without systemd, nothing has mounted it.
 if ! mountpoint -q /sys/fs/cgroup; then
     mount -t cgroup2 none /sys/fs/cgroup
 fi

@@ -1,9 +1,9 @@
 #!/bin/bash
-# Starts an instance that holds a shell and nothing else, runs a command in it and deletes it: so
-# whether instances start at all can be told before there is an image. Ends with the cause where
-# none does, and with exit code 9 where LXD is in order and still none starts.
+# Starts an instance that contains only a shell, runs a command in it and deletes it. This tests
+# whether instances start at all before there is an image. Prints the cause if none does, and ends
+# with exit code 9 where LXD is in order and still none starts.
 # Usage: host-try-instance.sh NAME UID GID
-#   UID, GID  of the host, that the instance's root is to be
+#   UID, GID  ids on the host that the instance's root maps to
 set -euo pipefail
 
 none_starts=9
@@ -13,7 +13,7 @@ idmap=$(printf 'uid %s 0\ngid %s 0' "$2" "$3")
 lxc=(lxc --project default)
 directory=$(mktemp -d)
 
-# An instance that has just failed to start is busy for a moment.
+# An instance that has just failed to start stays busy for a moment.
 tidy() {
     for _ in {1..20}; do
         timeout 60 "${lxc[@]}" delete --force "local:$name" ||
@@ -26,7 +26,7 @@ tidy() {
 trap tidy EXIT
 trap 'exit 130' INT TERM
 
-# The first error in the log of the start is the cause, lxc's own words are not.
+# The first error in the start log is the cause; lxc's own message is not.
 cause() {
     local logged
     logged=$(timeout 20 "${lxc[@]}" info --show-log "local:$name" 2>/dev/null |
@@ -65,7 +65,7 @@ run "${lxc[@]}" init "local:$name" "local:$name" --config "raw.idmap=$idmap"
 code=$none_starts
 run "${lxc[@]}" start "local:$name"
 for _ in 1 2 3 4 5; do
-    # Shortly after a start, lxc may not reach the instance yet.
+    # Shortly after a start, lxc may not be able to run commands yet.
     if timeout 20 "${lxc[@]}" exec -T "local:$name" -- /bin/sh -c : &>/dev/null </dev/null; then
         exit 0
     fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install Slurm into a stage. SOURCE: compiled source. STAGE: DESTDIR. PREFIX: configured prefix.
-# JOBS: how many to run at once. WITH_PAM: yes for the PAM modules. MAKE_ARGUMENTS: one a line.
+# JOBS: number of parallel processes. WITH_PAM: yes for the PAM modules. MAKE_ARGUMENTS: one a line.
 # INSTALLED: gets a line for each program that is not Slurm's own: path in the tree, package,
 # version, architecture, source package.
 set -euo pipefail
@@ -8,7 +8,7 @@ set -euo pipefail
 cd "${SOURCE}"
 mapfile -t arguments <<< "${MAKE_ARGUMENTS}"
 # libtool would link every plugin a second time, only to write a run path that relocation replaces.
-# With its old time: a newer one would have make link all over again.
+# Keep the old time: with a newer one, make would link everything again.
 find src contribs -name '*.la' | while read -r library; do
     sed 's/^relink_command=.*/relink_command=""/' "${library}" > "${library}.new"
     touch -r "${library}" "${library}.new"
@@ -18,7 +18,7 @@ done
 tree="${STAGE}${PREFIX}"
 make -s "${arguments[@]}" install-pkgincludeHEADERS DESTDIR="${STAGE}"
 
-# Automake installs directories one after the other; 150 of them keep one core busy for long.
+# Automake installs the 150 directories one after the other, on one core.
 # shellcheck disable=SC2016 # make expands SUBDIRS
 directories_of() {
     local directory
@@ -39,7 +39,8 @@ for module in "${modules[@]}"; do
     make -s "${arguments[@]}" -C "${module}" install DESTDIR="${STAGE}" PAM_DIR="${PREFIX}/lib/security"
 done
 
-# A directory of its own: who shows it to the loader, for NSS, shows no other library of the tree.
+# In a separate directory, so that adding it to ld.so.conf for NSS adds no other library of the
+# tree.
 mkdir -p "${tree}/lib/nss"
 mv "${tree}/lib/libnss_slurm.so.2" "${tree}/lib/nss/"
 mkdir -p "${tree}/bin" "${tree}/sbin" "${tree}/share/licenses/slurm"
@@ -47,7 +48,7 @@ mkdir -p "${tree}/bin" "${tree}/sbin" "${tree}/share/licenses/slurm"
 for program in bin/munge bin/remunge bin/unmunge sbin/munged sbin/mungekey; do
     path=$(readlink -f "$(command -v "${program##*/}")")
     if ! owner=$(dpkg-query -S "${path}" 2> /dev/null); then
-        echo "E: ${path} belongs to no package" >&2
+        echo "E: ${path} does not belong to a package" >&2
         exit 1
     fi
     about=$(dpkg-query -W -f '${Package}\t${Version}\t${Architecture}\t${source:Package}' "${owner%%: *}")
@@ -58,7 +59,7 @@ cp COPYING DISCLAIMER LICENSE.OpenSSL "${tree}/share/licenses/slurm/"
 mkdir -p "${tree}/share/licenses/munge"
 cp /usr/share/doc/munge/copyright "${tree}/share/licenses/munge/"
 
-# Only what the package promises; the rest is documentation in HTML and files of the build.
+# Only the promised files; the rest is HTML documentation and build files.
 find "${tree}" -mindepth 1 -maxdepth 1 \
     ! -name bin ! -name sbin ! -name lib ! -name include ! -name share -exec rm -rf {} +
 find "${tree}/share" -mindepth 1 -maxdepth 1 ! -name man ! -name licenses -exec rm -rf {} +

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copy what configure left behind to where it outlives the instance.
+# Copy configure's results to a directory that outlives the instance.
 # SOURCE: where configure ran. OUT: directory.
 set -euo pipefail
 

@@ -26,7 +26,7 @@ DHCP=ipv4
 NETWORK
 
 # minbase has no DHCP client; networkd is part of systemd.
-# exec: what breaks this off waits for mmdebstrap itself, which removes its mounts and directory.
+# exec: an interrupt then waits for mmdebstrap itself, which removes its mounts and directory.
 # shellcheck disable=SC2016 # mmdebstrap's hooks expand $1 themselves
 exec mmdebstrap --variant=minbase --format=tar \
     --architectures="${DEBIAN_ARCHITECTURE}" --keyring="${KEYRING}" \

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Make what Slurm's configure wants to see of NVML, from the header alone. The plugin opens the
+# Make the part of NVML that Slurm's configure needs, from the header alone. The plugin opens the
 # driver's own library at run time and is not linked with this one.
 # HEADER: nvml.h. PREFIX: where include/ and lib/stubs/ go.
 set -euo pipefail
 
 mkdir -p "${PREFIX}/include" "${PREFIX}/lib/stubs"
 cp "${HEADER}" "${PREFIX}/include/nvml.h"
-# Every declared function: with fewer, newer releases of Slurm silently leave features out.
+# Every declared function: with fewer, newer releases of Slurm silently omit features.
 sed -n 's/^nvmlReturn_t  *DECLDIR  *\(nvml[A-Za-z0-9_]*\)(.*/int \1(void) { return 1; }/p;
         s/^const DECLDIR char\*  *\(nvml[A-Za-z0-9_]*\)(.*/const char *\1(void) { return ""; }/p' \
     "${HEADER}" | sort -u > "${PREFIX}/stub.c"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Compile Slurm, and what a package has of its contribs. SOURCE: configured source. JOBS: how many
-# compilers at once. PREFIX: configured prefix. WITH_PAM: yes for the PAM modules. MAKE_ARGUMENTS:
-# one a line. The first line says how many files there are to compile.
+# Compile Slurm, and the contribs that a package contains. SOURCE: configured source. JOBS: number
+# of parallel compilers. PREFIX: configured prefix. WITH_PAM: yes for the PAM modules.
+# MAKE_ARGUMENTS: one a line. The first line says how many files there are to compile.
 set -euo pipefail
 
 cd "${SOURCE}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install what builds need, once, in a base instance.
+# Install the packages that builds need in a base instance.
 # PACKAGES: names, separated by spaces. SOURCES_LIST: lines for apt; empty: keep the image's own.
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive
@@ -16,7 +16,7 @@ if [[ -n ${SOURCES_LIST} ]]; then
     printf '%s\n' "${SOURCES_LIST}" > /etc/apt/sources.list
 fi
 
-# An archive behind a proxy with a CA of its own is reached over https only after this.
+# Without this, apt cannot reach an archive over https behind a proxy with its own CA.
 if command -v update-ca-certificates > /dev/null; then
     update-ca-certificates
 fi

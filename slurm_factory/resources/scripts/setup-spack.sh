@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Unpack Spack and its recipes in a base instance, and find the tools it shall take from there.
-# SPACK_ARCHIVE PACKAGES_ARCHIVE CLINGO_WHEEL: files; they are removed.
+# Unpack Spack and its package recipes in a base instance, and find the tools it takes from the
+# base. SPACK_ARCHIVE PACKAGES_ARCHIVE CLINGO_WHEEL: files; they are removed.
 # SPACK SPACK_PACKAGES INDEX: directories to make. SPACK_PYTHON: interpreter to make.
 # EXTERNALS: the packages.yaml to write.
 set -euo pipefail
 
-# Programs that only build. A library that packages contain must not become an external here.
+# Build tools only. A library that packages contain must not become an external here.
 TOOLS=(
     autoconf automake bison cmake diffutils findutils flex gawk gcc gettext gmake libtool m4 perl
     pkgconf python tar
@@ -15,7 +15,7 @@ mkdir -p "${SPACK}" "${SPACK_PACKAGES}" "${INDEX}" "$(dirname "${EXTERNALS}")"
 tar -xzf "${SPACK_ARCHIVE}" -C "${SPACK}" --no-same-owner
 tar -xzf "${PACKAGES_ARCHIVE}" -C "${SPACK_PACKAGES}" --no-same-owner
 
-# clingo needs the distribution's cffi, which is a package of the system's Python.
+# clingo needs the distribution's cffi, a package of the system's Python.
 python3 -m venv --without-pip --system-site-packages "${SPACK_PYTHON%/bin/*}"
 modules=$("${SPACK_PYTHON}" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
 "${SPACK_PYTHON}" -m zipfile -e "${CLINGO_WHEEL}" "${modules}"
@@ -26,7 +26,7 @@ trap 'rm -rf "${scratch}"' EXIT
 export SPACK_PYTHON
 export SPACK_USER_CONFIG_PATH="${scratch}" SPACK_USER_CACHE_PATH="${scratch}/cache"
 export SPACK_SYSTEM_CONFIG_PATH="${scratch}/none"
-# With /bin as well, which is the same directory, every tool would be found at two prefixes.
+# Without /bin, which is the same directory: with both, Spack would find every tool at two prefixes.
 export PATH=/usr/sbin:/usr/bin
 
 cat > "${scratch}/config.yaml" <<CONFIG
@@ -38,8 +38,8 @@ repos::
   builtin: "${SPACK_PACKAGES}/repos/spack_repo/builtin"
 REPOS
 
-# The first command imports every recipe for the index.
-echo "Spack looks for build tools; this takes some minutes"
+# The first command imports every package recipe for the index.
+echo "Spack is looking for build tools; this takes some minutes"
 "${SPACK}/bin/spack" external find --not-buildable --scope user "${TOOLS[@]}"
 
 for tool in "${TOOLS[@]}"; do

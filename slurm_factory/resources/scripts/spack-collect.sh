@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make one tree of parts of several packages. TREE: directory to make.
+# Make one tree from parts of several packages. TREE: directory to make.
 # PARTS: lines of package, prefix, path below both the prefix and the tree; separated by |.
 # INSTALLED: gets, for each file that is not Slurm's, its path in the tree, a tab and the package.
 set -euo pipefail
@@ -9,7 +9,7 @@ mkdir -p "${TREE}"
 while IFS='|' read -r package prefix part; do
     [[ -e ${prefix}/${part} ]] || continue
     mkdir -p "$(dirname "${TREE}/${part}")"
-    # Not the owner: the tree lies on the host.
+    # Without the owner: the tree is on the host.
     cp -dR --preserve=mode,timestamps,links --no-target-directory "${prefix}/${part}" "${TREE}/${part}"
     if [[ ${package} != slurm ]]; then
         (cd "${prefix}" && find "${part}" -type f -printf "%p\t${package}\n") >> "${INSTALLED}"

@@ -9,7 +9,7 @@ mkdir -p "${OUT}"
 mapfile -t searched <<< "${PREFIXES}"
 while read -r pattern; do
     for prefix in "${searched[@]}"; do
-        # The prefix is no pattern; the rest is meant to be expanded.
+        # The prefix is not a pattern; the rest is meant to be expanded.
         # shellcheck disable=SC2206
         matches=("${prefix}"/${pattern})
         for path in "${matches[@]}"; do

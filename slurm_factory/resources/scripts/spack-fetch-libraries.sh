@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copy shared libraries out of prefixes that Spack made.
+# Copy shared libraries from Spack's prefixes.
 # PREFIXES: directories, one a line; the first that has a library is taken. SONAMES: one a line.
 # OUT: directory; OUT/libraries.tsv gets a line for each that was found: soname, prefix, path.
 set -euo pipefail
@@ -18,5 +18,5 @@ while read -r soname; do
         done
     done
 done <<< "${SONAMES}"
-# Libraries of a package, unlike programs, are stripped nowhere else.
+# Nothing else strips the libraries of a package; programs are stripped later.
 find "${OUT}/lib" -type f -exec strip --strip-unneeded {} +

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Put the project where Spack works on it. SOURCE: its files. PROJECT: directory to make.
-# INDEX: the index of Spack's recipes that came with the base. MISC: the one that Spack uses.
+# Copy the project to the directory where Spack uses it. SOURCE: its files. PROJECT: directory to
+# make.
+# INDEX: the index of Spack's package recipes that came with the base. MISC: the one that Spack
+# uses.
 set -euo pipefail
 
 rm -rf "${PROJECT}"
 mkdir -p "$(dirname "${PROJECT}")" "${MISC}"
 cp -r "${SOURCE}" "${PROJECT}"
-# Without it the first command would import every recipe, which takes two minutes.
+# Without it, the first command would import every package recipe, which takes two minutes.
 [[ ! -d ${INDEX} ]] || cp -an "${INDEX}/." "${MISC}/"

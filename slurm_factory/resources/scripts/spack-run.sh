@@ -2,8 +2,8 @@
 # Run a Spack command. SPACK: the program. PROJECT: directory with spack.yaml. ARGUMENTS: one a line.
 set -euo pipefail
 
-# Spack 1.1's new installer listens to its standard input for keys. It refuses /dev/null ("Operation
-# not permitted") and never rests where the input is at its end: give it a pipe that stays empty.
+# Spack 1.1's new installer reads keys from its standard input. It refuses /dev/null ("Operation not
+# permitted") and busy-loops at the end of the input: give it a pipe that stays empty.
 directory=$(mktemp -d)
 mkfifo "${directory}/keys"
 exec 0<> "${directory}/keys"

@@ -10,6 +10,6 @@ cd "${SOURCE}"
 while read -r name; do
     [[ -n ${name} ]] || continue
     echo "Applying ${name}"
-    # No fuzz: a patch that only nearly fits has not been tried with this release.
+    # No fuzz: a patch that does not apply exactly has not been tested with this release.
     patch -p1 -F0 --batch --no-backup-if-mismatch < "${PATCHES}/${name}"
 done <<< "${PATCH_NAMES}"

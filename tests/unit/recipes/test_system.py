@@ -189,7 +189,7 @@ def test_a_library_of_no_package_is_one_clear_error(tmp_path: Path) -> None:
     said = f"\tlibz.so.1 (libc6,x86-64) => {tmp_path}/libz.so.1"
     done = fetch_where_ldconfig_says(tmp_path, said)
     assert done.returncode == 1
-    assert done.stderr == f"E: {tmp_path}/libz.so.1 belongs to no package\n"
+    assert done.stderr == f"E: {tmp_path}/libz.so.1 does not belong to a package\n"
 
 
 @DPKG
@@ -198,7 +198,7 @@ def test_a_directory_of_no_package_is_one_clear_error(here: Here, tmp_path: Path
     (tmp_path / "plugins/a.so").touch()
     with pytest.raises(CommandError) as caught:
         InstanceLibraries(here.job, here.instance).fetch_directory([str(tmp_path / "plugins")])
-    assert caught.value.details == f"E: {tmp_path}/plugins/a.so belongs to no package"
+    assert caught.value.details == f"E: {tmp_path}/plugins/a.so does not belong to a package"
 
 
 # --- the stub of NVML ---------------------------------------------------------------------------
