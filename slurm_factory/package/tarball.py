@@ -1,17 +1,17 @@
 """Reproducible tarballs: one tree gives the same bytes on every machine."""
 
 import hashlib
-import io
 import os
 import stat
 import struct
 import tarfile
-from collections import deque
+import tempfile
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from zlib_ng import zlib_ng
 
@@ -56,14 +56,21 @@ def pack(
         OutputError: The tree cannot be read or holds a device, socket or pipe, or the tarball
             cannot be written. Nothing is left behind.
     """
-    digest = hashlib.sha256()
-    with file_errors(destination), appearing(destination) as file:
-        output = _Hashed(file, digest)
-        gzip = _ParallelGzip(output, threads or len(os.sched_getaffinity(0)))
-        with gzip, tarfile.open(fileobj=gzip, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+    digest, size = hashlib.sha256(), 0
+    with (
+        file_errors(destination),
+        appearing(destination) as file,
+        tempfile.TemporaryFile(dir=destination.parent) as plain,
+    ):
+        with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
             for path, member in _members(source, top, mtime):
                 _add(archive, path, member)
-    return Artifact(destination, output.size, digest.hexdigest())
+        plain.flush()
+        for part in _compressed(plain.fileno(), threads or len(os.sched_getaffinity(0))):
+            file.write(part)
+            digest.update(part)
+            size += len(part)
+    return Artifact(destination, size, digest.hexdigest())
 
 
 def _add(archive: tarfile.TarFile, path: Path, member: tarfile.TarInfo) -> None:
@@ -121,79 +128,37 @@ def _member(
     return member
 
 
-class _Hashed:
-    """Passes bytes on to a file, counts them and feeds them to a digest."""
+def _compressed(plain: int, threads: int) -> Iterator[bytes]:
+    """A file as the parts of a gzip stream, compressed in blocks, in the manner of pigz.
 
-    def __init__(self, file: IO[bytes], digest: "hashlib._Hash") -> None:
-        self._file = file
-        self._digest = digest
-        self.size = 0
+    Each block has a compressor of its own, primed with the end of the block before, so that the
+    output does not depend on the number of threads. (`zlib_ng.gzip_ng_threaded` reuses its
+    compressors, and its output does.)
 
-    def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._digest.update(data)
-        self.size += len(data)
-
-
-class _ParallelGzip(io.RawIOBase):
-    """A gzip stream of independently compressed blocks, in the manner of pigz.
-
-    Each block is compressed by a compressor of its own, primed with the end of the block before,
-    so that the output does not depend on the number of threads. (`zlib_ng.gzip_ng_threaded`
-    reuses its compressors, and its output does.)
+    Args:
+        plain: Descriptor of the file (host).
+        threads: Threads that compress.
     """
-
-    def __init__(self, output: _Hashed, threads: int) -> None:
-        self._output = output
-        self._pool = ThreadPoolExecutor(threads)
-        self._waiting: deque[Future[bytes]] = deque()
-        self._most_waiting = 2 * threads
-        self._pending = bytearray()
-        self._previous = b""
-        self._crc = 0
-        self._size = 0
-        output.write(GZIP_HEADER)
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]
-        self._pending += data
-        while len(self._pending) >= BLOCK_SIZE:
-            self._submit(bytes(self._pending[:BLOCK_SIZE]))
-            del self._pending[:BLOCK_SIZE]
-        return len(data)
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            self._pool.shutdown(cancel_futures=True)
-
-    def _submit(self, block: bytes) -> None:
-        self._crc = zlib_ng.crc32(block, self._crc)
-        self._size += len(block)
-        self._waiting.append(self._pool.submit(_compress, block, self._previous[-WINDOW_SIZE:]))
-        self._previous = block
-        if len(self._waiting) > self._most_waiting:
-            self._output.write(self._waiting.popleft().result())
-
-    def _finish(self) -> None:
-        if self._pending:
-            self._submit(bytes(self._pending))
-        for compressed in self._waiting:
-            self._output.write(compressed.result())
-        self._output.write(zlib_ng.compressobj(LEVEL, wbits=-15).flush())
-        self._output.write(struct.pack("<II", self._crc, self._size & 0xFFFFFFFF))
+    size, crc = os.fstat(plain).st_size, 0
+    starts = range(0, size, BLOCK_SIZE)
+    yield GZIP_HEADER
+    pool = ThreadPoolExecutor(threads)
+    try:
+        blocks = pool.map(_compress, repeat(plain), starts)
+        for start, block in zip(starts, blocks, strict=True):
+            crc = zlib_ng.crc32(os.pread(plain, BLOCK_SIZE, start), crc)
+            yield block
+    finally:
+        pool.shutdown(cancel_futures=True)
+    yield zlib_ng.compressobj(LEVEL, wbits=-15).flush()
+    yield struct.pack("<II", crc, size & 0xFFFFFFFF)
 
 
-def _compress(block: bytes, dictionary: bytes) -> bytes:
+def _compress(plain: int, start: int) -> bytes:
+    window = min(start, WINDOW_SIZE)
     settings = (LEVEL, zlib_ng.DEFLATED, -zlib_ng.MAX_WBITS, zlib_ng.DEF_MEM_LEVEL)
     strategy = zlib_ng.Z_DEFAULT_STRATEGY
-    compressor = (
-        zlib_ng.compressobj(*settings, strategy, dictionary)
-        if dictionary
-        else zlib_ng.compressobj(*settings, strategy)
-    )
+    before = os.pread(plain, window, start - window)
+    compressor = zlib_ng.compressobj(*settings, strategy, before)
+    block = os.pread(plain, BLOCK_SIZE, start)
     return compressor.compress(block) + compressor.flush(zlib_ng.Z_SYNC_FLUSH)
