@@ -16,7 +16,7 @@ from slurm_factory.exceptions import LXDError
 from slurm_factory.host import setup_steps as plan
 from slurm_factory.host.facts import Account, HostFacts
 from slurm_factory.host.probe import SUDO
-from slurm_factory.util.process import Outcome, run
+from slurm_factory.util.process import FROM_STDIN, TRANSIENT, Outcome, exports, run
 
 SCRIPT = "host-probe-network.sh"
 START_SECONDS = 20.0
@@ -25,10 +25,9 @@ PROBE_SECONDS = 30.0
 TRY_SECONDS = 150.0
 DELETE_SECONDS = 10.0
 DELETE_ATTEMPTS = 20
-EXEC_ATTEMPTS = 10
 PAUSE_SECONDS = 0.3
-NOT_YET = "Failed to retrieve PID of executing child process"
-"""What `lxc exec` may print shortly after a start; it works a moment later."""
+EXEC_ATTEMPTS = 10
+"""More than builds take: this is shortly after a start."""
 
 
 def find_image(project: str) -> str | None:
@@ -162,12 +161,13 @@ def _is_there(project: str, name: str) -> bool:
 
 
 def _probe(project: str, name: str, certificates: str, proxies: Mapping[str, str]) -> Outcome:
-    variables = [part for key, value in proxies.items() for part in ("--env", f"{key}={value}")]
-    command = ["bash", "-c", resources.script(SCRIPT), SCRIPT, str(ADDRESS_SECONDS)]
-    argv = ["lxc", "exec", "--project", project, "-T", *variables, f"local:{name}", "--", *command]
-    for _ in range(EXEC_ATTEMPTS - 1):
-        outcome = run(argv, seconds=PROBE_SECONDS, text=certificates)
-        if NOT_YET not in outcome.errors:
-            return outcome
+    # Every user can read the command line, and proxies may have passwords in them.
+    line, from_stdin = (exports(proxies), FROM_STDIN) if proxies else ("", ())
+    command = [*from_stdin, "bash", "-c", resources.script(SCRIPT), SCRIPT, str(ADDRESS_SECONDS)]
+    argv = ["lxc", "exec", "--project", project, "-T", f"local:{name}", "--", *command]
+    for _ in range(EXEC_ATTEMPTS):
+        outcome = run(argv, seconds=PROBE_SECONDS, text=line + certificates)
+        if TRANSIENT not in outcome.errors:
+            break
         time.sleep(PAUSE_SECONDS)
-    return run(argv, seconds=PROBE_SECONDS, text=certificates)
+    return outcome

@@ -25,7 +25,6 @@ from slurm_factory.constants import (
     INSTANCE_SPACK_PYTHON,
 )
 from slurm_factory.instances.images import ImageName, candidates
-from slurm_factory.instances.instance import ATTEMPTS, TRANSIENT
 from slurm_factory.instances.lxc import created, is_finished, list_instances, require_running
 from slurm_factory.plan.base_setup import (
     BASE_LIFE,
@@ -36,7 +35,7 @@ from slurm_factory.plan.base_setup import (
     record_path,
     setup_digest,
 )
-from slurm_factory.util.process import follow, start_with_secrets, telling_line
+from slurm_factory.util.process import ATTEMPTS, TRANSIENT, follow, start_with_secrets, telling_line
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tempfile
@@ -154,11 +155,11 @@ def _bootstrap(
         "KEYRING": base.archive.keyring,
         "SOURCES_LIST": sources_list(base, settings),
     }
-    arguments = [f"{key}={value}" for key, value in environment.items()]
     script = resources.script("make-image.sh")
     process = subprocess.Popen(
-        ["env", *arguments, "bash", "-c", script, "make-image.sh"],
+        ["bash", "-c", script, "make-image.sh"],
         cwd=scratch,
+        env={**os.environ, **environment},
         **PIPED,
     )
     # Killed at once it would leave its mounts and its directory behind.

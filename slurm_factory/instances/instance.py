@@ -11,15 +11,12 @@ from slurm_factory import resources
 from slurm_factory.exceptions import BuildError, LXDError, SlurmFactoryError
 from slurm_factory.instances.lxc import require_running
 from slurm_factory.util.files import cache_is_full, has_no_room, telling_of_full
-from slurm_factory.util.process import follow, start_with_secrets, telling_line
+from slurm_factory.util.process import ATTEMPTS, TRANSIENT, follow, start_with_secrets, telling_line
 
 if TYPE_CHECKING:
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.util.process import CommandRunner
 
-TRANSIENT = "Failed to retrieve PID of executing child process"
-"""lxc exec under load, before the command was started; seen with LXD 5.0, rc 255."""
-ATTEMPTS = 3
 KILLED = 137
 """128 + SIGKILL: nothing else is said when the memory limit ends a process."""
 COMPILER_KILLED = "Killed signal terminated program"

@@ -31,7 +31,6 @@ from slurm_factory.instances.base import (
 )
 from slurm_factory.instances.base_contents import read_record
 from slurm_factory.instances.images import ensure_image
-from slurm_factory.instances.instance import ATTEMPTS, TRANSIENT
 from slurm_factory.instances.lxc import (
     LOCAL,
     created,
@@ -45,6 +44,7 @@ from slurm_factory.instances.network import find_surroundings
 from slurm_factory.instances.orphans import stop_orphans
 from slurm_factory.plan.base_setup import BaseSetup, write_record
 from slurm_factory.util.locks import locked
+from slurm_factory.util.process import ATTEMPTS, TRANSIENT
 from slurm_factory.util.signals import signals_held
 
 if TYPE_CHECKING:

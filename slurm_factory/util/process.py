@@ -143,6 +143,10 @@ PIPED: dict[str, Any] = {
 }
 
 
+TRANSIENT = "Failed to retrieve PID of executing child process"
+"""lxc exec under load, before the command was started; seen with LXD 5.0, rc 255."""
+ATTEMPTS = 3
+"""So often an lxc that says this is started."""
 FROM_STDIN = ("sh", "-c", 'IFS= read -r line; eval "$line"; exec "$@"', "sh")
 """Before a command: reads exports from the first line of standard input, and leaves it the rest."""
 

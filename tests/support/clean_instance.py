@@ -19,7 +19,6 @@ from paths import REPOSITORY
 from slurm_factory.cache_dir import make_cache_dir
 from slurm_factory.config import Settings
 from slurm_factory.instances.images import ensure_image, mirror_of
-from slurm_factory.instances.instance import ATTEMPTS, TRANSIENT
 from slurm_factory.instances.lxc import (
     LONG_SECONDS,
     delete_instance,
@@ -30,6 +29,7 @@ from slurm_factory.instances.lxc import (
 from slurm_factory.instances.network import both_spellings
 from slurm_factory.output.reporter import make_reporter
 from slurm_factory.plan.bases import find_base
+from slurm_factory.util.process import ATTEMPTS, TRANSIENT
 
 BASE = find_base("debian@13", ("", ""))
 PREFIX = f"clean-{BASE.slug}-"

@@ -32,11 +32,11 @@ from slurm_factory.instances.base import (
     needs_base,
 )
 from slurm_factory.instances.images import ImageName
-from slurm_factory.instances.instance import TRANSIENT
 from slurm_factory.instances.network import Surroundings
 from slurm_factory.plan import base_setup as base_record
 from slurm_factory.plan.base_setup import BaseSetup
 from slurm_factory.plan.bases import bases
+from slurm_factory.util.process import TRANSIENT
 
 
 def test_setting_up_a_base_neither_installs_snaps_nor_contacts_anybody_but_the_archive() -> None:

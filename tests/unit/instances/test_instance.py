@@ -20,9 +20,9 @@ from reporter_samples import Listener
 from slurm_factory.exceptions import BuildError, LXDError
 from slurm_factory.host.facts import Daemon
 from slurm_factory.instances import lxc as lxc_module
-from slurm_factory.instances.instance import TRANSIENT, CommandError, Instance
+from slurm_factory.instances.instance import CommandError, Instance
 from slurm_factory.instances.this_machine import HostExecutor, this_machine
-from slurm_factory.util.process import PIPED, TAIL_LINES, follow, telling_line
+from slurm_factory.util.process import PIPED, TAIL_LINES, TRANSIENT, follow, telling_line
 
 FAMILY = """
 sleep 1000 &

@@ -39,10 +39,10 @@ from slurm_factory.instances import launch as project_module
 from slurm_factory.instances.base import FactoryBase, base_lock
 from slurm_factory.instances.build_instance import lxd_instance
 from slurm_factory.instances.images import ImageName
-from slurm_factory.instances.instance import TRANSIENT
 from slurm_factory.instances.launch import Launch, ensure_project
 from slurm_factory.plan import base_setup as base_record
 from slurm_factory.plan.base_setup import load_record, record_path
+from slurm_factory.util.process import TRANSIENT
 
 
 def test_the_image_of_a_base_that_cannot_be_copied_is_not_taken_for_granted(
