@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory import resources
-from slurm_factory.constants import DEFAULT_BASE, DEFAULT_DEPS, BuildType
+from slurm_factory.constants import BuildType
 from slurm_factory.exceptions import ConfigurationError, DownloadError
 from slurm_factory.fetch.apt_mirrors import ETC_APT, configured_mirrors, debian_pool_urls
 from slurm_factory.fetch.sources import Source
+from slurm_factory.plan.plan import BuildRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,11 +114,12 @@ def not_here(
 
 def prefetch_command(plan: BuildPlan) -> str:
     """The command that fills the caches for a plan, on whatever machine it runs."""
-    words = ["slurm-factory", "prefetch", "--slurm-version", plan.version]
-    words += [f"--{plan.build_type}"] * (plan.build_type is not BuildType.STANDARD)
-    if plan.variants:
-        signed = (f"{'+' if on else '~'}{name}" for name, on in plan.variants.items())
-        words += ["--additional-variants", " ".join(signed)]
-    words += ["--deps", plan.deps] * (plan.deps is not DEFAULT_DEPS)
-    words += ["--base", plan.base.name] * (plan.base.name != DEFAULT_BASE)
-    return shlex.join(words)
+    request = BuildRequest(
+        plan.version,
+        gpu=plan.build_type is BuildType.GPU,
+        minimal=plan.build_type is BuildType.MINIMAL,
+        additional_variants=" ".join(f"{'+' if on else '~'}{n}" for n, on in plan.variants.items()),
+        deps=plan.deps,
+        base=plan.base.name,
+    )
+    return request.command("prefetch")

@@ -130,9 +130,9 @@ class BuildRequest:
     offline: bool = False
     spack: SpackChoice | None = None
 
-    def command(self) -> str:
-        """The command line of this request."""
-        words = [APPLICATION, "build", "--slurm-version", self.slurm_version]
+    def command(self, name: str = "build") -> str:
+        """The command line of this request; `name` is that of the command."""
+        words = [APPLICATION, name, "--slurm-version", self.slurm_version]
         words += ["--gpu"] * self.gpu + ["--minimal"] * self.minimal
         if self.additional_variants:
             words += ["--additional-variants", self.additional_variants]

@@ -221,7 +221,7 @@ def test_what_is_in_the_cache_is_not_fetched_again(machine: Machine) -> None:
         (lambda: spack_plan("25.05", base="ubuntu@24.04"), "--slurm-version 25.05"),
         (
             lambda: sample_plan("25.05.8", gpu=True),
-            "--slurm-version 25.05.8 --gpu --deps system --base debian@12",
+            "--slurm-version 25.05.8 --gpu --base debian@12 --deps system",
         ),
         (
             lambda: spack_plan(minimal=True, base="same", additional_variants="+hdf5 +lz4"),
