@@ -45,7 +45,7 @@ FIRST_REASON = re.compile(r" +1\. (?P<reason>.+)")
 
 
 def check(job: Job) -> None:
-    """Fail where this machine cannot run what is built; offline, where Spack would clone.
+    """Fail if this machine cannot run the result, or if an offline build would clone.
 
     Raises:
         ConfigurationError: Says what has to be changed.
@@ -64,7 +64,7 @@ def check(job: Job) -> None:
 
 
 def sources(_: Job) -> dict[str, Source]:
-    """None: Spack tells in the instance which it needs, none of packages in the build cache."""
+    """None: Spack lists its sources in the instance, where it knows the build cache."""
     return {}
 
 
@@ -84,7 +84,7 @@ def prefetch(job: Job, instance: Instance, places: Places | None = None) -> tupl
 
     Raises:
         SpackError: Spack found no way to build it.
-        DownloadError: Sources could not be had; all others were fetched.
+        DownloadError: Some sources are not available; all others were fetched.
         OutputError: The cache directory is full.
     """
     spack = Spack(job, instance, places or Places())

@@ -1,4 +1,4 @@
-"""What build caches have, by their indexes; that of this machine must name what is in it."""
+"""The indexes of build caches: reading them, and keeping that of this machine complete."""
 
 from __future__ import annotations
 

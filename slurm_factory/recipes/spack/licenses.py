@@ -19,7 +19,7 @@ LICENSE_NAME = re.compile(r"(un)?licen[cs]es?|copying|copyright|notice|disclaime
 LICENSE_IN = {"lua": "src/lua.h"}
 """Packages whose license stands in another file of their source."""
 LARGEST = 1 << 20
-"""Bytes of a license text; what is larger is none."""
+"""Bytes of a license text; a larger file is not one."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _texts(archive: Path, other: str | None) -> Iterator[tuple[str, bytes]]:
                 if stream:
                     yield str(name), stream.read()
     except (tarfile.TarError, OSError, EOFError):
-        # No archive that Python reads, such as a single file: the recipe still tells the license.
+        # Not an archive that Python reads, such as a single file: Spack still knows the license.
         return
 
 

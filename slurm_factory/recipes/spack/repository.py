@@ -1,7 +1,7 @@
-"""The Spack repository of the factory: recipes that the builtin ones cannot stand in for.
+"""The Spack repository of the factory: package recipes that replace builtin ones.
 
-What the recipes share with the rest of the factory (releases, patches, flags, what configure is
-told) is written from its tables into one JSON file, which the recipes read.
+The factory writes everything that they share with it (releases, patches, flags, arguments of
+configure) from its tables into one JSON file, which the package recipes read.
 """
 
 from __future__ import annotations

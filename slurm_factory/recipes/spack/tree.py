@@ -1,4 +1,4 @@
-"""From Spack's prefixes to one tree, and what is known of the packages in it."""
+"""Makes one tree of Spack's prefixes, and describes the packages in it."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class RunTimePackage:
 
 @dataclass(frozen=True)
 class Collected:
-    """The tree of a package, and what is known of it.
+    """The tree of a package and its description.
 
     Attributes:
         tree: Stripped and not yet relocated (host).
         packages: What something of it may need, nearest to Slurm first.
         owners: Name of the package of each file that is not Slurm's, by path in the tree.
-        configure: What Slurm's configure was told; empty where its recipe did not archive it.
+        configure: Arguments of Slurm's configure; empty if its package recipe did not archive them.
     """
 
     tree: Path

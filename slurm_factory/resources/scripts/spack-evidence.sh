@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Copy the evidence of failed packages to a directory that outlives the instance.
+# Copy the logs of packages that failed to a directory that outlives the instance.
 # LOGS: build logs in the stages of the packages, one a line. OUT: directory; each gets one below it.
 set -euo pipefail
 

@@ -4,6 +4,6 @@ set -euo pipefail
 
 mkdir -p "${GNUPG}"
 chmod 700 "${GNUPG}"
-# The base has no gpg-agent, which only secret keys need. gpg imports a key and still fails if it
-# cannot start one.
+# The base has no agent, which only secret keys need. gpg imports a key and still fails if it cannot
+# start an agent.
 echo no-autostart > "${GNUPG}/gpg.conf"

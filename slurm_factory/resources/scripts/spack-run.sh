@@ -3,7 +3,7 @@
 set -euo pipefail
 
 # Spack 1.1's new installer reads keys from its standard input. It refuses /dev/null ("Operation not
-# permitted") and busy-loops at the end of the input: give it a pipe that stays empty.
+# permitted") and loops without a pause at the end of its input: give it a pipe that stays empty.
 directory=$(mktemp -d)
 mkfifo "${directory}/keys"
 exec 0<> "${directory}/keys"
