@@ -20,7 +20,7 @@ from slurm_factory.recipes.spack.cache import in_remote_caches
 from slurm_factory.recipes.spack.install import PackageState, install
 from slurm_factory.recipes.spack.lock import Lock, read_lock
 from slurm_factory.recipes.spack.project import trust_keys
-from slurm_factory.recipes.spack.session import Places, Spack
+from slurm_factory.recipes.spack.session import InstancePaths, Spack
 from slurm_factory.recipes.spack.sources import fetch_sources
 
 pytestmark = [
@@ -77,7 +77,7 @@ class Build:
         """Build as the recipe does; returns what became of the package."""
         (state,) = install(self.spack, self.lock, remote=self.remote).states.values()
         assert state.done
-        store = Path(self.spack.places.store)
+        store = Path(self.spack.paths.store)
         assert (store / f"toymain-{state.node.hash[:7]}/lib/data").exists()
         return state
 
@@ -136,7 +136,7 @@ class Site:
         shutil.copytree(self.published / cache, self.theirs)
         settings = self.settings.model_copy(update={"spack_buildcache_keys": keys})
         screen = StringIO()
-        with build_on_this_machine(settings, self._places(), screen) as plain:
+        with build_on_this_machine(settings, self._paths(), screen) as plain:
             choice = replace(plain.choice, buildcaches=(f"file://{self.theirs}",), signed=signed)
             plan = replace(plain.job.plan, spack=choice)
             spack = replace(plain, job=replace(plain.job, plan=plan))
@@ -147,9 +147,9 @@ class Site:
             lock = read_lock((self.toys.project / "spack.lock").read_text())
             yield Build(spack, lock, screen, in_remote_caches(spack, lock))
 
-    def _places(self) -> Places:
+    def _paths(self) -> InstancePaths:
         spack = self.toys.spack
-        return Places(
+        return InstancePaths(
             program=PurePosixPath(spack.program),
             python=PurePosixPath(spack.python),
             project=PurePosixPath(self.toys.project),

@@ -24,7 +24,7 @@ from slurm_factory.exceptions import OutputError, SlurmFactoryError, SpackError
 from slurm_factory.recipes.spack.cache import ENTRIES, index_is_current
 from slurm_factory.recipes.spack.install import install
 from slurm_factory.recipes.spack.lock import Lock
-from slurm_factory.recipes.spack.session import Places, Spack
+from slurm_factory.recipes.spack.session import InstancePaths, Spack
 
 pytestmark = pytest.mark.spack
 
@@ -81,7 +81,7 @@ def toys(spack: real_spack.Spack, tmp_path: Path, settings: Settings) -> Toys:
 @pytest.fixture
 def factory(toys: Toys, settings: Settings) -> Iterator[Callable[[], Factory]]:
     """Decides what to build, when all recipes are there."""
-    places = Places(
+    paths = InstancePaths(
         program=PurePosixPath(toys.spack.program),
         python=PurePosixPath(toys.spack.python),
         project=PurePosixPath(toys.project),
@@ -92,7 +92,7 @@ def factory(toys: Toys, settings: Settings) -> Iterator[Callable[[], Factory]]:
 
         def start() -> Factory:
             lock = toys.lock()
-            build = build_on_this_machine(settings, places, screen, build_dir)
+            build = build_on_this_machine(settings, paths, screen, build_dir)
             return Factory(toys, lock, stack.enter_context(build), screen)
 
         yield start

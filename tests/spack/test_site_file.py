@@ -11,7 +11,7 @@ from spack_samples import build_on_this_machine
 
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.recipes.spack.build import build
-from slurm_factory.recipes.spack.session import Places
+from slurm_factory.recipes.spack.session import InstancePaths
 
 pytestmark = [
     pytest.mark.spack,
@@ -37,16 +37,16 @@ def test_a_mistake_that_only_spack_sees_names_the_sites_file_and_the_line(
     site.write_text(SITE.format(key=key, value=value))
     settings = sample_settings(tmp_path / "cache", spack_config=site)
     root = PurePosixPath(real_spack.HERE)
-    places = Places(
+    paths = InstancePaths(
         program=root / "spack/bin/spack",
         python=PurePosixPath(real_spack.PYTHON),
         project=PurePosixPath(tmp_path / "project"),
         store=PurePosixPath(tmp_path / "store"),
     )
-    with build_on_this_machine(settings, places, StringIO()) as plain:
+    with build_on_this_machine(settings, paths, StringIO()) as plain:
         choice = replace(plain.choice, config=site.read_text())
         job = replace(plain.job, plan=replace(plain.job.plan, spack=choice))
         with pytest.raises(ConfigurationError) as caught:
-            build(job, plain.instance, places)
+            build(job, plain.instance, paths)
     assert caught.value.brief == f"Spack cannot use {site}, line {line}."
     assert len(caught.value.details.splitlines()) == 1

@@ -16,7 +16,7 @@ from slurm_factory.config import Settings
 from slurm_factory.instances.this_machine import this_machine
 from slurm_factory.output.reporter import make_reporter
 from slurm_factory.recipes.spack.packages import MARK
-from slurm_factory.recipes.spack.session import Places, Spack
+from slurm_factory.recipes.spack.session import InstancePaths, Spack
 
 RECORDED = Path(__file__).parent / "data" / "spack_output"
 STAND_IN = Path(__file__).parent / "fake_spack" / "spack"
@@ -123,26 +123,26 @@ def stand_in(tmp_path: Path, lock: dict[str, Any] | None = None) -> Iterator[Sta
     shutil.copy(STAND_IN, folder / "spack")
     (folder / "spack.lock").write_text(json.dumps(lock or LOCK))
     (folder / "prefixes").mkdir()
-    places = Places(
+    paths = InstancePaths(
         program=PurePosixPath(folder / "spack"),
         python=PurePosixPath("/usr/bin/python3"),
         project=PurePosixPath(folder / "project"),
         store=PurePosixPath(folder / "store"),
     )
     screen = StringIO()
-    with build_on_this_machine(sample_settings(tmp_path / "cache"), places, screen) as spack:
+    with build_on_this_machine(sample_settings(tmp_path / "cache"), paths, screen) as spack:
         yield StandIn(folder, spack, screen)
 
 
 @contextmanager
 def build_on_this_machine(
-    settings: Settings, places: Places, screen: StringIO, build_dir: Path | None = None
+    settings: Settings, paths: InstancePaths, screen: StringIO, build_dir: Path | None = None
 ) -> Iterator[Spack]:
     """A build of the Spack recipe whose instance is this machine.
 
     Args:
         settings: Their cache directory is made if need be.
-        places: Where Spack and the rest is.
+        paths: Where Spack and the rest is.
         screen: Takes what users see.
         build_dir: Of the instance; below the cache directory by default.
     """
@@ -158,7 +158,7 @@ def build_on_this_machine(
         instance = replace(place, record=RECORD, build_dir=inside)
         job = replace(sample_job(plan, settings, reporter), jobs=3)
         reporter.log_to(job.workspace.log.parent)
-        yield Spack(job, instance, places)
+        yield Spack(job, instance, paths)
 
 
 def database(folder: Path, **prefixes: str) -> str:

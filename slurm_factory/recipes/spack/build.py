@@ -23,7 +23,7 @@ from slurm_factory.recipes.spack.cache import in_remote_caches, refresh_index
 from slurm_factory.recipes.spack.install import install
 from slurm_factory.recipes.spack.libraries import SpackLibraries, installed_packages
 from slurm_factory.recipes.spack.project import write_project
-from slurm_factory.recipes.spack.session import Places, Spack, spack_choice
+from slurm_factory.recipes.spack.session import InstancePaths, Spack, spack_choice
 from slurm_factory.recipes.spack.sources import fetch_sources, require_sources
 from slurm_factory.recipes.spack.tree import collect
 
@@ -68,7 +68,7 @@ def sources(_: Job) -> dict[str, Source]:
     return {}
 
 
-def prefetch(job: Job, instance: Instance, places: Places | None = None) -> tuple[Path, ...]:
+def prefetch(job: Job, instance: Instance, paths: InstancePaths | None = None) -> tuple[Path, ...]:
     """Fetch the sources of every package of the plan into the source cache; keeps the lock.
 
     What other build caches have is a part of what Spack decides. The plan knows of none, so that
@@ -77,7 +77,7 @@ def prefetch(job: Job, instance: Instance, places: Places | None = None) -> tupl
     Args:
         job: Its plan is one for this recipe, made for an offline build.
         instance: Of a base for Spack.
-        places: Where things are in the instance; those of our bases by default.
+        paths: Where Spack and its directories are in the instance; those of our bases by default.
 
     Returns:
         Paths (host) of the sources.
@@ -87,19 +87,19 @@ def prefetch(job: Job, instance: Instance, places: Places | None = None) -> tupl
         DownloadError: Some sources are not available; all others were fetched.
         OutputError: The cache directory is full.
     """
-    spack = Spack(job, instance, places or Places())
+    spack = Spack(job, instance, paths or InstancePaths())
     lock, _ = _decided(spack)
     with job.reporter.step("Fetch package sources"):
         return fetch_sources(spack, lock, every=True)
 
 
-def build(job: Job, instance: Instance, places: Places | None = None) -> Built:
+def build(job: Job, instance: Instance, paths: InstancePaths | None = None) -> Built:
     """Build Slurm and all that it needs with Spack.
 
     Args:
         job: Its plan is one for this recipe.
         instance: Of a base for Spack.
-        places: Where things are in the instance; those of our bases by default.
+        paths: Where Spack and its directories are in the instance; those of our bases by default.
 
     Raises:
         SpackError: Spack found no way to build it, or a package failed.
@@ -108,7 +108,7 @@ def build(job: Job, instance: Instance, places: Places | None = None) -> Built:
         BuildError: Something that the feature table promises is missing.
         OutputError: The cache directory is full.
     """
-    spack = Spack(job, instance, places or Places())
+    spack = Spack(job, instance, paths or InstancePaths())
     reporter = job.reporter
     lock, concretized = _decided(spack)
     remote = in_remote_caches(spack, lock)

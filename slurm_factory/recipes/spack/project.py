@@ -62,7 +62,7 @@ class Project:
             SpackError: Spack wrote no lock that can be read.
         """
         self.spack.run("concretize", "--force")
-        self.spack.fetch_files([(self.spack.places.project / SPACK_LOCK, self.lock_file)])
+        self.spack.fetch_files([(self.spack.paths.project / SPACK_LOCK, self.lock_file)])
         return self.accept(read_bytes(self.lock_file).decode(errors="replace"))
 
     def accept(self, text: str) -> Lock:
@@ -110,7 +110,7 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
         "spack-project.sh",
         {
             "SOURCE": spack.inside(folder),
-            "PROJECT": str(spack.places.project),
+            "PROJECT": str(spack.paths.project),
             "INDEX": str(INSTANCE_INDEX),
             "MISC": spack.inside(spack.misc_cache),
         },

@@ -43,8 +43,8 @@ with signatures is asked."""
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where things are in the instance."""
+class InstancePaths:
+    """Where Spack and its directories are in the instance."""
 
     program: PurePosixPath = INSTANCE_SPACK / "bin/spack"
     python: PurePosixPath = INSTANCE_SPACK_PYTHON
@@ -65,7 +65,7 @@ class Spack:
 
     job: Job
     instance: Instance
-    places: Places
+    paths: InstancePaths
 
     @property
     def work(self) -> Path:
@@ -118,7 +118,7 @@ class Spack:
             "SOURCE_DATE_EPOCH": str(EPOCH),
             "SPACK_DISABLE_LOCAL_CONFIG": "1",
             "SPACK_GNUPGHOME": str(instance.build_dir / "spack-gpg"),
-            "SPACK_PYTHON": str(self.places.python),
+            "SPACK_PYTHON": str(self.paths.python),
             "SPACK_USER_CACHE_PATH": str(instance.build_dir / "spack-user"),
         }
 
@@ -136,8 +136,8 @@ class Spack:
         """
         parameters = {
             **self.environment(),
-            "SPACK": str(self.places.program),
-            "PROJECT": str(self.places.project),
+            "SPACK": str(self.paths.program),
+            "PROJECT": str(self.paths.project),
             "ARGUMENTS": "\n".join((*(WITH_GPG if self.verifies else ()), *arguments)),
         }
         try:
@@ -157,7 +157,7 @@ class Spack:
 
     def _require_no_mistake(self, error: CommandError) -> None:
         """If Spack rejects the user's own configuration, name their file, not its copy."""
-        copy = re.escape(str(self.places.project / SITE_YAML))
+        copy = re.escape(str(self.paths.project / SITE_YAML))
         mistake = re.compile(rf"==> Error: {copy}:(?P<line>\d+): (?P<why>.+)")
         for found in filter(None, map(mistake.fullmatch, error.tail)):
             raise ConfigurationError(

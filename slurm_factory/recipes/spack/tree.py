@@ -98,7 +98,7 @@ def _slurm(packages: tuple[RunTimePackage, ...]) -> RunTimePackage:
 
 def _run_time_packages(spack: Spack, lock: Lock) -> tuple[RunTimePackage, ...]:
     database = spack.work / "spack-database.json"
-    spack.fetch_files([(spack.places.store / ".spack-db/index.json", database)])
+    spack.fetch_files([(spack.paths.store / ".spack-db/index.json", database)])
     try:
         installs = read_json(database)["database"]["installs"]
     except (KeyError, TypeError, ValueError) as error:

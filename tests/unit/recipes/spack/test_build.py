@@ -102,7 +102,7 @@ def built(here: StandIn) -> Built:
 
 
 def built_by(spack: Spack) -> Built:
-    return build(spack.job, spack.instance, spack.places)
+    return build(spack.job, spack.instance, spack.paths)
 
 
 def record_of(built: Built) -> SpackBuild:
@@ -258,7 +258,7 @@ def test_no_password_reaches_the_logs_with_the_environment(here: StandIn) -> Non
     spack = choosing(here.spack, buildcaches=("https://user:secret@b.example/cache",))
     write_project(spack)
     assert "secret" not in (spack.logs / "spack.yaml").read_text()
-    assert "secret" in (Path(spack.places.project) / "spack.yaml").read_text()
+    assert "secret" in (Path(spack.paths.project) / "spack.yaml").read_text()
 
 
 def test_the_project_is_in_the_instance_with_externals_and_our_recipes(here: StandIn) -> None:

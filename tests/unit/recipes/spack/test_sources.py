@@ -377,7 +377,7 @@ def test_an_offline_build_fails_before_spack_installs_anything(
     upstream.offers(MUNGE, "munge")
     spack = offline(here)
     with pytest.raises(DownloadError, match="offline"):
-        build(spack.job, spack.instance, spack.places)
+        build(spack.job, spack.instance, spack.paths)
     assert [call.split()[0] for call in here.calls] == ["concretize", "python"]
     assert upstream.fetched == set()
 
@@ -388,7 +388,7 @@ def test_spack_knows_of_no_mirror_elsewhere_in_an_offline_build(
     upstream.offers(MUNGE, "munge")
     spack = with_build_cache(offline(here))
     with pytest.raises(DownloadError):
-        build(spack.job, spack.instance, spack.places)
+        build(spack.job, spack.instance, spack.paths)
     assert "cache.invalid" not in (here.folder / "project/spack.yaml").read_text()
 
 
@@ -398,22 +398,22 @@ def test_prefetch_lets_spack_decide_as_an_offline_build_does(
     """Other build caches would change the graph, and so which sources are wanted."""
     upstream.offers(MUNGE, "munge")
     spack = with_build_cache(offline(here))
-    prefetch(spack.job, spack.instance, spack.places)
+    prefetch(spack.job, spack.instance, spack.paths)
     with suppress(SlurmFactoryError):
-        build(spack.job, spack.instance, spack.places)
+        build(spack.job, spack.instance, spack.paths)
     assert [call.split()[0] for call in here.calls].count("concretize") == 1
 
 
 def test_what_prefetch_brought_is_enough_for_an_offline_build_and_the_second_time_for_itself(
     here: StandIn, upstream: Upstream
 ) -> None:
-    places = here.spack.places
+    paths = here.spack.paths
     for digest, name in ((SLURM, "slurm"), (MUNGE, "munge"), (LZ4, "lz4")):
         upstream.offers(digest, name)
-    first = prefetch(here.spack.job, here.spack.instance, places)
+    first = prefetch(here.spack.job, here.spack.instance, paths)
     assert len(first) == 3
     for path in upstream.directory.iterdir():
         path.unlink()
-    assert prefetch(here.spack.job, here.spack.instance, places) == first
+    assert prefetch(here.spack.job, here.spack.instance, paths) == first
     assert [call.split()[0] for call in here.calls] == ["concretize", "python", "python"]
     require_sources(offline(here), read_lock(json.dumps(LOCK)))
