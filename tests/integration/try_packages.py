@@ -1,4 +1,4 @@
-"""Try finished packages on a live cluster: PYTHONPATH=tests/unit try_packages.py MANIFEST…"""
+"""Try finished packages on a live cluster: PYTHONPATH=tests/support try_packages.py MANIFEST…"""
 
 import sys
 import time
