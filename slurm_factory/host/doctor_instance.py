@@ -19,11 +19,11 @@ from slurm_factory.host.probe import SUDO
 from slurm_factory.util.process import FROM_STDIN, TRANSIENT, Outcome, exports, run
 
 SCRIPT = "host-probe-network.sh"
-START_SECONDS = 20.0
-ADDRESS_SECONDS = 8
-PROBE_SECONDS = 30.0
+START_SECONDS = 120.0
+ADDRESS_SECONDS = 20
+PROBE_SECONDS = 90.0
 TRY_SECONDS = 150.0
-DELETE_SECONDS = 10.0
+DELETE_SECONDS = 60.0
 DELETE_ATTEMPTS = 20
 PAUSE_SECONDS = 0.3
 EXEC_ATTEMPTS = 10

@@ -48,13 +48,13 @@ ALL_IDS = (range(2**32 - 1),)
 CAP_SYS_ADMIN = 21
 """Number of the capability in capabilities(7), <linux/capability.h>."""
 
-LXC_SECONDS = 5
+LXC_SECONDS = 20
 SUDO = ("sudo", "-n", "timeout", "--kill-after=1", str(LXC_SECONDS))
 """A user's process cannot kill what sudo started: timeout(1) does it, as root."""
 
 
 def probe() -> HostFacts:
-    """Look at this machine (0.1 s; at most some 10 s where LXD does not answer)."""
+    """Look at this machine (0.1 s; at most some 25 s where LXD does not answer)."""
     release = parse_os_release(_text(Path("/etc/os-release")))
     privilege = probe_privilege()
     prefix = SUDO if privilege is Privilege.SUDO else ()

@@ -24,7 +24,7 @@ SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/
 
 NOT_FOUND = 127
 TIMED_OUT = 124
-QUERY_SECONDS = 10.0
+QUERY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
