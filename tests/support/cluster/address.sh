@@ -2,5 +2,5 @@
 # usage: address.sh
 # shellcheck shell=bash
 address() { ip -4 -o addr show scope global | awk '{ sub("/.*", "", $4); print $4; exit }' | grep .; }
-wait_for 60 "an address" address
+wait_for "an address" address
 address

@@ -2,4 +2,4 @@
 # usage: boot.sh
 # shellcheck shell=bash
 booted() { systemctl is-system-running | grep -qE 'running|degraded'; }
-wait_for 60 "the boot" booted
+wait_for "the boot" booted

@@ -8,5 +8,5 @@ jobs() {
         grep -wE "$(IFS='|'; echo "$*")" | tr -s ' ' | sort -u
 }
 all_completed() { [[ $(jobs "$@" | grep -c COMPLETED) == "$#" && $(jobs "$@" | wc -l) == "$#" ]]; }
-wait_for 60 "$* to be COMPLETED" all_completed "$@"
+wait_for "$* to be COMPLETED" all_completed "$@"
 jobs "$@"

@@ -3,5 +3,5 @@
 # shellcheck shell=bash
 tree=$1
 runs_a_job() { as alice timeout 60 "${tree}/bin/srun" /bin/hostname; }
-wait_for 180 "a job to run" runs_a_job
+wait_for "a job to run" runs_a_job
 runs_a_job

@@ -11,7 +11,7 @@ enter() {
     as alice HOME=/home/alice ssh -i "${key}" -o BatchMode=yes -o StrictHostKeyChecking=no \
         "$1@$(hostname)" id -un
 }
-wait_for 30 "root to get in" enter root
+wait_for "root to get in" enter root
 if enter alice 2> /tmp/refusal; then
     fail "alice got in without a job"
 fi
@@ -19,11 +19,11 @@ grep -q pam_slurm_adopt /tmp/refusal || fail "$(cat /tmp/refusal)"
 job=$(as alice "${tree}/bin/sbatch" --parsable --job-name=login --chdir=/tmp --output=/dev/null \
     --wrap='sleep 600')
 running() { as alice "${tree}/bin/squeue" -h -j "${job}" -o %T | grep -qx RUNNING; }
-wait_for 60 "the job" running
-wait_for 30 "alice to get in" enter alice
+wait_for "the job" running
+wait_for "alice to get in" enter alice
 enter alice
 as alice "${tree}/bin/scancel" "${job}"
 gone() { [[ -z $(as alice "${tree}/bin/squeue" -h -j "${job}") ]]; }
-wait_for 60 "the end of the job" gone
+wait_for "the end of the job" gone
 ! enter alice 2> /dev/null || fail "alice got in after her job"
 echo "only with a job"

@@ -4,7 +4,7 @@
 tree=$1
 # Open MPI wants a home. The program has noted where the tree was when it was compiled.
 run() {
-    as alice HOME=/home/alice "LD_LIBRARY_PATH=${tree}/lib" timeout 60 "$@" /var/tmp/mpi-hello | sort
+    as alice HOME=/home/alice "LD_LIBRARY_PATH=${tree}/lib" timeout "${LIMIT}" "$@" /var/tmp/mpi-hello | sort
 }
 wanted=$'rank 0 of 2\nrank 1 of 2'
 found=$(run "${tree}/bin/srun" --mpi=pmix --ntasks=2 --overcommit)

@@ -10,13 +10,13 @@ has_job() { [[ -n $(as alice "${tree}/bin/squeue" -h -u alice -o %i) ]]; }
 has_no_job() { ! has_job; }
 runs() { [[ $(as alice "${tree}/bin/squeue" -h -j "${job}" -o %T) == RUNNING ]]; }
 
-wait_for 40 "the end of other jobs" has_no_job
+wait_for "the end of other jobs" has_no_job
 if let_in; then
     fail "let in without a job"
 fi
 job=$(as alice "${tree}/bin/sbatch" --parsable --chdir=/tmp --output=/dev/null --wrap='sleep 600')
-wait_for 40 "job ${job} to run" runs
+wait_for "job ${job} to run" runs
 let_in || fail "not let in with job ${job}"
 as alice "${tree}/bin/scancel" "${job}"
-wait_for 40 "the end of job ${job}" has_no_job
+wait_for "the end of job ${job}" has_no_job
 echo "let in with a job only"

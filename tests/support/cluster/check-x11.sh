@@ -10,7 +10,7 @@ user=(alice HOME=/home/alice DISPLAY=localhost:10.0)
 cookie=0123456789abcdef0123456789abcdef
 as "${user[@]}" /usr/bin/xauth -q add localhost:10 . "${cookie}"
 # shellcheck disable=SC2016 # the job expands it
-found=$(as "${user[@]}" timeout 60 "${tree}/bin/srun" --x11 /bin/sh -c \
+found=$(as "${user[@]}" timeout "${LIMIT}" "${tree}/bin/srun" --x11 /bin/sh -c \
     'echo "${DISPLAY}"; /usr/bin/xauth -q list "${DISPLAY}"')
 display=${found%%$'\n'*}
 [[ ${display} =~ ^localhost:[0-9]+\.0$ && ${found} == *"${cookie}" ]] || fail "in the job: ${found}"

@@ -65,6 +65,10 @@ SelectTypeParameters=CR_CPU
 ${accounting}
 MpiDefault=none
 MailProg=/bin/true
+# On a busy machine the defaults of 10, 10 and 2 seconds end what would have worked.
+MessageTimeout=100
+BatchStartTimeout=100
+TCPTimeout=60
 ReturnToService=2
 NodeName=${node} NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=256 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES State=UP

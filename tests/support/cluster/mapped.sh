@@ -11,8 +11,8 @@ programs=(munged slurmctld slurmd slurmstepd)
 [[ ! -e ${tree}/sbin/slurmrestd ]] || programs+=(slurmrestd)
 mpi=none
 ! has "${tree}" mpi_pmix || mpi=pmix
-as alice timeout 60 "${tree}/bin/srun" "--mpi=${mpi}" /bin/cat /tmp/hold > /dev/null &
-wait_for 20 "the task" pgrep -x cat
+as alice timeout "${LIMIT}" "${tree}/bin/srun" "--mpi=${mpi}" /bin/cat /tmp/hold > /dev/null &
+wait_for "the task" pgrep -x cat
 
 for program in "${programs[@]}"; do
     pids=$(pgrep -x "${program}") || fail "${program} does not run"

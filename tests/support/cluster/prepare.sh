@@ -5,7 +5,7 @@
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive
 
-deadline=$((SECONDS + 60))
+deadline=$((SECONDS + 600))
 until getent hosts "${REACH}" > /dev/null; do
     ((SECONDS < deadline)) || { echo "${REACH} cannot be resolved in the instance" >&2; exit 1; }
     sleep 0.2

@@ -6,6 +6,6 @@ none_left() { ! pgrep -x "$(IFS='|'; echo "${daemons[*]}")"; }
 for daemon in "${daemons[@]}"; do
     pkill -x "${daemon}" || true
     gone() { ! pgrep -x "${daemon}"; }
-    wait_for 30 "the end of ${daemon}" gone
+    wait_for "the end of ${daemon}" gone
 done
 none_left
