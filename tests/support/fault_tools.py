@@ -22,9 +22,21 @@ from craft_providers.lxd.project import create_with_default_profile
 from slurm_factory.cache_dir import make_cache_dir
 from slurm_factory.config import Settings
 from slurm_factory.constants import Deps
-from slurm_factory.instances.base import base_instance_name, compatibility_tag
+from slurm_factory.instances.base import (
+    PresentBase,
+    base_instance_name,
+    compatibility_tag,
+    usable_bases,
+)
 from slurm_factory.instances.images import candidates
-from slurm_factory.instances.lxc import LONG_SECONDS, delete_instance, instance_names, lxc, lxc_json
+from slurm_factory.instances.lxc import (
+    LONG_SECONDS,
+    delete_instance,
+    instance_names,
+    list_instances,
+    lxc,
+    lxc_json,
+)
 from slurm_factory.plan.base_setup import BaseSetup
 from slurm_factory.plan.bases import find_base, host_release
 from slurm_factory.plan.releases import find_release
@@ -301,16 +313,22 @@ def in_memory_mebibytes(directory: Path) -> int:
 
 def _copy_base(settings: Settings, project: str) -> None:
     """Give a project the base instance that the site has, or gets now."""
-    images = candidates(BASE, platform.machine())
-    names = {base_instance_name(SETUP, i, settings.project_name): i for i in images}
-    if not set(names) & set(instance_names(settings.project_name)):
+    bases = _usable_bases(settings.project_name)
+    if not bases:
         Site(settings.cache_dir, settings.project_name).build(*MINIMAL, "--force")
-    [base] = set(names) & set(instance_names(settings.project_name))
-    copy = base_instance_name(SETUP, names[base], project)
+        bases = _usable_bases(settings.project_name)
+    base, copy = bases[0].name, base_instance_name(SETUP, bases[0].image, project)
     whither = ("--target-project", project)
     lxc("copy", base, copy, *whither, project=settings.project_name, timeout=LONG_SECONDS)
-    # The project is a part of the tag by which a base is known to be compatible.
+    # The project is a part of the tag by which a base is known to be compatible and whole.
+    old, new = (compatibility_tag(SETUP, name) for name in (settings.project_name, project))
     path = f"{copy}/etc/craft-instance.conf"
     record = lxc("file", "pull", path, "-", project=project)
-    old, new = (compatibility_tag(SETUP, name) for name in (settings.project_name, project))
     lxc("file", "push", "-", path, project=project, stdin=record.replace(old, new))
+    full_name = lxc("config", "get", copy, "image.description", project=project).strip()
+    lxc("config", "set", copy, f"image.description={full_name.replace(old, new)}", project=project)
+    assert _usable_bases(project), "builds would make another"
+
+
+def _usable_bases(project: str) -> list[PresentBase]:
+    return usable_bases(SETUP, platform.machine(), project, list_instances(project))
