@@ -14,11 +14,13 @@ export UV_SYSTEM_CERTS := 1
 build: environment ## Build Slurm 24.11.5 for the release this machine runs, in LXD where that can be had
 	tools/build.sh $(BIN)/slurm-factory
 
-# Exit code 3: LXD cannot be used here. The container tests then say so themselves.
+# Exit code 3: LXD cannot be used here. The container tests then say so themselves. Two processes
+# take a file of tests each, in the order of tests/conftest.py; container tests wait more than they
+# compute, and a build takes all CPUs.
 test: environment-for-tests ## Run all tests, those in containers too
 	tests/install-test-tools.sh .venv/share/module-systems
 	$(BIN)/slurm-factory setup || [[ $$? == 3 ]]
-	tools/with-lxd-group.sh $(BIN)/pytest
+	tools/with-lxd-group.sh $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: environment-for-tests ## Check style, types, shell scripts and the workflow
 	$(BIN)/ruff check .

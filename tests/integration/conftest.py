@@ -1,14 +1,17 @@
 """What container tests share. They skip only where LXD cannot run at all."""
 
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 from clean_instance import CleanInstance, clean_copy
+from fault_tools import MINIMAL, RELEASE, Site, copy_cache, make_cache, own_project
+from filelock import FileLock
 
 from slurm_factory.config import Settings, load_settings
 from slurm_factory.constants import Deps
@@ -21,7 +24,14 @@ from slurm_factory.plan.plan import BuildRequest, make_plan
 
 
 @pytest.fixture(scope="session")
-def lxd() -> Settings:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory (host) in which the processes of one test run (xdist) find each other's work."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def lxd(shared: Path) -> Settings:
     """Settings of this site, once LXD is known to work."""
     reason = why_lxd_cannot_run()
     if reason is not None:
@@ -30,14 +40,26 @@ def lxd() -> Settings:
         lxc("info", project="default")
     except LXDError as error:
         pytest.fail(f"LXD could run here but is not set up; run `slurm-factory setup`. {error}")
-    started = try_instance(probe_account())
-    if not started.ok:
-        pytest.skip(f"LXD cannot run here: no instance starts: {last_line(started.output)}")
+    reason = _why_no_instance_starts(shared / "lxd-is-tried")
+    if reason:
+        pytest.skip(f"LXD cannot run here: no instance starts: {reason}")
     return load_settings()
 
 
+def _why_no_instance_starts(known: Path) -> str:
+    """What the one trial of a test run has said; nothing where an instance started.
+
+    Tests of `doctor` take what such a trial has for the while to be a leftover.
+    """
+    with FileLock(f"{known}.lock"):
+        if not known.exists():
+            started = try_instance(probe_account())
+            known.write_text("" if started.ok else last_line(started.output) or "it does not say")
+    return known.read_text()
+
+
 @pytest.fixture(scope="session")
-def build_package(lxd: Settings) -> Callable[..., Path]:
+def build_package(lxd: Settings, shared: Path) -> Callable[..., Path]:
     """Builds a package as a user does, and returns its manifest (host); up to date is fine."""
 
     @cache
@@ -45,16 +67,44 @@ def build_package(lxd: Settings) -> Callable[..., Path]:
         request = BuildRequest(version, deps=Deps.SYSTEM, base=base)
         plan = make_plan(request, platform.machine(), host_release())
         command = [sys.executable, "-m", "slurm_factory", "build", "--slurm-version", version]
-        done = subprocess.run(
-            [*command, "--deps", "system", "--base", base],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        # Who comes second finds the package, and does not compile the same at the same time.
+        with FileLock(shared / "package.lock"):
+            done = subprocess.run(
+                [*command, "--deps", "system", "--base", base],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         assert done.returncode == 0, done.stderr
         return lxd.builds_dir / plan.version / f"{plan.stem}-manifest.json"
 
     return build
+
+
+@pytest.fixture(scope="session")
+def compiled(lxd: Settings, build_package: Callable[..., Path], shared: Path) -> Path:
+    """A cache directory (host) with a minimal package and all that its build left, to be copied.
+
+    The build began with an empty compiler cache. It is the only one of a test run, unless a test
+    needs one of its own.
+    """
+    build_package(RELEASE, "same")
+    made = shared / "compiled"
+    with FileLock(f"{made}.lock"):
+        if not made.exists():
+            cache = make_cache(shared / "compiling", lxd)
+            with own_project(lxd) as project:
+                Site(cache, project).build(*MINIMAL)
+            cache.rename(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def site(lxd: Settings, compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A place of its own whose caches are warm, and which has a package."""
+    cache = copy_cache(compiled, tmp_path_factory.mktemp("warm") / "cache")
+    with own_project(lxd) as project:
+        yield Site(cache, project)
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +112,3 @@ def clean_instance(lxd: Settings) -> Iterator[CleanInstance]:
     """A running Debian 13 container in which nothing can be built."""
     with clean_copy(lxd) as instance:
         yield instance
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
-    """The last line says how many container tests were skipped, and why."""
-    yield
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or session.config.option.collectonly:
-        return
-    skipped = [r for r in reporter.stats.get("skipped", ()) if "integration" in r.keywords]
-    reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped}
-    because = f": {'; '.join(sorted(reasons))}" if reasons else ""
-    reporter.write_line(f"{len(skipped)} container tests were skipped{because}.")

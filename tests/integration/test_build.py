@@ -2,48 +2,24 @@
 
 import json
 import os
-import re
 import stat
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_tools import (
-    MINIMAL,
-    PLAN,
-    RELEASE,
-    SETUP,
-    WARM,
-    Site,
-    machine_for_builds,
-    make_cache,
-    own_project,
-    run_there,
-    share_ccache,
-)
-from slurm_plugins import plugins_in, unexplained
+from fault_tools import MINIMAL, RELEASE, SETUP, Site, copy_cache, make_cache, own_project
+from filelock import FileLock
 
 from slurm_factory.config import Settings
-from slurm_factory.fetch.sources import cached
-from slurm_factory.fetch.upstream import slurm_source
-from slurm_factory.package.manifest import load_manifest
 from slurm_factory.plan.base_setup import load_record
-from slurm_factory.plan.features import table
-from slurm_factory.plan.releases import find_release
 
 pytestmark = pytest.mark.integration
 
 BuildPackage = Callable[..., Path]
-MEGABYTE = 1_000_000
-GPU_PLUGINS = {f"software/lib/slurm/gpu_{kind}.so" for kind in ("nvml", "rsmi", "oneapi")}
-PLACE_TELLING = {"software/lib/libpmi.so.0.0.0", "software/lib/nss/libnss_slurm.so.2"}
-"""Libtool gave them the run path of the build directory, whose length stays when it is replaced."""
-GPU_LIBRARY = re.compile(r"/lib(nvidia-ml|cuda|rocm_smi|amd_smi|ze_loader|ze_intel)[^/]*\.so")
 
 
 @dataclass(frozen=True)
@@ -83,15 +59,18 @@ def site(
 
 
 @pytest.fixture(scope="module")
-def first(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def first(site: Site, shared: Path) -> Build:
     """The minimal package, compiled with an empty compiler cache and a careless umask."""
-    old = os.umask(0)
-    try:
-        built = build(site, *MINIMAL)
-    finally:
-        os.umask(old)
-    # test_faults.py builds the same.
-    share_ccache(site.cache / "ccache", tmp_path_factory.getbasetemp() / WARM)
+    # Others wait for this, rather than compile the same (`compiled` in conftest.py).
+    kept = shared / "compiled"
+    with FileLock(f"{kept}.lock"):
+        old = os.umask(0)
+        try:
+            built = build(site, *MINIMAL)
+        finally:
+            os.umask(old)
+        if not kept.exists():
+            copy_cache(site.cache, kept)
     return built
 
 
@@ -174,60 +153,3 @@ def test_kept_instance_stays_until_clean_removes_it(site: Site, second: Build) -
     assert site.instances() == []
     assert site.bases() != []
     assert (second.directory / next(iter(second.tarballs))).exists()
-
-
-def test_gpu_build_has_the_plugins_and_no_library_of_a_vendor(
-    lxd: Settings, build_package: BuildPackage
-) -> None:
-    standard = build_package(RELEASE, "same")
-    # With the caches and the base of this site: it takes the same objects but for the plugins.
-    site = Site(lxd.cache_dir, lxd.project_name)
-    gpu = build(site, "build", *PLAN, "--gpu")
-    software = _software(gpu.directory / Path(gpu.document["manifest_path"]).name)
-    with tarfile.open(software) as archive:
-        names = set(archive.getnames())
-    assert names >= GPU_PLUGINS
-    assert [name for name in names if GPU_LIBRARY.search(name)] == []
-    size = _software(standard).stat().st_size
-    assert size <= 25 * MEGABYTE
-    assert software.stat().st_size <= size + MEGABYTE
-
-
-def test_destructive_mode_gives_the_same_files_and_leaves_the_machine_alone(
-    lxd: Settings, site: Site, first: Build, tmp_path: Path
-) -> None:
-    with machine_for_builds(site, make_cache(tmp_path, lxd)) as machine:
-        run_there(machine, "occupy.sh")
-        document = machine.build(*MINIMAL, "--destructive-mode")
-        assert run_there(machine, "changes.sh") == ""
-    inside = Path(document["manifest_path"])
-    built = contents(_software(tmp_path / "builds" / RELEASE / inside.name))
-    expected = contents(_software(Path(first.document["manifest_path"])))
-    assert built.keys() == expected.keys()
-    assert {name for name in built if built[name] != expected[name]} <= PLACE_TELLING
-
-
-def contents(tarball: Path) -> dict[str, bytes | str]:
-    """What each member of a tarball holds, or where it leads."""
-    with tarfile.open(tarball) as archive:
-        members = ((member, archive.extractfile(member)) for member in archive if member.isreg())
-        files = {member.name: file.read() for member, file in members if file}
-        return files | {m.name: m.linkname for m in archive.getmembers() if m.issym()}
-
-
-def _software(manifest: Path) -> Path:
-    return manifest.with_name(manifest.name.replace("-manifest.json", "-software.tar.gz"))
-
-
-def test_a_plugin_of_slurm_is_in_the_package_or_known_to_be_missing(
-    build_package: BuildPackage, lxd: Settings
-) -> None:
-    path = build_package("24.11.5")
-    manifest = load_manifest(path)
-    archive = cached(slurm_source(find_release("24.11.5"), ()), lxd.source_cache_dir)
-    assert archive is not None
-    with tarfile.open(path.with_name(manifest.identity.software_tarball)) as software:
-        files = [PurePosixPath(name) for name in software.getnames()]
-    present = {file.stem for file in files if file.parent == PurePosixPath("software/lib/slurm")}
-    left_out = [feature for feature in table() if feature.name not in manifest.features]
-    assert unexplained(plugins_in(archive), present, left_out) == set()

@@ -1,12 +1,11 @@
 """What goes wrong on real machines ends in one message, the right exit code, and no litter."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,8 +17,6 @@ import pytest
 from fault_tools import (
     MINIMAL,
     NOBODY,
-    RELEASE,
-    WARM,
     Site,
     Terminal,
     as_stranger,
@@ -39,25 +36,9 @@ from slurm_factory.instances.lxc import delete_unfinished, instance_names, lxc, 
 pytestmark = pytest.mark.integration
 
 FAULTY = PROGRAMS / "faulty.py"
-STEPS = ("Launch", "Configure", "Compile", "Install and strip", "Pack")
-"""Those after Relocate run on this machine alone and are one case: the last stands for them."""
 UNREACHABLE = "http://127.0.0.1:9"
 NEEDED_MEBIBYTES = 1100
 """A little more than a build asks for at the start."""
-
-
-@pytest.fixture(scope="module")
-def site(
-    lxd: Settings, build_package: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
-    """A place of its own whose caches are warm."""
-    build_package(RELEASE, "same")
-    warm = tmp_path_factory.getbasetemp() / WARM
-    cache = make_cache(tmp_path_factory.mktemp("faults"), lxd, warm)
-    with own_project(lxd) as project:
-        place = Site(cache, project)
-        place.build(*MINIMAL)
-        yield place
 
 
 @pytest.fixture
@@ -258,70 +239,6 @@ def test_feature_that_configure_turns_down_fails_the_build(site: Site) -> None:
 def test_memory_limit_under_which_compilers_would_crawl_is_refused(site: Site) -> None:
     done = site.having(SLURM_FACTORY_MEMORY_LIMIT="100MiB").run(*MINIMAL, "--force")
     assert_one_message(done, 2, "memory", "SLURM_FACTORY_MEMORY_LIMIT")
-
-
-# Interruptions
-
-
-# That builds work after each of these is seen by the next, which gets further.
-
-
-def test_clean_removes_what_a_killed_build_leaves(site: Site) -> None:
-    with Terminal(site, *MINIMAL, "--force") as terminal:
-        terminal.wait_for("Compile …")
-        terminal.process.kill()
-        terminal.process.wait()
-    left = site.instances()
-    assert len(left) == 1
-    shown = site.run("clean", "--dry-run")
-    assert left[0] in shown.stdout
-    assert site.instances() == left
-    assert site.run("clean", "--yes").returncode == 0
-    assert site.instances() == []
-    assert site.staged() == []
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_ctrl_c_leaves_neither_instance_nor_artifact_and_keeps_the_caches(
-    site: Site, step: str
-) -> None:
-    before = site.published()
-    with Terminal(site, *MINIMAL, "--force") as terminal:
-        terminal.wait_for(f"{step} …")
-        terminal.press_ctrl_c()
-        assert terminal.finish() == 130
-    _assert_nothing_left(site, terminal, before)
-
-
-def test_second_ctrl_c_does_not_stop_the_cleaning_up(site: Site) -> None:
-    before = site.published()
-    with Terminal(site, *MINIMAL, "--force") as terminal:
-        terminal.wait_for("Configure …")
-        terminal.press_ctrl_c()
-        terminal.wait_for("Configure interrupted")
-        for _ in range(3):
-            terminal.press_ctrl_c()
-        assert terminal.finish() == 130
-    _assert_nothing_left(site, terminal, before)
-
-
-def test_signal_to_the_program_alone_ends_it_as_ctrl_c_does(site: Site) -> None:
-    before = site.published()
-    with Terminal(site, *MINIMAL, "--force") as terminal:
-        terminal.wait_for("Configure …")
-        terminal.process.send_signal(signal.SIGTERM)
-        assert terminal.finish() == 130
-    _assert_nothing_left(site, terminal, before)
-
-
-def _assert_nothing_left(site: Site, terminal: Terminal, published: list[str]) -> None:
-    assert "Traceback" not in terminal.text, terminal.text
-    assert "Interrupted." in terminal.text
-    assert site.instances() == []
-    assert site.staged() == []
-    assert site.published() == published
-    assert source_in(site.cache).exists()
-    assert len(site.bases()) == 1
 
 
 def _run_faulty(site: Site, fault: str) -> subprocess.CompletedProcess[str]:

@@ -40,6 +40,7 @@ PACKAGES = (
 )
 SCRIPTS = Path(__file__).parent / "cluster"
 MODULE_SYSTEMS = REPOSITORY / "tests" / "install-module-systems.sh"
+LIMIT_SECONDS = 3000
 CA_DIRECTORY = PurePosixPath("/usr/local/share/ca-certificates")
 
 
@@ -58,7 +59,7 @@ class CleanInstance:
         """Run a script of cluster/ with lib.sh before it; returns what it printed.
 
         Raises:
-            ScriptError: It failed, or took more than ten minutes.
+            ScriptError: It failed, or hung.
         """
         text = (SCRIPTS / "lib.sh").read_text() + (SCRIPTS / script).read_text()
         return self.execute(script, "bash", "-c", text, script, *map(str, arguments), **environment)
@@ -72,7 +73,7 @@ class CleanInstance:
             environment: Added to what LXD sets.
 
         Raises:
-            ScriptError: It failed, or took more than ten minutes.
+            ScriptError: It failed, or hung.
         """
         variables = [f"--env={key}={value}" for key, value in environment.items()]
         command = ["lxc", "--project", self.project, "exec", "-T", self.name, *variables, "--"]
@@ -83,7 +84,7 @@ class CleanInstance:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=LONG_SECONDS,
+                timeout=LIMIT_SECONDS,
                 check=False,
             )
             if TRANSIENT not in done.stderr:

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from craft_providers.lxd import LXC
 from craft_providers.lxd.project import create_with_default_profile
+from filelock import FileLock
 
 from slurm_factory.cache_dir import make_cache_dir
 from slurm_factory.config import Settings
@@ -25,6 +26,7 @@ from slurm_factory.constants import Deps
 from slurm_factory.instances.base import (
     PresentBase,
     base_instance_name,
+    base_lock,
     compatibility_tag,
     usable_bases,
 )
@@ -47,14 +49,13 @@ SETUP = BaseSetup(BASE, Deps.SYSTEM)
 PLAN = ("--slurm-version", RELEASE, "--deps", "system", "--base", "same")
 MINIMAL = ("build", *PLAN, "--minimal")
 SOURCE = Path("_source-cache", "archive")
-WARM = "minimal-ccache"
-"""Where tests leave a compiler cache for others of the same run."""
 PROGRAM = (sys.executable, "-m", "slurm_factory")
 NOBODY = 65534
 READ_ALL = "+dac_read_search"
 """So that another user can run the Python that belongs to the one who runs the tests."""
 CTRL_C = b"\x03"
-BUILD_SECONDS = 600
+LIMIT_SECONDS = 3000
+"""After which something hangs: far more than anything takes on the busiest machine."""
 REPOSITORY = Path(__file__).parents[2]
 INSIDE = "/srv/cache"
 PAGE_BYTES = mmap.PAGESIZE
@@ -92,7 +93,7 @@ class Site:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=BUILD_SECONDS,
+            timeout=LIMIT_SECONDS,
             check=False,
         )
 
@@ -146,7 +147,7 @@ class Terminal:
         self.process.wait()
         os.close(self._master)
 
-    def wait_for(self, text: str, seconds: float = BUILD_SECONDS) -> None:
+    def wait_for(self, text: str, seconds: float = LIMIT_SECONDS) -> None:
         """Wait until the screen has shown `text`."""
         deadline = time.monotonic() + seconds
         while text not in self.text:
@@ -158,7 +159,7 @@ class Terminal:
         """What the key does: SIGINT for every process of the foreground group."""
         os.write(self._master, CTRL_C)
 
-    def finish(self, seconds: float = 90) -> int:
+    def finish(self, seconds: float = LIMIT_SECONDS) -> int:
         """Wait for the end; returns the exit status."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
@@ -190,14 +191,25 @@ def assert_one_message(
 
 
 def make_cache(directory: Path, settings: Settings, ccache: Path | None = None) -> Path:
-    """A cache directory that has the source and, if there is one, this compiler cache."""
+    """A cache directory that has the source and, if one is given, this compiler cache."""
     make_cache_dir(settings.model_copy(update={"cache_dir": directory}))
     source = source_in(directory)
     source.parent.mkdir(parents=True)
     shutil.copy2(source_in(settings.cache_dir), source)
-    if ccache and ccache.exists():
+    if ccache:
         share_ccache(ccache, directory / "ccache")
     return directory
+
+
+def copy_cache(source: Path, target: Path) -> Path:
+    """Copy a cache directory of which no build makes use at the moment."""
+    shutil.copytree(source, target, symlinks=True, ignore=_leave_out_ccache)
+    share_ccache(source / "ccache", target / "ccache")
+    return target
+
+
+def _leave_out_ccache(directory: str, _: list[str]) -> set[str]:
+    return {"ccache"} if Path(directory, "ccache").is_dir() else set()
 
 
 def share_ccache(source: Path, target: Path) -> None:
@@ -319,7 +331,8 @@ def _copy_base(settings: Settings, project: str) -> None:
         bases = _usable_bases(settings.project_name)
     base, copy = bases[0].name, base_instance_name(SETUP, bases[0].image, project)
     whither = ("--target-project", project)
-    lxc("copy", base, copy, *whither, project=settings.project_name, timeout=LONG_SECONDS)
+    with FileLock(base_lock(SETUP, settings.images_dir)):
+        lxc("copy", base, copy, *whither, project=settings.project_name, timeout=LONG_SECONDS)
     # The project is a part of the tag by which a base is known to be compatible and whole.
     old, new = (compatibility_tag(SETUP, name) for name in (settings.project_name, project))
     path = f"{copy}/etc/craft-instance.conf"

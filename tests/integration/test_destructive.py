@@ -1,0 +1,45 @@
+"""A build on the machine itself, for which an instance stands."""
+
+import tarfile
+from pathlib import Path
+
+import pytest
+from fault_tools import MINIMAL, RELEASE, Site, machine_for_builds, make_cache, run_there
+
+from slurm_factory.config import Settings
+from slurm_factory.package.manifest import load_manifest
+
+pytestmark = pytest.mark.integration
+
+PLACE_TELLING = {"software/lib/libpmi.so.0.0.0", "software/lib/nss/libnss_slurm.so.2"}
+"""Libtool gave them the run path of the build directory, whose length stays when it is replaced."""
+
+
+def test_destructive_mode_gives_the_same_files_and_leaves_the_machine_alone(
+    lxd: Settings, site: Site, tmp_path: Path
+) -> None:
+    # With an empty compiler cache: nothing comes from the build in LXD.
+    with machine_for_builds(site, make_cache(tmp_path, lxd)) as machine:
+        run_there(machine, "occupy.sh")
+        document = machine.build(*MINIMAL, "--destructive-mode")
+        assert run_there(machine, "changes.sh") == ""
+    name = load_manifest(made_in_lxd(site)).identity.software_tarball
+    built = contents(tmp_path / "builds" / RELEASE / name)
+    expected = contents(made_in_lxd(site).with_name(name))
+    assert Path(document["manifest_path"]).name == made_in_lxd(site).name
+    assert built.keys() == expected.keys()
+    assert {name for name in built if built[name] != expected[name]} <= PLACE_TELLING
+
+
+def made_in_lxd(site: Site) -> Path:
+    """The manifest (host) of the one package of a site."""
+    [manifest] = (site.cache / "builds" / RELEASE).glob("*-manifest.json")
+    return manifest
+
+
+def contents(tarball: Path) -> dict[str, bytes | str]:
+    """What each member of a tarball holds, or where it leads."""
+    with tarfile.open(tarball) as archive:
+        members = ((member, archive.extractfile(member)) for member in archive if member.isreg())
+        files = {member.name: file.read() for member, file in members if file}
+        return files | {m.name: m.linkname for m in archive.getmembers() if m.issym()}
