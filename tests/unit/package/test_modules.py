@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ GPU = IDENTITY.model_copy(
     update={"stem": "slurm-24.11-gpu-debian-12-system", "build_type": BuildType.GPU}
 )
 """Another package of the same release."""
+PATIENCE = 300
+"""Seconds after which a shell that should end counts as one that does not."""
 BOOKKEEPING = ("LOADEDMODULES", "_LMFILES_", "_ModuleTable", "__", "BASH_FUNC_", "SHLVL", "_=")
 """Starts of what the module systems keep for themselves, and bash."""
 
@@ -84,7 +87,7 @@ class Shell:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
         )
         return Result(done.returncode, done.stdout, done.stderr)
 
@@ -198,18 +201,10 @@ def test_places_are_searched_in_the_order_users_are_told(shell: Shell, tmp_path:
     assert result.stdout.splitlines() == [f"srun of {place}" for place in places], result.stderr
 
 
-@pytest.mark.parametrize(
-    ("found", "explanation"),
-    [
-        (NEWER, "holds slurm-24.11-debian-12-system (Slurm 25.05.8)"),
-        (None, "holds a Slurm that is not from slurm-factory"),
-    ],
-)
-def test_tree_of_another_version_is_turned_down_by_name(
-    shell: Shell, tmp_path: Path, found: PackageIdentity | None, explanation: str
-) -> None:
+def test_tree_of_another_version_is_turned_down_by_name(shell: Shell, tmp_path: Path) -> None:
     at = shell.unpack(tmp_path)
-    tree = make_tree(at / "software", found)
+    tree = make_tree(at / "software", NEWER)
+    explanation = f"holds {IDENTITY.stem} (Slurm 25.05.8)"
     result = shell.run(at, "env; echo %%; module load slurm; echo code=$?; env")
     before, _, after = result.stdout.partition("%%\n")
     assert after.startswith("code=1\n")
@@ -351,35 +346,39 @@ def test_prefix_that_path_cannot_hold_is_turned_down(shell: Shell, tmp_path: Pat
     assert "a colon separates the entries of PATH" in " ".join(result.stderr.split())
 
 
-@pytest.mark.parametrize(
-    "meanwhile",
-    [
-        "export SLURM_INSTALL_PREFIX=$OTHER",
-        "mv $TREE $TREE.moved",
-        "unset SLURM_ROOT",
-        "export SLURM_ROOT=/elsewhere",
-        "export PATH=/usr/bin:/bin SLURM_INSTALL_PREFIX=$OTHER",
-    ],
+SINCE_LOAD = (
+    "export SLURM_INSTALL_PREFIX=$OTHER",
+    "unset SLURM_ROOT",
+    "export SLURM_ROOT=/elsewhere",
+    "export PATH=/usr/bin:/bin SLURM_INSTALL_PREFIX=$OTHER",
+    "mv $TREE $TREE.moved",
 )
-def test_unload_never_fails_whatever_happened_since_load(
-    any_shell: Shell, tmp_path: Path, meanwhile: str
-) -> None:
+"""What may have happened; each in a copy of one shell, which takes a second to start."""
+
+
+def test_unload_never_fails_whatever_happened_since_load(any_shell: Shell, tmp_path: Path) -> None:
     at = any_shell.unpack(tmp_path / "unpacked")
     tree = make_tree(tmp_path / "first" / "software")
     other = make_tree(tmp_path / "other" / "software")
     result = any_shell.run(
         at,
-        f"module load slurm; {meanwhile}; module unload slurm; echo code=$?; env",
+        "module load slurm\n"
+        + "\n".join(
+            f"({meanwhile}; module unload slurm; echo code=$?; env; echo %%)"
+            for meanwhile in SINCE_LOAD
+        ),
         SLURM_INSTALL_PREFIX=tree.parent,
         TREE=tree,
         OTHER=other,
     )
     assert result.stderr == ""
-    code, _, after = result.stdout.partition("\n")
-    assert code == "code=0"
-    now = variables(after)
-    assert now["PATH"] == "/usr/bin:/bin"
-    assert not now.keys() & {"SLURM_ROOT", "SLURM_VERSION", "CPATH", "LIBRARY_PATH", "MANPATH"}
+    *answers, rest = result.stdout.split("%%\n")
+    assert (len(answers), rest) == (len(SINCE_LOAD), "")
+    for meanwhile, answer in zip(SINCE_LOAD, answers, strict=True):
+        code, _, after = answer.partition("\n")
+        now = variables(after)
+        assert (code, now["PATH"]) == ("code=0", "/usr/bin:/bin"), meanwhile
+        assert not now.keys() & {"SLURM_ROOT", "SLURM_VERSION", "CPATH", "LIBRARY_PATH", "MANPATH"}
 
 
 def test_loading_another_version_replaces_the_first(shell: Shell, tmp_path: Path) -> None:
@@ -472,13 +471,10 @@ def test_the_systems_manual_pages_stay_reachable(shell: Shell, tmp_path: Path) -
     assert after == before
 
 
-@pytest.mark.parametrize("manpath", [None, "/a:/b"])
-@pytest.mark.parametrize(
-    "meanwhile", ["module load viewer", "export MANPATH=/viewer/man:$MANPATH", "module load slurm"]
-)
 def test_manpath_that_others_changed_after_load_is_only_rid_of_our_entries(
-    any_shell: Shell, tmp_path: Path, manpath: str | None, meanwhile: str
+    any_shell: Shell, tmp_path: Path
 ) -> None:
+    """Each change in a copy of one shell, which takes a second to start."""
     at = any_shell.unpack(tmp_path)
     make_tree(at / "software")
     for path, text in {
@@ -487,16 +483,24 @@ def test_manpath_that_others_changed_after_load_is_only_rid_of_our_entries(
     }.items():
         (at / path).parent.mkdir(parents=True)
         (at / path).write_text(text)
+    changes = ("module load viewer", "export MANPATH=/viewer/man:$MANPATH", "module load slurm")
+    cases = tuple(product(("unset MANPATH", "export MANPATH=/a:/b"), changes))
     result = any_shell.run(
         at,
-        f'echo "$MANPATH"; module load slurm; {meanwhile}; module unload slurm; env',
-        **({} if manpath is None else {"MANPATH": manpath}),
+        "\n".join(
+            f'({first}; echo "$MANPATH"; module load slurm; {change}; module unload slurm; env'
+            "; echo %%)"
+            for first, change in cases
+        ),
     )
-    before, _, after = result.stdout.partition("\n")
-    now = variables(after)
-    expected = ["/viewer/man"] * ("viewer" in meanwhile) + [before] * bool(before)
-    assert now.get("MANPATH", "") == ":".join(expected)
-    assert "SLURM_MODULE_MANPATH" not in now
+    *answers, rest = result.stdout.split("%%\n")
+    assert (len(answers), rest) == (len(cases), "")
+    for (first, change), answer in zip(cases, answers, strict=True):
+        before, _, after = answer.partition("\n")
+        now = variables(after)
+        expected = ["/viewer/man"] * ("viewer" in change) + [before] * bool(before)
+        assert now.get("MANPATH", "") == ":".join(expected), (first, change)
+        assert "SLURM_MODULE_MANPATH" not in now
 
 
 def test_text_is_quoted_for_the_language_it_lands_in(
