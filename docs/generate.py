@@ -133,11 +133,8 @@ def where(cell: features.Empty) -> str:
 
 def bases_section() -> str:
     """The bases."""
-    rows = [
-        (f"`{base.name}`", base.codename, base.glibc, base.package_manager)
-        for base in bases.bases()
-    ]
-    head = ("Base", "Codename", "glibc", "Package manager")
+    rows = [(f"`{base.name}`", base.codename, base.glibc) for base in bases.bases()]
+    head = ("Base", "Codename", "glibc")
     text = "`--base same` means the base in this table that this machine runs."
     return f"## Bases\n\n{text}\n\n{table(head, rows)}"
 

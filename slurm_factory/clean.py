@@ -181,8 +181,7 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
         finished = (log for log in logs if f"{BUILD_PREFIX}{log.name}" not in seen.building)
         removals += _paths("log", finished, before)
     if request.caches and not seen.building:
-        caches = (*settings.cache_dirs, settings.cache_dir / "binary_index")
-        removals += [r for directory in caches for r in _cache(directory, before)]
+        removals += [r for directory in settings.cache_dirs for r in _cache(directory, before)]
     unseen = tuple(entry["name"] for entry in seen.instances if _is_unseen(entry))
     return CleanPlan(tuple(removals), seen.running, unseen, _waiting(request, seen))
 

@@ -103,7 +103,7 @@ class BundledFile(Record):
     """As the package manager names it, such as amd64."""
     source_package: str | None = None
     """Source package, where its name is another: advisories go by it."""
-    package_type: Literal["deb", "rpm", "generic"] = "deb"
+    package_type: Literal["deb", "generic"] = "deb"
     """Kind of package, as package URLs name it."""
     needs: tuple[str, ...] = ()
     """`file` of each bundled library that it needs."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from slurm_factory import resources
-from slurm_factory.plan.bases import PackageManager
 from slurm_factory.plan.features import packages_for
 from slurm_factory.util.documents import read_json
 from slurm_factory.util.files import appearing
@@ -24,24 +23,19 @@ if TYPE_CHECKING:
     from slurm_factory.plan.bases import Base
 
 # Compilers and tools of every build; what features need is in the feature table.
-TOOLS: dict[PackageManager, tuple[str, ...]] = {
-    PackageManager.APT: (
-        *("binutils", "bison", "build-essential", "bzip2", "ca-certificates", "ccache", "flex"),
-        *("libssl-dev", "patch", "perl", "pkg-config", "python3-minimal", "xz-utils"),
-        "zlib1g-dev",
-    )
-}
+TOOLS = (
+    *("binutils", "bison", "build-essential", "bzip2", "ca-certificates", "ccache", "flex"),
+    *("libssl-dev", "patch", "perl", "pkg-config", "python3-minimal", "xz-utils", "zlib1g-dev"),
+)
 # No package with headers of a library that Spack builds: a configure script would find them.
-SPACK_TOOLS: dict[PackageManager, tuple[str, ...]] = {
-    PackageManager.APT: (
-        # What Spack takes as externals; libtool's program is in libtool-bin.
-        *("autoconf", "automake", "bison", "build-essential", "cmake", "diffutils", "findutils"),
-        *("flex", "gawk", "gettext", "gfortran", "libtool-bin", "m4", "perl", "pkgconf", "tar"),
-        # What Spack itself runs: gpg for signed build caches, patchelf where a prefix gets longer.
-        *("bzip2", "ca-certificates", "ccache", "file", "gpg", "gzip", "patch", "patchelf"),
-        *("python3", "python3-cffi-backend", "unzip", "xz-utils", "zstd"),
-    )
-}
+SPACK_TOOLS = (
+    # What Spack takes as externals; libtool's program is in libtool-bin.
+    *("autoconf", "automake", "bison", "build-essential", "cmake", "diffutils", "findutils"),
+    *("flex", "gawk", "gettext", "gfortran", "libtool-bin", "m4", "perl", "pkgconf", "tar"),
+    # What Spack itself runs: gpg for signed build caches, patchelf where a prefix gets longer.
+    *("bzip2", "ca-certificates", "ccache", "file", "gpg", "gzip", "patch", "patchelf"),
+    *("python3", "python3-cffi-backend", "unzip", "xz-utils", "zstd"),
+)
 SETUP_SCRIPT = "setup-base.sh"
 SPACK_SETUP_SCRIPT = "setup-spack.sh"
 BASE_LIFE = timedelta(days=90)
@@ -105,10 +99,9 @@ def without_credentials(url: str) -> str:
 
 def base_packages(setup: BaseSetup) -> tuple[str, ...]:
     """Every package that a base of `setup` gets."""
-    manager = setup.base.package_manager
     if setup.spack is None:
-        return tuple(sorted({*TOOLS[manager], *packages_for(setup.base), *setup.packages}))
-    return tuple(sorted({*SPACK_TOOLS[manager], *setup.packages}))
+        return tuple(sorted({*TOOLS, *packages_for(setup.base), *setup.packages}))
+    return tuple(sorted({*SPACK_TOOLS, *setup.packages}))
 
 
 def setup_digest(setup: BaseSetup) -> str:

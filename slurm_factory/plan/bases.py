@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from enum import StrEnum
 from functools import cache
 from typing import Literal
 
@@ -13,12 +12,6 @@ from slurm_factory.constants import SAME
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.resources import load_toml
 from slurm_factory.util.hints import nearest, printable, quoted
-
-
-class PackageManager(StrEnum):
-    """How packages of a distribution are installed and asked about."""
-
-    APT = "apt"
 
 
 class Image(BaseModel):
@@ -62,7 +55,6 @@ class Base(BaseModel):
     codename: str
     glibc: str
     python: str
-    package_manager: PackageManager
     image: Image
     archive: Archive
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from slurm_factory.constants import BuildType, Deps
 from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.plan.bases import PackageManager
 from slurm_factory.resources import load_toml
 from slurm_factory.util.hints import did_you_mean, quoted
 
@@ -60,7 +59,7 @@ class Feature(BaseModel):
     off: tuple[str, ...] = ()
     defines: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    packages: dict[PackageManager, tuple[str, ...]] = {}
+    packages: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
     empty: Annotated[tuple[Empty, ...], Field(alias="except")] = ()
@@ -206,7 +205,7 @@ def without_defaults(variants: Mapping[str, bool], build_type: BuildType) -> dic
 def packages_for(base: Base) -> tuple[str, ...]:
     """Packages that the features need of `base`: a base serves all build types and variants."""
     features = (f for f in table() if not any(base.name in cell.bases for cell in f.empty))
-    return tuple(sorted({n for f in features for n in f.packages.get(base.package_manager, ())}))
+    return tuple(sorted({n for f in features for n in f.packages}))
 
 
 def _refuse_unknown(variants: Mapping[str, bool], usable: Sequence[str]) -> None:

@@ -388,7 +388,7 @@ def test_finished_builds_and_logs_go_only_when_asked_for(settings: Settings, lxc
 
 
 def test_all_caches_go_only_when_asked_for(settings: Settings, lxc: FakeLxc) -> None:
-    spack = ("spack-buildcache", "spack-checkouts", "spack-misc", "spack-locks", "binary_index")
+    spack = ("spack-buildcache", "spack-checkouts", "spack-misc", "spack-locks")
     for name in spack:
         (settings.cache_dir / name).mkdir(exist_ok=True)
     assert names(planned(settings, full=True, builds=True), "cache") == []

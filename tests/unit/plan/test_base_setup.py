@@ -17,7 +17,6 @@ from slurm_factory.plan.base_setup import (
     unpacked_at,
     without_credentials,
 )
-from slurm_factory.plan.bases import PackageManager
 
 VERSION_FILE = "lib/spack/spack/__init__.py"
 
@@ -77,7 +76,7 @@ def test_a_system_base_does_not_change_with_anything_of_spack(
     monkeypatch.setattr(
         resources, "script", lambda name: original(name) + "#" * (name == "setup-spack.sh")
     )
-    monkeypatch.setattr(base_record, "SPACK_TOOLS", {PackageManager.APT: ("gcc",)})
+    monkeypatch.setattr(base_record, "SPACK_TOOLS", ("gcc",))
     assert setup_digest(SETUP) == before[0]
     assert setup_digest(SPACK_SETUP) not in before
 
