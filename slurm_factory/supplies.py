@@ -14,9 +14,6 @@ from slurm_factory.exceptions import LXDError
 from slurm_factory.fetch.checkouts import fetch_checkouts, missing_checkouts
 from slurm_factory.fetch.sources import cached, fetch
 from slurm_factory.fetch.upstream import CLINGO, base_sources, not_here
-from slurm_factory.instances.base import SpackFiles, needs_base
-from slurm_factory.instances.build_instance import lxd_instance
-from slurm_factory.instances.launch import Launch
 from slurm_factory.instances.lxc import project_exists
 from slurm_factory.instances.this_machine import require_build_packages, this_machine
 from slurm_factory.recipes.recipe import RECIPES
@@ -25,6 +22,7 @@ from slurm_factory.util.files import NOT_WRITTEN, file_error
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
     from slurm_factory.fetch.sources import Source
+    from slurm_factory.instances.base import SpackFiles
     from slurm_factory.instances.instance import Instance
     from slurm_factory.job import Job
     from slurm_factory.output.reporter import Reporter
@@ -62,11 +60,21 @@ def fetch_supplies(job: Job) -> SpackFiles | None:
     refs = plan.setup.spack
     checkouts = None
     wanted = RECIPES[plan.deps].sources(job)
-    if refs and needs_base(plan.setup, plan.architecture, settings):
+    if refs and _needs_base(job):
         checkouts = bring_checkouts(refs, settings, reporter)
         wanted |= base_sources(plan)
     brought = bring_sources(wanted, settings, reporter)
-    return SpackFiles(*checkouts, brought[CLINGO]) if checkouts else None
+    if checkouts is None:
+        return None
+    from slurm_factory.instances.base import SpackFiles
+
+    return SpackFiles(*checkouts, brought[CLINGO])
+
+
+def _needs_base(job: Job) -> bool:
+    from slurm_factory.instances.base import needs_base
+
+    return needs_base(job.plan.setup, job.plan.architecture, job.settings)
 
 
 def find_supplies(job: Job) -> None:
@@ -81,7 +89,7 @@ def find_supplies(job: Job) -> None:
         OutputError: The cache cannot be read.
     """
     plan, settings = job.plan, job.settings
-    new_base = not plan.destructive and needs_base(plan.setup, plan.architecture, settings)
+    new_base = not plan.destructive and _needs_base(job)
     wanted = RECIPES[plan.deps].sources(job)
     wanted |= base_sources(plan) if new_base else {}
     cache = settings.source_cache_dir
@@ -138,6 +146,9 @@ def launched(job: Job, spack_files: SpackFiles | None = None) -> Iterator[Instan
     if plan.destructive:
         instance = this_machine(plan.base, settings, workspace.work)
     else:
+        from slurm_factory.instances.build_instance import lxd_instance
+        from slurm_factory.instances.launch import Launch
+
         launch = Launch(
             plan.setup,
             plan.architecture,

@@ -146,3 +146,9 @@ def test_help_does_not_wait_for_libraries_that_only_a_build_needs() -> None:
     code = "import sys, slurm_factory.main; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(HEAVY) & set(done.stdout.split()) == set()
+
+
+def test_a_build_on_this_machine_waits_for_no_library_that_talks_to_lxd() -> None:
+    code = "import sys, slurm_factory.builder; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"craft_providers", "pylxd"} & set(done.stdout.split()) == set()
