@@ -52,7 +52,7 @@ def build(
     jobs = choose_jobs(plan.jobs, settings)
     with (
         system_errors(settings),
-        open_workspace(new_build_id(plan.version), settings) as workspace,
+        open_workspace(new_build_id(plan.version), settings, reporter) as workspace,
     ):
         job = Job(plan, settings, reporter, workspace, jobs, offline=offline, keep=keep_instance)
         reporter.log_to(workspace.log.parent)

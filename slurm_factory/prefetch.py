@@ -81,7 +81,10 @@ def prefetch(plans: Sequence[BuildPlan], settings: Settings, reporter: Reporter)
     Raises:
         OutputError: The cache directory cannot be written, or is full.
     """
-    with system_errors(settings), open_workspace(new_build_id(NAME), settings) as workspace:
+    with (
+        system_errors(settings),
+        open_workspace(new_build_id(NAME), settings, reporter) as workspace,
+    ):
         reporter.log_to(workspace.log.parent)
         work = _Work([Job(plan, settings, reporter, workspace, jobs=1) for plan in plans])
         spack_files = work.bring()

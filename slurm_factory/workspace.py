@@ -18,13 +18,14 @@ import filelock
 from slurm_factory.cache_dir import MARK, make_cache_dir, unusable
 from slurm_factory.exceptions import SlurmFactoryError
 from slurm_factory.util.files import file_errors
-from slurm_factory.util.locks import share
+from slurm_factory.util.locks import Notes, share
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
 
 BUILD_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z-]+-[0-9a-f]{6}")
 """What `new_build_id` makes."""
+WAITING_FOR_CLEAN = "Waiting for slurm-factory clean, which removes what builds share"
 NEEDED_BYTES = 1 << 30
 """A stage, a tree and two sets of tarballs, with room to spare."""
 
@@ -59,18 +60,26 @@ def new_build_id(version: str) -> str:
 
 
 @contextmanager
-def open_workspace(build_id: str, settings: Settings) -> Iterator[Workspace]:
+def open_workspace(
+    build_id: str, settings: Settings, notes: Notes | None = None
+) -> Iterator[Workspace]:
     """Make and lock the build's directories.
 
     What is staged stays after a failure, because the instance that is kept works on it. `clean`
     leaves caches and bases alone as long as the mark of the cache directory is locked.
+
+    Args:
+        build_id: Of the build.
+        settings: Of this site.
+        notes: Is told where `clean` has to be waited for.
 
     Raises:
         OutputError: The cache directory cannot be written or is full.
     """
     workspace = Workspace(build_id, settings)
     prepare_cache(settings)
-    with share(settings.cache_dir / MARK), filelock.FileLock(workspace.lock):
+    mark = settings.cache_dir / MARK
+    with share(mark, WAITING_FOR_CLEAN, notes), filelock.FileLock(workspace.lock):
         workspace.work.mkdir()
         try:
             yield workspace

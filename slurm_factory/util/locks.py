@@ -13,6 +13,13 @@ from typing import Protocol
 import filelock
 
 
+class Notes(Protocol):
+    """Takes sentences for people, as a Reporter does."""
+
+    def note(self, text: str, /) -> None:
+        """Show one."""
+
+
 @contextmanager
 def take_if_free(lock: Path) -> Iterator[bool]:
     """Take a lock that nobody holds, and keep it while the block runs.
@@ -52,30 +59,30 @@ def take_if_free(lock: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def share(lock: Path) -> Iterator[None]:
+def share(lock: Path, waiting: str = "", notes: Notes | None = None) -> Iterator[None]:
     """Hold a lock together with others, and keep out who wants it alone.
 
     Waits for whoever holds it alone.
 
     Args:
         lock: File (host).
+        waiting: What is waited for, a sentence for people.
+        notes: Is told so before it has to be waited for.
 
     Raises:
         OSError: There is no such file, or it cannot be locked.
     """
     descriptor = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if notes:
+                notes.note(waiting)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
     finally:
         os.close(descriptor)
-
-
-class Notes(Protocol):
-    """Takes sentences for people, as a Reporter does."""
-
-    def note(self, text: str, /) -> None:
-        """Show one."""
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from fake_lxc import install_fake_lxc
 from plan_samples import sample_settings
+from reporter_samples import Listener
 
 from slurm_factory.cache_dir import MARK, TAG, is_marked, make_cache_dir, require_ours
 from slurm_factory.clean import CleanRequest, plan_clean
@@ -208,6 +210,17 @@ def test_a_running_build_keeps_the_lock_of_the_directory_from_who_wants_it_alone
         assert not alone
     with take_if_free(mark) as alone:
         assert alone
+
+
+def test_a_build_that_waits_for_clean_says_so(settings: Settings) -> None:
+    prepare_cache(settings)
+    with ExitStack() as cleaning:
+        assert cleaning.enter_context(take_if_free(settings.cache_dir / MARK))
+        listener = Listener(lambda _: cleaning.close())
+        with open_workspace("a", settings, listener):
+            assert listener.notes == [
+                "Waiting for slurm-factory clean, which removes what builds share"
+            ]
 
 
 def test_a_directory_that_is_gone_is_made_again(settings: Settings) -> None:
