@@ -28,6 +28,7 @@ from slurm_factory.instances.lxc import (
     lxc_json,
     project_exists,
 )
+from slurm_factory.instances.orphans import BUILD_NAME, LAUNCHING
 from slurm_factory.util.files import file_errors
 from slurm_factory.util.locks import is_running, is_visible, take_if_free
 from slurm_factory.workspace import BUILD_ID
@@ -35,12 +36,8 @@ from slurm_factory.workspace import BUILD_ID
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
 
-LAUNCHING = timedelta(minutes=10)
-"""So long an instance without a lock counts as one that is being launched, or looked from."""
 SIGN_OF_LIFE = "user.craft_providers.timer"
 """Instance configuration: when the maker of a base lived last, every 3 s (lxd/launcher.py)."""
-BUILD_NAME = re.compile(rf"{BUILD_PREFIX}({BUILD_ID.pattern}|benchmark-\d+)")
-"""What a build instance is called: a build id follows (workspace.py), or that of a benchmark."""
 DOCTOR_NAME = re.compile(rf"{DOCTOR_PREFIX}\d+-[0-9a-f]{{6}}")
 BUILD_LOCK = re.compile(rf"{BUILD_ID.pattern}\.lock")
 RECORD = re.compile(r"[a-z0-9.-]+-[0-9a-f]{12}\.json")

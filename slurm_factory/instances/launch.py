@@ -161,7 +161,7 @@ def _launch_once(
 ) -> tuple[lxd.LXDInstance, Mapping[str, Any]]:
     # Asked anew by each attempt, and by nothing below: every lxc takes 50 ms, and more under load.
     project, entries = settings.project_name, list_instances(settings.project_name)
-    stop_orphans(entries, project, reporter)
+    stop_orphans(entries, settings, reporter)
     bases = usable_bases(launch.setup, launch.architecture, project, entries)
     if bases:
         # Needs no network to be asked for, and its image may have gone long ago.

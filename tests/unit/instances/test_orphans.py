@@ -1,9 +1,9 @@
 """Instances whose builds were killed."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from fake_lxc import FakeLxc, instance, locked_elsewhere
+from fake_lxc import DEAD, FakeLxc, instance, locked_elsewhere
 from launch_samples import BASE_NAME, NAME, SETUP, launcher
 from reporter_samples import Listener
 
@@ -38,6 +38,26 @@ def test_the_instance_of_a_killed_build_is_stopped_by_the_next_one_which_says_so
     assert [call for call in fake.changes if call.startswith("stop")] == fake.changes[:1]
     [note] = reporter.notes
     assert note.startswith("build-orphan still ran, though its build was killed.")
+
+
+def test_an_instance_whose_build_was_killed_before_it_named_its_lock_is_stopped_too(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.work_dir.mkdir(parents=True)
+    now, before = datetime.now(UTC), datetime.now(UTC) - timedelta(hours=1)
+    left, free, young, held = (DEAD.replace("0a1b2c", f"00000{n}") for n in range(4))
+    (settings.work_dir / f"{free.removeprefix('build-')}.lock").touch()
+    entries = [instance(name, before) for name in (left, free, held, "build-farm")]
+    fake.instances([instance(BASE_NAME, now), *entries, instance(young, now)])
+    launcher(monkeypatch)
+    launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
+    with (
+        locked_elsewhere(settings.work_dir / f"{held.removeprefix('build-')}.lock"),
+        lxd_instance(launch, settings, Listener()),
+    ):
+        pass
+    stopped = [call for call in fake.changes if call.startswith("stop")]
+    assert stopped == [f"stop --force {left}", f"stop --force {free}"]
 
 
 def test_an_orphan_that_cannot_be_stopped_does_not_stop_the_build(
