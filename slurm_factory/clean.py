@@ -46,10 +46,11 @@ RECORD_LOCK = re.compile(rf"{RECORD.pattern}\.lock")
 IMAGE = re.compile(r"image-[a-z0-9_]{8}")
 """Directory in which an image is made (instances/images.py)."""
 VERSION = re.compile(r"[0-9][0-9A-Za-z._+~-]*")
-PUBLISHED = re.compile(
-    r"slurm-.+(-(manifest\.json|module\.tar\.gz|sbom\.cdx\.json|software\.tar\.gz)|\.sha256)"
-    r"|\.slurm-.+\.complete"
+PACKAGE_END = re.compile(
+    r"(-(manifest\.json|module\.tar\.gz|sbom\.cdx\.json|software\.tar\.gz)|\.sha256)$"
 )
+"""What stands behind the stem of a package in the names of its files."""
+PUBLISHED = re.compile(rf"slurm-.+{PACKAGE_END.pattern}|\.slurm-.+\.complete")
 """Files of packages (package/records.py), and how publish.py calls directories."""
 SHARED = frozenset({"base", "image", "project", "record", "lock"})
 """Kinds of what all builds with the LXD project use."""
@@ -173,7 +174,7 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
         removals += _paths("record", _records(settings), before)
         removals += _paths("lock", _locks_of_bases_that_failed(settings), before)
     if request.builds:
-        removals += _paths("build", _published(settings), before)
+        removals += _packages(settings, before)
         logs = _named(settings.logs_dir, BUILD_ID)
         finished = (log for log in logs if f"{BUILD_PREFIX}{log.name}" not in seen.building)
         removals += _paths("log", finished, before)
@@ -367,6 +368,28 @@ def _published(settings: Settings) -> list[Path]:
     return [path for version in versions for path in _named(version, PUBLISHED)]
 
 
+def _packages(settings: Settings, before: datetime | None) -> list[Removal]:
+    """Files of packages, each as old as the manifest of its package: none is left in part."""
+    packages: dict[Path, list[Path]] = {}
+    for path in _published(settings):
+        packages.setdefault(path.with_name(PACKAGE_END.sub("", path.name)), []).append(path)
+    removals = []
+    for files in packages.values():
+        manifests = [file for file in files if file.name.endswith("-manifest.json")]
+        dates = [date for file in manifests or files if (date := _changed(file))]
+        if dates and _is_older(max(dates), before):
+            removals += _paths("build", files, None)
+    return sorted(removals, key=lambda removal: removal.name)
+
+
+def _changed(path: Path) -> datetime | None:
+    """When a file was changed; None where it has gone."""
+    try:
+        return datetime.fromtimestamp(path.lstat().st_mtime, UTC)
+    except FileNotFoundError:
+        return None
+
+
 def _is_older(time: datetime, before: datetime | None) -> bool:
     return before is None or time < before
 
@@ -420,8 +443,8 @@ def _paths(kind: str, paths: Iterable[Path], before: datetime | None) -> list[Re
     removals = []
     for path in sorted(paths):
         with suppress(FileNotFoundError):
-            changed = datetime.fromtimestamp(path.lstat().st_mtime, UTC)
-            if _is_older(changed, before):
+            changed = _changed(path)
+            if changed and _is_older(changed, before):
                 removals.append(Removal(kind, str(path), _size(path)))
     return removals
 

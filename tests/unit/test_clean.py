@@ -379,6 +379,33 @@ def test_older_than_keeps_what_is_younger(settings: Settings, lxc: FakeLxc) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("manifest", "others", "goes"),
+    [
+        (timedelta(days=31), timedelta(days=29), True),
+        (timedelta(days=29), timedelta(days=31), False),
+        (None, timedelta(days=31), True),
+    ],
+)
+def test_a_package_goes_as_a_whole_or_stays_as_a_whole(
+    settings: Settings,
+    lxc: FakeLxc,
+    manifest: timedelta | None,
+    others: timedelta,
+    goes: bool,
+) -> None:
+    stem = str(settings.builds_dir / "25.05/slurm-25.05")
+    ages = dict.fromkeys(("-software.tar.gz", "-module.tar.gz", ".sha256"), others)
+    ages |= {"-manifest.json": manifest} if manifest else {}
+    for end, age in ages.items():
+        make_old(Path(f"{stem}{end}"), NOW - age)
+    make_old(Path(f"{stem}-gpu-manifest.json"), NOW)
+    plan = planned(settings, builds=True, older_than=timedelta(days=30))
+    assert [removal.name for removal in plan.removals] == [
+        f"{stem}{end}" for end in sorted(ages) if goes
+    ]
+
+
 def test_finished_builds_and_logs_go_only_when_asked_for(settings: Settings, lxc: FakeLxc) -> None:
     make_old(settings.builds_dir / "25.05/slurm-25.05-software.tar.gz")
     make_old(settings.logs_dir / f"{LIVE}/build.log")
