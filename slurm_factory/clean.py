@@ -282,7 +282,8 @@ def _lock_of(removal: Removal, settings: Settings) -> Path:
         return Path(f"{removal.name}.lock")
     if removal.kind == "lock":
         return Path(removal.name)
-    return settings.work_dir / f"{Path(removal.name).name.removeprefix(BUILD_PREFIX)}.lock"
+    build = Path(removal.name).name.removeprefix(BUILD_PREFIX).removesuffix(".lock")
+    return settings.work_dir / f"{build}.lock"
 
 
 def _is_newer(removal: Removal, planned: datetime | None) -> bool:
@@ -395,11 +396,16 @@ def _is_older(time: datetime, before: datetime | None) -> bool:
 
 
 def _staged(settings: Settings, seen: _Seen, before: datetime | None) -> list[Removal]:
-    """What builds staged that do not run any more, and what a killed one left of an image."""
+    """What builds staged that do not run any more, and what a killed one left of an image.
+
+    A directory takes its lock along; a lock without one is what a killed removal has left.
+    """
+    locks = _named(settings.work_dir, BUILD_LOCK)
+    alone = [lock for lock in locks if not lock.with_suffix("").exists() and not is_running(lock)]
     works = _named(settings.work_dir, BUILD_ID)
     idle = [path for path in works if f"{BUILD_PREFIX}{path.name}" not in seen.building]
     images = [] if seen.building else _named(settings.images_dir, IMAGE)
-    return _paths("stage", [*idle, *images], before)
+    return _paths("stage", [*idle, *alone, *images], before)
 
 
 def _project(settings: Settings, seen: _Seen, *, stays: bool) -> list[Removal]:

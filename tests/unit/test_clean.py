@@ -406,6 +406,17 @@ def test_a_package_goes_as_a_whole_or_stays_as_a_whole(
     ]
 
 
+def test_a_lock_that_lies_alone_goes_unless_its_build_runs(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    left, held = (settings.work_dir / f"{build}.lock" for build in (ENDED, LIVE))
+    left.touch()
+    with locked_elsewhere(held):
+        plan = planned(settings)
+        assert remove_all(plan.removals, settings, pytest.fail) == plan.removals
+    assert [*settings.work_dir.iterdir()] == [held]
+
+
 def test_finished_builds_and_logs_go_only_when_asked_for(settings: Settings, lxc: FakeLxc) -> None:
     make_old(settings.builds_dir / "25.05/slurm-25.05-software.tar.gz")
     make_old(settings.logs_dir / f"{LIVE}/build.log")
