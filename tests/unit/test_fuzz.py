@@ -4,19 +4,26 @@ no password on the terminal, and an end.
 The examples are the same in every run, and few: SLURM_FACTORY_TESTS_EXAMPLES asks for more, others.
 """
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plan_samples import sample_plan, sample_settings
 from typer.testing import CliRunner
 
 from slurm_factory.config import Settings, settings_file
 from slurm_factory.exceptions import SlurmFactoryError
 from slurm_factory.main import app
+from slurm_factory.plan.base_setup import record_path, setup_digest
+from slurm_factory.recipes.spack.lock import kept_lock, read_lock
+from slurm_factory.up_to_date import base_record, find_up_to_date
+from slurm_factory.workspace import prepare_cache
 
 PASSWORD = "pa55w0rd"
 EXIT_CODES = {
@@ -175,3 +182,81 @@ def test_any_configuration_of_spack(runs: Runs, section: str, value: str) -> Non
 def test_any_manifest(runs: Runs, text: str, *, as_json: bool) -> None:
     with file(runs.cache / "builds/24.11/slurm-24.11-manifest.json", text):
         runs.check("list", *(["--json"] if as_json else []))
+
+
+DIGEST = "a" * 32
+RECORD = {
+    "base": "debian@12",
+    "setup": setup_digest(sample_plan().setup),
+    "packages": {"gcc:amd64": "12"},
+    "externals": {},
+}
+LOCK = {
+    "roots": [{"hash": DIGEST, "spec": "slurm"}],
+    "concrete_specs": {
+        DIGEST: {
+            "name": "slurm",
+            "version": "1",
+            "external": {"path": "/usr"},
+            "dependencies": [{"hash": DIGEST, "parameters": {"deptypes": ["link"]}}],
+        }
+    },
+}
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | argument,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(argument, inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@st.composite
+def nearly(draw: st.DrawFn, document: Any) -> Any:
+    """A document with one of its values, however deep in it, replaced by anything."""
+    if not isinstance(document, dict | list) or not document or draw(st.integers(0, 4)) == 0:
+        return draw(anything)
+    keys = [*document] if isinstance(document, dict) else [*range(len(document))]
+    key, changed = draw(st.sampled_from(keys)), document.copy()
+    changed[key] = draw(nearly(document[key]))
+    return changed
+
+
+@quickly
+@given(content=nearly(RECORD).map(json.dumps) | argument)
+def test_any_record_of_a_base(runs: Runs, content: str) -> None:
+    plan, site = sample_plan(), sample_settings(runs.cache)
+    with file(record_path(plan.setup, site.images_dir), content):
+        if record := base_record(plan, site):
+            assert plan.build_key(record)
+
+
+@settings(quickly, max_examples=int(EXAMPLES or 150))
+@given(content=nearly(LOCK).map(json.dumps) | argument)
+def test_any_lock_that_is_kept_or_that_spack_has_written(runs: Runs, content: str) -> None:
+    with file(runs.cache / "spack-locks/a.json", content) as path:
+        text = kept_lock(path)
+    if text is not None:
+        lock = read_lock(text)
+        assert all(node.label for node in (*lock.run_time, *lock.packages))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_in_the_place_of_one_is_neither_waited_for_nor_a_traceback(
+    runs: Runs, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")  # No LXD.
+    plan, site = sample_plan(), sample_settings(runs.cache)
+    prepare_cache(site)
+    build = "20261127-100000-25-05-a1b2c3"
+    record, lock = record_path(plan.setup, site.images_dir), site.spack_locks_dir / "a.json"
+    for path in (
+        *(record, record.with_name(f"{record.name}.lock"), lock, site.work_dir / f"{build}.lock"),
+        *(site.builds_dir / f"24.11/{plan.stem}{end}" for end in ("-manifest.json", ".sha256")),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make(path)
+    assert find_up_to_date(plan, site) is None
+    assert kept_lock(lock) is None
+    runs.check("list")
+    runs.check("clean", "--full", "--builds", "--caches", "--yes")
+    assert not [path for path in (record, lock, site.work_dir / f"{build}.lock") if path.exists()]

@@ -80,10 +80,11 @@ def read_lock(text: str) -> Lock:
         document = parse_json(text)
         nodes = {digest: _node(digest, row) for digest, row in document["concrete_specs"].items()}
         lock = Lock(tuple(root["hash"] for root in document["roots"]), nodes)
+        known = all(need in nodes for node in nodes.values() for need, _ in node.needs)
+        complete = known and nodes.keys() >= {*lock.roots}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no spack.lock: {error}") from error
-    known = all(need in nodes for node in nodes.values() for need, _ in node.needs)
-    if not lock.roots or not known or not nodes.keys() >= {*lock.roots}:
+    if not lock.roots or not complete:
         raise ValueError("a spack.lock that lacks packages")
     return lock
 
@@ -129,4 +130,6 @@ def _node(digest: str, row: Mapping[str, Any]) -> Node:
         for need in row.get("dependencies", ())
     )
     prefix = PurePosixPath(external["path"] or "/") if external else None
+    if not isinstance(row["name"], str) or not isinstance(row["version"], str):
+        raise TypeError(f"{digest} has no name or version")
     return Node(row["name"], row["version"], digest, prefix, needs)
