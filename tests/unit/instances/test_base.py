@@ -1,6 +1,5 @@
 """The base instance: its name, how it is set up, and whether it can be copied."""
 
-import inspect
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from craft_providers import Base as ProvidersBase
-from craft_providers import lxd
+from craft_providers import ProviderError, lxd
 from craft_providers.bases import BuilddBase
 from craft_providers.errors import BaseCompatibilityError, BaseConfigurationError
 from craft_providers.executor import get_instance_name
@@ -35,7 +33,7 @@ from slurm_factory.instances.images import ImageName
 from slurm_factory.instances.network import Surroundings
 from slurm_factory.plan import base_setup as base_record
 from slurm_factory.plan.base_setup import BaseSetup
-from slurm_factory.plan.bases import bases
+from slurm_factory.plan.bases import Base, bases
 from slurm_factory.util.process import TRANSIENT
 
 
@@ -77,31 +75,16 @@ def test_a_command_of_craft_providers_that_lxc_could_not_start_is_started_again_
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("first", ["setup_hostname", "_ensure_setup_completed"])
-def test_the_first_step_in_an_instance_makes_its_lxc_quiet(
-    first: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("entry", ["setup", "warmup"])
+def test_whatever_is_done_to_an_instance_first_makes_its_lxc_quiet(
+    entry: str, fake: FakeLxc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor = lxd.LXDInstance(name="x", lxc=lxd.LXC(lxc_path=Path("/none")), client=object())
-    monkeypatch.setattr(BuilddBase, first, lambda *_, **__: None)
-    monkeypatch.setattr(base_module, "_until_it_succeeds", lambda *_: None)
-    getattr(make_base(), first)(executor)
+    fake.fail("exec", "Error: Instance is not running")
+    monkeypatch.setattr(base_module, "READY_SECONDS", 0)
+    with pytest.raises((ProviderError, subprocess.CalledProcessError)):
+        getattr(make_base(), entry)(executor=executor)
     assert isinstance(executor.lxc, base_module.QuietLXC)
-
-
-def test_no_hook_of_craft_providers_that_speaks_of_snaps_is_left_as_it_is() -> None:
-    empty = {"_pre_setup_snaps", "_post_setup_snaps", "_pre_finish"}
-    called_by_hooks = {
-        *("_enable_snapd_service", "_disable_and_wait_for_snap_refresh", "_setup_snapd_proxy"),
-        *("_disable_snapd_cdn", "_install_snaps"),
-    }
-    never_called = {"__init__", "setup", "warmup", *empty, *called_by_hooks}
-    speaking = {
-        name
-        for kind in (BuilddBase, ProvidersBase)
-        for name, member in vars(kind).items()
-        if inspect.isfunction(member) and "snap" in inspect.getsource(member)
-    }
-    assert speaking - never_called <= {*vars(FactoryBase)}
 
 
 def test_certificates_and_the_list_of_sources_reach_the_instance_before_the_packages(
@@ -160,7 +143,7 @@ def test_the_compatibility_tag_changes_with_the_packages_and_with_the_script(
 
 @pytest.mark.parametrize("base", bases(), ids=lambda base: base.slug)
 @pytest.mark.parametrize("remote", ["local", "ubuntu", "images"])
-def test_the_name_of_a_base_is_the_one_craft_providers_gives_it(base: Any, remote: str) -> None:
+def test_the_name_of_a_base_is_the_one_craft_providers_gives_it(base: Base, remote: str) -> None:
     found = ImageName(remote, f"slurm-factory-{base.slug}-x86_64")
     setup = BaseSetup(base, Deps.SYSTEM)
     base_configuration = FactoryBase(setup, PROJECT, Surroundings(), reporter=Listener())

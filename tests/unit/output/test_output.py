@@ -27,6 +27,8 @@ from slurm_factory.output.reporter import Reporter, make_reporter
 from slurm_factory.output.text import as_called, clean, mask_credentials, visible
 
 SECRET = "https://me:s3cret@proxy.example:3128/x"
+PATIENCE = 300
+"""Seconds after which what should be seen counts as not there."""
 ERROR = BuildError("make failed.", details="no rule: 50%, sorry", resolution="Run make.")
 
 
@@ -386,7 +388,7 @@ def in_subprocess(script: str, **streams: int) -> subprocess.CompletedProcess[by
     return subprocess.run(
         [sys.executable, "-c", prelude + script],
         check=False,
-        timeout=30,
+        timeout=PATIENCE,
         env={**os.environ, "TERM": "xterm", "GITHUB_ACTIONS": "false", "PYTHONUNBUFFERED": ""},
         stdin=given["stdin"],
         stdout=given["stdout"],
@@ -423,7 +425,7 @@ class Pty:
         self.stream = os.fdopen(slave, "w", encoding="utf-8")
         self.seen = ""
 
-    def read_until(self, pattern: str, seconds: float = 5.0) -> None:
+    def read_until(self, pattern: str, seconds: float = PATIENCE) -> None:
         deadline = time.monotonic() + seconds
         while not re.search(pattern, self.seen):
             ready, _, _ = select.select([self.master], [], [], deadline - time.monotonic())
@@ -561,18 +563,24 @@ PROGRESS = PackageProgress(
 )
 
 
+def shown_with(terminal: Terminal, text: str) -> str:
+    """What the terminal shows once it shows `text`; the live view draws in a thread of its own."""
+    while text not in terminal.getvalue():
+        time.sleep(0.01)
+    return terminal.getvalue()
+
+
 def test_progress_of_packages_is_drawn_live_and_is_gone_with_its_step() -> None:
     terminal = Terminal()
     with make_reporter(stream=terminal, environment={"TERM": "xterm"}) as reporter:
         with reporter.step("Build packages"):
             reporter.line("some output")
             reporter.packages(PROGRESS)
-            time.sleep(0.3)
-        seen = terminal.getvalue()
+            seen = shown_with(terminal, "of 24 packages")
         terminal.seek(0)
         terminal.truncate()
         with reporter.step("Collect"):
-            time.sleep(0.3)
+            shown_with(terminal, "Collect")
     assert "12 of 24 packages, 9 from the build cache" in seen
     assert "openssl@3.6: build" in seen
     assert "packages" not in terminal.getvalue()
