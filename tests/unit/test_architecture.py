@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "slurm_factory"
+TESTS = Path(__file__).parents[1]
 
 LAYERS = (
     ("__main__",),
@@ -49,6 +50,7 @@ SOURCES = {path: ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.r
 
 
 def room_of(path: Path) -> str:
+    """The name of the room that a file of the package (host path) belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -115,6 +117,18 @@ def test_no_function_outside_the_command_line_takes_too_many_parameters() -> Non
         if room_of(path) != "main"
         for function in functions(tree)
         if (count := len(function.args.args) + len(function.args.kwonlyargs)) > MOST_PARAMETERS
+    ]
+    assert wrong == []
+
+
+def test_no_test_imports_from_another_test() -> None:
+    """What tests share lies in tests/support, where nothing runs because it is imported."""
+    modules = {path: ast.parse(path.read_text("utf-8")) for path in TESTS.rglob("*.py")}
+    wrong = [
+        f"{path.relative_to(TESTS)}:{line}: imports {name}"
+        for path, tree in modules.items()
+        for line, name in modules_imported_by(tree)
+        if any(part.startswith("test_") for part in name.split("."))
     ]
     assert wrong == []
 
