@@ -12,6 +12,7 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
@@ -497,19 +498,18 @@ def test_no_color_is_respected(terminal: Pty, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_terminal_without_a_size_gets_a_live_view() -> None:
-    screen = Pty(0)
-    fcntl.ioctl(screen.stream, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
-    slave = screen.stream.fileno()
-    script = (
-        "with make_reporter() as reporter, reporter.step('Build'): reporter.line('x' * 200)\n"
-        "from slurm_factory.output.stdout import print_table\n"
-        "print_table(('Step', 'Time'), [('Build', '1 s')])\n"
-    )
-    done = in_subprocess(script, stdin=slave, stdout=slave, stderr=slave)
-    assert done.returncode == 0
-    screen.read_until(r"Time[\s\S]*Build")
-    assert "✓" in screen.seen
-    screen.close()
+    with closing(Pty(0)) as screen:
+        fcntl.ioctl(screen.stream, termios.TIOCSWINSZ, struct.pack("HHHH", 0, 0, 0, 0))
+        slave = screen.stream.fileno()
+        script = (
+            "with make_reporter() as reporter, reporter.step('Build'): reporter.line('x' * 200)\n"
+            "from slurm_factory.output.stdout import print_table\n"
+            "print_table(('Step', 'Time'), [('Build', '1 s')])\n"
+        )
+        done = in_subprocess(script, stdin=slave, stdout=slave, stderr=slave)
+        assert done.returncode == 0
+        screen.read_until(r"Time[\s\S]*Build")
+        assert "✓" in screen.seen
 
 
 def test_results_printed_during_a_step_stay_out_of_the_live_view(
