@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_tools import copy_image
 
 from slurm_factory.config import Settings
 from slurm_factory.constants import DOCTOR_PREFIX
@@ -73,11 +74,12 @@ def settings(project: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def image(project: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    directory = tmp_path_factory.mktemp("image")
-    subprocess.run(["bash", "-euc", IMAGE_SCRIPT, "bash", str(directory)], check=True)
-    files = (str(directory / name) for name in ("metadata.tar.gz", "rootfs.tar.gz"))
-    lxc("image", "import", "--project", project, *files, "local:")
+def image(lxd: Settings, project: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    if not copy_image(lxd, project, tmp_path_factory.mktemp("copy")):
+        directory = tmp_path_factory.mktemp("image")
+        subprocess.run(["bash", "-euc", IMAGE_SCRIPT, "bash", str(directory)], check=True)
+        files = (str(directory / name) for name in ("metadata.tar.gz", "rootfs.tar.gz"))
+        lxc("image", "import", "--project", project, *files, "local:")
     found = find_image(project)
     assert found is not None
     return found

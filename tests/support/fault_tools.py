@@ -297,16 +297,17 @@ def remove_project(name: str) -> None:
     lxc("project", "delete", name, project="default")
 
 
-def copy_image(settings: Settings, project: str, scratch: Path) -> None:
-    """Give a project the image that was made here, if one was."""
+def copy_image(settings: Settings, project: str, scratch: Path) -> bool:
+    """Give a project the image that was made here; returns whether one was."""
     made_here = candidates(BASE, platform.machine())[1].alias
     aliases = lxc_json("image", "alias", "list", project=settings.project_name)
     if made_here not in {entry["name"] for entry in aliases}:
-        return
+        return False
     exported = ("image", "export", made_here, str(scratch / "image"))
     lxc(*exported, project=settings.project_name, timeout=LONG_SECONDS)
     files = sorted(str(path) for path in scratch.iterdir())
     lxc("image", "import", *files, "--alias", made_here, project=project, timeout=LONG_SECONDS)
+    return True
 
 
 def as_stranger(site: Site) -> Site:
