@@ -21,7 +21,7 @@ from slurm_factory.config import Settings, settings_file
 from slurm_factory.exceptions import SlurmFactoryError
 from slurm_factory.main import app
 from slurm_factory.plan.base_setup import record_path, setup_digest
-from slurm_factory.recipes.spack.lock import kept_lock, read_lock
+from slurm_factory.recipes.spack.lock import load_lock, read_lock
 from slurm_factory.up_to_date import base_record, find_up_to_date
 from slurm_factory.workspace import prepare_cache
 
@@ -233,7 +233,7 @@ def test_any_record_of_a_base(runs: Runs, content: str) -> None:
 @given(content=nearly(LOCK).map(json.dumps) | argument)
 def test_any_lock_that_is_kept_or_that_spack_has_written(runs: Runs, content: str) -> None:
     with file(runs.cache / "spack-locks/a.json", content) as path:
-        text = kept_lock(path)
+        text = load_lock(path)
     if text is not None:
         lock = read_lock(text)
         assert all(node.label for node in (*lock.run_time, *lock.packages))
@@ -256,7 +256,7 @@ def test_what_is_no_file_in_the_place_of_one_is_neither_waited_for_nor_a_traceba
         path.parent.mkdir(parents=True, exist_ok=True)
         make(path)
     assert find_up_to_date(plan, site) is None
-    assert kept_lock(lock) is None
+    assert load_lock(lock) is None
     runs.check("list")
     runs.check("clean", "--full", "--builds", "--caches", "--yes")
     assert not [path for path in (record, lock, site.work_dir / f"{build}.lock") if path.exists()]
