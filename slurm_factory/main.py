@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -368,6 +369,35 @@ def run() -> None:
         app()
     except KeyboardInterrupt:  # Before a command has begun.
         sys.exit(InterruptedBuildError.exit_code)
+    except (OSError, SystemExit) as error:
+        # Typer ends with 1 for a reader that has gone.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(cause, OSError) and _is_of_typer(cause):
+            sys.exit(_code_of_unwritten(cause))
+        raise
+
+
+def _is_of_typer(error: OSError) -> bool:
+    """Whether typer itself could not write: help, completions, or how a command is used."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals["__name__"].startswith("typer.")
+
+
+def _code_of_unwritten(error: OSError) -> int:
+    """The exit code for what typer could not write."""
+    from slurm_factory.output.reporter import make_reporter
+    from slurm_factory.output.stdout import writing
+    from slurm_factory.output.stream import discard
+
+    usage: int | None = getattr(error.__context__, "exit_code", None)
+    if usage is not None:  # Its message is what could not be written.
+        discard(2)
+        return usage
+    try:
+        with make_reporter() as reporter, _exit_codes(reporter, as_json=False), writing():
+            raise error
+    except typer.Exit as end:
+        return end.exit_code
 
 
 def _interrupt(*_: object) -> NoReturn:

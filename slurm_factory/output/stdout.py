@@ -5,11 +5,9 @@ from __future__ import annotations
 import codecs
 import io
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
@@ -21,6 +19,7 @@ from rich.table import Table
 from slurm_factory import __version__
 from slurm_factory.constants import JSON_VERSION
 from slurm_factory.exceptions import OutputError
+from slurm_factory.output.stream import discard
 from slurm_factory.output.text import mask_credentials, shown
 
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ def _write(text: str) -> None:
     stdout = sys.stdout
     if stdout is None:  # It was closed before the program began.
         return
-    with _writing():
+    with writing():
         if isinstance(stdout, io.TextIOWrapper):
             encoding = codecs.lookup(stdout.encoding or "utf-8").name
             unicode = encoding in {"ascii", "utf-8"}
@@ -187,13 +186,18 @@ def _cell_text(cell: Cell) -> str:
 
 
 @contextmanager
-def _writing() -> Iterator[None]:
+def writing() -> Iterator[None]:
+    """Tell what writing to stdout may fail with as our errors.
+
+    Raises:
+        OutputError: It cannot be written.
+        ReaderGoneError: Nobody reads it any longer.
+    """
     try:
         yield
     except OSError as error:
         # What is still in the buffer would end the program with a complaint of Python.
-        with Path(os.devnull).open("wb") as null:
-            os.dup2(null.fileno(), 1)
+        discard(1)
         if isinstance(error, BrokenPipeError):
             raise ReaderGoneError from error
         raise OutputError(

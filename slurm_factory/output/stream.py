@@ -28,12 +28,21 @@ def fill_closed_streams() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
+def discard(descriptor: int) -> None:
+    """Let the null device take what is still written to a descriptor.
+
+    Else the interpreter would report a failure once more, by its exit status, when it ends.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
+
+
 class _SafeStream(io.TextIOBase):
     """A text stream that swallows what nobody reads any more.
 
     A closed pipe, a terminal that has hung up or a full disk behind a redirection must not end a
-    build. After the first failure the file descriptor is pointed to the null device, or the
-    interpreter would report the same failure once more, by its exit status, when it ends.
+    build.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -70,6 +79,4 @@ class _SafeStream(io.TextIOBase):
     def _give_up(self) -> None:
         self._gone = True
         with suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self._stream.fileno())
-            os.close(null)
+            discard(self._stream.fileno())

@@ -1,8 +1,9 @@
 """Runs every command of the program, with stdout or stderr as a test wants it.
 
-A program of its own: `every_command.py TARGET`, with the cache directory in the environment. What
-would need a machine is replaced by its outcome; all that reads arguments and writes answers is the
-program's own. It starts once, and each command runs in a copy of the process, to its very end.
+A program of its own: `every_command.py TARGET`, with the cache directory in the environment; a
+second argument asks for commands that are used wrongly. What would need a machine is replaced by
+its outcome; all that reads arguments and writes answers is the program's own. It starts once, and
+each command runs in a copy of the process, to its very end.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,22 @@ PLAIN: tuple[tuple[str, ...], ...] = (
     ("setup", "--check"),
     ("doctor",),
 )
+BY_TYPER = (("--help",), ("build", "--help"), ("--show-completion", "bash"))
+"""What the library that reads the arguments answers by itself."""
 COMMANDS = (
     ("--version",),
+    *BY_TYPER,
     *PLAIN,
     *((*command, "--json") for command in PLAIN),
     ("-q", "build", *PLAN, "--force"),
     ("-v", "build", *PLAN, "--force"),
     ("clean", "--yes"),
 )
-TARGETS = ("", "closed stdout", "full disk", "closed pipe", "closed stderr", "closed stdin")
+WRONG = ((), ("-v",), ("nonsense",), ("build",), ("build", "--nope"), ("clean", "--older-than"))
+TARGETS = (
+    *("", "closed stdout", "full disk", "closed pipe", "closed stderr", "closed stdin"),
+    *("full disk for stderr", "closed pipe for stderr"),
+)
 
 
 def outcome(plan: Any, settings: Any, *, up_to_date: bool) -> Outcome:
@@ -83,10 +91,11 @@ def redirect(target: str, out: int, err: int) -> None:
     """Give this process its streams: `out` and `err`, but for what `target` says."""
     reader, writer = os.pipe()
     os.close(reader)
-    if target == "full disk":
-        out = os.open("/dev/full", os.O_WRONLY)
-    elif target == "closed pipe":
-        out = writer
+    bad = os.open("/dev/full", os.O_WRONLY) if target.startswith("full disk") else writer
+    if target in {"full disk", "closed pipe"}:
+        out = bad
+    elif target.endswith("for stderr"):
+        err = bad
     for number, descriptor in ((1, out), (2, err)):
         os.dup2(descriptor, number)
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
@@ -120,9 +129,11 @@ def run_command(command: tuple[str, ...]) -> int:
     return code
 
 
-def results(target: str) -> Iterator[tuple[str, int, str, str]]:
+def results(
+    target: str, commands: Sequence[tuple[str, ...]]
+) -> Iterator[tuple[str, int, str, str]]:
     """Command, exit code, stdout and stderr of each."""
-    for command in COMMANDS:
+    for command in commands:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             child = os.fork()
             if not child:
@@ -143,6 +154,7 @@ def import_all() -> None:
 
 if __name__ == "__main__":
     chosen = TARGETS[TARGETS.index(sys.argv[1])]
+    commands = WRONG if sys.argv[2:] else COMMANDS
     replace_machine()
     import_all()
-    json.dump([*results(chosen)], sys.stdout)
+    json.dump([*results(chosen, commands)], sys.stdout)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,11 +28,11 @@ class Ending(NamedTuple):
     err: str
 
 
-def run_all(target: str, cache: Path) -> list[Ending]:
-    """Every command with its streams as `target` says."""
+def run_all(target: str, cache: Path, *which: str) -> list[Ending]:
+    """Every command with its streams as `target` says; `which` may be "wrong" (usage)."""
     own = {"SLURM_FACTORY_CACHE_DIR": str(cache), "HOME": str(cache.parent), "GITHUB_OUTPUT": ""}
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), target],
+        [sys.executable, str(SCRIPT), target, *which],
         env={**os.environ, **own},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -94,6 +95,20 @@ def test_a_reader_that_has_gone_is_exit_code_141_and_not_a_word(
     assert codes(endings) == {e.command: READER_GONE for e in endings}
     told = {e.command: len(e.err.splitlines()) for e in usual}
     assert {e.command: len(e.err.splitlines()) for e in endings} == told
+
+
+@pytest.mark.parametrize(
+    "target", ["", "closed stderr", "full disk for stderr", "closed pipe for stderr"]
+)
+def test_wrong_usage_is_exit_code_2_whether_the_message_can_be_written_or_not(
+    target: str, cache: Path
+) -> None:
+    endings = run_all(target, cache, "wrong")
+    assert set(codes(endings).values()) == {2}
+    assert [e.command for e in endings if re.search("Usage: |Error: |^$", e.err)] == [
+        *codes(endings)
+    ]
+    assert [e.command for e in endings if "Traceback" in e.err] == []
 
 
 def test_what_stands_in_for_a_closed_stream_takes_its_descriptor() -> None:
