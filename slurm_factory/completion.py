@@ -2,8 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 from slurm_factory.constants import LATEST, SAME, Deps
 from slurm_factory.resources import load_json, load_toml
+
+
+class _Word:
+    """The word that is being completed, where bash has split it."""
+
+    head = ""
+    """What bash took for words of their own and leaves as it is."""
+
+
+def join_words(environment: MutableMapping[str, str]) -> None:
+    """Put words together that bash has split at `@` and `=` (COMP_WORDBREAKS), for typer to read.
+
+    Bash replaces no more than what begins with the last `@`, or follows the last `=`. What is
+    before that is left out of the word to be completed, and of its completions.
+
+    Args:
+        environment: As the completion script sets it; is changed.
+    """
+    if environment.get("_SLURM_FACTORY_COMPLETE") != "complete_bash":
+        return
+    number = int(environment["COMP_CWORD"])
+    pieces = environment["COMP_WORDS"].split("\n")[: number + 1]
+    words: list[str] = []
+    for piece in [*pieces, *[""] * (number + 1 - len(pieces))]:
+        if words and (piece == "@" or words[-1].endswith("@")):
+            words[-1] += piece
+        elif piece != "=" or not words or not words[-1].startswith("--"):
+            words.append(piece)
+    if pieces[-1] == "=":
+        words.append("")
+    if "@" in pieces[-2:] and number < len(pieces):
+        _Word.head, at, begun = words[-1].rpartition("@")
+        words[-1] = f"{at}{begun}"
+    environment["COMP_WORDS"] = "\n".join(words)
+    environment["COMP_CWORD"] = str(len(words) - 1)
 
 
 def versions(begun: str) -> list[str]:
@@ -21,8 +58,9 @@ def recipes(begun: str) -> list[str]:
 
 def bases(begun: str) -> list[str]:
     """Values of `--base`."""
-    names = (row["name"] for row in load_toml("bases.toml")["base"])
-    return [name for name in (*names, SAME) if name.startswith(begun)]
+    head = _Word.head
+    names = (*(row["name"] for row in load_toml("bases.toml")["base"]), SAME)
+    return [name.removeprefix(head) for name in names if name.startswith(f"{head}{begun}")]
 
 
 def variants(begun: str) -> list[str]:

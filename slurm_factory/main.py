@@ -365,6 +365,7 @@ def run() -> None:
     # Else the first message of a library, whoever it is for, would go to stderr.
     logging.getLogger().addHandler(logging.NullHandler())
     handle_endings(_interrupt)
+    completion.join_words(os.environ)
     try:
         app()
     except KeyboardInterrupt:  # Before a command has begun.
