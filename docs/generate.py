@@ -140,12 +140,12 @@ def bases_section() -> str:
 
 
 def releases_section() -> str:
-    """The series of the catalogue."""
-    catalogue = releases.catalogue()
+    """The series of the catalog."""
+    catalog = releases.catalog()
     rows = [
         (series, members[-1].release, members[-1].date, str(len(members)))
         for series in releases.series()
-        if (members := [release for release in catalogue if release.series == series])
+        if (members := [release for release in catalog if release.series == series])
     ]
     head = ("Series", "Newest", "Of", "Releases")
     text = "`slurm-factory versions` lists all releases."

@@ -361,9 +361,9 @@ def _build_row(artifact: PublishedArtifact) -> tuple[str, ...]:
 
 def print_versions(*, as_json: bool) -> None:
     """Print the releases that can be built."""
-    catalogue = releases.catalogue()
+    catalog = releases.catalog()
     series = {
-        name: [release for release in catalogue if release.series == name]
+        name: [release for release in catalog if release.series == name]
         for name in releases.series()
     }
     if as_json:
@@ -371,7 +371,7 @@ def print_versions(*, as_json: bool) -> None:
             {"series": name, "newest": members[-1].release, "date": members[-1].date}
             for name, members in series.items()
         ]
-        every = [release.model_dump() for release in catalogue]
+        every = [release.model_dump() for release in catalog]
         print_document({"series": newest, "releases": every})
         return
     rows = [

@@ -15,7 +15,7 @@ from slurm_factory.recipes.recipe import RECIPES
 from slurm_factory.supplies import (
     fetch_supplies,
     find_supplies,
-    launched,
+    launch_instance,
     require_machine,
     system_errors,
 )
@@ -57,7 +57,7 @@ def build(
         job = Job(plan, settings, reporter, workspace, jobs, offline=offline, keep=keep_instance)
         reporter.log_to(workspace.log.parent)
         require_machine(job)
-        with launched(job, _supplies(job)) as instance:
+        with launch_instance(job, _supplies(job)) as instance:
             built = RECIPES[plan.deps].build(job, instance)
             manifest = assemble(job, built, instance.record)
             # Before the instance is deleted, which may hang: a package is done when it is here.

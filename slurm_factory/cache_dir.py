@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from slurm_factory.exceptions import OutputError
-from slurm_factory.util.files import appearing, file_errors
+from slurm_factory.util.files import atomic_write, file_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +112,7 @@ def _mark(cache: Path) -> None:
     if is_marked(cache) and mark.lstat().st_size:
         return
     mark.touch(mode=0o644)
-    with appearing(cache / TAG) as file:
+    with atomic_write(cache / TAG) as file:
         file.write(TAG_TEXT.encode())
     # Not a new file: another build may have locked this one by now.
     mark.write_text(MARK_TEXT, "utf-8")

@@ -53,4 +53,4 @@ DEFAULT_DEPS: Final = Deps.SPACK
 SAME: Final = "same"
 """In place of a base: the release that this machine runs."""
 LATEST: Final = "latest"
-"""In place of a version: the newest release of the catalogue."""
+"""In place of a version: the newest release of the catalog."""

@@ -15,7 +15,12 @@ from slurm_factory.instances.base import SpackFiles, needs_base
 from slurm_factory.job import Job
 from slurm_factory.plan import releases
 from slurm_factory.recipes.recipe import RECIPES
-from slurm_factory.supplies import bring_checkouts, bring_sources, launched, system_errors
+from slurm_factory.supplies import (
+    fetch_source_archives,
+    fetch_spack,
+    launch_instance,
+    system_errors,
+)
 from slurm_factory.workspace import new_build_id, open_workspace
 
 if TYPE_CHECKING:
@@ -89,7 +94,7 @@ def prefetch(plans: Sequence[BuildPlan], settings: Settings, reporter: Reporter)
         work = _Work([Job(plan, settings, reporter, workspace, jobs=1) for plan in plans])
         spack_files = work.bring()
         if plans[0].spack:
-            work.bring_package_sources(spack_files)
+            work.fetch_package_sources(spack_files)
         else:
             work.make_base()
         return Prefetched(settings.cache_dir, tuple(work.files), tuple(work.failures))
@@ -122,21 +127,21 @@ class _Work:
         with self._reporter.step("Fetch sources"):
             for source, name in wanted.items():
                 with self._part(source.name):
-                    brought = bring_sources({name: source}, settings, self._reporter)
-                    clingo = brought.get(CLINGO, clingo)
-                    self._add(brought.values())
+                    fetched = fetch_source_archives({name: source}, settings, self._reporter)
+                    clingo = fetched.get(CLINGO, clingo)
+                    self._add(fetched.values())
             if refs:
                 with self._part("Spack"):
-                    checkouts = bring_checkouts(refs, settings, self._reporter)
+                    checkouts = fetch_spack(refs, settings, self._reporter)
                     self._add(checkouts)
         return SpackFiles(*checkouts, clingo) if checkouts and clingo else None
 
-    def bring_package_sources(self, spack_files: SpackFiles | None) -> None:
+    def fetch_package_sources(self, spack_files: SpackFiles | None) -> None:
         """Let Spack decide about each plan, and fetch the sources of all its packages."""
         with self._part(f"packages of {self._first.plan.base.name}"):
             if not spack_files and self._needs_base():
                 return
-            with launched(self._first, spack_files) as instance:
+            with launch_instance(self._first, spack_files) as instance:
                 for job in self._jobs:
                     stem = job.plan.stem
                     with self._part(stem), self._reporter.step(stem):
@@ -146,7 +151,7 @@ class _Work:
         """Make the base instance, which is no part of the caches and which other machines have."""
         try:
             if self._needs_base():
-                with launched(self._first):
+                with launch_instance(self._first):
                     pass
         except LXDError as error:
             self._reporter.warning(

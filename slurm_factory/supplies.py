@@ -61,14 +61,14 @@ def fetch_supplies(job: Job) -> SpackFiles | None:
     checkouts = None
     wanted = RECIPES[plan.deps].sources(job)
     if refs and _needs_base(job):
-        checkouts = bring_checkouts(refs, settings, reporter)
+        checkouts = fetch_spack(refs, settings, reporter)
         wanted |= base_sources(plan)
-    brought = bring_sources(wanted, settings, reporter)
+    fetched = fetch_source_archives(wanted, settings, reporter)
     if checkouts is None:
         return None
     from slurm_factory.instances.base import SpackFiles
 
-    return SpackFiles(*checkouts, brought[CLINGO])
+    return SpackFiles(*checkouts, fetched[CLINGO])
 
 
 def _needs_base(job: Job) -> bool:
@@ -107,7 +107,7 @@ def find_supplies(job: Job) -> None:
         raise not_here(missing, plan, settings, note)
 
 
-def bring_checkouts(refs: SpackRefs, settings: Settings, reporter: Reporter) -> tuple[Path, Path]:
+def fetch_spack(refs: SpackRefs, settings: Settings, reporter: Reporter) -> tuple[Path, Path]:
     """Archives (host) of Spack and of its recipes; raises as `checkouts.fetch_checkouts` does."""
     return fetch_checkouts(
         refs,
@@ -117,7 +117,7 @@ def bring_checkouts(refs: SpackRefs, settings: Settings, reporter: Reporter) -> 
     )
 
 
-def bring_sources(
+def fetch_source_archives(
     wanted: Mapping[str, Source], settings: Settings, reporter: Reporter
 ) -> dict[str, Path]:
     """Source archives (host) in the cache, by name; raises as `sources.fetch` does."""
@@ -135,7 +135,7 @@ def bring_sources(
 
 
 @contextmanager
-def launched(job: Job, spack_files: SpackFiles | None = None) -> Iterator[Instance]:
+def launch_instance(job: Job, spack_files: SpackFiles | None = None) -> Iterator[Instance]:
     """The instance of a build, or this machine; raises as `build_instance.lxd_instance` does.
 
     Args:

@@ -85,7 +85,7 @@ def protect_machine(
 
 
 @pytest.fixture
-def out_of_reach(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+def own_session(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Lets a path and all below it seem to lie in somebody's 0700 directory, also to root."""
 
     def close(closed: Path) -> None:

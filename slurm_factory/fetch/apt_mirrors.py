@@ -59,7 +59,7 @@ def configured_mirrors(etc_apt: Path, distribution: Distribution) -> tuple[str, 
     """
     entries = (_with_mirror_lists_read(entry, etc_apt) for entry in _entries(etc_apt))
     usable = (
-        _normalised(uri)
+        _normalized(uri)
         for entry in entries
         if entry.holds_archive_of(distribution)
         for uri in entry.uris
@@ -175,7 +175,7 @@ def _expanded(uri: str, etc_apt: Path) -> Iterator[str]:
             yield words[0]
 
 
-def _normalised(uri: str) -> str:
+def _normalized(uri: str) -> str:
     """The URL in the form that any client understands; empty where only apt does."""
     if uri.startswith(("http://", "https://")):
         return uri.rstrip("/")

@@ -44,16 +44,16 @@ class Checkout:
         url: http(s), file, or an absolute directory (host).
         ref: Tag, branch or commit; of unpacked files it says nothing.
         setting: Start of the names of the settings that say so.
-        proof: A file that only the right tree has.
-        kept: What paths of files in the archive begin with; empty: all files.
+        marker_file: A file that only the right tree has.
+        only: What paths of files in the archive begin with; empty: all files.
     """
 
     name: str
     url: str
     ref: str
     setting: str
-    proof: str
-    kept: tuple[str, ...] = ()
+    marker_file: str
+    only: tuple[str, ...] = ()
 
     @property
     def archive_name(self) -> str:
@@ -133,10 +133,10 @@ def _make(checkout: Checkout, scratch: Path, timeout: float, warn: Callable[[str
         raise _unreachable(checkout, str(error)) from error
     except NoSuchRefError as error:
         raise _no_such_ref(checkout, error) from error
-    if checkout.proof not in names:
+    if checkout.marker_file not in names:
         raise ConfigurationError(
             f"{_shown(checkout)} is not {checkout.name}.",
-            details=f"There is no {checkout.proof} in it.",
+            details=f"There is no {checkout.marker_file} in it.",
             resolution=f"Correct {checkout.setting}_URL.",
         )
     return archive
@@ -151,21 +151,21 @@ def _pack(
         return _pack_unpacked(checkout, directory, archive, warn)
     git = Git(scratch / "git", str(directory or checkout.url), timeout)
     commit = fetch_ref(git, checkout.ref, _naming(checkout, warn))
-    return pack_commit(git, commit, checkout.kept, archive)
+    return pack_commit(git, commit, checkout.only, archive)
 
 
 def _pack_unpacked(
     checkout: Checkout, directory: Path, archive: Path, warn: Callable[[str], None]
 ) -> set[str]:
     # Before a whole file system is read in vain.
-    if directory.is_dir() and not (directory / checkout.proof).is_file():
+    if directory.is_dir() and not (directory / checkout.marker_file).is_file():
         return set()
     own = spack_version(directory)
     if own and f"v{own}" != checkout.ref:
         _naming(checkout, warn)(
             f"this is Spack {own}; what this program knows of is {checkout.ref}"
         )
-    return pack_directory(directory, checkout.kept, archive)
+    return pack_directory(directory, checkout.only, archive)
 
 
 def _naming(checkout: Checkout, warn: Callable[[str], None]) -> Callable[[str], None]:
@@ -216,13 +216,13 @@ class _File:
     mtime: float
 
 
-def pack_commit(git: Git, commit: str, kept: tuple[str, ...], archive: Path) -> set[str]:
+def pack_commit(git: Git, commit: str, only: tuple[str, ...], archive: Path) -> set[str]:
     """Write the files of a commit, without submodules.
 
     Args:
         git: Has fetched the commit.
         commit: Its id, in full.
-        kept: Beginnings of the paths that go into the archive; empty: all.
+        only: Beginnings of the paths that go into the archive; empty: all.
         archive: The .tar.gz to write (host).
 
     Returns:
@@ -233,27 +233,27 @@ def pack_commit(git: Git, commit: str, kept: tuple[str, ...], archive: Path) -> 
     """
     try:
         with git.archive(commit) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            return _write(archive, _files_in(tar, kept), f"git:{commit}")
+            return _write(archive, _files_in(tar, only), f"git:{commit}")
     except tarfile.TarError as error:
         raise TransferError("the repository lacks files of that commit") from error
 
 
-def pack_directory(directory: Path, kept: tuple[str, ...], archive: Path) -> set[str]:
+def pack_directory(directory: Path, only: tuple[str, ...], archive: Path) -> set[str]:
     """Write the files of a directory (host), as `pack_commit` does those of a commit.
 
     Raises:
         TransferError: The directory cannot be read.
     """
     try:
-        files = list(_files_below(directory, kept))
+        files = list(_files_below(directory, only))
     except OSError as error:
         raise TransferError(f"{error.filename}: {error.strerror}") from error
     return _write(archive, files, f"sha256:{_digest(files)}")
 
 
-def _files_in(tar: tarfile.TarFile, kept: tuple[str, ...]) -> Iterator[_File]:
+def _files_in(tar: tarfile.TarFile, only: tuple[str, ...]) -> Iterator[_File]:
     for member in tar:
-        if member.isdir() or not _is_kept(member.name, kept):
+        if member.isdir() or not _is_wanted(member.name, only):
             continue
         if member.issym():
             mode, content = stat.S_IFLNK, os.fsencode(member.linkname)
@@ -263,7 +263,7 @@ def _files_in(tar: tarfile.TarFile, kept: tuple[str, ...]) -> Iterator[_File]:
         yield _File(member.name, mode, content, member.mtime)
 
 
-def _files_below(directory: Path, kept: tuple[str, ...]) -> Iterator[_File]:
+def _files_below(directory: Path, only: tuple[str, ...]) -> Iterator[_File]:
     def refuse(error: OSError) -> None:
         raise error
 
@@ -278,13 +278,13 @@ def _files_below(directory: Path, kept: tuple[str, ...]) -> Iterator[_File]:
                 content = file.read_bytes()
             else:
                 continue
-            if _is_kept(path, kept):
+            if _is_wanted(path, only):
                 yield _File(path, status.st_mode, content, status.st_mtime)
 
 
-def _is_kept(path: str, kept: tuple[str, ...]) -> bool:
+def _is_wanted(path: str, only: tuple[str, ...]) -> bool:
     # One that an earlier packing left in a tree that was unpacked from it is of that tree.
-    return path != CHECKOUT_FILE and (not kept or path.startswith(kept))
+    return path != CHECKOUT_FILE and (not only or path.startswith(only))
 
 
 def _digest(files: Iterable[_File]) -> str:

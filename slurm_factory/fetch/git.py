@@ -146,12 +146,12 @@ class Git:
         ) as process:
             try:
                 yield cast("IO[bytes]", process.stdout)
-                _, said = process.communicate()
+                _, messages = process.communicate()
             except BaseException:
                 process.kill()
                 raise
         if process.returncode != 0:
-            raise _failure(said.decode(errors="replace"))
+            raise _failure(messages.decode(errors="replace"))
 
     def _command(self, *arguments: str) -> list[str]:
         return ["git", *self._options, f"--git-dir={self._directory}", *arguments]
@@ -173,12 +173,12 @@ class Git:
             raise TransferError("git is not installed on this machine") from error
         with process:
             try:
-                output, said = process.communicate(timeout=limit)
+                output, messages = process.communicate(timeout=limit)
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
         if process.returncode != 0:
-            raise _failure(said)
+            raise _failure(messages)
         return output
 
 
@@ -239,9 +239,9 @@ def _environment(timeout: float, user: str | None, password: str | None) -> dict
     }
 
 
-def _failure(said: str) -> TransferError:
+def _failure(messages: str) -> TransferError:
     """The error for what git wrote when it failed; its first complaint names the cause."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in messages.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal: ", "error: "))] or lines
     reason = re.sub(r"^(fatal|error): ", "", telling[0]) if telling else "git failed without a word"
     reason = re.sub(r"^unable to access '[^']*': ", "", reason).rstrip(".")

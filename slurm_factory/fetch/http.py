@@ -63,7 +63,7 @@ def new_session() -> requests.Session:
 
 
 @contextmanager
-def opened(session: requests.Session, url: str, offset: int, timeout: float) -> Iterator[Body]:
+def open_url(session: requests.Session, url: str, offset: int, timeout: float) -> Iterator[Body]:
     """The content of a URL.
 
     Args:

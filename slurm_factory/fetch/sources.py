@@ -22,7 +22,7 @@ from slurm_factory.fetch.http import (
     TransientError,
     UnreachableError,
     new_session,
-    opened,
+    open_url,
 )
 from slurm_factory.util.files import file_errors
 
@@ -32,7 +32,7 @@ Report = Callable[[int, int | None], None]
 ATTEMPTS = 4
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 8.0
-KEPT_EXTENSIONS: Final = tuple(
+ARCHIVE_EXTENSIONS: Final = tuple(
     f".{name}"
     for name in (
         *("tar.gz", "tar.bz2", "tar.xz", "tar.Z", "tar", "gz", "bz2", "xz", "Z"),
@@ -72,7 +72,7 @@ def archive_extension(url: str) -> str:
     """The extension under which Spack stores what it fetches from `url`, whatever the file really
     is: `.tar.gz`, `.tgz`…; empty for what is not an archive to Spack, such as a wheel."""
     path = urlsplit(url).path
-    return next((ending for ending in KEPT_EXTENSIONS if path.endswith(ending)), "")
+    return next((ending for ending in ARCHIVE_EXTENSIONS if path.endswith(ending)), "")
 
 
 def cached(source: Source, cache_dir: Path) -> Path | None:
@@ -172,7 +172,7 @@ class _Download:
     def _attempt(self, url: str) -> None:
         offset = self.part.stat().st_size if self.part.exists() else 0
         try:
-            with opened(self._session, url, offset, self._timeout) as body:
+            with open_url(self._session, url, offset, self._timeout) as body:
                 self._refuse_other_length(body.total)
                 self._receive(body)
         except NoSuchPartError:

@@ -81,9 +81,9 @@ def host_checks(facts: HostFacts) -> tuple[Check, ...]:
 def lxd_check(facts: HostFacts) -> Check:
     """LXD is installed."""
     name = "lxd-installed"
-    if facts.flavour is not None:
+    if facts.flavor is not None:
         version = f" {facts.lxd.version}" if facts.lxd else ""
-        return Check(name, Status.OK, f"LXD{version} ({facts.flavour})")
+        return Check(name, Status.OK, f"LXD{version} ({facts.flavor})")
     message = "Incus is installed, LXD is not" if facts.incus else "LXD is not installed"
     return Check(name, Status.FAILED, message, SETUP)
 
@@ -300,10 +300,10 @@ def _archive_check(facts: HostFacts, seen: Mapping[str, str]) -> Check:
         return Check(name, Status.OK, f"apt reaches {mirror}")
     if seen.get("dns") != "ok" and not facts.proxies:
         return Check(name, Status.SKIPPED, "no name resolution")
-    said = seen.get("archive", "no answer")
-    if mirror.startswith("https:") and "certificate" in said.lower():
-        return Check(name, Status.FAILED, f"apt does not trust {mirror}: {said}", TRUST_CA)
-    return Check(name, Status.FAILED, f"apt cannot reach {mirror}: {said}", _network_fix(facts))
+    answer = seen.get("archive", "no answer")
+    if mirror.startswith("https:") and "certificate" in answer.lower():
+        return Check(name, Status.FAILED, f"apt does not trust {mirror}: {answer}", TRUST_CA)
+    return Check(name, Status.FAILED, f"apt cannot reach {mirror}: {answer}", _network_fix(facts))
 
 
 def _tls_check(seen: Mapping[str, str]) -> Check:

@@ -146,7 +146,7 @@ def _delete(project: str, name: str) -> None:
         outcome = run(
             ["lxc", "delete", "--project", project, "--force", f"local:{name}"],
             seconds=DELETE_SECONDS,
-            out_of_reach=True,
+            own_session=True,
         )
         absent = 0 if _is_there(project, name) else absent + 1
         if outcome.ok or absent > 1:
@@ -155,7 +155,7 @@ def _delete(project: str, name: str) -> None:
 
 
 def _is_there(project: str, name: str) -> bool:
-    answer = run(["lxc", "query", f"local:/1.0/instances?project={project}"], out_of_reach=True)
+    answer = run(["lxc", "query", f"local:/1.0/instances?project={project}"], own_session=True)
     urls = json.loads(answer.output or "[]") if answer.ok else [name]
     return any(url.partition("?")[0].endswith(name) for url in urls or ())
 

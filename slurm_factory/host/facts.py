@@ -16,7 +16,7 @@ class Privilege(StrEnum):
     NONE = "none"
 
 
-class Flavour(StrEnum):
+class Flavor(StrEnum):
     """Which package LXD comes from."""
 
     SNAP = "snap"
@@ -102,7 +102,7 @@ class HostFacts:
     """Everything that planning asks for, probed once.
 
     Attributes:
-        flavour: Which LXD is installed, None if none is.
+        flavor: Which LXD is installed, None if none is.
         incus: Whether Incus is installed.
         systemd: Whether systemd is the first process.
         missing_packages: Packages of the distribution that setup wants and are not installed.
@@ -131,7 +131,7 @@ class HostFacts:
     account: Account
     privilege: Privilege
     systemd: bool
-    flavour: Flavour | None
+    flavor: Flavor | None
     incus: bool
     missing_packages: tuple[str, ...]
     obstacle: str | None

@@ -18,7 +18,7 @@ from slurm_factory.host.facts import (
     Account,
     Daemon,
     Firewall,
-    Flavour,
+    Flavor,
     HostFacts,
     Lxd,
     OsRelease,
@@ -70,7 +70,7 @@ def probe() -> HostFacts:
         account=probe_account(),
         privilege=privilege,
         systemd=Path("/run/systemd/system").is_dir(),
-        flavour=probe_flavour(),
+        flavor=probe_flavor(),
         incus=which("incus") is not None,
         missing_packages=missing_packages(wanted_packages(release)),
         obstacle=None if runs else probe_obstacle(privilege, uids, gids),
@@ -104,7 +104,7 @@ def why_lxd_cannot_run() -> str | None:
         return None
     privilege = probe_privilege()
     if privilege is Privilege.NONE:
-        state = "this user may not use LXD" if probe_flavour() else "LXD is not installed"
+        state = "this user may not use LXD" if probe_flavor() else "LXD is not installed"
         return f"{state}, and this user may not become root to change that"
     return probe_obstacle(privilege, parse_id_map(_text(UID_MAP)), parse_id_map(_text(GID_MAP)))
 
@@ -205,16 +205,16 @@ def probe_account() -> Account:
     )
 
 
-def probe_flavour() -> Flavour | None:
+def probe_flavor() -> Flavor | None:
     """Which LXD is installed. Ubuntu's package lxd-installer, a script that would install the snap
     when called, does not count."""
     if any(program.exists() for program in SNAP_PROGRAMS):
-        return Flavour.SNAP
+        return Flavor.SNAP
     daemon = which("lxd")
     if daemon is None:
         return None
     with daemon.open("rb") as file:
-        return Flavour.DEB if file.read(len(ELF_MAGIC)) == ELF_MAGIC else None
+        return Flavor.DEB if file.read(len(ELF_MAGIC)) == ELF_MAGIC else None
 
 
 def probe_lxd(state: Daemon, prefix: Sequence[str] = ()) -> tuple[Daemon, Lxd | None]:

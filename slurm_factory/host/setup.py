@@ -254,8 +254,8 @@ def elevated(command: Command, *, as_root: bool) -> Command:
     if as_root:
         return limited
     asking = () if sys.stdin is not None and sys.stdin.isatty() else ("-n",)
-    kept = ",".join(proxies(os.environ))
-    return ("sudo", *asking, *([f"--preserve-env={kept}"] if kept else []), *limited)
+    preserved = ",".join(proxies(os.environ))
+    return ("sudo", *asking, *([f"--preserve-env={preserved}"] if preserved else []), *limited)
 
 
 def _take(step: SetupStep, file: IO[str], log: Path, *, as_root: bool) -> None:

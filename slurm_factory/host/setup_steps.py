@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from slurm_factory import resources
 from slurm_factory.constants import LXD_GROUP
 from slurm_factory.exceptions import LXDError
-from slurm_factory.host.facts import Account, Daemon, Firewall, Flavour, HostFacts, Lxd
+from slurm_factory.host.facts import Account, Daemon, Firewall, Flavor, HostFacts, Lxd
 from slurm_factory.host.ids import id_edits
 from slurm_factory.host.networks import bridge_address, free_bridge_name, free_subnet
 from slurm_factory.host.probe import SUBGID_FILE, SUBUID_FILE, SYSCTL_FILE
@@ -94,7 +94,7 @@ def plan_setup(facts: HostFacts) -> tuple[SetupStep, ...]:
             "LXD cannot run on this machine.",
             resolution=f"Build on the machine itself: {WITHOUT_LXD}",
         )
-    if facts.incus and facts.flavour is None:
+    if facts.incus and facts.flavor is None:
         raise LXDError(
             "Incus is installed on this machine, and slurm-factory needs LXD.",
             details="craft-providers, which starts the instances, drives LXD only.",
@@ -106,7 +106,7 @@ def plan_setup(facts: HostFacts) -> tuple[SetupStep, ...]:
 def packages_step(facts: HostFacts) -> SetupStep:
     """What LXD and the making of images need from the distribution's archive."""
     missing = facts.missing_packages
-    if facts.flavour is Flavour.SNAP or facts.os.id == "ubuntu":
+    if facts.flavor is Flavor.SNAP or facts.os.id == "ubuntu":
         missing = tuple(package for package in missing if package not in {"lxd", "lxd-client"})
     if not missing:
         return SetupStep("packages", needed=False, why="all installed")
@@ -131,8 +131,8 @@ def install_line(packages: Iterable[str]) -> str:
 
 def lxd_step(facts: HostFacts) -> SetupStep:
     """LXD itself: a snap on Ubuntu; on Debian it is one of the packages."""
-    if facts.flavour is not None:
-        return SetupStep("lxd", needed=False, why=f"installed ({facts.flavour})")
+    if facts.flavor is not None:
+        return SetupStep("lxd", needed=False, why=f"installed ({facts.flavor})")
     if facts.os.id == "debian":
         return SetupStep("lxd", needed=False, why="comes with the packages")
     if facts.os.id == "ubuntu":
@@ -205,7 +205,7 @@ def daemon_step(facts: HostFacts) -> SetupStep:
     if facts.daemon is Daemon.SILENT:
         why = "runs and does not answer: perhaps it is starting"
         return SetupStep("daemon", needed=True, why=why, commands=(WAIT,))
-    if facts.flavour is Flavour.SNAP or (facts.flavour is None and facts.os.id == "ubuntu"):
+    if facts.flavor is Flavor.SNAP or (facts.flavor is None and facts.os.id == "ubuntu"):
         commands: tuple[Command, ...] = (("snap", "start", "--enable", "lxd.daemon"), WAIT)
     elif facts.systemd:
         commands = (("systemctl", "enable", "--now", "lxd.socket", "lxd.service"), WAIT)
@@ -352,7 +352,7 @@ STEPS: tuple[Callable[[HostFacts], SetupStep], ...] = (
 
 def restart_commands(facts: HostFacts) -> tuple[Command, ...]:
     """What restarts the daemon; instances go on running."""
-    if facts.flavour is Flavour.SNAP:
+    if facts.flavor is Flavor.SNAP:
         return (("snap", "restart", "lxd.daemon"), WAIT)
     if facts.systemd:
         return (("systemctl", "restart", "lxd.service"), WAIT)

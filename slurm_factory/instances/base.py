@@ -35,11 +35,11 @@ from slurm_factory.plan.base_setup import (
     record_path,
     setup_digest,
 )
-from slurm_factory.util.process import ATTEMPTS, TRANSIENT, follow, start_with_secrets, telling_line
+from slurm_factory.util.process import ATTEMPTS, TRANSIENT, error_line, follow, start_with_secrets
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
-    from slurm_factory.instances.network import Surroundings
+    from slurm_factory.instances.network import Network
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.plan.base_setup import BaseSetup
 
@@ -113,7 +113,7 @@ class FactoryBase(BuilddBase):
         self,
         setup: BaseSetup,
         project: str,
-        surroundings: Surroundings,
+        network: Network,
         *,
         spack_files: SpackFiles | None = None,
         reporter: Reporter,
@@ -128,7 +128,7 @@ class FactoryBase(BuilddBase):
         )
         self._setup = setup
         self._base = setup.base
-        self._surroundings = surroundings
+        self._network = network
         self._spack_files = spack_files
         self._reporter = reporter
         self.begun = False
@@ -167,20 +167,20 @@ class FactoryBase(BuilddBase):
 
     @override
     def _setup_wait_for_network(self, executor: Executor) -> None:
-        if not self._surroundings.reach:
+        if not self._network.reach:
             return
         try:
             # Not `hosts`, which looks for the name of an address, and finds none of most proxies.
-            _until_it_succeeds(executor, ["getent", "ahosts", self._surroundings.reach])
+            _until_it_succeeds(executor, ["getent", "ahosts", self._network.reach])
         except subprocess.SubprocessError as error:
             raise BaseConfigurationError(
-                brief=f"{self._surroundings.reach} cannot be resolved inside the instance.",
+                brief=f"{self._network.reach} cannot be resolved inside the instance.",
                 resolution="Run `slurm-factory doctor`.",
             ) from error
 
     @override
     def _pre_setup_packages(self, executor: Executor) -> None:
-        for certificate in self._surroundings.certificates:
+        for certificate in self._network.certificates:
             executor.push_file_io(
                 destination=CA_DIRECTORY / f"host-{certificate.name}",
                 content=io.BytesIO(certificate.read_bytes()),
@@ -191,7 +191,7 @@ class FactoryBase(BuilddBase):
     def _setup_packages(self, executor: Executor) -> None:
         environment = {
             "PACKAGES": " ".join(base_packages(self._setup)),
-            "SOURCES_LIST": self._surroundings.sources_list,
+            "SOURCES_LIST": self._network.sources_list,
         }
         failed = "The packages of the base instance could not be installed."
         self._run_script(executor, SETUP_SCRIPT, environment, failed)
@@ -223,14 +223,14 @@ class FactoryBase(BuilddBase):
         self, executor: Executor, name: str, environment: dict[str, str], failed: str
     ) -> None:
         command = ["bash", "-c", resources.script(name), name]
-        proxies = self._surroundings.proxies
+        proxies = self._network.proxies
         process = start_with_secrets(executor, command, environment, proxies)
         returncode, tail = follow(process, self._reporter.line)
         if returncode != 0:
             if isinstance(executor, lxd.LXDInstance):
                 require_running(executor.instance_name, executor.project, name)
-            said = telling_line(tail, "It said nothing.")
-            raise BaseConfigurationError(brief=failed, details=said)
+            reason = error_line(tail, "It said nothing.")
+            raise BaseConfigurationError(brief=failed, details=reason)
 
     @override
     def _pre_setup_snapd(self, executor: Executor) -> None: ...

@@ -73,8 +73,8 @@ def lxd_instance(launch: Launch, settings: Settings, reporter: Reporter) -> Iter
         yield instance
     except SlurmFactoryError as error:
         vain = isinstance(error, NOTHING_TO_SEE) and not launch.keep
-        told = _break_off(launch, settings) if vain else _kept(launch, settings)
-        error.resolution = f"{error.resolution} {told}".strip()
+        notice = _break_off(launch, settings) if vain else _kept_notice(launch, settings)
+        error.resolution = f"{error.resolution} {notice}".strip()
         raise
     except KeyboardInterrupt as error:
         left = _break_off(launch, settings)
@@ -136,7 +136,7 @@ def _equip(
     )
 
 
-def _kept(launch: Launch, settings: Settings) -> str:
+def _kept_notice(launch: Launch, settings: Settings) -> str:
     """What the user has to know about an instance that is kept; empty where it is not there."""
     project = settings.project_name
     try:
@@ -167,7 +167,7 @@ def _break_off(launch: Launch, settings: Settings) -> str:
         if launch.keep:
             with suppress(LXDError):
                 lxc("restart", "--force", f"{LOCAL}{launch.name}", project=settings.project_name)
-            return _kept(launch, settings)
+            return _kept_notice(launch, settings)
         if delete_quietly(launch.name, settings.project_name):
             return ""
         return _left(launch)

@@ -22,7 +22,7 @@ from slurm_factory.instances.lxc import (
     lxc_json,
 )
 from slurm_factory.util.locks import locked
-from slurm_factory.util.process import PIPED, follow, telling_line
+from slurm_factory.util.process import PIPED, error_line, follow
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
@@ -167,7 +167,7 @@ def _bootstrap(
     if returncode != 0:
         raise LXDError(
             f"The image of {base.name} could not be made.",
-            details=telling_line(tail, "mmdebstrap failed."),
+            details=error_line(tail, "mmdebstrap failed."),
             resolution=(
                 "Run `slurm-factory setup`, which installs mmdebstrap and the archive's keys; or"
                 f" set SLURM_FACTORY_{base.distribution.upper()}_MIRROR to a mirror that this"

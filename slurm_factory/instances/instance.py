@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from slurm_factory import resources
 from slurm_factory.exceptions import BuildError, LXDError, SlurmFactoryError
 from slurm_factory.instances.lxc import require_running
-from slurm_factory.util.files import cache_is_full, has_no_room, telling_of_full
-from slurm_factory.util.process import ATTEMPTS, TRANSIENT, follow, start_with_secrets, telling_line
+from slurm_factory.util.files import cache_is_full, disk_full_lines, has_no_room
+from slurm_factory.util.process import ATTEMPTS, TRANSIENT, error_line, follow, start_with_secrets
 
 if TYPE_CHECKING:
     from slurm_factory.output.reporter import Reporter
@@ -36,7 +36,7 @@ class CommandError(BuildError):
     def __init__(self, what: str, returncode: int, tail: Sequence[str]) -> None:
         self.returncode = returncode
         self.tail = tuple(tail)
-        last = telling_line(tail, "It printed nothing.")
+        last = error_line(tail, "It printed nothing.")
         killed = returncode == KILLED or _says(tail, COMPILER_KILLED)
         super().__init__(
             f"{what} failed (exit status {returncode}).",
@@ -51,12 +51,12 @@ def enter_command(name: str, project: str) -> str:
 
 
 def _holding_back(
-    mark: str, held: list[str], on_line: Callable[[str], None]
+    mark: str, transient: list[str], on_line: Callable[[str], None]
 ) -> Callable[[str], None]:
-    """Takes lines for `on_line`, except those with `mark` in them, which go into `held`."""
+    """Takes lines for `on_line`, except those with `mark` in them, which go into `transient`."""
 
     def take(line: str) -> None:
-        (held.append if mark in line else on_line)(line)
+        (transient.append if mark in line else on_line)(line)
 
     return take
 
@@ -145,14 +145,14 @@ class Instance:
             OutputError: It failed because the cache directory is full.
         """
         for _ in range(ATTEMPTS):
-            held: list[str] = []
+            transient: list[str] = []
             process = start_with_secrets(self.executor, command, environment, self.secrets)
-            returncode, tail = follow(process, _holding_back(TRANSIENT, held, on_line))
-            if returncode == 0 or not held:
+            returncode, tail = follow(process, _holding_back(TRANSIENT, transient, on_line))
+            if returncode == 0 or not transient:
                 break
             if self.reporter:
                 self.reporter.line(f"lxc could not start {what}, which is tried again")
-        for line in held:
+        for line in transient:
             on_line(line)
         if returncode != 0:
             raise self._failure(what, returncode, tail)
@@ -163,7 +163,7 @@ class Instance:
                 require_running(self.name, self.project, what)
             except LXDError as error:
                 return error
-        full = telling_of_full(tail)
+        full = disk_full_lines(tail)
         if full and has_no_room(self.cache_on_host):
             return cache_is_full(f"{what} failed", self.cache_on_host, full[-1])
         return CommandError(what, returncode, tail)

@@ -40,7 +40,7 @@ from slurm_factory.instances.lxc import (
     lxc_json,
     project_exists,
 )
-from slurm_factory.instances.network import find_surroundings
+from slurm_factory.instances.network import find_network
 from slurm_factory.instances.orphans import stop_orphans
 from slurm_factory.plan.base_setup import BaseSetup, write_record
 from slurm_factory.util.locks import locked
@@ -112,14 +112,14 @@ def launch_copy(
     lock = base_lock(launch.setup, settings.images_dir)
     with locked(lock, "the base instance", reporter):
         try:
-            with _terminal_out_of_reach():
+            with _stdin_devnull():
                 return retrying(_launch_once, launch, settings, reporter)
         except (BaseCompatibilityError, TransientError) as error:
             raise unusable(error) from error
 
 
 @contextmanager
-def _terminal_out_of_reach() -> Iterator[None]:
+def _stdin_devnull() -> Iterator[None]:
     """Standard input is the null device for a while.
 
     Some commands of craft-providers inherit it: lxc would put a terminal into raw mode, in which
@@ -169,13 +169,13 @@ def _launch_once(
     else:
         ensure_project(settings, reporter)
         image = ensure_image(launch.base, launch.architecture, settings, reporter)
-    surroundings = find_surroundings(launch.base, image, settings)
+    network = find_network(launch.base, image, settings)
     if launch.offline:
-        surroundings = replace(surroundings, reach="")
+        network = replace(network, reach="")
     base = FactoryBase(
         launch.setup,
         project,
-        surroundings,
+        network,
         spack_files=launch.spack_files,
         reporter=reporter,
     )

@@ -20,7 +20,7 @@ from slurm_factory.constants import APPLICATION, LXD_GROUP
 from slurm_factory.exceptions import LXDError
 from slurm_factory.host.facts import Daemon
 from slurm_factory.host.socket import socket_state
-from slurm_factory.util.files import telling_of_full
+from slurm_factory.util.files import disk_full_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ QUIET_LOOKS = 6
 Looks and not seconds: on a busy machine a second passes while lxc starts.
 """
 FINISHED = 200
-"""Codes of LXD's operations from here on: success, failure, cancelled."""
+"""Codes of LXD's operations from here on: success, failure, canceled."""
 DELETE_SECONDS = 180
 """An instance at its memory limit takes more than a minute to die."""
 LONG_SECONDS = 600
@@ -147,7 +147,7 @@ def explain(stderr: str, arguments: Sequence[str]) -> LXDError:
         arguments: Of the lxc command.
     """
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    said = lines[-1].removeprefix("Error: ") if lines else "lxc failed without a message."
+    message = lines[-1].removeprefix("Error: ") if lines else "lxc failed without a message."
     state = socket_state()
     if state is Daemon.DENIED and _group_is_new():
         command = shlex.join([APPLICATION, *sys.argv[1:]])
@@ -161,10 +161,10 @@ def explain(stderr: str, arguments: Sequence[str]) -> LXDError:
         return LXDError(reason, details=why, resolution=f"Run `{command}`.")
     for mark, reason, command in _REASONS:
         if mark in stderr.lower():
-            return LXDError(reason, details=said, resolution=f"Run `{command}`.")
+            return LXDError(reason, details=message, resolution=f"Run `{command}`.")
     return LXDError(
         f"lxc {' '.join(arguments[:2])} failed.",
-        details=said,
+        details=message,
         resolution="Run `slurm-factory doctor`.",
     )
 
@@ -305,7 +305,7 @@ def delete_instance(name: str, project: str) -> None:
     try:
         _delete(name, project)
     except LXDError as error:
-        if not telling_of_full([error.details]):
+        if not disk_full_lines([error.details]):
             raise
         _delete(name, project)
 

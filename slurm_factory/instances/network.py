@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Network:
     """What of the host an instance needs to reach the network."""
 
     proxies: dict[str, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ def both_spellings(environ: Mapping[str, str]) -> dict[str, str]:
     return given | {name.upper(): value for name, value in given.items()}
 
 
-def find_surroundings(base: Base, image: ImageName, settings: Settings) -> Surroundings:
+def find_network(base: Base, image: ImageName, settings: Settings) -> Network:
     """What an instance of `base` needs here.
 
     Args:
@@ -62,7 +62,7 @@ def find_surroundings(base: Base, image: ImageName, settings: Settings) -> Surro
     )
     set_mirrors = {"debian": settings.debian_mirror, "ubuntu": settings.ubuntu_mirror}
     own_sources = image.remote == "local" or set_mirrors[base.distribution]
-    return Surroundings(
+    return Network(
         proxies=given,
         certificates=certificates,
         sources_list=sources_list(base, settings) if own_sources else "",

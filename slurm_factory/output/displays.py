@@ -102,7 +102,7 @@ class PlainDisplay(QuietDisplay):
                 self.raw(f"    {line}")
 
     def step_ended(self, record: StepRecord) -> None:
-        if record.blameless:
+        if record.propagated:
             return
         preposition = "in" if record.outcome is Outcome.DONE else "after"
         took = duration(record.seconds)
@@ -144,7 +144,7 @@ class GitHubDisplay(QuietDisplay):
 
     def step_ended(self, record: StepRecord) -> None:
         self._end_group()
-        if not record.blameless:
+        if not record.propagated:
             self.line(f"{_symbol(record, self.console)} {duration(record.seconds)} {record.name}")
 
     def line(self, text: str) -> None:
@@ -208,8 +208,8 @@ class LiveDisplay(QuietDisplay):
         self._view.pop()
         if self._view.empty:
             self._stop()
-        colour = "green" if record.outcome is Outcome.DONE else "red"
-        style = "dim" if record.blameless else colour
+        color = "green" if record.outcome is Outcome.DONE else "red"
+        style = "dim" if record.propagated else color
         symbol = f"{'  ' * record.depth}{_symbol(record, self.console)}"
         took = f" {duration(record.seconds)} "
         self.console.print(Text.assemble((symbol, style), (took, "dim"), record.name))

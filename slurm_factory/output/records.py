@@ -26,14 +26,14 @@ class StepRecord:
         seconds: Wall-clock time.
         outcome: How it ended.
         depth: How many steps it was a part of.
-        blameless: It failed only because a step inside it did.
+        propagated: It failed only because a step inside it did.
     """
 
     name: str
     seconds: float
     outcome: Outcome
     depth: int = 0
-    blameless: bool = False
+    propagated: bool = False
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Reporter:
         self._log: BuildLog | None = None
         self._log_failure_told = False
         self._depth = 0
-        self._blamed: BaseException | None = None
+        self._raised_inside: BaseException | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._lock = threading.RLock()
 
@@ -68,15 +68,15 @@ class Reporter:
         name = _shown(name)
         place, depth = self._begin(name)
         began = time.monotonic()
-        outcome, blameless = Outcome.DONE, False
+        outcome, propagated = Outcome.DONE, False
         try:
             yield
         except BaseException as error:
-            outcome, blameless = _outcome(error), self._is_blameless(error)
+            outcome, propagated = _outcome(error), self._is_propagated(error)
             raise
         finally:
             seconds = time.monotonic() - began
-            self._end(place, StepRecord(name, seconds, outcome, depth, blameless))
+            self._end(place, StepRecord(name, seconds, outcome, depth, propagated))
 
     def line(self, text: str) -> None:
         """A line of output of a running command: always in the log."""
@@ -187,10 +187,10 @@ class Reporter:
             self._display.step_ended(record)
             self._tail.clear()
 
-    def _is_blameless(self, error: BaseException) -> bool:
+    def _is_propagated(self, error: BaseException) -> bool:
         """Whether an error that leaves a step has already left one inside it."""
-        known = self._blamed is not None and self._blamed in _chain(error)
-        self._blamed = error
+        known = self._raised_inside is not None and self._raised_inside in _chain(error)
+        self._raised_inside = error
         return known
 
 

@@ -16,7 +16,7 @@ from typing import Final
 from zlib_ng import zlib_ng
 
 from slurm_factory.exceptions import OutputError
-from slurm_factory.util.files import appearing, file_errors
+from slurm_factory.util.files import atomic_write, file_errors
 
 BLOCK_SIZE: Final = 1 << 20
 WINDOW_SIZE: Final = 1 << 15
@@ -59,7 +59,7 @@ def pack(
     digest, size = hashlib.sha256(), 0
     with (
         file_errors(destination),
-        appearing(destination) as file,
+        atomic_write(destination) as file,
         tempfile.TemporaryFile(dir=destination.parent) as plain,
     ):
         with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from slurm_factory import resources
 from slurm_factory.plan.features import packages_for
 from slurm_factory.util.documents import read_json
-from slurm_factory.util.files import appearing
+from slurm_factory.util.files import atomic_write
 
 if TYPE_CHECKING:
     from slurm_factory.constants import Deps
@@ -65,7 +65,7 @@ class SpackRefs:
     packages_ref: str
 
     @property
-    def public(self) -> SpackRefs:
+    def redacted(self) -> SpackRefs:
         """The same without credentials in the URLs: for people and records."""
         return SpackRefs(
             without_credentials(self.url),
@@ -114,8 +114,8 @@ def setup_digest(setup: BaseSetup) -> str:
 
 def spack_digest(refs: SpackRefs) -> str:
     """Changes with the Spack or the recipes that are used, not with who fetches them."""
-    public = refs.public
-    return _short_digest([public.url, public.ref, public.packages_url, public.packages_ref])
+    redacted = refs.redacted
+    return _short_digest([redacted.url, redacted.ref, redacted.packages_url, redacted.packages_ref])
 
 
 def record_path(setup: BaseSetup, images_dir: Path) -> Path:
@@ -155,7 +155,7 @@ def write_record(
             is a part of the build key.
     """
     path = record_path(setup, images_dir)
-    with appearing(path) as file:
+    with atomic_write(path) as file:
         file.write(json.dumps(record, indent=1, sort_keys=True).encode())
         if made:
             file.flush()

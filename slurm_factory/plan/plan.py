@@ -86,7 +86,7 @@ class SpackChoice:
             variants, since Spack prefers what is there to newer ones; and where one is no longer
             trusted, what came from it has to be built.
         signed: Whether those must have a trusted signature.
-        unlooked: Those of `ref` and `packages_ref` that say nothing, since no git looks them up.
+        ignored_refs: Those of `ref` and `packages_ref` that say nothing, since no git looks them up.
     """
 
     refs: SpackRefs
@@ -96,7 +96,7 @@ class SpackChoice:
     source_mirrors: tuple[str, ...] = ()
     buildcaches: tuple[str, ...] = ()
     signed: bool = True
-    unlooked: tuple[str, ...] = ()
+    ignored_refs: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """What decides about the bytes of a package, without passwords, as JSON."""
@@ -105,8 +105,8 @@ class SpackChoice:
             "config": self.config,
             "buildcaches": [without_credentials(url) for url in self.buildcaches],
             "signed": self.signed,
-            **asdict(self.refs.public),
-            **dict.fromkeys(self.unlooked),
+            **asdict(self.refs.redacted),
+            **dict.fromkeys(self.ignored_refs),
         }
 
 
@@ -295,7 +295,7 @@ class BuildPlan:
         }
         if self.spack is not None:
             # A directory that is not there for a while makes no package stale.
-            plan["spack"] |= asdict(self.spack.refs.public)
+            plan["spack"] |= asdict(self.spack.refs.redacted)
         document = {"plan": plan, "base_record": dict(base_record)}
         return _sha256(json.dumps(document, sort_keys=True).encode())
 

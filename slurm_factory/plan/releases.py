@@ -1,4 +1,4 @@
-"""The catalogue of Slurm releases that can be built."""
+"""The catalog of Slurm releases that can be built."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Release(BaseModel):
 
 
 @cache
-def catalogue() -> tuple[Release, ...]:
+def catalog() -> tuple[Release, ...]:
     """All releases, oldest first."""
     releases = (Release.model_validate(entry) for entry in load_json("releases.json")["releases"])
     return tuple(sorted(releases, key=lambda release: Version(release.release)))
@@ -61,20 +61,20 @@ def catalogue() -> tuple[Release, ...]:
 
 def series() -> tuple[str, ...]:
     """All series, oldest first."""
-    return tuple(dict.fromkeys(release.series for release in catalogue()))
+    return tuple(dict.fromkeys(release.series for release in catalog()))
 
 
 def find_release(version: str) -> Release:
     """The newest release of a series (`25.05`) or of all (`latest`), or exactly one (`25.05.1`).
 
     Raises:
-        ConfigurationError: It is not in the catalogue; names the nearest that is.
+        ConfigurationError: It is not in the catalog; names the nearest that is.
     """
-    matching = [r for r in catalogue() if version in (r.release, r.series, LATEST)]
+    matching = [r for r in catalog() if version in (r.release, r.series, LATEST)]
     if matching:
         return matching[-1]
     raise ConfigurationError(
-        f"There is no Slurm release {quoted(version)} in the catalogue.",
+        f"There is no Slurm release {quoted(version)} in the catalog.",
         details=f"The nearest is {_nearest(version)}.",
         resolution="`slurm-factory versions` lists the releases that can be built.",
     )
@@ -86,11 +86,11 @@ def _nearest(version: str) -> str:
     match = VERSION_PATTERN.match(version)
     if match is None:
         begun = [name for name in series() if name.startswith(version)]
-        names = [LATEST, *(release.release for release in catalogue()), *series()]
+        names = [LATEST, *(release.release for release in catalog()), *series()]
         return begun[-1] if begun else nearest(version, names) or series()[-1]
     asked_series = f"{match[1]}.{match[2]}"
     meant = f"{asked_series}.{(match[3] or '').lstrip('0') or '0'}"
-    if match[3] and meant in {release.release for release in catalogue()}:
+    if match[3] and meant in {release.release for release in catalog()}:
         return meant
     asked = _months(asked_series)
     near_series = min(series(), key=lambda name: (abs(_months(name) - asked), -_months(name)))

@@ -79,11 +79,11 @@ def choose_spack(settings: Settings, architecture: str) -> SpackChoice:
         source_mirrors=settings.source_mirrors,
         buildcaches=settings.spack_buildcaches,
         signed=not settings.spack_unsigned_buildcaches,
-        unlooked=_unlooked(settings),
+        ignored_refs=_ignored_refs(settings),
     )
 
 
-def _unlooked(settings: Settings) -> tuple[str, ...]:
+def _ignored_refs(settings: Settings) -> tuple[str, ...]:
     """The refs, as `SpackRefs` names them, of what is unpacked files."""
     spack, packages = unpacked_at(settings.spack_url), unpacked_at(settings.spack_packages_url)
     if spack:

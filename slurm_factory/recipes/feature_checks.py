@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def require_defines(
-    promised: Sequence[tuple[str, str]], config_h: Sequence[str], said: Sequence[str]
+def check_config_h(
+    promised: Sequence[tuple[str, str]], config_h: Sequence[str], output: Sequence[str]
 ) -> None:
     """Fail where configure turned down what the feature table promises.
 
     Args:
         promised: (feature, macro) pairs.
         config_h: Lines of config.h.
-        said: Lines that configure printed.
+        output: Lines that configure printed.
 
     Raises:
         BuildError: With configure's own reason.
@@ -31,7 +31,9 @@ def require_defines(
         return
     features = ", ".join(dict.fromkeys(feature for feature, _ in missing))
     # What was being checked may stand before it in the line.
-    warnings = [found[0] for line in said if (found := re.search(r"configure: WARNING: .*", line))]
+    warnings = [
+        found[0] for line in output if (found := re.search(r"configure: WARNING: .*", line))
+    ]
     words = {word for feature, macro in missing for word in (feature, macro.removeprefix("HAVE_"))}
     about = [w for w in warnings if any(word.lower() in w.lower() for word in words)]
     raise BuildError(

@@ -16,7 +16,7 @@ from slurm_factory.plan.plan import COMPILER_FLAGS, LINKER_FLAGS
 from slurm_factory.recipes.ccache import ccache_environment
 from slurm_factory.recipes.compile_progress import CompileProgress
 from slurm_factory.recipes.distro_libraries import InstanceLibraries, read_installed
-from slurm_factory.recipes.feature_checks import require_defines, require_files
+from slurm_factory.recipes.feature_checks import check_config_h, require_files
 from slurm_factory.resources import patches_dir
 
 if TYPE_CHECKING:
@@ -131,33 +131,33 @@ def _unpack(job: Job, instance: Instance, archive: Path, source: PurePosixPath) 
 def _configure(job: Job, instance: Instance, source: PurePosixPath) -> None:
     build = str(instance.build_dir)
     arguments = [a.replace("{build}", build) for a in job.plan.configure_arguments]
-    said: list[str] = []
+    output: list[str] = []
     instance.run_script(
         "configure-slurm.sh",
         {
             **compiler_environment(job, source),
             "SOURCE": source,
             "CONFIGURE_ARGUMENTS": "\n".join(arguments),
-            "KEPT": _kept_outcome(job, instance),
+            "SAVED": _saved_configure(job, instance),
         },
-        _both(job.reporter.line, said.append),
+        _both(job.reporter.line, output.append),
     )
     config_h: list[str] = []
     instance.run(["cat", str(source / "config.h")], {}, config_h.append, what="Reading config.h")
-    require_defines(job.plan.selection.defines, config_h, said)
+    check_config_h(job.plan.selection.defines, config_h, output)
 
 
-def _kept_outcome(job: Job, instance: Instance) -> str:
+def _saved_configure(job: Job, instance: Instance) -> str:
     """Where configure's outcome is kept (instance) for the next build of this plan on this base.
 
     Empty on this machine, where each build has a directory of its own and the outcome names it.
     """
     if job.plan.destructive:
         return ""
-    kept = job.settings.configure_dir
-    kept.mkdir(parents=True, exist_ok=True)
+    directory = job.settings.configure_dir
+    directory.mkdir(parents=True, exist_ok=True)
     key = job.plan.build_key(instance.record)
-    return str(instance.inside(kept / f"{key}.status"))
+    return str(instance.inside(directory / f"{key}.status"))
 
 
 def _make_nvml_stub(job: Job, instance: Instance, wheel: Path) -> None:

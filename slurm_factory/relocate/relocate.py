@@ -14,7 +14,7 @@ from slurm_factory.relocate.edits import apply_edits, plan_edits
 from slurm_factory.relocate.elf import scan
 from slurm_factory.relocate.names import PRIVATE, index_libraries, tagged
 from slurm_factory.relocate.policy import Policy
-from slurm_factory.relocate.tree import normalise
+from slurm_factory.relocate.tree import normalize
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def relocate(tree: Path, source: LibrarySource, policy: Policy) -> Relocation:
     closure = collect(facts, index_libraries(tree, facts), source, policy)
     bundled = tuple(_name(library, closure) for library in closure.libraries)
     _place(tree, closure, bundled)
-    normalise(tree)
+    normalize(tree)
     facts = scan(tree)
     names = {item.library.soname: item.path.name for item in bundled}
     apply_edits(tree, plan_edits(facts, index_libraries(tree, facts), names, policy))

@@ -41,7 +41,7 @@ def lies_inside(tree: Path, path: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(tree.resolve())
 
 
-def normalise(tree: Path) -> None:
+def normalize(tree: Path) -> None:
     """Bring `tree` (host) into the form that is shipped.
 
     Removes `.la` and `.a` files and directories left empty, sets modes to 0755 and 0644 (which also

@@ -31,7 +31,7 @@ NEARLY_FULL_BYTES = 64 << 20
 """A file system with less counts as the full one, since what did not fit may be gone again."""
 
 
-def telling_of_full(lines: Iterable[str]) -> list[str]:
+def disk_full_lines(lines: Iterable[str]) -> list[str]:
     """Those lines that tell of a full disk or quota, without the space around them."""
     return [line.strip() for line in lines if FULL.search(line)]
 
@@ -73,7 +73,7 @@ def cache_is_full(what: str, cache: Path, details: str) -> OutputError:
 
 
 @contextmanager
-def appearing(destination: Path) -> Iterator[IO[bytes]]:
+def atomic_write(destination: Path) -> Iterator[IO[bytes]]:
     """A file that takes its name when the block ends well, and vanishes when it does not.
 
     Until then it lies beside `destination` under a name that no other process has. Of several

@@ -55,7 +55,7 @@ def run(
     *,
     seconds: float = QUERY_SECONDS,
     text: str = "",
-    out_of_reach: bool = False,
+    own_session: bool = False,
 ) -> Outcome:
     """Run a program to its end, or kill it.
 
@@ -63,7 +63,7 @@ def run(
         argv: The program and its arguments.
         seconds: Time after which it is killed.
         text: Its standard input.
-        out_of_reach: Give it a session of its own, where Ctrl-C does not reach it.
+        own_session: Give it a session of its own, where Ctrl-C does not reach it.
     """
     try:
         done = subprocess.run(
@@ -75,7 +75,7 @@ def run(
             input=text,
             timeout=seconds,
             env=environment(),
-            start_new_session=out_of_reach,
+            start_new_session=own_session,
         )
     except FileNotFoundError as error:
         return Outcome(NOT_FOUND, "", str(error))
@@ -209,7 +209,7 @@ def follow(
     return process.returncode, tail
 
 
-def telling_line(tail: Sequence[str], default: str) -> str:
+def error_line(tail: Sequence[str], default: str) -> str:
     """The last line that says what went wrong, else the last that says something."""
     lines = [line.strip() for line in tail if line.strip()]
     errors = [line for line in lines if ERROR.search(line)]

@@ -8,7 +8,7 @@ from slurm_factory.host.facts import (
     Account,
     Daemon,
     Firewall,
-    Flavour,
+    Flavor,
     HostFacts,
     Lxd,
     OsRelease,
@@ -37,7 +37,7 @@ READY = HostFacts(
     account=ALICE,
     privilege=Privilege.SUDO,
     systemd=True,
-    flavour=Flavour.DEB,
+    flavor=Flavor.DEB,
     incus=False,
     missing_packages=(),
     obstacle=None,
@@ -63,7 +63,7 @@ READY = HostFacts(
 
 FRESH = replace(
     READY,
-    flavour=None,
+    flavor=None,
     missing_packages=("lxd", "lxd-client", "iptables", "mmdebstrap"),
     account=replace(ALICE, in_group=False, in_session=False),
     daemon=Daemon.STOPPED,

@@ -21,7 +21,7 @@ from slurm_factory.instances.build_instance import lxd_instance
 from slurm_factory.instances.images import ImageName
 from slurm_factory.instances.instance import Instance
 from slurm_factory.instances.launch import Launch
-from slurm_factory.instances.network import Surroundings
+from slurm_factory.instances.network import Network
 from slurm_factory.plan.base_setup import BaseSetup, SpackRefs
 from slurm_factory.plan.bases import find_base
 
@@ -86,7 +86,7 @@ def launcher(monkeypatch: pytest.MonkeyPatch, *errors: BaseException) -> FakeLau
 
 
 @contextmanager
-def launched(settings: Settings, *, keep: bool = False) -> Iterator[Instance]:
+def launch_instance(settings: Settings, *, keep: bool = False) -> Iterator[Instance]:
     """An instance of a launch from the base that is there."""
     launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock", keep=keep)
     with lxd_instance(launch, settings, Listener()) as place:
@@ -98,12 +98,10 @@ def image_lock(settings: Settings) -> Path:
     return settings.images_dir / "debian-12.lock"
 
 
-def make_base(
-    surroundings: Surroundings | None = None, reporter: Listener | None = None
-) -> FactoryBase:
+def make_base(network: Network | None = None, reporter: Listener | None = None) -> FactoryBase:
     """The base of the system recipe."""
     reporter = reporter or Listener()
-    return FactoryBase(SETUP, PROJECT, surroundings or Surroundings(), reporter=reporter)
+    return FactoryBase(SETUP, PROJECT, network or Network(), reporter=reporter)
 
 
 def copying(code: int) -> dict[str, object]:

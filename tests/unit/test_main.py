@@ -31,7 +31,7 @@ from slurm_factory.package.publish import publish
 from slurm_factory.plan.bases import bases
 from slurm_factory.plan.features import table
 from slurm_factory.plan.plan import BuildPlan
-from slurm_factory.plan.releases import catalogue, series
+from slurm_factory.plan.releases import catalog, series
 from slurm_factory.prefetch import Failure, Prefetched
 from slurm_factory.up_to_date import Outcome
 from slurm_factory.util.signals import HELD
@@ -438,9 +438,9 @@ def test_a_dry_run_prints_the_plan_as_json(run: Runner) -> None:
 def test_versions_lists_every_release(run: Runner) -> None:
     document = run("versions", "--json").document
     assert document["version"] == JSON_VERSION
-    assert [r["release"] for r in document["releases"]] == [r.release for r in catalogue()]
+    assert [r["release"] for r in document["releases"]] == [r.release for r in catalog()]
     text = run("versions").out
-    assert all(release.release in text for release in catalogue())
+    assert all(release.release in text for release in catalog())
 
 
 def test_the_version_is_printed(run: Runner) -> None:
@@ -589,7 +589,7 @@ def test_the_shell_completes_values_of_options(
 def test_the_shell_completes_whatever_is_accepted() -> None:
     assert completion.versions("25.05")[0] == "25.05"
     names = {name for series in completion.versions("2") for name in completion.versions(series)}
-    assert names == {*series(), *(release.release for release in catalogue())}
+    assert names == {*series(), *(release.release for release in catalog())}
     assert completion.bases("") == [*(base.name for base in bases()), "same"]
     assert completion.variants("+") == [f"+{f.variant}" for f in table() if f.variant]
     assert completion.recipes("") == list(Deps)

@@ -50,7 +50,7 @@ class World:
         monkeypatch.setattr(module, "base_sources", self._base_sources)
         monkeypatch.setattr(preparation, "fetch_checkouts", self._checkouts)
         monkeypatch.setattr(module, "needs_base", lambda *_: not self.has_base)
-        monkeypatch.setattr(module, "launched", self._launched)
+        monkeypatch.setattr(module, "launch_instance", self._launch_instance)
         monkeypatch.setattr(spack, "prefetch", self._package_sources)
 
     def _sources_for(self, plan: BuildPlan, _: Settings) -> dict[str, Source]:
@@ -82,7 +82,7 @@ class World:
         return paths
 
     @contextmanager
-    def _launched(self, _: Job, spack_files: SpackFiles | None = None) -> Iterator[str]:
+    def _launch_instance(self, _: Job, spack_files: SpackFiles | None = None) -> Iterator[str]:
         self.spack_files = spack_files
         self._do("launch")
         yield "the instance"

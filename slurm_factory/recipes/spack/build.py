@@ -165,12 +165,12 @@ def _concretize(project: Project) -> Lock:
         raise SpackError(
             "Spack found no way to build this plan.",
             details=found["reason"] if found else error.details,
-            resolution=f"If {_doubtful(project.spack)} is set, try without;"
+            resolution=f"If {_suspect_settings(project.spack)} is set, try without;"
             f" the environment is {project.spack.logs / 'spack.yaml'}.",
         ) from error
 
 
-def _doubtful(spack: Spack) -> str:
+def _suspect_settings(spack: Spack) -> str:
     """The settings that most likely leave no way."""
     target = spack.choice.target != default_target(spack.job.plan.architecture)
     names = ["SLURM_FACTORY_SPACK_CONFIG", *["SLURM_FACTORY_SPACK_TARGET"] * target]

@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 from slurm_factory.instances.instance import COMPILER_KILLED
-from slurm_factory.util.files import telling_of_full
+from slurm_factory.util.files import disk_full_lines
 
 FAILED_PACKAGE = re.compile(r"(?P<label>[^\s@/]+@[^\s/]+)/(?P<hash>[a-z0-9]{32}): (?P<log>/.+)")
 """A line of the list that the new installer ends with (Spack 1.1, PackageInstaller)."""
@@ -66,7 +66,7 @@ def failed_packages(output: Sequence[str]) -> tuple[FailedPackage, ...]:
 
 def explain(log: Sequence[str]) -> Reason | None:
     """The reason in the lines of a build log; None if they have none."""
-    full = tuple(dict.fromkeys(telling_of_full(log)))
+    full = tuple(dict.fromkeys(disk_full_lines(log)))
     if full:
         return Reason(Cause.DISK, full[:SHOWN])
     exception = _exception(log)

@@ -27,8 +27,8 @@ from slurm_factory.recipes.spack.failure import (
 )
 from slurm_factory.recipes.spack.lock import HASH_SHOWN
 from slurm_factory.recipes.spack.sources import fetch_skipped
-from slurm_factory.util.files import cache_is_full, has_no_room, telling_of_full
-from slurm_factory.util.process import telling_line
+from slurm_factory.util.files import cache_is_full, disk_full_lines, has_no_room
+from slurm_factory.util.process import error_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,9 +198,7 @@ def _reason_of_old_installer(spack: Spack, package: FailedPackage) -> Reason:
     try:
         spack.run(*OLD_INSTALLER, f"/{package.hash}", on_line=take)
     except SlurmFactoryError:
-        return explain(output) or Reason(
-            Cause.BUILD, (telling_line(output, "It printed nothing."),)
-        )
+        return explain(output) or Reason(Cause.BUILD, (error_line(output, "It printed nothing."),))
     return Reason(Cause.BUILD, ("It was installed at a second attempt.",), transient=True)
 
 
@@ -217,7 +215,7 @@ def _dump_environment(spack: Spack, package: FailedPackage, bundle: Path) -> Non
 
 def _failure_of_spack(spack: Spack, error: CommandError) -> SlurmFactoryError:
     """A failure outside of any package."""
-    full = telling_of_full(error.tail)
+    full = disk_full_lines(error.tail)
     if full:
         return _disk_full(spack, "spack install failed", full[-1])
     return SpackError(

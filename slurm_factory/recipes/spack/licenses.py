@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from slurm_factory.util.files import appearing
+from slurm_factory.util.files import atomic_write
 
 if TYPE_CHECKING:
     from slurm_factory.recipes.spack.packages import PackageDescription, PackageSource
@@ -59,7 +59,7 @@ class LicenseFinder:
         found = _joined(_texts(archive, LICENSE_IN.get(name))) if archive else ""
         if found:
             self.saved.mkdir(parents=True, exist_ok=True)
-            with appearing(saved) as file:
+            with atomic_write(saved) as file:
                 file.write(found.encode())
         return found
 

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory.util.documents import parse_json, read_text
-from slurm_factory.util.files import appearing
+from slurm_factory.util.files import atomic_write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,7 +106,7 @@ def save_lock(text: str, path: Path) -> None:
         OSError: It cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with appearing(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_factory import resources
 from slurm_factory.constants import INSTANCE_PREFIX, SPACK_NAMESPACE
-from slurm_factory.fetch.upstream import catalogued_source
+from slurm_factory.fetch.upstream import catalogd_source
 from slurm_factory.plan.features import table
 from slurm_factory.plan.plan import (
     COMPILER_FLAGS,
@@ -23,7 +23,7 @@ from slurm_factory.plan.plan import (
     SPACK_REPOSITORY,
     patch_table,
 )
-from slurm_factory.plan.releases import catalogue
+from slurm_factory.plan.releases import catalog
 from slurm_factory.resources import patches_dir
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ def factory_document() -> dict[str, Any]:
         "prefix": str(INSTANCE_PREFIX),
         "versions": {
             release.spack_version: {"sha256": release.sha256, "url": release.url}
-            for release in catalogue()
+            for release in catalog()
         },
-        "epochs": {release.spack_version: release.epoch for release in catalogue()},
+        "epochs": {release.spack_version: release.epoch for release in catalog()},
         "patches": [{"file": row["file"], "when": _when(row)} for row in patch_table()],
         "arguments": list(CONFIGURE_ARGUMENTS),
         "cflags": list(COMPILER_FLAGS),
@@ -121,6 +121,6 @@ def _when(patch: dict[str, str]) -> str:
 
 def _nvml() -> dict[str, dict[str, str]]:
     """Version and source of the wheel that NVML's header is in."""
-    source = catalogued_source("nvml")
+    source = catalogd_source("nvml")
     found = [(match, url) for url in source.urls if (match := WHEEL.search(url))]
     return {match["version"]: {"sha256": source.sha256, "url": url} for match, url in found[:1]}

@@ -187,7 +187,7 @@ def _sources_of(spack: Spack, nodes: Sequence[Node]) -> tuple[PackageSource, ...
 
 
 def _completed(listed: PackageSource, known: Mapping[str, Source]) -> PackageSource:
-    """With the places that our own catalogue knows as well, such as the Debian archive."""
+    """With the places that our own catalog knows as well, such as the Debian archive."""
     source = listed.source
     if source is None or source.sha256 not in known:
         return listed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from slurm_factory.exceptions import BuildError, SpackError
 from slurm_factory.package.licenses import LICENSES
 from slurm_factory.recipes.distro_libraries import read_rows
-from slurm_factory.recipes.feature_checks import require_defines, require_files
+from slurm_factory.recipes.feature_checks import check_config_h, require_files
 from slurm_factory.recipes.spack.licenses import LicenseFinder
 from slurm_factory.recipes.spack.packages import PackageDescription
 from slurm_factory.util.documents import read_json
@@ -208,7 +208,7 @@ def _check_features(spack: Spack, about_slurm: Path, tree: Path) -> None:
     selection = spack.job.plan.selection
     # In the log, the line number of configure stands where the output has nothing.
     lines = [re.sub(r"^configure:\d+:", "configure:", line) for line in _lines(log)]
-    require_defines(selection.defines, _lines(config_h), lines)
+    check_config_h(selection.defines, _lines(config_h), lines)
     require_files(selection.files, tree)
 
 

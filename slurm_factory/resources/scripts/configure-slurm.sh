@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Configure Slurm. SOURCE: its source. CONFIGURE_ARGUMENTS: one a line. CFLAGS LDFLAGS CC.
-# KEPT: file with configure's result, for later builds with the same arguments; or empty.
+# SAVED: file with configure's result, for later builds with the same arguments; or empty.
 set -euo pipefail
 
 cd "${SOURCE}"
 # config.status contains configure's results, and writes the same files as configure.
-if [[ -n ${KEPT} && -f ${KEPT} ]]; then
-    cp "${KEPT}" config.status
+if [[ -n ${SAVED} && -f ${SAVED} ]]; then
+    cp "${SAVED}" config.status
     if bash ./config.status; then
         exit 0
     fi
@@ -14,7 +14,7 @@ fi
 mapfile -t arguments <<< "${CONFIGURE_ARGUMENTS}"
 export CFLAGS LDFLAGS CC
 ./configure "${arguments[@]}"
-if [[ -n ${KEPT} ]]; then
-    cp config.status "${KEPT}.part"
-    mv "${KEPT}.part" "${KEPT}"
+if [[ -n ${SAVED} ]]; then
+    cp config.status "${SAVED}.part"
+    mv "${SAVED}.part" "${SAVED}"
 fi

@@ -18,7 +18,7 @@ from slurm_factory.fetch.upstream import (
     sources_for,
 )
 from slurm_factory.plan.bases import Base, bases
-from slurm_factory.plan.releases import catalogue, find_release
+from slurm_factory.plan.releases import catalog, find_release
 
 POOL = "pool/main/s/slurm-wlm/slurm-wlm_24.11.5.orig.tar.gz"
 
@@ -69,7 +69,7 @@ def test_a_release_that_only_upstream_has_is_looked_for_there_only() -> None:
 
 
 def test_every_release_is_stored_as_spack_would_store_it() -> None:
-    for release in catalogue():
+    for release in catalog():
         source = slurm_source(release, ())
         assert source.extension == archive_extension(release.url) == ".tar.gz"
         assert str(source.stored_as).endswith(f"/{release.sha256[:2]}/{release.sha256}.tar.gz")

@@ -24,7 +24,7 @@ from slurm_factory.host.checks import (
 )
 from slurm_factory.host.doctor import cache_check, instance_start_check, nearest_existing, pool_free
 from slurm_factory.host.doctor_instance import parse_report
-from slurm_factory.host.facts import Daemon, Firewall, Flavour, Privilege
+from slurm_factory.host.facts import Daemon, Firewall, Flavor, Privilege
 from slurm_factory.util.machine import available_memory
 from slurm_factory.util.process import Outcome
 
@@ -48,7 +48,7 @@ def test_machine_that_is_set_up_passes_every_check() -> None:
 @pytest.mark.parametrize(
     ("changes", "name", "status", "fix"),
     [
-        ({"flavour": None}, "lxd-installed", Status.FAILED, "slurm-factory setup"),
+        ({"flavor": None}, "lxd-installed", Status.FAILED, "slurm-factory setup"),
         (
             {"daemon": Daemon.STOPPED, "lxd": None},
             "lxd-running",
@@ -62,7 +62,7 @@ def test_machine_that_is_set_up_passes_every_check() -> None:
             "sudo systemctl restart lxd.service",
         ),
         (
-            {"daemon": Daemon.SILENT, "lxd": None, "flavour": Flavour.SNAP},
+            {"daemon": Daemon.SILENT, "lxd": None, "flavor": Flavor.SNAP},
             "lxd-running",
             Status.FAILED,
             "sudo snap restart lxd.daemon",
@@ -280,10 +280,10 @@ def test_cache_directory_that_is_not_made_yet_is_judged_by_its_parent(tmp_path: 
 
 
 def test_cache_directory_below_a_closed_one_is_judged_by_what_can_be_seen(
-    tmp_path: Path, out_of_reach: Callable[[Path], None]
+    tmp_path: Path, own_session: Callable[[Path], None]
 ) -> None:
     (tmp_path / "closed").mkdir()
-    out_of_reach(tmp_path / "closed" / "cache")
+    own_session(tmp_path / "closed" / "cache")
     assert nearest_existing(tmp_path / "closed" / "cache" / "x") == tmp_path / "closed"
 
 

@@ -5,7 +5,7 @@ import pytest
 from host_samples import DEBIAN, NETWORKS, POOLS, PROFILE, READY_LXD, SERVER, UBUNTU
 
 from slurm_factory.host import probe as probing
-from slurm_factory.host.facts import Daemon, Firewall, Flavour, OsRelease
+from slurm_factory.host.facts import Daemon, Firewall, Flavor, OsRelease
 from slurm_factory.host.probe import (
     CAP_SYS_ADMIN,
     SUDO,
@@ -16,7 +16,7 @@ from slurm_factory.host.probe import (
     parse_lxd,
     parse_os_release,
     parse_ufw_status,
-    probe_flavour,
+    probe_flavor,
     probe_lxd,
     uplink_mtu,
     wanted_packages,
@@ -63,7 +63,7 @@ def test_network_that_lxd_does_not_manage_is_not_taken_for_its_bridge() -> None:
     assert (lxd.nic, lxd.bridge) == (True, None)
 
 
-def test_uninitialised_lxd_has_neither_pool_nor_network() -> None:
+def test_uninitialized_lxd_has_neither_pool_nor_network() -> None:
     lxd = parse_lxd(SERVER, [], [], {"devices": {}})
     assert (lxd.pools, lxd.networks, lxd.root_pool, lxd.nic) == ({}, (), None, False)
 
@@ -118,7 +118,7 @@ def test_rules_that_only_root_may_list_count_as_open() -> None:
     assert parse_iptables("") == (Firewall.OPEN, ())
 
 
-def test_ufw_route_rules_are_recognised_and_input_rules_are_not_enough() -> None:
+def test_ufw_route_rules_are_recognized_and_input_rules_are_not_enough() -> None:
     assert parse_ufw_status(UFW_STATUS) == ("lxdbr0",)
     assert parse_ufw_status("Status: active\nAnywhere on lxdbr0   ALLOW   Anywhere\n") == ()
 
@@ -143,11 +143,11 @@ def test_ubuntus_installer_script_is_not_taken_for_lxd(
     program = tmp_path / "lxd"
     monkeypatch.setattr(probing, "which", lambda name: program)
     program.write_text("#!/bin/sh\nsnap install lxd\n")
-    assert probe_flavour() is None
+    assert probe_flavor() is None
     program.write_bytes(b"\x7fELF\x02")
-    assert probe_flavour() is Flavour.DEB
+    assert probe_flavor() is Flavor.DEB
     (tmp_path / "lxc").touch()
-    assert probe_flavour() is Flavour.SNAP
+    assert probe_flavor() is Flavor.SNAP
 
 
 def test_program_that_hangs_is_killed_and_one_that_is_missing_is_no_traceback() -> None:

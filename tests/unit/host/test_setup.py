@@ -118,10 +118,10 @@ def test_log_that_cannot_be_written_is_no_traceback(machine: Machine) -> None:
 
 
 def test_cache_below_a_directory_that_cannot_be_entered_is_no_traceback(
-    machine: Machine, out_of_reach: Callable[[Path], None]
+    machine: Machine, own_session: Callable[[Path], None]
 ) -> None:
     machine.add("step", "true")
-    out_of_reach(machine.settings.cache_dir)
+    own_session(machine.settings.cache_dir)
     with pytest.raises(OutputError) as caught:
         machine.run()
     assert caught.value.details == "Permission denied."

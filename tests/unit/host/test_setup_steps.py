@@ -6,7 +6,7 @@ import pytest
 from host_samples import EMPTY_LXD, FRESH, READY, READY_LXD, ROOT, UBUNTU
 
 from slurm_factory.exceptions import LXDError
-from slurm_factory.host.facts import Daemon, Firewall, Flavour, HostFacts
+from slurm_factory.host.facts import Daemon, Firewall, Flavor, HostFacts
 from slurm_factory.host.setup_steps import SetupStep, plan_setup
 
 
@@ -50,7 +50,7 @@ def test_group_exists_before_the_snap_first_looks_for_it() -> None:
     [
         ({"systemd": True}, "systemctl enable --now lxd.socket"),
         ({"systemd": False}, "host-start-lxd.sh"),
-        ({"flavour": Flavour.SNAP}, "snap start"),
+        ({"flavor": Flavor.SNAP}, "snap start"),
         ({"daemon": Daemon.SILENT}, "lxd waitready"),
     ],
 )
@@ -188,8 +188,8 @@ def test_limit_that_is_higher_already_is_never_lowered() -> None:
 @pytest.mark.parametrize(
     ("changes", "brief"),
     [
-        ({"flavour": None, "incus": True}, "Incus"),
-        ({"flavour": None, "os": replace(UBUNTU, id="fedora", pretty_name="Fedora 42")}, "Fedora"),
+        ({"flavor": None, "incus": True}, "Incus"),
+        ({"flavor": None, "os": replace(UBUNTU, id="fedora", pretty_name="Fedora 42")}, "Fedora"),
     ],
 )
 def test_machine_that_setup_does_not_know_is_refused_with_one_message(
@@ -202,4 +202,4 @@ def test_machine_that_setup_does_not_know_is_refused_with_one_message(
 
 def test_lxd_beside_incus_and_on_an_unknown_distribution_is_used() -> None:
     fedora = replace(UBUNTU, id="fedora")
-    assert needed(replace(READY, os=fedora, incus=True, flavour=Flavour.SNAP)) == []
+    assert needed(replace(READY, os=fedora, incus=True, flavor=Flavor.SNAP)) == []

@@ -30,7 +30,7 @@ from slurm_factory.instances.base import (
     needs_base,
 )
 from slurm_factory.instances.images import ImageName
-from slurm_factory.instances.network import Surroundings
+from slurm_factory.instances.network import Network
 from slurm_factory.plan import base_setup as base_record
 from slurm_factory.plan.base_setup import BaseSetup
 from slurm_factory.plan.bases import Base, bases
@@ -39,7 +39,7 @@ from slurm_factory.util.process import TRANSIENT
 
 def test_setting_up_a_base_neither_installs_snaps_nor_contacts_anybody_but_the_archive() -> None:
     executor = RecordingExecutor()
-    make_base(Surroundings(reach="deb.example")).setup(executor=executor)
+    make_base(Network(reach="deb.example")).setup(executor=executor)
     assert not [c for c in executor.commands if "snap" in c or "ubuntu.com" in c]
     assert [c for c in executor.commands if "getent" in c] == ["getent ahosts deb.example"]
     [environment] = [e for e in executor.environments if "PACKAGES" in e]
@@ -92,8 +92,8 @@ def test_certificates_and_the_list_of_sources_reach_the_instance_before_the_pack
 ) -> None:
     (tmp_path / "proxy.crt").write_text("PEM")
     executor = RecordingExecutor()
-    surroundings = Surroundings(certificates=(tmp_path / "proxy.crt",), sources_list="deb x y z")
-    make_base(surroundings).setup(executor=executor)
+    network = Network(certificates=(tmp_path / "proxy.crt",), sources_list="deb x y z")
+    make_base(network).setup(executor=executor)
     assert executor.files["/usr/local/share/ca-certificates/host-proxy.crt"] == b"PEM"
     [environment] = [e for e in executor.environments if "PACKAGES" in e]
     assert environment["SOURCES_LIST"] == "deb x y z"
@@ -107,7 +107,7 @@ def test_packages_that_cannot_be_installed_fail_the_setup_with_apts_own_reason()
 
 def test_a_proxy_that_is_given_by_its_address_needs_no_name() -> None:
     executor = RecordingExecutor()
-    make_base(Surroundings(reach="192.0.2.1")).setup(executor=executor)
+    make_base(Network(reach="192.0.2.1")).setup(executor=executor)
     [command] = [c for c in executor.commands if "getent" in c]
     assert subprocess.run(command.split(), stdout=subprocess.DEVNULL, check=False).returncode == 0
 
@@ -116,13 +116,13 @@ def test_an_archive_that_cannot_be_resolved_fails_the_setup_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(base_module, "READY_SECONDS", 0)
-    base = make_base(Surroundings(reach="deb.example"))
+    base = make_base(Network(reach="deb.example"))
     with pytest.raises(BaseConfigurationError, match=r"deb\.example cannot be resolved"):
         base.setup(executor=RecordingExecutor(failing=["getent"]))
 
 
 def test_an_image_of_another_distribution_is_incompatible() -> None:
-    base = FactoryBase(UBUNTU_SETUP, PROJECT, Surroundings(), reporter=Listener())
+    base = FactoryBase(UBUNTU_SETUP, PROJECT, Network(), reporter=Listener())
     with pytest.raises(BaseCompatibilityError, match=r"expected ubuntu@24.04, found debian@12"):
         base.setup(executor=RecordingExecutor())
 
@@ -146,7 +146,7 @@ def test_the_compatibility_tag_changes_with_the_packages_and_with_the_script(
 def test_the_name_of_a_base_is_the_one_craft_providers_gives_it(base: Base, remote: str) -> None:
     found = ImageName(remote, f"slurm-factory-{base.slug}-x86_64")
     setup = BaseSetup(base, Deps.SYSTEM)
-    base_configuration = FactoryBase(setup, PROJECT, Surroundings(), reporter=Listener())
+    base_configuration = FactoryBase(setup, PROJECT, Network(), reporter=Listener())
     theirs = _formulate_base_instance_name(
         image_name=found.alias,
         image_remote=remote,
@@ -156,7 +156,7 @@ def test_the_name_of_a_base_is_the_one_craft_providers_gives_it(base: Base, remo
 
 
 def make_spack_base(files: SpackFiles | None) -> FactoryBase:
-    return FactoryBase(SPACK_SETUP, PROJECT, Surroundings(), spack_files=files, reporter=Listener())
+    return FactoryBase(SPACK_SETUP, PROJECT, Network(), spack_files=files, reporter=Listener())
 
 
 def test_spack_is_pushed_and_set_up_after_the_packages(spack_files: SpackFiles) -> None:
@@ -197,11 +197,9 @@ def test_spack_that_cannot_be_set_up_fails_the_setup_with_the_scripts_own_reason
 def test_the_password_of_a_proxy_is_neither_in_a_command_line_nor_left_in_a_base(
     spack_files: SpackFiles,
 ) -> None:
-    surroundings = Surroundings(proxies={"https_proxy": "http://u:geheim@p:1"})
+    network = Network(proxies={"https_proxy": "http://u:geheim@p:1"})
     executor = RecordingExecutor()
-    base = FactoryBase(
-        SPACK_SETUP, PROJECT, surroundings, spack_files=spack_files, reporter=Listener()
-    )
+    base = FactoryBase(SPACK_SETUP, PROJECT, network, spack_files=spack_files, reporter=Listener())
     base.setup(executor=executor)
     assert [c for c in executor.commands if c.startswith("sh -c IFS= read -r line")]
     assert "geheim" not in f"{executor.commands} {executor.environments} {executor.files}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from craft_providers import lxd
 from fake_lxc import FakeLxc, instance
-from launch_samples import BASE_NAME, MADE_HERE, NAME, NOW, SETUP, SILENT, launched, launcher
+from launch_samples import BASE_NAME, MADE_HERE, NAME, NOW, SETUP, SILENT, launch_instance, launcher
 from plan_samples import sample_plan, sample_settings
 from reporter_samples import Listener
 
@@ -37,7 +37,7 @@ def test_the_commands_of_a_build_get_the_proxies_and_no_command_line_does(
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://u:geheim@p:1")
     launch = launcher(monkeypatch)
-    with launched(settings) as place:
+    with launch_instance(settings) as place:
         assert place.secrets == both_spellings(os.environ)
     assert "geheim" not in f"{fake.calls} {launch.instance.default_command_environment}"
 
@@ -47,7 +47,7 @@ def test_an_instance_gets_the_cache_the_limits_the_lock_and_goes_after_success(
 ) -> None:
     launch = launcher(monkeypatch)
     settings = sample_settings(tmp_path / "cache", cpu_limit=2, memory_limit="4GiB")
-    with launched(settings) as place:
+    with launch_instance(settings) as place:
         assert place.project == "slurm-factory"
         [configured] = fake.changes
         assert configured.split() == [
@@ -71,7 +71,7 @@ def test_a_build_from_a_base_that_is_there_asks_lxd_what_it_needs_once(
     with open_workspace("20261127-100000-25-05-a1b2c3", settings) as workspace:
         job = Job(sample_plan(), settings, Listener(), workspace, jobs=1)
         require_machine(job)
-        with preparation.launched(job):
+        with preparation.launch_instance(job):
             assert [" ".join(call.split()[:2]) for call in fake.calls] == [
                 "project list",
                 "list --format",
@@ -86,7 +86,7 @@ def test_an_instance_that_a_build_leaves_on_purpose_is_marked_as_that(
 ) -> None:
     fake.instances([instance(BASE_NAME, datetime.now(UTC)), instance(NAME, NOW)])
     launcher(monkeypatch)
-    with suppress(BuildError), launched(settings, keep=not fails):
+    with suppress(BuildError), launch_instance(settings, keep=not fails):
         if fails:
             raise BuildError("make failed.")
     assert fake.changes[-1] == f"config set {NAME} user.slurm_factory.kept=yes"
@@ -97,7 +97,7 @@ def test_after_a_failed_build_the_instance_is_kept_and_the_error_tells_how_to_en
 ) -> None:
     launcher(monkeypatch)
     fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
-    with pytest.raises(BuildError) as caught, launched(settings):
+    with pytest.raises(BuildError) as caught, launch_instance(settings):
         raise BuildError("make failed.", resolution="Read the log.")
     assert caught.value.resolution == (
         "Read the log. The instance is kept:"
@@ -112,7 +112,7 @@ def test_there_is_no_way_into_an_instance_that_somebody_has_deleted(
 ) -> None:
     launcher(monkeypatch)
     for error in (BuildError("make failed."), LXDError("The instance was deleted.")):
-        with pytest.raises(type(error)) as caught, launched(settings, keep=keep):
+        with pytest.raises(type(error)) as caught, launch_instance(settings, keep=keep):
             raise error
         assert caught.value.resolution == ""
 
@@ -122,7 +122,7 @@ def test_a_kept_instance_that_somebody_has_stopped_is_told_with_the_command_that
 ) -> None:
     launcher(monkeypatch)
     fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW) | {"status": "Stopped"}])
-    with pytest.raises(LXDError) as caught, launched(settings, keep=True):
+    with pytest.raises(LXDError) as caught, launch_instance(settings, keep=True):
         raise LXDError("The instance was stopped.")
     assert caught.value.resolution == (
         f"The instance is kept: lxc --project slurm-factory start local:{NAME}"
@@ -137,7 +137,7 @@ def test_lxd_that_does_not_answer_is_not_said_to_keep_an_instance(
         raise BuildError("make failed.")
 
     launcher(monkeypatch)
-    with pytest.raises(BuildError) as caught, launched(settings):
+    with pytest.raises(BuildError) as caught, launch_instance(settings):
         end_lxd()
     assert "may be left" in caught.value.resolution
     assert "exec" not in caught.value.resolution
@@ -154,7 +154,7 @@ def test_a_mistake_a_failed_download_or_a_full_disk_leaves_no_instance_with_noth
 ) -> None:
     launcher(monkeypatch)
     fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
-    with pytest.raises(kind) as caught, launched(settings, keep=keep):
+    with pytest.raises(kind) as caught, launch_instance(settings, keep=keep):
         raise kind("No.", resolution="Correct it.")
     assert ("The instance is kept" in caught.value.resolution) == keep
     assert (f"delete --force {NAME}" in fake.changes) != keep
@@ -168,7 +168,7 @@ def test_an_interrupted_build_leaves_no_instance(
     stop: type[BaseException],
 ) -> None:
     launcher(monkeypatch)
-    with pytest.raises(stop), launched(settings):
+    with pytest.raises(stop), launch_instance(settings):
         raise stop
     assert fake.changes[-1] == f"delete --force {NAME}"
 
@@ -191,7 +191,7 @@ def test_keep_instance_keeps_it_after_success(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher(monkeypatch)
-    with launched(settings, keep=True):
+    with launch_instance(settings, keep=True):
         pass
     assert not [call for call in fake.changes if call.startswith("delete")]
 
@@ -201,7 +201,7 @@ def test_keep_instance_keeps_it_after_ctrl_c_with_nothing_running_in_it(
 ) -> None:
     launcher(monkeypatch)
     fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
-    with pytest.raises(InterruptedBuildError) as caught, launched(settings, keep=True):
+    with pytest.raises(InterruptedBuildError) as caught, launch_instance(settings, keep=True):
         raise KeyboardInterrupt
     assert f"exec local:{NAME}" in caught.value.resolution
     assert fake.changes[-2:] == [
@@ -223,7 +223,7 @@ def test_lxd_that_stops_answering_at_the_mount_is_an_lxd_error(
 
     launch = launcher(monkeypatch)
     monkeypatch.setattr(launch.instance, "mount", mount)
-    with pytest.raises(LXDError, match="could not be talked to"), launched(settings):
+    with pytest.raises(LXDError, match="could not be talked to"), launch_instance(settings):
         pass
 
 
@@ -235,7 +235,7 @@ def test_a_cache_that_cannot_be_mounted_is_explained_and_leaves_no_instance(
 
     launch = launcher(monkeypatch)
     monkeypatch.setattr(launch.instance, "mount", mount)
-    with pytest.raises(LXDError) as caught, launched(settings):
+    with pytest.raises(LXDError) as caught, launch_instance(settings):
         pass
     assert caught.value.details == "newuidmap: uid range not allowed"
     assert "slurm-factory setup" in caught.value.resolution

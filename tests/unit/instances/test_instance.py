@@ -22,7 +22,7 @@ from slurm_factory.host.facts import Daemon
 from slurm_factory.instances import lxc as lxc_module
 from slurm_factory.instances.instance import CommandError, Instance
 from slurm_factory.instances.this_machine import HostExecutor, this_machine
-from slurm_factory.util.process import PIPED, TAIL_LINES, TRANSIENT, follow, telling_line
+from slurm_factory.util.process import PIPED, TAIL_LINES, TRANSIENT, error_line, follow
 
 FAMILY = """
 sleep 1000 &
@@ -163,7 +163,7 @@ def test_only_the_last_lines_of_a_long_output_are_kept() -> None:
     ],
 )
 def test_the_line_that_tells_why_is_found(tail: list[str], telling: str) -> None:
-    assert telling_line(tail, "nothing").startswith(telling)
+    assert error_line(tail, "nothing").startswith(telling)
 
 
 def test_a_failed_command_is_a_build_error_with_its_status_and_reason() -> None:

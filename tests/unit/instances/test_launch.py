@@ -28,7 +28,7 @@ from launch_samples import (
     SPACK_SETUP,
     UNFINISHED,
     image_lock,
-    launched,
+    launch_instance,
     launcher,
 )
 from reporter_samples import Listener
@@ -53,7 +53,7 @@ def test_the_image_of_a_base_that_cannot_be_copied_is_not_taken_for_granted(
     served = ImageName(DEBIAN.image.remote, DEBIAN.image.alias)
     fake.images([])
     fake.instances([UNFINISHED[0]])
-    with launched(settings):
+    with launch_instance(settings):
         pass
     assert [call["image_remote"] for call in made.calls] == [served.remote]
 
@@ -78,7 +78,7 @@ def test_what_the_base_contains_is_recorded_with_every_launch(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher(monkeypatch)
-    with launched(settings):
+    with launch_instance(settings):
         pass
     record = load_record(SETUP, settings.images_dir)
     assert record is not None
@@ -92,7 +92,7 @@ def test_a_record_that_every_launch_writes_anew_stays_as_old_as_its_base(
     base = instance(BASE_NAME, made, description=DESCRIPTION)
     fake.instances([base, instance(NAME, datetime.now(UTC))])
     launcher(monkeypatch)
-    with launched(settings):
+    with launch_instance(settings):
         pass
     assert record_path(SETUP, settings.images_dir).stat().st_mtime == pytest.approx(
         made.timestamp()
@@ -152,7 +152,7 @@ def test_while_a_base_is_made_or_copied_its_own_lock_is_held_and_no_other(
         seen.extend(path.name for path in locks if is_locked(path))
 
     launcher(monkeypatch).on_call = look
-    with launched(settings):
+    with launch_instance(settings):
         assert seen == [base_lock(SETUP, settings.images_dir).name]
         assert not is_locked(base_lock(SETUP, settings.images_dir))
 
@@ -189,7 +189,7 @@ def test_a_poisoned_base_is_deleted_and_made_again(
     errors = [BaseCompatibilityError("instance is marked as not setup")] * 2
     launch = launcher(monkeypatch, *errors)
     fake.instances([instance(name, datetime.now(UTC)) for name in (BASE_NAME, OTHER_BASE)])
-    with launched(settings):
+    with launch_instance(settings):
         pass
     assert len(launch.calls) == 3
     assert fake.changes[:3] == [f"delete --force {n}" for n in (NAME, NAME, BASE_NAME)]
@@ -200,7 +200,7 @@ def test_a_copy_that_only_once_seems_incompatible_does_not_cost_the_base(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = launcher(monkeypatch, BaseCompatibilityError("instance config is empty"))
-    with launched(settings):
+    with launch_instance(settings):
         pass
     assert len(launch.calls) == 2
     assert f"delete --force {BASE_NAME}" not in fake.changes
@@ -211,7 +211,7 @@ def test_a_base_that_stays_poisoned_is_given_up_in_the_end(
 ) -> None:
     errors = [BaseCompatibilityError("instance is marked as not setup")] * 9
     launch = launcher(monkeypatch, *errors)
-    with pytest.raises(LXDError, match="marked as not setup"), launched(settings):
+    with pytest.raises(LXDError, match="marked as not setup"), launch_instance(settings):
         pass
     assert len(launch.calls) == 3
 
@@ -220,7 +220,7 @@ def test_lxcs_transient_failure_while_launching_is_survived_with_the_base_intact
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = launcher(monkeypatch, ProviderError("exec failed", details=f"Error: {TRANSIENT}"))
-    with launched(settings):
+    with launch_instance(settings):
         pass
     assert len(launch.calls) == 2
     assert f"delete --force {BASE_NAME}" not in fake.calls
@@ -235,7 +235,7 @@ def test_a_base_that_was_only_begun_is_deleted(
 
     fake.instances([])
     launcher(monkeypatch, error).on_call = begin
-    with pytest.raises((LXDError, KeyboardInterrupt)), launched(settings):
+    with pytest.raises((LXDError, KeyboardInterrupt)), launch_instance(settings):
         pass
     assert fake.changes == [f"delete --force {BASE_NAME}", f"delete --force {NAME}"]
 
@@ -245,7 +245,7 @@ def test_a_finished_base_survives_a_launch_that_fails(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     launcher(monkeypatch, error)
-    with pytest.raises((LXDError, KeyboardInterrupt)), launched(settings):
+    with pytest.raises((LXDError, KeyboardInterrupt)), launch_instance(settings):
         pass
     assert fake.changes == [f"delete --force {NAME}"]
 
@@ -255,7 +255,7 @@ def test_lxd_that_stops_answering_during_a_launch_is_not_told_as_a_full_cache(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     launcher(monkeypatch, error)
-    with pytest.raises(LXDError) as caught, launched(settings):
+    with pytest.raises(LXDError) as caught, launch_instance(settings):
         pass
     assert caught.value.details == str(error)
     assert "slurm-factory doctor" in caught.value.resolution
@@ -286,7 +286,7 @@ def test_lxd_that_hangs_while_the_project_is_made_is_no_traceback(
     fake.instances([])
     launcher(monkeypatch)
     monkeypatch.setattr(project_module, "create_with_default_profile", create)
-    with pytest.raises(LXDError, match="could be launched"), launched(settings):
+    with pytest.raises(LXDError, match="could be launched"), launch_instance(settings):
         pass
 
 
@@ -296,5 +296,5 @@ def test_cleaning_up_that_fails_does_not_hide_the_reason(
     fake.fail("delete --force", "Error: Get http://unix.socket: connection refused")
     fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
     launcher(monkeypatch, ProviderError("no space"))
-    with pytest.raises(LXDError, match="no space"), launched(settings):
+    with pytest.raises(LXDError, match="no space"), launch_instance(settings):
         pass

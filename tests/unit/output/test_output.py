@@ -301,7 +301,7 @@ def test_steps_are_recorded_in_the_order_in_which_they_began() -> None:
         raise KeyboardInterrupt
     with pytest.raises(InterruptedBuildError), reporter.step("Pack"):
         raise InterruptedBuildError("stopped")
-    seen = [(step.name, step.depth, step.outcome, step.blameless) for step in reporter.steps]
+    seen = [(step.name, step.depth, step.outcome, step.propagated) for step in reporter.steps]
     assert seen == [
         ("Prepare", 0, Outcome.DONE, False),
         ("Build", 0, Outcome.INTERRUPTED, True),
@@ -315,7 +315,7 @@ def test_only_the_innermost_step_is_blamed_though_the_error_is_wrapped_on_its_wa
     reporter = reporter_of(Mode.QUIET, io.StringIO())
     with pytest.raises(OutputError), reporter.step("outer"):
         fail_and_wrap(reporter)
-    assert [step.blameless for step in reporter.steps] == [True, True, False]
+    assert [step.propagated for step in reporter.steps] == [True, True, False]
 
 
 def test_log_has_everything_with_times_and_no_credentials(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_who_fetches_spack_makes_no_other_base() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "public"),
+    ("url", "redacted"),
     [
         ("https://user:p@ss@host/x?a=b@c", "https://host/x?a=b@c"),
         ("https://host/x@y", "https://host/x@y"),
@@ -102,9 +102,9 @@ def test_who_fetches_spack_makes_no_other_base() -> None:
     ],
 )
 def test_user_names_and_passwords_are_taken_out_of_urls_and_nothing_else(
-    url: str, public: str
+    url: str, redacted: str
 ) -> None:
-    assert without_credentials(url) == public
+    assert without_credentials(url) == redacted
 
 
 def test_a_spack_base_has_tools_but_no_headers_of_libraries_that_spack_builds() -> None:

@@ -304,7 +304,7 @@ def test_what_a_build_cache_may_have_decided_is_not_up_to_date_without_it() -> N
 
 
 def test_unpacked_files_that_are_not_there_for_a_while_make_no_package_stale() -> None:
-    unpacked = spack_plan(spack=replace(SPACK, unlooked=("ref", "packages_ref")))
+    unpacked = spack_plan(spack=replace(SPACK, ignored_refs=("ref", "packages_ref")))
     assert unpacked.describe()["spack"]["ref"] is None
     assert unpacked.build_key(RECORD) == SPACK_KEY
 

@@ -1,4 +1,4 @@
-"""The catalogue of releases, and what a version on the command line means."""
+"""The catalog of releases, and what a version on the command line means."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from importlib.resources import files
 import pytest
 
 from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.plan.releases import catalogue, find_release, series
+from slurm_factory.plan.releases import catalog, find_release, series
 
 SERIES = ("23.02", "23.11", "24.05", "24.11", "25.05", "25.11", "26.05")
 
@@ -19,10 +19,10 @@ def refusal(version: str) -> ConfigurationError:
     return caught.value
 
 
-def test_catalogue_holds_every_release_of_the_data_file() -> None:
+def test_catalog_holds_every_release_of_the_data_file() -> None:
     text = files("slurm_factory.resources").joinpath("releases.json").read_text("utf-8")
     rows = json.loads(text)["releases"]
-    assert [release.model_dump() for release in catalogue()] == sorted(
+    assert [release.model_dump() for release in catalog()] == sorted(
         rows, key=lambda row: [int(part) for part in row["release"].split(".")]
     )
 
@@ -32,7 +32,7 @@ def test_all_series_are_there_oldest_first() -> None:
 
 
 def test_every_release_has_a_checksum_size_and_date_and_names_that_agree() -> None:
-    for release in catalogue():
+    for release in catalog():
         assert re.fullmatch("[0-9a-f]{64}", release.sha256)
         assert release.size > 1_000_000
         assert re.fullmatch(r"\d{2}\.\d{2}\.\d+", release.release)
@@ -45,12 +45,12 @@ def test_every_release_has_a_checksum_size_and_date_and_names_that_agree() -> No
 
 
 def test_no_two_releases_share_a_checksum() -> None:
-    assert len({release.sha256 for release in catalogue()}) == len(catalogue())
+    assert len({release.sha256 for release in catalog()}) == len(catalog())
 
 
 @pytest.mark.parametrize("name", SERIES)
 def test_a_series_means_its_newest_release_by_number_not_by_text(name: str) -> None:
-    numbers = [int(r.release.rsplit(".", 1)[1]) for r in catalogue() if r.series == name]
+    numbers = [int(r.release.rsplit(".", 1)[1]) for r in catalog() if r.series == name]
     assert find_release(name).release == f"{name}.{max(numbers)}"
 
 
@@ -103,4 +103,4 @@ def test_a_very_long_version_does_not_fill_the_screen() -> None:
 
 
 def test_latest_is_the_newest_release_of_all() -> None:
-    assert find_release("latest") == catalogue()[-1]
+    assert find_release("latest") == catalog()[-1]

@@ -26,7 +26,7 @@ from slurm_factory.plan.plan import Patch
 from slurm_factory.recipes import system
 from slurm_factory.recipes.ccache import ccache_environment, compiler_cache_use
 from slurm_factory.recipes.distro_libraries import InstanceLibraries, read_installed
-from slurm_factory.recipes.feature_checks import require_defines, require_files
+from slurm_factory.recipes.feature_checks import check_config_h, require_files
 from slurm_factory.recipes.spack.tree import PARTS
 from slurm_factory.recipes.system import compiler_environment
 from slurm_factory.relocate.elf import scan
@@ -51,7 +51,7 @@ def here(tmp_path: Path) -> Iterator[Here]:
 
 def turned_down(*promised: tuple[str, str]) -> BuildError:
     with pytest.raises(BuildError) as caught:
-        require_defines(promised, CONFIG_H, CONFIGURE_SAID)
+        check_config_h(promised, CONFIG_H, CONFIGURE_SAID)
     return caught.value
 
 
@@ -76,11 +76,11 @@ def test_every_feature_that_was_turned_down_is_named_once() -> None:
 def test_without_a_fitting_warning_the_macro_is_named_and_no_other_warning() -> None:
     assert "man2html" not in turned_down(("lz4", "HAVE_LZ4")).details
     with pytest.raises(BuildError, match=r"config\.h lacks HAVE_LZ4"):
-        require_defines([("lz4", "HAVE_LZ4")], CONFIG_H, ["checking for lz4... no"])
+        check_config_h([("lz4", "HAVE_LZ4")], CONFIG_H, ["checking for lz4... no"])
 
 
 def test_a_macro_counts_only_when_it_is_defined_and_only_under_its_whole_name() -> None:
-    require_defines([("restd", "HAVE_JSON")], CONFIG_H, [])
+    check_config_h([("restd", "HAVE_JSON")], CONFIG_H, [])
     turned_down(("restd", "HAVE_JSON_C"))
     turned_down(("restd", "HAVE_JWT"))
 
@@ -359,7 +359,7 @@ def test_an_argument_of_configure_may_hold_spaces_and_wildcards(here: Here) -> N
     configure.chmod(0o755)
     environment = dict.fromkeys(("CC", "CFLAGS", "LDFLAGS"), "")
     environment |= {"SOURCE": str(here.work), "CONFIGURE_ARGUMENTS": "--with-x=a b\n*"}
-    environment["KEPT"] = ""
+    environment["SAVED"] = ""
     lines: list[str] = []
     here.instance.run_script("configure-slurm.sh", environment, lines.append)
     assert lines == ["<--with-x=a b><*>"]
@@ -387,7 +387,7 @@ def test_configure_asks_again_only_where_its_kept_outcome_is_of_no_use(
     configure.chmod(0o755)
     outcome = here.work / "kept.status"
     environment = dict.fromkeys(("CC", "CFLAGS", "LDFLAGS", "CONFIGURE_ARGUMENTS"), "")
-    environment |= {"SOURCE": str(here.work), "KEPT": str(outcome)}
+    environment |= {"SOURCE": str(here.work), "SAVED": str(outcome)}
     here.instance.run_script("configure-slurm.sh", environment, lambda _: None)
     if kept == "damaged":
         outcome.write_text("exit 1\n")
@@ -406,7 +406,7 @@ def test_the_kept_outcome_of_configure_is_that_of_the_same_plan_on_the_same_base
     other = replace(here.instance, record={"packages": {"gcc:amd64": "other"}})
     minimal = replace(here.job, plan=sample_plan(minimal=True))
     names = {
-        system._kept_outcome(job, instance)
+        system._saved_configure(job, instance)
         for job, instance in (
             (here.job, here.instance),
             (here.job, other),
@@ -414,9 +414,9 @@ def test_the_kept_outcome_of_configure_is_that_of_the_same_plan_on_the_same_base
         )
     }
     assert len(names) == 3
-    assert system._kept_outcome(here.job, here.instance) in names
+    assert system._saved_configure(here.job, here.instance) in names
     destructive = replace(here.job, plan=replace(here.job.plan, destructive=True))
-    assert system._kept_outcome(destructive, here.instance) == ""
+    assert system._saved_configure(destructive, here.instance) == ""
 
 
 MODULES = ("contribs/nss_slurm", "contribs/pam", "contribs/pam_slurm_adopt")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_factory.relocate.tree import normalise
+from slurm_factory.relocate.tree import normalize
 
 PKGCONFIG = """\
 prefix=/opt/slurm/software
@@ -25,7 +25,7 @@ def test_build_only_files_and_the_directories_they_leave_empty_go(tmp_path: Path
     (tmp_path / "lib/static").mkdir(parents=True)
     for name in ("lib/static/libx.a", "lib/libx.la", "lib/libx.so"):
         (tmp_path / name).touch()
-    normalise(tmp_path)
+    normalize(tmp_path)
     assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["lib", "libx.so"]
 
 
@@ -39,7 +39,7 @@ def test_modes_become_those_of_programs_and_of_data(
     (tmp_path / "sub").chmod(0o2777)
     (tmp_path / "sub/file").touch()
     (tmp_path / "sub/file").chmod(before)
-    normalise(tmp_path)
+    normalize(tmp_path)
     assert (tmp_path / "sub/file").stat().st_mode & 0o7777 == after
     assert (tmp_path / "sub").stat().st_mode & 0o7777 == 0o755
 
@@ -50,7 +50,7 @@ def test_modes_are_not_changed_through_a_link_that_leads_out(tmp_path: Path) -> 
     outside.chmod(0o600)
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/link").symlink_to(outside)
-    normalise(tmp_path / "tree")
+    normalize(tmp_path / "tree")
     assert outside.stat().st_mode & 0o777 == 0o600
 
 
@@ -58,7 +58,7 @@ def test_pkg_config_finds_the_tree_where_it_lies(tmp_path: Path) -> None:
     tree = tmp_path / "a new home"
     (tree / "lib/pkgconfig").mkdir(parents=True)
     (tree / "lib/pkgconfig/slurm.pc").write_text(PKGCONFIG, "utf-8")
-    normalise(tree)
+    normalize(tree)
     text = (tree / "lib/pkgconfig/slurm.pc").read_text("utf-8")
     assert text.startswith("prefix=${pcfiledir}/../..\nexec_prefix=${prefix}\nlibdir=${prefix}/lib")
     assert "/opt" not in text
@@ -67,7 +67,7 @@ def test_pkg_config_finds_the_tree_where_it_lies(tmp_path: Path) -> None:
 def test_pkg_config_accepts_the_file(tmp_path: Path) -> None:
     (tmp_path / "lib/pkgconfig").mkdir(parents=True)
     (tmp_path / "lib/pkgconfig/slurm.pc").write_text(PKGCONFIG, "utf-8")
-    normalise(tmp_path)
+    normalize(tmp_path)
     try:
         done = subprocess.run(
             ["pkg-config", "--variable=libdir", "slurm"],
@@ -84,7 +84,7 @@ def test_pkg_config_accepts_the_file(tmp_path: Path) -> None:
 def test_pkg_config_file_that_is_relocatable_already_stays(tmp_path: Path) -> None:
     relocatable = PKGCONFIG.replace("/opt/slurm/software", "${pcfiledir}/../..")
     (tmp_path / "x.pc").write_text(relocatable, "utf-8")
-    normalise(tmp_path)
+    normalize(tmp_path)
     assert (tmp_path / "x.pc").read_text("utf-8") == relocatable
 
 
@@ -94,7 +94,7 @@ def test_pkgconfig_file_without_a_prefix_line_such_as_slurms_loses_its_baked_pat
     file = tmp_path / "lib" / "pkgconfig" / "slurm.pc"
     file.parent.mkdir(parents=True)
     file.write_text("libdir=/opt/slurm/software/lib\nincludedir=/opt/slurm/software/include\n")
-    normalise(tmp_path)
+    normalize(tmp_path)
     assert file.read_text() == (
         "prefix=${pcfiledir}/../..\nlibdir=${prefix}/lib\nincludedir=${prefix}/include\n"
     )

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from slurm_factory.exceptions import OutputError
-from slurm_factory.util.files import appearing, file_errors
+from slurm_factory.util.files import atomic_write, file_errors
 
 
 def test_a_file_is_not_there_before_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with appearing(path) as file:
+    with atomic_write(path) as file:
         file.write(b"new")
         file.flush()
         assert path.read_text() == "old"
@@ -23,9 +23,9 @@ def test_a_file_is_not_there_before_it_is_whole(tmp_path: Path) -> None:
 
 def test_two_that_write_the_same_file_do_not_take_each_others(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    with appearing(path) as first:
+    with atomic_write(path) as first:
         first.write(b"fir")
-        with appearing(path) as second:
+        with atomic_write(path) as second:
             second.write(b"second")
         assert path.read_text() == "second"
         first.write(b"st")
@@ -38,7 +38,7 @@ def test_nothing_is_left_of_a_file_that_did_not_become_whole(
     tmp_path: Path, error: type[BaseException]
 ) -> None:
     def write_half() -> None:
-        with appearing(tmp_path / "file") as file:
+        with atomic_write(tmp_path / "file") as file:
             file.write(b"half")
             raise error
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from slurm_factory.util.files import NEARLY_FULL_BYTES, has_no_room, telling_of_full
+from slurm_factory.util.files import NEARLY_FULL_BYTES, disk_full_lines, has_no_room
 
 
 def test_lines_about_disks_and_quotas_are_found_among_others() -> None:
     said = ["cc: error: x", "  as: No space left on device", "[Errno 122] Disk quota exceeded: 'a'"]
-    assert telling_of_full(said) == [line.strip() for line in said[1:]]
+    assert disk_full_lines(said) == [line.strip() for line in said[1:]]
 
 
 def test_a_source_that_mentions_a_full_disk_is_none() -> None:
@@ -21,7 +21,7 @@ def test_a_source_that_mentions_a_full_disk_is_none() -> None:
         '    [ENOSPC] = "No space left on device",',
         "checking for no space left on device... no",
     ]
-    assert telling_of_full(said) == []
+    assert disk_full_lines(said) == []
 
 
 def test_a_disk_with_room_is_not_called_full(tmp_path: Path) -> None:

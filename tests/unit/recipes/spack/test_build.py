@@ -39,7 +39,7 @@ from slurm_factory.exceptions import (
 from slurm_factory.instances.instance import CommandError
 from slurm_factory.package.built import Built
 from slurm_factory.package.manifest import SpackBuild
-from slurm_factory.plan.releases import catalogue
+from slurm_factory.plan.releases import catalog
 from slurm_factory.recipes.spack import install as spack_install
 from slurm_factory.recipes.spack.build import build
 from slurm_factory.recipes.spack.cache import (
@@ -200,7 +200,7 @@ def test_what_the_build_cache_keeps_for_every_release_has_the_date_of_none(
     here: StandIn,
 ) -> None:
     built(here)
-    dates = {str(release.epoch) for release in catalogue()}
+    dates = {str(release.epoch) for release in catalog()}
     assert here.environment("install")["SOURCE_DATE_EPOCH"] == str(EPOCH)
     assert str(EPOCH) not in dates
 
@@ -314,10 +314,10 @@ def test_a_second_build_does_not_concretize_again(here: StandIn) -> None:
 @pytest.mark.parametrize("damage", ["", "{", '{"roots": []}'])
 def test_a_damaged_kept_lock_is_no_error_and_is_replaced(here: StandIn, damage: str) -> None:
     built(here)
-    (kept,) = here.spack.job.settings.spack_locks_dir.iterdir()
-    kept.write_text(damage)
+    (saved,) = here.spack.job.settings.spack_locks_dir.iterdir()
+    saved.write_text(damage)
     assert again(here).concretized
-    assert json.loads(kept.read_text()) == LOCK
+    assert json.loads(saved.read_text()) == LOCK
 
 
 def test_a_lock_is_kept_whole_or_not_at_all(here: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,17 +331,17 @@ def test_a_lock_is_kept_whole_or_not_at_all(here: StandIn, monkeypatch: pytest.M
 def test_two_builds_that_keep_the_same_lock_at_the_same_time_both_succeed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, replacing = tmp_path / "lock.json", Path.replace
+    saved, replacing = tmp_path / "lock.json", Path.replace
 
     def replace_after_the_other(path: Path, target: Path) -> Path:
         monkeypatch.setattr(Path, "replace", replacing)
-        save_lock("of the other", kept)
+        save_lock("of the other", saved)
         return replacing(path, target)
 
     monkeypatch.setattr(Path, "replace", replace_after_the_other)
-    save_lock("of this one", kept)
-    assert kept.read_text() == "of this one"
-    assert list(tmp_path.iterdir()) == [kept]
+    save_lock("of this one", saved)
+    assert saved.read_text() == "of this one"
+    assert list(tmp_path.iterdir()) == [saved]
 
 
 def test_a_plan_that_spack_finds_no_way_for_is_one_clear_error(here: StandIn) -> None:

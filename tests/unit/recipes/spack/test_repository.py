@@ -21,7 +21,7 @@ from slurm_factory.constants import INSTANCE_PREFIX, SPACK_NAMESPACE
 from slurm_factory.exceptions import BuildError
 from slurm_factory.plan.features import table
 from slurm_factory.plan.plan import COMPILER_FLAGS, CONFIGURE_ARGUMENTS, LINKER_FLAGS, patches_for
-from slurm_factory.plan.releases import catalogue, find_release, series
+from slurm_factory.plan.releases import catalog, find_release, series
 from slurm_factory.recipes.spack import repository as spack_repository
 from slurm_factory.recipes.spack.repository import repository_digest, write_repository
 from slurm_factory.resources import patches_dir
@@ -130,10 +130,10 @@ def test_a_package_that_was_taken_out_does_not_stay(repository: Path) -> None:
     assert not old.parent.exists()
 
 
-def test_every_release_has_the_checksum_of_the_catalogue(document: dict[str, Any]) -> None:
+def test_every_release_has_the_checksum_of_the_catalog(document: dict[str, Any]) -> None:
     assert document["versions"] == {
         release.spack_version: {"sha256": release.sha256, "url": release.url}
-        for release in catalogue()
+        for release in catalog()
     }
 
 

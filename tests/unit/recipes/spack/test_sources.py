@@ -294,7 +294,7 @@ def test_what_was_left_out_is_brought_in_its_order_up_to_the_first_that_cannot_b
     assert not fetch_skipped(here.spack, [nodes[LZ4], nodes[MUNGE]])
 
 
-def test_slurm_comes_from_where_our_catalogue_knows_it_when_no_place_of_its_recipe_has_it(
+def test_slurm_comes_from_where_our_catalog_knows_it_when_no_place_of_its_recipe_has_it(
     here: StandIn, upstream: Upstream, lock: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = upstream.offers(SLURM, "slurm")

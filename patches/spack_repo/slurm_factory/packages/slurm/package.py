@@ -1,4 +1,4 @@
-"""Slurm: every release of the factory's catalogue, with its patches and its feature table."""
+"""Slurm: every release of the factory's catalog, with its patches and its feature table."""
 
 import hashlib
 import json
