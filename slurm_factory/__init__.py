@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> str:
-        """The version, when it is asked for: to read it takes longer than Python's own start."""
+        """Return the version on demand: reading it takes longer than starting Python."""
         if name != "__version__":
             raise AttributeError(name)
         from importlib.metadata import version  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`python -m slurm_factory`, and how the program begins before what takes long to import."""
+"""`python -m slurm_factory`, and the start of the program, before slow imports."""
 
 import os
 from typing import NoReturn
@@ -8,7 +8,7 @@ from slurm_factory.util.signals import handle_endings
 
 
 def run() -> None:
-    """Entry point that bears an interrupt while the program is still being loaded."""
+    """Entry point that handles an interrupt while the program is still loading."""
     handle_endings(_leave)
     from slurm_factory.main import run as run_command  # noqa: PLC0415  # slow to import
 
@@ -16,8 +16,8 @@ def run() -> None:
 
 
 def _leave(*_: object) -> NoReturn:
-    # Nothing has begun that would have to be tidied up, and an exception could get lost: Python
-    # only reports those that arise in callbacks of its import system.
+    # There is nothing to clean up yet, and an exception could get lost: Python only reports those
+    # that arise in callbacks of its import system.
     os._exit(InterruptedBuildError.exit_code)
 
 

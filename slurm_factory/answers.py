@@ -1,4 +1,4 @@
-"""What commands answer on stdout at their end: tables, lines, or one JSON document."""
+"""The results of commands on stdout: tables, lines, or one JSON document."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ if TYPE_CHECKING:
 PACKAGES_SHOWN = 10
 """The slowest ones; all are in the manifest."""
 OUTPUTS = {
-    "stem": "Common start of the names of the files.",
+    "stem": "Common prefix of the file names.",
     "release": "The release of Slurm, such as 25.05.8.",
     "glibc": "The oldest glibc that the package runs with, such as 2.36, or empty.",
-    "up-to-date": "`true` where the package was there already, `false` where it was built.",
-    "directory": "Path of the directory that the files are in.",
+    "up-to-date": "`true` if the package was up to date, `false` if it was built.",
+    "directory": "Path of the directory with the files.",
     "software": "Path of the tarball with `software/`.",
     "module": "Path of the tarball with the module files.",
     "manifest": "Path of the manifest.",
     "sbom": "Path of the software bill of materials (CycloneDX).",
     "sha256": "Path of the file for `sha256sum -c`.",
 }
-"""Of a build in a workflow of GitHub: each with its meaning, for the documentation."""
+"""Outputs of a build in a GitHub workflow, each with its meaning for the documentation."""
 
 
 # --- build --------------------------------------------------------------------------------------
@@ -89,19 +89,19 @@ def print_plan(plan: BuildPlan, *, as_json: bool) -> None:
 
 
 def print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> None:
-    """Print what a build left, and the lines that put it to use.
+    """Print the files of a build, and the commands that install them.
 
-    In a workflow of GitHub the outputs of the step and the job's summary come first: they are there
-    whatever becomes of stdout.
+    In a GitHub workflow, the outputs of the step and the job summary come first: they do not depend
+    on stdout.
 
     Args:
         outcome: Of a build, or of one that was not needed.
-        reporter: Knows the steps, whose times are told with the rest.
+        reporter: Knows the steps and their times.
         as_json: Print the manifest instead.
 
     Raises:
-        OutputError: Stdout or the outputs cannot be written.
-        ReaderGoneError: Nobody reads stdout any longer.
+        OutputError: Cannot write stdout or the outputs.
+        ReaderGoneError: The reader of stdout has gone.
     """
     manifest, steps = outcome.manifest, reporter.steps
     github.set_outputs(_outputs(outcome))
@@ -130,12 +130,12 @@ def print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> Non
 
 
 def summarize_failure(what: str, error: SlurmFactoryError, reporter: Reporter) -> None:
-    """Tell the summary of a job of GitHub why a command failed.
+    """Write the reason why a command failed to the GitHub job summary.
 
     Args:
-        what: Was to be done: the name of a package, else the command.
-        error: Why it was not.
-        reporter: Knows the steps; warned where the summary cannot be written.
+        what: The name of the package, else the command.
+        error: Why it failed.
+        reporter: Knows the steps; gets a warning if the summary cannot be written.
     """
     reason = "\n".join(part for part in (error.brief, error.details, error.resolution) if part)
     lines = [
@@ -182,7 +182,7 @@ def _print_spack(spack: SpackBuild) -> None:
 
 
 def _print_files(files: Sequence[File]) -> None:
-    """With the checksums in whole: what is folded can neither be searched for nor copied."""
+    """With complete checksums: folded text can neither be searched for nor copied."""
     columns = ("File", "Size", "SHA-256")
     rows = [(f.name, file_size(f.size), f.sha256) for f in files]
     gaps = GAP * len(columns)
@@ -197,8 +197,8 @@ def _print_use(directory: Path, identity: PackageIdentity) -> None:
     software = shlex.quote(str(directory / identity.software_tarball))
     modules = shlex.quote(str(directory / identity.module_tarball))
     print_line(
-        "\nTo use it, as root, here or wherever the two tarballs are copied to (with Environment"
-        " Modules,\nmodulefiles in place of modules):\n"
+        "\nTo install it, as root, here or on another machine with the two tarballs (for"
+        " Environment Modules,\nmodulefiles instead of modules):\n"
     )
     print_line(f"  mkdir -p /opt/slurm && tar -xzf {software} -C /opt/slurm")
     print_line(f"  tar -xzf {modules} -C /opt/slurm")
@@ -206,7 +206,7 @@ def _print_use(directory: Path, identity: PackageIdentity) -> None:
 
 
 def _summarize(lines: Sequence[str], reporter: Reporter) -> None:
-    """The summary only repeats what is told elsewhere: a build does not fail without it."""
+    """The summary only repeats other output: a build does not fail without it."""
     try:
         github.add_summary("\n".join(lines))
     except OutputError as error:
@@ -214,7 +214,7 @@ def _summarize(lines: Sequence[str], reporter: Reporter) -> None:
 
 
 def _markdown(outcome: Outcome, steps: Sequence[StepRecord]) -> list[str]:
-    """A build, for the summary of a job of GitHub."""
+    """The section of a build in the GitHub job summary."""
     manifest, plain = outcome.manifest, github.plain
     identity = manifest.identity
     state = f"{_up_to_date(outcome)}." if outcome.up_to_date else "Built."
@@ -293,11 +293,11 @@ def _needs(manifest: Manifest) -> str:
 
 
 def print_prefetched(prefetched: Prefetched, plans: Sequence[BuildPlan], *, as_json: bool) -> None:
-    """Print what is in the caches now, and what is not.
+    """Print the content of the caches, and what is missing.
 
     Args:
-        prefetched: What was fetched.
-        plans: That it was fetched for.
+        prefetched: The fetched files.
+        plans: The plans that need them.
         as_json: Print a document instead.
     """
     failures, directory = prefetched.failures, prefetched.directory
@@ -313,12 +313,12 @@ def print_prefetched(prefetched: Prefetched, plans: Sequence[BuildPlan], *, as_j
         )
         return
     have = f"{len(prefetched.files)} files, {file_size(prefetched.size)}, are in {directory}"
-    use = "carry it to where build --offline shall run, or run that here"
-    print_line(f"{have}: {'not all that is needed' if failures else use}.")
+    use = "copy it to the machine that runs build --offline, or run that here"
+    print_line(f"{have}: {'incomplete' if failures else use}.")
 
 
 def print_builds(artifacts: Sequence[PublishedArtifact], *, as_json: bool) -> None:
-    """Print the finished builds, with those that do not count and why."""
+    """Print the finished builds, and the unusable ones with the reason."""
     if as_json:
         print_document({"builds": [_build_facts(artifact) for artifact in artifacts]})
         return
@@ -360,7 +360,7 @@ def _build_row(artifact: PublishedArtifact) -> tuple[str, ...]:
 
 
 def print_versions(*, as_json: bool) -> None:
-    """Print the releases that can be built."""
+    """Print the available releases."""
     catalog = releases.catalog()
     series = {
         name: [release for release in catalog if release.series == name]
@@ -385,11 +385,11 @@ def print_versions(*, as_json: bool) -> None:
 
 
 def print_setup(result: SetupResult, *, check: bool, as_json: bool) -> None:
-    """Print the steps of a setup, and how each stands.
+    """Print the steps of a setup and their states.
 
     Args:
-        result: What setup found or did.
-        check: Whether it was only to find out.
+        result: The result of a setup.
+        check: Whether setup only checked.
         as_json: Print a document instead.
     """
     if as_json:
@@ -401,7 +401,7 @@ def print_setup(result: SetupResult, *, check: bool, as_json: bool) -> None:
 
 
 def print_checks(checks: Sequence[Check], *, as_json: bool) -> None:
-    """Print what doctor found, with the command that mends it."""
+    """Print the checks of doctor, with the commands that fix problems."""
     if as_json:
         print_document({"checks": [asdict(check) for check in checks]})
         return
@@ -412,7 +412,7 @@ def print_checks(checks: Sequence[Check], *, as_json: bool) -> None:
 
 
 def print_removals(removals: Sequence[Removal]) -> None:
-    """Print what clean is about to remove."""
+    """Print what clean will remove."""
     sizes = ["" if removal.size is None else file_size(removal.size) for removal in removals]
     rows = [(r.kind, r.name, size) for r, size in zip(removals, sizes, strict=True)]
     print_table(
@@ -421,5 +421,5 @@ def print_removals(removals: Sequence[Removal]) -> None:
 
 
 def print_cleaned(plan: CleanPlan, *, dry_run: bool) -> None:
-    """Print the document of what clean has removed, or would."""
+    """Print the document of what clean has removed or would remove."""
     print_document({"dry_run": dry_run, **asdict(plan)})

@@ -43,11 +43,11 @@ def build(
         plan: What to build.
         settings: Of this site.
         reporter: Shows and logs what happens.
-        keep_instance: Keep the build instance whatever happens.
-        offline: Download nothing; fail before anything is done where something is missing.
+        keep_instance: Always keep the build instance.
+        offline: Download nothing; fail at the start if something is missing.
 
     Raises:
-        SlurmFactoryError: The subclass tells what failed.
+        SlurmFactoryError: The subclass shows what failed.
     """
     jobs = choose_jobs(plan.jobs, settings)
     with (
@@ -60,7 +60,7 @@ def build(
         with launch_instance(job, _supplies(job)) as instance:
             built = RECIPES[plan.deps].build(job, instance)
             manifest = assemble(job, built, instance.record)
-            # Before the instance is deleted, which may hang: a package is done when it is here.
+            # Before deleting the instance, which may hang: the package is finished at this point.
             with reporter.step("Publish"):
                 published = _publish(manifest, settings.builds_dir / plan.version)
             if job.keep and instance.enter_command:
@@ -81,11 +81,11 @@ def _publish(manifest: Path, directory: Path) -> Path:
     try:
         return publish(manifest, directory)
     except OutputError as error:
-        if not manifest.exists():  # Whoever looks next publishes it.
+        if not manifest.exists():  # The next command that looks publishes it.
             raise
         raise OutputError(
             error.brief,
             details=error.details,
-            resolution=f"{error.resolution} The finished files are in {manifest.parent}; they can"
-            f" be moved to {directory}, the manifest last.",
+            resolution=f"{error.resolution} The finished files are in {manifest.parent}; move them"
+            f" to {directory}, the manifest last.",
         ) from error

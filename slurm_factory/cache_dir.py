@@ -1,4 +1,4 @@
-"""The cache directory: made and marked, and refused where it is not one of ours."""
+"""The cache directory: made and marked, and refused if slurm-factory did not make it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slurm_factory.config import Settings
 
 MARK = ".slurm-factory-cache"
-"""A directory with this file is ours. Builds hold its lock together; `clean` needs it alone."""
+"""Marks a cache directory. Builds share its lock; `clean` needs it exclusively."""
 MARK_TEXT = """\
 slurm-factory made this directory. `slurm-factory clean` removes what builds left in it.
 """
@@ -26,22 +26,20 @@ Signature: 8a477f597d28d172789f06886806bc55
 # This file is a cache directory tag created by slurm-factory.
 # For information about cache directory tags, see https://bford.info/cachedir/
 """
-"""By the Cache Directory Tagging Specification: backups can leave out what can be made again."""
+"""See the Cache Directory Tagging Specification: backups can skip the directory."""
 NO_CONTENT = {"lost+found"}
-"""What a new file system has."""
+"""Entries of a new file system."""
 
 
 def make_cache_dir(settings: Settings, owner: int | None = None) -> None:
-    """Make the cache directory, for its owner alone, and mark it.
-
-    One that is there keeps its mode.
+    """Make the cache directory, for its owner alone, and mark it. An existing one keeps its mode.
 
     Args:
         settings: Of this site.
-        owner: User id of who shall have it; None: this user.
+        owner: User id of its owner; None: this user.
 
     Raises:
-        OutputError: It cannot be made, or is not ours.
+        OutputError: It cannot be made, or is not a cache directory.
     """
     cache = settings.cache_dir
     with file_errors(cache, "used"):
@@ -55,17 +53,17 @@ def make_cache_dir(settings: Settings, owner: int | None = None) -> None:
 
 
 def require_ours(settings: Settings, owner: int | None = None) -> None:
-    """Refuse a directory that is somebody else's, or holds what slurm-factory did not make.
+    """Refuse a directory of another user, or one that slurm-factory did not make.
 
     Without this, `SLURM_FACTORY_CACHE_DIR` at a directory with a `work` in it would let `clean`
     remove that. An empty directory may become a cache directory.
 
     Args:
         settings: Of this site.
-        owner: User id of who shall have it; None: this user.
+        owner: User id of its owner; None: this user.
 
     Raises:
-        OutputError: It is not ours, or cannot be read.
+        OutputError: It is not a cache directory, or cannot be read.
     """
     cache = settings.cache_dir
     owner = os.getuid() if owner is None else owner
@@ -87,7 +85,7 @@ def require_ours(settings: Settings, owner: int | None = None) -> None:
 
 
 def is_marked(cache: Path) -> bool:
-    """Whether a directory (host) has our mark, as a regular file."""
+    """Whether a directory (host) contains the mark as a regular file."""
     try:
         return stat.S_ISREG((cache / MARK).lstat().st_mode)
     except FileNotFoundError:
@@ -95,7 +93,7 @@ def is_marked(cache: Path) -> bool:
 
 
 def unusable(cache: Path, reason: str) -> OutputError:
-    """The error for a cache directory (host) that does not serve as one."""
+    """The error for a cache directory (host) that cannot be used."""
     return OutputError(
         f"The cache directory {cache} cannot be used.",
         details=f"{reason}.",
@@ -104,9 +102,9 @@ def unusable(cache: Path, reason: str) -> OutputError:
 
 
 def _mark(cache: Path) -> None:
-    """Write both marks, ours first, which says by its content that they are complete.
+    """Write both marks, our own first; its content shows that both are complete.
 
-    Who has removed the other one, so that backups take the directory, shall not get it again.
+    A user who has removed CACHEDIR.TAG, to include the directory in backups, does not get it again.
     """
     mark = cache / MARK
     if is_marked(cache) and mark.lstat().st_size:
@@ -122,20 +120,19 @@ def _foreign(cache: Path) -> OutputError:
     mark = shlex.quote(str(cache / MARK))
     return OutputError(
         f"The cache directory {cache} cannot be used.",
-        details=f"It is not empty, and has no {MARK}: slurm-factory removes nothing from a"
-        " directory that it may not have made.",
-        resolution="Set SLURM_FACTORY_CACHE_DIR to a new or an empty directory. One that an earlier"
-        f" slurm-factory has made becomes a cache directory again by `touch {mark}`.",
+        details=f"It is not empty and has no file {MARK}, so slurm-factory may not have made it.",
+        resolution="Set SLURM_FACTORY_CACHE_DIR to a new or empty directory. If an earlier"
+        f" slurm-factory made this one, run `touch {mark}`.",
     )
 
 
 def _refuse_links(settings: Settings) -> None:
-    """Programs in an instance could lead this one anywhere by a link."""
+    """Programs in an instance could redirect slurm-factory to any directory by a link."""
     for directory in settings.directories:
         if directory.is_symlink():
             raise OutputError(
                 f"The cache directory {settings.cache_dir} cannot be used.",
-                details=f"{directory} is a link, which slurm-factory does not follow there.",
+                details=f"{directory} is a link, and slurm-factory does not follow links there.",
                 resolution=f"Remove the link: rm {shlex.quote(str(directory))}; or set"
-                " SLURM_FACTORY_CACHE_DIR to where there is room.",
+                " SLURM_FACTORY_CACHE_DIR to a directory with free space.",
             )

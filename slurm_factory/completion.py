@@ -1,4 +1,4 @@
-"""What the shell may complete an option's value to; read from the data alone, to be quick."""
+"""Shell completion for the values of options; reads only data files, to be quick."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def join_words(environment: MutableMapping[str, str]) -> None:
 
 
 def versions(begun: str) -> list[str]:
-    """Series; with a whole series typed its releases too."""
+    """Series; after a complete series also its releases."""
     releases = load_json("releases.json")["releases"]
     names = [LATEST, *dict.fromkeys(row["series"] for row in releases)]
     names += [row["release"] for row in releases if begun.startswith(row["series"])]

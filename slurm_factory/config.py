@@ -54,7 +54,7 @@ def settings_file() -> Path:
 
 
 class Settings(BaseSettings):
-    """Everything that belongs to this machine or site rather than to one build."""
+    """Settings of this machine or site, as opposed to those of one build."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX,
@@ -87,9 +87,8 @@ class Settings(BaseSettings):
     source_mirrors: HttpUrls = Field(
         default=(),
         description=(
-            "URLs tried before the upstream ones, each a directory that holds source archives by"
-            " their file name, or a source mirror of Spack; in the environment separated by spaces"
-            " or commas."
+            "URLs to try before upstream's, each a directory of source archives by file name, or"
+            " a Spack source mirror; in the environment separated by spaces or commas."
         ),
     )
     debian_mirror: HttpUrl | None = Field(
@@ -105,43 +104,43 @@ class Settings(BaseSettings):
     )
     ca_certificates: AbsolutePath = Field(
         default=Path("/usr/local/share/ca-certificates"),
-        description="Directory of further CA certificates (*.crt) that instances shall trust.",
+        description="Directory of additional CA certificates (*.crt) for instances.",
     )
     download_timeout: float = Field(
         default=30.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds without a byte after which a download is retried.",
+        description="Seconds without data after which a download is retried.",
     )
     spack_url: Repository = Field(
         default="https://github.com/spack/spack.git",
-        description="Where Spack comes from: URL of a git repository, or a directory.",
+        description="Source of Spack: URL of a git repository, or a directory.",
     )
     spack_ref: GitRef = Field(
-        default="v1.1.0", description="Tag, branch or commit of Spack that is used."
+        default="v1.1.0", description="Tag, branch or commit of Spack to use."
     )
     spack_packages_url: Repository = Field(
         default="https://github.com/spack/spack-packages.git",
-        description="Where Spack's recipes come from: URL of a git repository, or a directory.",
+        description="Source of Spack's package recipes: URL of a git repository, or a directory.",
     )
     spack_packages_ref: GitRef = Field(
-        default="v2026.06.0", description="Tag, branch or commit of the recipes that is used."
+        default="v2026.06.0", description="Tag, branch or commit of the package recipes to use."
     )
     spack_target: CpuTarget | None = Field(
         default=None,
         description=(
-            "CPU that Spack compiles for, by its name in archspec; unset: x86_64_v3, on other"
-            " architectures what all their CPUs can run."
+            "CPU to compile for with Spack, by its archspec name; unset: x86_64_v3, or the"
+            " generic CPU of other architectures."
         ),
     )
     spack_config: AbsolutePath | None = Field(
         default=None,
-        description="YAML file with further configuration of Spack, which it includes.",
+        description="YAML file with additional Spack configuration.",
     )
     spack_base_packages: PackageNames = Field(
         default=(),
         description=(
-            "Further packages of the base, for externals in that file; in the environment"
+            "Additional packages in the base, for externals in that file; in the environment"
             " separated by spaces or commas."
         ),
     )
@@ -154,14 +153,11 @@ class Settings(BaseSettings):
     )
     spack_buildcache_keys: AbsolutePath | None = Field(
         default=None,
-        description=(
-            "File with the public keys (GnuPG) whose signatures on packages from those build caches"
-            " are trusted."
-        ),
+        description=("File with trusted public keys (GnuPG) for packages from those build caches."),
     )
     spack_unsigned_buildcaches: bool = Field(
         default=False,
-        description="Take packages without a trusted signature from those build caches as well.",
+        description="Also use packages without a trusted signature from those build caches.",
     )
 
     @classmethod
@@ -173,10 +169,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Command line beats environment beats file."""
+        """The command line takes precedence over the environment, and the environment over the
+        file."""
         del dotenv_settings, file_secret_settings
         file = TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
-        # Here, since the names of the variables would pass as keys.
+        # Checked here, because the names of variables would pass as keys.
         _refuse_unknown_keys(file.toml_data)
         return init_settings, env_settings, file
 
@@ -207,7 +204,7 @@ class Settings(BaseSettings):
 
     @property
     def spack_locks_dir(self) -> Path:
-        """What Spack decided for the plans that it had before (host)."""
+        """Locks of earlier plans (host)."""
         return self.cache_dir / "spack-locks"
 
     @property
@@ -217,7 +214,7 @@ class Settings(BaseSettings):
 
     @property
     def configure_dir(self) -> Path:
-        """Outcomes of configure, by what they depend on (host)."""
+        """Results of configure, by their inputs (host)."""
         return self.cache_dir / "configure"
 
     @property
@@ -232,18 +229,18 @@ class Settings(BaseSettings):
 
     @property
     def work_dir(self) -> Path:
-        """What builds in progress stage; on the file system of `builds_dir`, so that a rename
-        publishes (host)."""
+        """Staged files of builds in progress; on the file system of `builds_dir`, so that a
+        rename publishes (host)."""
         return self.cache_dir / "work"
 
     @property
     def directories(self) -> tuple[Path, ...]:
-        """Every directory that is made below the cache directory (host)."""
+        """Every directory below the cache directory (host)."""
         return (*self.cache_dirs, self.builds_dir, self.images_dir, self.logs_dir, self.work_dir)
 
     @property
     def cache_dirs(self) -> tuple[Path, ...]:
-        """Those of them that are caches only: what is in them can be made or fetched again."""
+        """Those that are only caches: their content can be made or fetched again."""
         return (
             *(self.ccache_dir, self.configure_dir, self.source_cache_dir, self.buildcache_dir),
             *(self.spack_checkouts_dir, self.spack_misc_dir, self.spack_locks_dir),
@@ -254,8 +251,8 @@ def load_settings(**overrides: Any) -> Settings:
     """Settings from the command line (`overrides`; None means not given), environment and file.
 
     Raises:
-        ConfigurationError: A value or a key is wrong, a file or directory that one names is not
-            there, or the settings file is not TOML.
+        ConfigurationError: A value or a key is wrong, a file or directory is missing, or the
+            settings file is not TOML.
     """
     given = {key: value for key, value in overrides.items() if value is not None}
     try:
@@ -287,7 +284,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Variables that look like settings and are none: printable name → nearest one, or empty."""
+    """Variables that look like settings but are not: printable name → nearest one, or empty."""
     keys = {
         name: name.upper().removeprefix(ENVIRONMENT_PREFIX).lower()
         for name in sorted(environ)
@@ -311,7 +308,7 @@ def _refuse_unknown_keys(file: Mapping[str, Any]) -> None:
                 details=did_you_mean(
                     key.upper().removeprefix(ENVIRONMENT_PREFIX),
                     sorted(free),
-                    "It is not the name of any setting.",
+                    "Its name is unknown.",
                 ),
                 resolution="Settings are listed in docs/options.md.",
             )
@@ -324,7 +321,7 @@ def _explain(error: ValidationError, given: Mapping[str, Any]) -> ConfigurationE
 
 
 def _key(name: str) -> str:
-    """The setting of which this is a name in the environment, or its own."""
+    """The setting with this name, or with this variable in the environment."""
     key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
     return next((key for key, others in OTHER_VARIABLES.items() if name in others), key)
 
@@ -338,7 +335,7 @@ def _refusal(key: str, value: object, why: str, given: Mapping[str, Any]) -> Con
 
 
 def _origin(key: str, given: Mapping[str, Any]) -> str:
-    """Where a setting has its value from."""
+    """The origin of a setting's value."""
     if key in given:
         return f"--{key.replace('_', '-')}"
     variables = (f"{ENVIRONMENT_PREFIX}{key.upper()}", *OTHER_VARIABLES.get(key, ()))
@@ -348,7 +345,7 @@ def _origin(key: str, given: Mapping[str, Any]) -> str:
 
 
 def _require_what_is_named(settings: Settings, given: Mapping[str, Any]) -> None:
-    """The default of such a setting need not be there, what somebody has named has to."""
+    """A path that a user has set must exist; a default need not."""
     for key, is_right, kind in (
         ("ca_certificates", stat.S_ISDIR, "a directory"),
         ("spack_buildcache_keys", stat.S_ISREG, "a file"),

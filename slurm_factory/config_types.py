@@ -1,4 +1,4 @@
-"""Kinds of values that settings have, each with the words for what is wrong about one."""
+"""Types of settings, with the messages for invalid values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ WEB_URL = re.compile(rf"https?{AFTER_SCHEME}")
 URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 GIT_REF = re.compile(r"(?!.*(\.\.|//|\.lock$))[A-Za-z0-9][A-Za-z0-9._+/-]{0,199}(?<![./])")
-"""What git-check-ref-format(1) allows, less all that a shell or a file name could misread."""
+"""Names that git-check-ref-format(1) allows, without characters that are special to shells or
+file names."""
 CPU_TARGET = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """How archspec names processors (github.com/archspec/archspec-json, microarchitectures.json)."""
 PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -51,12 +52,12 @@ def _size(value: str) -> str:
     if match is None:
         raise ValueError(f"Write {short[1]}{short[2].upper()}iB." if short else f"{SIZE_IN_WORDS}.")
     if float(match[1]) * UNITS[match[3]] > LARGEST_SIZE:
-        raise ValueError("It is more than any machine has.")
+        raise ValueError("It is larger than the memory of any machine.")
     return value
 
 
 def _whole_size(value: str) -> str:
-    """LXD reads a whole number and a unit, and takes the point for a part of the unit."""
+    """LXD reads a whole number and a unit, and treats a decimal point as part of the unit."""
     short = SHORT_SIZE.fullmatch(value)
     written = value
     if SIZE.fullmatch(value) is None and short:
@@ -71,16 +72,16 @@ def _whole_size(value: str) -> str:
 
 
 def _size_and_unit(value: object) -> object:
-    """TOML, unlike the environment, has numbers that are no strings."""
+    """TOML, unlike the environment, has numbers that are not strings."""
     if not isinstance(value, str):
         raise ValueError(  # noqa: TRY004  # pydantic takes no TypeError
-            f"{SIZE_IN_WORDS}; in the file it stands in quotation marks."
+            f"{SIZE_IN_WORDS}; in the file, put it in quotation marks."
         )
     return value
 
 
 def _words(value: object) -> object:
-    """A list as people write it into an environment variable, or as JSON."""
+    """A list as in an environment variable, or as JSON."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
@@ -88,7 +89,7 @@ def _words(value: object) -> object:
             return json.loads(value)
         except json.JSONDecodeError as error:
             raise ValueError(
-                "It begins as a JSON list and is none: write the entries with spaces between."
+                "Not a valid JSON list; separate the entries with spaces instead."
             ) from error
         except RecursionError as error:
             raise ValueError("Its lists are nested too deeply.") from error
@@ -99,16 +100,16 @@ def absolute(path: Path) -> Path:
     """`path` with the home for a tilde, from the root.
 
     Raises:
-        ValueError: It has a control character, or the home of an unknown user.
+        ValueError: It contains a control character, or the home of an unknown user.
     """
     if URL_AS_PATH.match(str(path)):
-        raise ValueError("The path of a file or directory is needed, and this is a URL.")
+        raise ValueError("It must be the path of a file or directory, not a URL.")
     if CONTROL_CHARACTER.search(str(path)):
-        raise ValueError("A path with a line break or another control character cannot be used.")
+        raise ValueError("The path must not contain a line break or another control character.")
     try:
         return path.expanduser().absolute()
     except RuntimeError as error:
-        raise ValueError(f"{quoted(str(path))}: whose home that is cannot be told") from error
+        raise ValueError(f"{quoted(str(path))}: unknown home directory") from error
 
 
 def _repository(value: str) -> str:
@@ -118,7 +119,7 @@ def _repository(value: str) -> str:
     if URL.fullmatch(value) is None:
         raise ValueError(
             "A repository is a URL that begins with http://, https:// or file:// and has no"
-            " special signs, or a directory from / on."
+            " special characters, or an absolute path of a directory."
         )
     return value
 
@@ -130,14 +131,17 @@ ProjectName = Annotated[
     str,
     AfterValidator(
         _matching(
-            PROJECT_NAME, "A project's name is a letter and up to 62 letters, digits and dashes."
+            PROJECT_NAME,
+            "A project name is a letter followed by up to 62 letters, digits and dashes.",
         )
     ),
 ]
 HttpUrl = Annotated[
     str,
     AfterValidator(
-        _matching(URL, "A URL begins with http://, https:// or file:// and has no special signs.")
+        _matching(
+            URL, "A URL begins with http://, https:// or file:// and has no special characters."
+        )
     ),
 ]
 WebUrl = Annotated[
@@ -145,8 +149,8 @@ WebUrl = Annotated[
     AfterValidator(
         _matching(
             WEB_URL,
-            "Spack reads it inside the instance, which does not see the directories of this"
-            " machine: a URL begins with http:// or https:// and has no special signs.",
+            "Spack reads it inside the instance, which does not see this machine's directories:"
+            " a URL begins with http:// or https:// and has no special characters.",
         )
     ),
 ]
@@ -160,13 +164,18 @@ GitRef = Annotated[
 CpuTarget = Annotated[
     str,
     AfterValidator(
-        _matching(CPU_TARGET, "A target is small letters, digits and _, such as x86_64_v3 or zen4.")
+        _matching(
+            CPU_TARGET,
+            "A target consists of lower-case letters, digits and _, such as x86_64_v3 or zen4.",
+        )
     ),
 ]
 PackageName = Annotated[
     str,
     AfterValidator(
-        _matching(PACKAGE_NAME, "A package's name is small letters, digits, +, . and -.")
+        _matching(
+            PACKAGE_NAME, "A package name consists of lower-case letters, digits, +, . and -."
+        )
     ),
 ]
 
@@ -177,20 +186,20 @@ PackageNames = Annotated[tuple[PackageName, ...], NoDecode, BeforeValidator(_wor
 
 WORDS = {
     "bool": "Write true or false.",
-    "float": "A number is needed.",
-    "finite": "nan and inf cannot be used.",
+    "float": "It must be a number.",
+    "finite": "It must not be nan or inf.",
     "greater_than": "It must be more than {gt:g}.",
     "greater_than_equal": "It must be {ge} or more.",
-    "int": "A whole number is needed.",
-    "path": "The path of a file or directory is needed, in quotation marks.",
-    "string": "A text is needed, in quotation marks.",
-    "tuple": "A list is needed, with each entry in quotation marks.",
+    "int": "It must be a whole number.",
+    "path": "It must be the path of a file or directory, in quotation marks.",
+    "string": "It must be a text in quotation marks.",
+    "tuple": "It must be a list with each entry in quotation marks.",
 }
 """By pydantic's kind of error, or how that begins (docs.pydantic.dev, "Validation Errors")."""
 
 
 def in_words(errors: ValidationError) -> str:
-    """What is wrong about the first wrong value."""
+    """The message for the first invalid value."""
     error = errors.errors()[0]
     kind = error["type"]
     words = WORDS.get(kind) or WORDS.get(kind.partition("_")[0])

@@ -26,11 +26,11 @@ SPACK_NAMESPACE: Final = "slurm_factory"
 """Of our own Spack repository."""
 
 LXD_GROUP: Final = "lxd"
-"""The group whose members may talk to LXD's daemon."""
+"""The group whose members may use the LXD daemon."""
 BUILD_PREFIX: Final = "build-"
-"""Names of build instances begin so; the build id follows."""
+"""Prefix of the names of build instances; the build id follows."""
 DOCTOR_PREFIX: Final = "doctor-"
-"""Names of the instances that doctor looks from begin so."""
+"""Prefix of the names of doctor's instances."""
 
 
 class BuildType(StrEnum):
@@ -42,7 +42,7 @@ class BuildType(StrEnum):
 
 
 class Deps(StrEnum):
-    """The recipe: where the libraries that Slurm needs come from."""
+    """The recipe: the source of the libraries that Slurm needs."""
 
     SPACK = "spack"
     SYSTEM = "system"

@@ -13,7 +13,7 @@ class SlurmFactoryError(Exception):
 
     Args:
         brief: What failed, one line.
-        details: Why it failed, one line; longer evidence belongs into the log file.
+        details: Why it failed, one line; longer evidence belongs in the log file.
         resolution: What the user can do, one line, with the exact command where there is one.
     """
 
@@ -35,7 +35,7 @@ class BuildError(SlurmFactoryError):
 
 
 class ConfigurationError(SlurmFactoryError):
-    """The command line, a setting or the settings file asks for what cannot be."""
+    """The command line, a setting or the settings file is wrong."""
 
     exit_code = 2
     meaning = "wrong usage or configuration"
@@ -49,10 +49,10 @@ class LXDError(SlurmFactoryError):
 
 
 class DownloadError(SlurmFactoryError):
-    """A source could not be fetched, or is not what it should be."""
+    """A source could not be fetched, or has the wrong content."""
 
     exit_code = 4
-    meaning = "a download failed, or what came is not what was asked for"
+    meaning = "a download failed, or its content is wrong"
 
 
 class SpackError(SlurmFactoryError):
@@ -63,7 +63,7 @@ class SpackError(SlurmFactoryError):
 
 
 class VerificationError(SlurmFactoryError):
-    """The tree could not be made relocatable, or the audit or the live check turned it down."""
+    """The tree could not be made relocatable, or failed the audit or the live check."""
 
     exit_code = 6
     meaning = "relocation, audit or verification failed"

@@ -1,4 +1,4 @@
-"""One build: what was decided, and what every step of it works with."""
+"""One build: the decisions, and the objects that every step uses."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """With the instance and what a recipe has built, all that a step of a build gets.
+    """Together with Instance and Built, everything that a step of a build gets.
 
-    It stands below instances, recipes and packaging, since each of them takes one.
+    It is below instances, recipes and packaging, because all of them use it.
 
     Attributes:
         plan: What to build.
         settings: Of this site.
         reporter: Takes steps and lines.
         workspace: Directories of this build (host), below the cache directory.
-        jobs: How many compilers may run at once.
-        offline: Nothing may be downloaded.
-        keep: Keep the instance whatever happens.
+        jobs: Number of parallel compilers.
+        offline: Download nothing.
+        keep: Always keep the instance.
     """
 
     plan: BuildPlan

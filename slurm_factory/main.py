@@ -63,7 +63,7 @@ VariantsOption = Annotated[
 DepsOption = Annotated[
     str,
     typer.Option(
-        help="Where libraries come from. spack: from source; system: from the base.",
+        help="Source of the libraries. spack: built from source; system: from the base.",
         metavar="spack|system",
         autocompletion=completion.recipes,
     ),
@@ -71,7 +71,7 @@ DepsOption = Annotated[
 BaseOption = Annotated[
     str,
     typer.Option(
-        help="Distribution to build on; same: the one that runs here.",
+        help="Distribution to build on; same: the one of this machine.",
         autocompletion=completion.bases,
     ),
 ]
@@ -82,7 +82,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors on
 
 
 class _Globals:
-    """Options that stand before the command."""
+    """Options before the command."""
 
     project_name: str | None = None
     verbose = False
@@ -136,14 +136,17 @@ def build(
         bool, typer.Option("--destructive-mode", help="Build on this machine, not in LXD.")
     ] = False,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Compilers at once; default: by CPUs and memory.")
+        int | None,
+        typer.Option(min=1, help="Number of parallel compilers; default: by CPUs and memory."),
     ] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Download nothing; name what is missing instead.")
+        bool, typer.Option("--offline", help="Download nothing; list missing sources and stop.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Build even if up to date.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build even if the package is up to date.")
+    ] = False,
     keep_instance: Annotated[
-        bool, typer.Option("--keep-instance", help="Keep the build instance whatever happens.")
+        bool, typer.Option("--keep-instance", help="Always keep the build instance.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
     as_json: JsonOption = False,
@@ -178,7 +181,7 @@ def build(
             return
         outcome = None if force else find_up_to_date(plan, settings)
         if outcome is None and offline and not force:
-            # What was built with the settings' build caches is what they ask for.
+            # A package built with the settings' build caches is up to date too.
             outcome = find_up_to_date(_plan(replace(request, offline=False)), settings)
         if outcome is None:
             from slurm_factory import builder
@@ -205,7 +208,7 @@ def prefetch(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Fetch all that a build needs, for build --offline here or where there is no network."""
+    """Fetch everything that a build needs, for build --offline here or on another machine."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
         from slurm_factory import prefetch as fetching
@@ -213,8 +216,8 @@ def prefetch(
 
         if (not slurm_version) != every or (every and (gpu or minimal)):
             raise ConfigurationError(
-                "prefetch is for one release, or with --all for every series and type.",
-                details="--slurm-version, --gpu and --minimal do not go with --all.",
+                "prefetch needs one release, or --all for every series and type.",
+                details="--slurm-version, --gpu and --minimal cannot be combined with --all.",
                 resolution="Write --slurm-version 25.05, for example, or --all.",
             )
         recipe = _parse_deps(deps)
@@ -248,15 +251,17 @@ def clean(
         bool, typer.Option("--caches", help="Also compiler and source caches.")
     ] = False,
     older_than: Annotated[
-        str | None, typer.Option(help="Only what is older, such as 12h, 30d or 4w.")
+        str | None, typer.Option(help="Only objects older than this, such as 12h, 30d or 4w.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be removed.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Remove what builds leave; never an instance whose build runs."""
+    """Remove instances and files of ended builds."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
         from slurm_factory import clean as cleaning
@@ -285,7 +290,8 @@ def setup(
     destructive_mode: Annotated[
         bool,
         typer.Option(
-            "--destructive-mode", help="Install what builds on this machine need, and not LXD."
+            "--destructive-mode",
+            help="Install the packages for builds on this machine instead of LXD.",
         ),
     ] = False,
     fallback: Annotated[
@@ -294,12 +300,12 @@ def setup(
             "--fallback", help="Do as --destructive-mode does where no instance can start."
         ),
     ] = False,
-    check: Annotated[bool, typer.Option("--check", help="Only tell what is missing.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only show what is missing.")] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Install and initialize LXD on this machine; does nothing where all is well."""
+    """Install and initialize LXD on this machine, if needed."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
         from slurm_factory.host import setup as on_this_machine
@@ -319,7 +325,7 @@ def setup(
 def doctor(
     *, as_json: JsonOption = False, verbose: VerboseOption = False, quiet: QuietOption = False
 ) -> None:
-    """Tell what would stop a build here, and the command that mends it."""
+    """Check this machine for problems and print the commands that fix them."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
         from slurm_factory import answers
         from slurm_factory.host import checks as kinds
@@ -360,9 +366,9 @@ def run() -> None:
     from slurm_factory.output.stream import fill_closed_streams
 
     fill_closed_streams()
-    # What is written here is nobody else's to change, whatever the login shell allows.
+    # Other users must not be able to change our files, whatever the login shell allows.
     os.umask(os.umask(0o022) | 0o022)
-    # Else the first message of a library, whoever it is for, would go to stderr.
+    # Otherwise messages of libraries would go to stderr.
     logging.getLogger().addHandler(logging.NullHandler())
     handle_endings(_interrupt)
     completion.join_words(os.environ)
@@ -402,7 +408,7 @@ def _code_of_unwritten(error: OSError) -> int:
 
 
 def _interrupt(*_: object) -> NoReturn:
-    """Once is enough: another Ctrl-C would stop the cleaning up and leave an instance behind."""
+    """Ignore further ones: another Ctrl-C would stop the cleanup and leave an instance behind."""
     for number in HELD:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -443,7 +449,7 @@ def _exit_codes(reporter: Reporter, *, as_json: bool) -> Iterator[None]:
     reporter.error(error)
     answers.summarize_failure(reporter.subject or APPLICATION, error, reporter)
     if as_json:
-        # What went wrong counts, whoever reads the document.
+        # The error counts, even if nobody reads the document.
         with suppress(ReaderGoneError, OutputError):
             print_error(error)
     raise typer.Exit(error.exit_code)
@@ -454,11 +460,11 @@ def _warn_of_unknown_variables(reporter: Reporter) -> None:
 
     for name, near in unknown_variables(os.environ).items():
         hint = f"did you mean {near}?" if near else "docs/options.md lists all settings."
-        reporter.warning(f"{name} is not a setting and is ignored: {hint}")
+        reporter.warning(f"Ignoring {name}, which is not a setting: {hint}")
 
 
 def _require_readable(cache_dir: Path) -> None:
-    """Nothing built yet and nothing that can be read are different answers."""
+    """A missing directory is fine, an unreadable one is an error."""
     from slurm_factory.util.files import file_errors
 
     with file_errors(cache_dir, "read"):
@@ -472,7 +478,7 @@ def _parse_deps(text: str) -> Deps:
     except ValueError as error:
         raise ConfigurationError(
             f"--deps: there is no recipe {text!r}.",
-            details="spack builds the libraries from source; system takes those of the base.",
+            details="spack builds the libraries from source; system uses those of the base.",
             resolution="Write --deps spack or --deps system.",
         ) from error
 
@@ -493,7 +499,7 @@ def _plan(request: BuildRequest) -> BuildPlan:
 
 
 def _tell_failures(failures: Sequence[Failure], reporter: Reporter) -> None:
-    """What could not be fetched; ends with the code of the first of them."""
+    """Print the failures and exit with the code of the first one."""
     from slurm_factory import answers
 
     for failure in failures:
@@ -507,7 +513,7 @@ def _tell_failures(failures: Sequence[Failure], reporter: Reporter) -> None:
 def _confirm(count: int) -> None:
     if not sys.stdin.isatty():
         raise ConfigurationError(
-            "clean asks before it removes anything, and there is no terminal to ask on.",
+            "clean asks before it removes anything, but there is no terminal to ask on.",
             resolution="Add --yes, or --dry-run to look only.",
         )
     if not typer.confirm(f"Remove {count} of these?", err=True):

@@ -1,4 +1,4 @@
-"""Filling the caches for plans, so that they can be built where there is no network."""
+"""Fill the caches for plans, to build them without a network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAME = "prefetch"
 
 @dataclass(frozen=True)
 class Failure:
-    """Something that could not be fetched: for which plan, or what it was, and why not."""
+    """A failure to fetch: its plan or its name, and the reason."""
 
     what: str
     error: SlurmFactoryError
@@ -41,12 +41,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Prefetched:
-    """What is in the caches now.
+    """The content of the caches.
 
     Attributes:
-        directory: To be carried to another machine (host).
-        files: What was fetched now or before, below that directory (host).
-        failures: What is missing; without any, everything is there.
+        directory: Directory to copy to another machine (host).
+        files: Files fetched now or before, below that directory (host).
+        failures: Missing files; empty if everything is there.
     """
 
     directory: Path
@@ -74,12 +74,12 @@ def all_requests(request: BuildRequest) -> tuple[BuildRequest, ...]:
 
 
 def prefetch(plans: Sequence[BuildPlan], settings: Settings, reporter: Reporter) -> Prefetched:
-    """Fetch all that the plans need into the caches, and make their base instance.
+    """Fetch everything that the plans need into the caches, and make their base instance.
 
-    What fails for one plan does not stop the others.
+    A failure for one plan does not stop the others.
 
     Args:
-        plans: At least one, all for one recipe on one base.
+        plans: At least one plan; all for the same recipe and base.
         settings: Of this site.
         reporter: Shows and logs what happens.
 
@@ -101,7 +101,7 @@ def prefetch(plans: Sequence[BuildPlan], settings: Settings, reporter: Reporter)
 
 
 class _Work:
-    """One run: what it has brought, and what failed."""
+    """One run: fetched files and failures."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.files: dict[Path, None] = {}
@@ -111,10 +111,10 @@ class _Work:
         self._reporter = self._first.reporter
 
     def bring(self) -> SpackFiles | None:
-        """Fetch what is known before there is an instance.
+        """Fetch the sources that are known before there is an instance.
 
         Returns:
-            What a base for Spack is made of, if the plans need one and all of it is there.
+            The files for a base with Spack, if the plans need one and all files are there.
         """
         clingo: Path | None = None
         checkouts: tuple[Path, Path] | None = None
@@ -137,7 +137,7 @@ class _Work:
         return SpackFiles(*checkouts, clingo) if checkouts and clingo else None
 
     def fetch_package_sources(self, spack_files: SpackFiles | None) -> None:
-        """Let Spack decide about each plan, and fetch the sources of all its packages."""
+        """Concretize each plan, and fetch the sources of all its packages."""
         with self._part(f"packages of {self._first.plan.base.name}"):
             if not spack_files and self._needs_base():
                 return
@@ -148,14 +148,14 @@ class _Work:
                         self._add(RECIPES[job.plan.deps].prefetch(job, instance))
 
     def make_base(self) -> None:
-        """Make the base instance, which is no part of the caches and which other machines have."""
+        """Make the base instance, which is not part of the caches."""
         try:
             if self._needs_base():
                 with launch_instance(self._first):
                     pass
         except LXDError as error:
             self._reporter.warning(
-                f"A build on this machine needs a base instance, and there is none: {error.brief}"
+                f"A build on this machine needs a base instance, but there is none: {error.brief}"
             )
 
     def _needs_base(self) -> bool:
@@ -167,7 +167,7 @@ class _Work:
 
     @contextmanager
     def _part(self, what: str) -> Iterator[None]:
-        """A part of the work whose failure leaves the others be; a full disk does not."""
+        """A part of the work whose failure does not stop the others, except for a full disk."""
         try:
             yield
         except (OutputError, InterruptedBuildError):

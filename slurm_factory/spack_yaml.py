@@ -1,4 +1,4 @@
-"""The environment in which Spack builds a plan. Pure."""
+"""The Spack environment of a plan. Pure."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ TEMPLATE = "spack.yaml.j2"
 
 SPACK_YAML: Final = "spack.yaml"
 EXTERNALS_YAML: Final = "externals.yaml"
-"""Externals of the base, as its record has them; lies beside spack.yaml."""
+"""Externals of the base from its record; beside spack.yaml."""
 SITE_YAML: Final = "site.yaml"
-"""The user's own configuration of Spack; lies there only if there is one."""
+"""The user's own configuration of Spack, if any; beside spack.yaml."""
 LOCAL_BUILDCACHE: Final = "local"
-"""Name of the mirror that holds what was built here."""
+"""Name of the local build cache."""
 
 
 @dataclass(frozen=True)
 class _Mirror:
-    """A mirror of Spack, for sources or for binary packages."""
+    """A Spack mirror for sources or binary packages."""
 
     name: str
     url: str
@@ -51,13 +51,13 @@ class _Mirror:
 def generate_yaml_string(plan: BuildPlan) -> str:
     """The spack.yaml of `plan`, a plan for the Spack recipe.
 
-    It names paths of the instance only. The files that it includes lie beside it in
-    `INSTANCE_PROJECT`; an earlier one beats a later one (spack.readthedocs.io, "include.yaml").
+    It contains only paths of the instance. Its included files are beside it in `INSTANCE_PROJECT`;
+    earlier ones take precedence over later ones (spack.readthedocs.io, "include.yaml").
     """
     spack = plan.spack
     if spack is None:
-        raise ValueError("only a plan for the Spack recipe has an environment of Spack")
-    # The output is YAML, not HTML: every expression of the template is quoted for that.
+        raise ValueError("only a plan for the Spack recipe has a Spack environment")
+    # The output is YAML, not HTML: every expression of the template is quoted for YAML.
     environment = Environment(  # noqa: S701
         undefined=StrictUndefined,
         finalize=_quoted,
@@ -83,11 +83,10 @@ def generate_yaml_string(plan: BuildPlan) -> str:
 
 
 def _mirrors(spack: SpackChoice) -> Iterator[_Mirror]:
-    """What this machine has, then what the settings name, in the order in which Spack asks.
+    """Local mirrors, then those of the settings, in the order in which Spack uses them.
 
-    The local build cache needs no signatures: it belongs to the user, and is for nobody else to
-    write. A file URL is about this machine, not about the instance: what lies there is fetched
-    before, by the program itself.
+    The local build cache needs no signatures: only its owner can write to it. A file URL means a
+    directory of this machine, not of the instance: slurm-factory itself fetches from it first.
     """
     yield _Mirror("sources", f"file://{INSTANCE_CACHE / SOURCE_CACHE}")
     cache = f"file://{INSTANCE_CACHE / BUILDCACHE}"
@@ -100,12 +99,12 @@ def _mirrors(spack: SpackChoice) -> Iterator[_Mirror]:
 
 
 def _name(spec: str) -> str:
-    """Of the package that `spec` is about."""
+    """Name of the package in `spec`."""
     return re.split(r"[^a-z0-9-]", spec, maxsplit=1)[0]
 
 
 def _quoted(value: str | bool | PurePosixPath) -> str:
-    """A YAML scalar, on one line and in ASCII whatever is in it."""
+    """A YAML scalar on one line and in ASCII, for any text."""
     if isinstance(value, bool):
         return json.dumps(value)
     quoted: str = yaml.safe_dump(str(value), default_style='"', width=float("inf"))

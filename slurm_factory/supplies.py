@@ -1,4 +1,4 @@
-"""What has to be there before a recipe can work: its sources, its base, and the instance."""
+"""The requirements of a recipe: its sources, its base, and the instance."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def require_machine(job: Job) -> None:
-    """Fail where nothing can be built, before anything is downloaded for nothing.
+    """Fail early if the build is impossible, before downloading anything.
 
     Raises:
         LXDError: LXD cannot be used; or packages are missing, for a build on this machine.
@@ -45,15 +45,16 @@ def require_machine(job: Job) -> None:
 
 
 def fetch_supplies(job: Job) -> SpackFiles | None:
-    """Fetch into the cache what the build needs in any case, and its base where that is to be made.
+    """Fetch the known sources of the build into the cache, and those of its base if it has to be
+    made.
 
     Returns:
-        What a base for Spack is made of; None where it is there, or needs no Spack.
+        The files for a base with Spack; None if the base exists, or needs no Spack.
 
     Raises:
-        DownloadError: Something could not be had.
+        DownloadError: A source could not be fetched.
         ConfigurationError: There is no such ref of Spack, or no clingo for this architecture.
-        LXDError: LXD cannot be asked for the base.
+        LXDError: LXD does not answer.
         OutputError: The cache cannot be written, or is full.
     """
     plan, settings, reporter = job.plan, job.settings, job.reporter
@@ -78,14 +79,14 @@ def _needs_base(job: Job) -> bool:
 
 
 def find_supplies(job: Job) -> None:
-    """Fail where something that the build needs in any case is not here: for `--offline`.
+    """Fail if a known source of the build is missing, for `--offline`.
 
-    Touches no network. What makes a base of Spack counts as missing only together with the base
+    Uses no network. The files for a base with Spack count as missing only together with the base
     itself, which is made from the archive of the distribution.
 
     Raises:
-        DownloadError: Something is missing; names all of it.
-        LXDError: LXD cannot be asked for the base.
+        DownloadError: Sources are missing; lists all of them.
+        LXDError: LXD does not answer.
         OutputError: The cache cannot be read.
     """
     plan, settings = job.plan, job.settings
@@ -100,15 +101,16 @@ def find_supplies(job: Job) -> None:
         archives = missing_checkouts(refs, settings.spack_checkouts_dir) if refs else []
         missing += [*map(str, archives), f"a base instance of {plan.base.name}"]
         note = (
-            "The base instance is made here by the same command: once the caches are filled, it"
-            " asks the distribution's archive only."
+            "The same command makes the base instance on this machine: with filled caches, it"
+            " uses only the distribution's archive."
         )
     if missing:
         raise not_here(missing, plan, settings, note)
 
 
 def fetch_spack(refs: SpackRefs, settings: Settings, reporter: Reporter) -> tuple[Path, Path]:
-    """Archives (host) of Spack and of its recipes; raises as `checkouts.fetch_checkouts` does."""
+    """Archives (host) of Spack and its package recipes; raises as `checkouts.fetch_checkouts`
+    does."""
     return fetch_checkouts(
         refs,
         settings.spack_checkouts_dir,
@@ -140,7 +142,7 @@ def launch_instance(job: Job, spack_files: SpackFiles | None = None) -> Iterator
 
     Args:
         job: Of this build.
-        spack_files: What its base is made of; None where that is there, or needs no Spack.
+        spack_files: The files for its base; None if the base exists, or needs no Spack.
     """
     plan, settings, reporter, workspace = job.plan, job.settings, job.reporter, job.workspace
     if plan.destructive:
@@ -167,17 +169,17 @@ def launch_instance(job: Job, spack_files: SpackFiles | None = None) -> Iterator
 
 @contextmanager
 def system_errors(settings: Settings) -> Iterator[None]:
-    """Tell what the operating system says as an error of ours.
+    """Convert an OSError into our own error.
 
     Raises:
-        OutputError: Instead of an OSError about the cache directory, or about a full disk.
-        LXDError: Instead of another one: a build writes nowhere else, so that it is about what
-            this machine lets the user read or run.
+        OutputError: For an OSError about the cache directory, or a full disk.
+        LXDError: For any other one: a build writes nowhere else, so the user lacks permission to
+            read or run something.
     """
     try:
         yield
     except OSError as error:
-        # Where a file was open already, it is known by a number.
+        # An open file has a number instead of a name.
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
         if error.errno in NOT_WRITTEN or Path(name).is_relative_to(settings.cache_dir):
             raise file_error(error, Path(name or settings.cache_dir), "used") from error
@@ -187,7 +189,7 @@ def system_errors(settings: Settings) -> Iterator[None]:
             if file
             else f"This machine refused {name or 'what the build asked for'}.",
             details=f"{error.strerror or error}.",
-            resolution=f"Look at its permissions (ls -ld {shlex.quote(name)}), then run the command"
+            resolution=f"Check its permissions (ls -ld {shlex.quote(name)}), then run the command"
             " again."
             if file
             else "Run `slurm-factory doctor`.",

@@ -1,4 +1,4 @@
-"""Whether a finished artifact is what a plan would make again. Light to import."""
+"""Whether a finished artifact is up to date for a plan. Fast to import."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a build left behind.
+    """The result of a build.
 
     Attributes:
-        manifest_path: Of the artifact (host); the files it lists lie beside it.
+        manifest_path: Manifest of the artifact (host), beside the files that it lists.
         manifest: Its content.
-        up_to_date: True if nothing had to be built.
-        log: The build log (host), if something was built.
+        up_to_date: True if there was nothing to build.
+        log: The build log (host), if there was something to build.
     """
 
     manifest_path: Path
@@ -35,7 +35,7 @@ class Outcome:
 
 
 def find_up_to_date(plan: BuildPlan, settings: Settings) -> Outcome | None:
-    """The finished artifact that this plan would make again, if there is one."""
+    """The finished artifact that is up to date for this plan, if any."""
     record = base_record(plan, settings)
     path = settings.builds_dir / plan.version / f"{plan.stem}-manifest.json"
     if not record:
@@ -51,7 +51,7 @@ def find_up_to_date(plan: BuildPlan, settings: Settings) -> Outcome | None:
 
 
 def base_record(plan: BuildPlan, settings: Settings) -> Mapping[str, Any]:
-    """What the base of `plan` contains, as far as that is known."""
+    """The content of the base of `plan`, if known."""
     if plan.destructive:
         from slurm_factory.instances.this_machine import machine_record  # noqa: PLC0415  # slow to import
 

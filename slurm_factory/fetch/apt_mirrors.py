@@ -1,4 +1,4 @@
-"""Which mirrors of its distribution this machine is configured to use."""
+"""The mirrors of its distribution that this machine is configured to use."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -30,8 +30,8 @@ class _Entry:
     def holds_archive_of(self, distribution: Distribution) -> bool:
         """Whether this is the distribution's own archive or a full mirror of it.
 
-        Security archives and flat or personal repositories are not. A key that is not the
-        distribution's marks somebody else's repository.
+        Security archives and flat or personal repositories are not. A key other than the
+        distribution's marks a third-party repository.
         """
         if "main" not in self.components or not any(map(_is_release, self.suites)):
             return False
@@ -46,16 +46,15 @@ def configured_mirrors(etc_apt: Path, distribution: Distribution) -> tuple[str, 
     Reads `sources.list`, `sources.list.d/*.list` (one-line style), `*.sources` (deb822 style) and
     the files that `mirror+file:` names, as sources.list(5) and apt-transport-mirror(1) describe.
     Disabled entries, `deb-src`, cdroms, security archives and third-party repositories are left
-    out. Lines that make no sense are passed over, as are files that cannot be read: apt itself
-    tells about them.
+    out. Invalid lines and unreadable files are skipped: apt itself reports them.
 
     Args:
         etc_apt: apt's configuration directory (host), normally `/etc/apt`.
-        distribution: Whose mirrors to return.
+        distribution: The distribution.
 
     Returns:
-        Base URLs without a trailing slash (`https://host/debian`), without duplicates; empty
-        where this machine is of another distribution.
+        Base URLs without a trailing slash (`https://host/debian`), without duplicates; empty if
+        this machine runs another distribution.
     """
     entries = (_with_mirror_lists_read(entry, etc_apt) for entry in _entries(etc_apt))
     usable = (
@@ -68,7 +67,7 @@ def configured_mirrors(etc_apt: Path, distribution: Distribution) -> tuple[str, 
 
 
 def debian_pool_urls(pool_path: str, mirrors: Iterable[str]) -> tuple[str, ...]:
-    """URLs under which a file of the Debian archive's pool can be had.
+    """URLs of a file in the pool of the Debian archive.
 
     Args:
         pool_path: Path below a mirror, such as `pool/main/s/slurm-wlm/….orig.tar.gz`.
@@ -176,7 +175,7 @@ def _expanded(uri: str, etc_apt: Path) -> Iterator[str]:
 
 
 def _normalized(uri: str) -> str:
-    """The URL in the form that any client understands; empty where only apt does."""
+    """The URL in a form that every client supports; empty if only apt supports it."""
     if uri.startswith(("http://", "https://")):
         return uri.rstrip("/")
     scheme, _, path = uri.partition(":")

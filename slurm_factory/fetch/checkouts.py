@@ -1,4 +1,4 @@
-"""Spack and its recipes as archives in the cache: fetched once, from git or from a directory."""
+"""Archives of Spack and its package recipes in the cache, fetched once from git or a directory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from slurm_factory.util.files import file_errors
 if TYPE_CHECKING:
     from slurm_factory.plan.base_setup import SpackRefs
 
-# Of spack-packages a build reads the recipes only, not what tests and publishes them.
+# A build reads only the package recipes of spack-packages, not its tests and tools.
 RECIPES = ("repos/", "COPYRIGHT", "LICENSE", "NOTICE")
 
 
@@ -40,12 +40,12 @@ class Checkout:
     """One tree of files at one state.
 
     Attributes:
-        name: Its archive's name begins so.
+        name: Prefix of the archive's name.
         url: http(s), file, or an absolute directory (host).
-        ref: Tag, branch or commit; of unpacked files it says nothing.
-        setting: Start of the names of the settings that say so.
-        marker_file: A file that only the right tree has.
-        only: What paths of files in the archive begin with; empty: all files.
+        ref: Tag, branch or commit; has no meaning for unpacked files.
+        setting: Prefix of the names of its settings.
+        marker_file: A file that identifies the tree.
+        only: Prefixes of the paths to put into the archive; empty: all files.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Checkout:
 
     @property
     def archive_name(self) -> str:
-        """Name of its archive; the same whoever fetches it."""
+        """Name of its archive; independent of credentials."""
         identity = f"{without_credentials(self.url)}\n{self.ref}"
         return f"{self.name}-{sha256(identity.encode()).hexdigest()[:12]}.tar.gz"
 
@@ -75,7 +75,7 @@ def checkouts_of(refs: SpackRefs) -> tuple[Checkout, Checkout]:
 
 
 def missing_checkouts(refs: SpackRefs, directory: Path) -> list[Path]:
-    """Archives (host) that are not in the cache directory (host) yet."""
+    """Missing archives in the cache directory (host)."""
     paths = [directory / checkout.archive_name for checkout in checkouts_of(refs)]
     return [path for path in paths if not path.exists()]
 
@@ -83,24 +83,24 @@ def missing_checkouts(refs: SpackRefs, directory: Path) -> list[Path]:
 def fetch_checkouts(
     refs: SpackRefs, directory: Path, *, timeout: float, warn: Callable[[str], None]
 ) -> tuple[Path, Path]:
-    """The archives of Spack and of its recipes, brought into the cache where they are not yet.
+    """Fetch the archives of Spack and its package recipes into the cache, if they are not there.
 
-    What is in the cache stays as it is, also where a branch or a directory has moved on since;
-    `slurm-factory clean --caches` lets go of it.
+    Archives in the cache stay as they are, even if the branch or directory has changed;
+    `slurm-factory clean --caches` removes them.
 
     Args:
-        refs: What to bring.
-        directory: Of the archives (host).
+        refs: What to fetch.
+        directory: Directory of the archives (host).
         timeout: Seconds without a byte after which a transfer is tried again.
-        warn: Told, in one line, about a transfer that is tried again.
+        warn: Called with one line for each transfer that is tried again.
 
     Returns:
         Paths (host) of two .tar.gz without a common top directory. Each has a file
-        `base_record.CHECKOUT_FILE` that tells the commit, or the checksum of a directory.
+        `base_setup.CHECKOUT_FILE` with the commit, or the checksum of a directory.
 
     Raises:
-        DownloadError: A URL or directory does not give it.
-        ConfigurationError: There is no such ref, or what is there is not Spack.
+        DownloadError: It cannot be fetched from the URL or directory.
+        ConfigurationError: There is no such ref, or the content is not Spack.
         OutputError: The cache cannot be written.
     """
     spack, packages = checkouts_of(refs)
@@ -145,7 +145,7 @@ def _make(checkout: Checkout, scratch: Path, timeout: float, warn: Callable[[str
 def _pack(
     checkout: Checkout, archive: Path, scratch: Path, timeout: float, warn: Callable[[str], None]
 ) -> set[str]:
-    """Write the archive; the names of the files in it."""
+    """Write the archive; returns the names of the files in it."""
     directory = directory_of(checkout.url)
     if directory and not is_repository(directory):
         return _pack_unpacked(checkout, directory, archive, warn)
@@ -157,14 +157,12 @@ def _pack(
 def _pack_unpacked(
     checkout: Checkout, directory: Path, archive: Path, warn: Callable[[str], None]
 ) -> set[str]:
-    # Before a whole file system is read in vain.
+    # Checked first, to avoid reading a whole file system in vain.
     if directory.is_dir() and not (directory / checkout.marker_file).is_file():
         return set()
     own = spack_version(directory)
     if own and f"v{own}" != checkout.ref:
-        _naming(checkout, warn)(
-            f"this is Spack {own}; what this program knows of is {checkout.ref}"
-        )
+        _naming(checkout, warn)(f"this is Spack {own}; slurm-factory supports {checkout.ref}")
     return pack_directory(directory, checkout.only, archive)
 
 
@@ -189,14 +187,14 @@ def _no_such_ref(checkout: Checkout, error: NoSuchRefError) -> ConfigurationErro
     near = ", ".join(error.near)
     return ConfigurationError(
         f"{_shown(checkout)} has no tag, branch or commit {checkout.ref!r}.",
-        details=f"Did you mean {near}?" if near else "A commit has to be written in full.",
+        details=f"Did you mean {near}?" if near else "Write a commit in full.",
         resolution=f"Correct {checkout.setting}_REF.",
     )
 
 
 COMPRESSION: Final = 6
 LEFT_OUT: Final = frozenset({".git", "__pycache__"})
-"""Directories of a plain tree that are no part of it."""
+"""Directories in a plain tree that do not belong to it."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +203,7 @@ class _File:
 
     Attributes:
         path: Below the top directory.
-        mode: As stat(2) and git have it.
+        mode: As in stat(2) and git.
         content: Of the file.
         mtime: Seconds since 1970.
     """
@@ -222,7 +220,7 @@ def pack_commit(git: Git, commit: str, only: tuple[str, ...], archive: Path) -> 
     Args:
         git: Has fetched the commit.
         commit: Its id, in full.
-        only: Beginnings of the paths that go into the archive; empty: all.
+        only: Prefixes of the paths to put into the archive; empty: all.
         archive: The .tar.gz to write (host).
 
     Returns:
@@ -283,7 +281,7 @@ def _files_below(directory: Path, only: tuple[str, ...]) -> Iterator[_File]:
 
 
 def _is_wanted(path: str, only: tuple[str, ...]) -> bool:
-    # One that an earlier packing left in a tree that was unpacked from it is of that tree.
+    # The tree may have been unpacked from such an archive and contain its file.
     return path != CHECKOUT_FILE and (not only or path.startswith(only))
 
 
@@ -302,7 +300,7 @@ def _kind(file: _File) -> str:
 
 
 def _write(archive: Path, files: Iterable[_File], identity: str) -> set[str]:
-    """The archive, in which everybody may read everything and nothing is set-uid."""
+    """The archive: all files are readable for everyone, none is set-uid."""
     line = f"{identity}\n".encode()
     names = set()
     with tarfile.open(archive, "w:gz", compresslevel=COMPRESSION) as tar:

@@ -24,13 +24,13 @@ from tenacity import (
 from slurm_factory.fetch.http import TransferError, TransientError, UnreachableError
 
 ANSWER_SECONDS: Final = 9.0
-"""For the list of refs: an address that leads nowhere has to be told in less than ten seconds."""
+"""For the list of refs: a wrong address must fail in less than ten seconds."""
 ATTEMPTS: Final = 4
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 8.0
 FULL_COMMIT: Final = re.compile("[0-9a-f]{40}")
 KINDS: Final = ("refs/tags/", "refs/heads/", "refs/remotes/origin/")
-"""Where a name is looked for, in this order, as git-rev-parse(1) does."""
+"""Where to look for a name, in this order, as git-rev-parse(1) does."""
 OF_ANOTHER_REPOSITORY: Final = frozenset(
     {
         *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE"),
@@ -42,7 +42,7 @@ TRANSIENT: Final = re.compile(
     r"returned error: (5\d\d|429)|RPC failed|early EOF|hung up|disconnect|reset by peer|too slow"
     r"|bytes/sec|timed out|transfer closed|curl (18|56|92)"
 )
-"""Failures after which git may succeed (remote-curl.c, fetch-pack.c, curl's messages)."""
+"""Transient failures of git (remote-curl.c, fetch-pack.c, curl's messages)."""
 NOT_GIVEN: Final = re.compile("not our ref|unadvertised object|no such remote ref")
 REASONS: Final = (
     (
@@ -52,11 +52,11 @@ REASONS: Final = (
     (re.compile("^repository '.*' not found"), "HTTP 404: there is no git repository"),
     (re.compile("not valid: is this a git repository"), "there is no git repository"),
 )
-"""Sentences of git that lead nowhere, and ours."""
+"""Unclear messages of git, and ours."""
 CREDENTIALS: Final = (
     '!f() { printf "username=%s\\npassword=%s\\n" "$GIT_FACTORY_USER" "$GIT_FACTORY_PASSWORD"; }; f'
 )
-"""A credential helper (gitcredentials(7)): git hands URLs on to programs as arguments, which every
+"""A credential helper (gitcredentials(7)): git passes URLs to programs as arguments, which every
 user of the machine can read."""
 
 
@@ -64,7 +64,7 @@ T = TypeVar("T")
 
 
 class NoSuchRefError(Exception):
-    """A repository has no such tag, branch or commit; `near` are names like it."""
+    """A repository has no such tag, branch or commit; `near` are similar names."""
 
     def __init__(self, near: Collection[str] = ()) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class NoSuchRefError(Exception):
 
 
 class Git:
-    """A bare repository of our own, into which one commit is fetched."""
+    """A local bare repository, into which one commit is fetched."""
 
     def __init__(self, directory: Path, url: str, timeout: float) -> None:
         """Make the repository.
@@ -80,10 +80,10 @@ class Git:
         Args:
             directory: Where to make it (host); must not exist.
             url: Of the other repository: http, https, or an absolute path (host).
-            timeout: Seconds without a byte after which a transfer counts as broken off.
+            timeout: Seconds without data after which a transfer counts as aborted.
 
         Raises:
-            TransferError: There is no git program.
+            TransferError: git is not installed.
         """
         self._directory = directory
         address = urlsplit(url)
@@ -99,7 +99,7 @@ class Git:
         """Full names of all refs of the other repository, with their objects.
 
         Raises:
-            TransferError: It is not a repository, or cannot be asked.
+            TransferError: It is not a repository, or does not answer.
         """
         kinds = ["--tags", "--heads"] * bool(urlsplit(self._url).netloc)
         try:
@@ -107,7 +107,7 @@ class Git:
         except subprocess.TimeoutExpired as error:
             raise UnreachableError(f"no answer within {ANSWER_SECONDS:g} s") from error
         if kinds and not listed:
-            # Git takes any page for the list of a repository without refs.
+            # Git treats any web page as the list of a repository without refs.
             raise TransferError("there is no git repository")
         rows = (line.split("\t") for line in listed.splitlines())
         return {name: found for found, name in rows}
@@ -119,8 +119,8 @@ class Git:
             wanted: Full name of a ref, or a commit in full.
 
         Raises:
-            TransferError: It did not come, or is not a commit.
-            NoSuchRefError: The other repository does not have the commit or does not give it away.
+            TransferError: The transfer failed, or it is not a commit.
+            NoSuchRefError: The other repository does not have the commit or does not serve it.
         """
         try:
             self._run("fetch", "--quiet", "--no-tags", "--depth", "1", self._url, wanted)
@@ -134,12 +134,12 @@ class Git:
 
     @contextmanager
     def archive(self, commit: str) -> Iterator[IO[bytes]]:
-        """The files of a commit as a tar archive that is written while it is read.
+        """The files of a commit as a tar stream.
 
         Raises:
             TransferError: The repository lacks a part of the commit.
         """
-        # Without attributes: every file as it is, also one that releases leave out.
+        # Without attributes: includes files that releases exclude.
         command = self._command("archive", "--format=tar", "--worktree-attributes", commit)
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._environment
@@ -158,7 +158,7 @@ class Git:
 
     def _run(self, *arguments: str, limit: float | None = None) -> str:
         try:
-            # A session of its own: git's helpers, which do the transfer, end with it.
+            # In its own session: git's helpers, which do the transfer, end with it.
             process = subprocess.Popen(
                 self._command(*arguments),
                 stdin=subprocess.DEVNULL,
@@ -186,12 +186,12 @@ def fetch_ref(git: Git, ref: str, warn: Callable[[str], None]) -> str:
     """Fetch the commit that `ref` names; its id.
 
     Args:
-        git: The repository of our own.
-        ref: Tag, branch, or a commit in full where the other repository gives single commits.
-        warn: Told the reason why a transfer is tried again.
+        git: The local repository.
+        ref: Tag, branch, or a full commit if the other repository serves single commits.
+        warn: Called with the reason why a transfer is tried again.
 
     Raises:
-        TransferError: It cannot be had.
+        TransferError: It cannot be fetched.
         NoSuchRefError: There is no such ref.
     """
     wanted = find_ref(ref, _with_retries(git.refs, warn))
@@ -206,7 +206,7 @@ def find_ref(name: str, refs: Mapping[str, str]) -> str:
         refs: Full names of all refs of the repository with their objects.
 
     Raises:
-        NoSuchRefError: It has none; a commit is not looked for.
+        NoSuchRefError: There is none; commits are not searched.
     """
     for full in (*(kind + name for kind in KINDS), name):
         if full in refs:
@@ -222,7 +222,8 @@ def _short(full: str) -> str:
 
 
 def _environment(timeout: float, user: str | None, password: str | None) -> dict[str, str]:
-    """Of git: no questions, English messages, the certificates of our other downloads."""
+    """The environment of git: no prompts, English messages, the certificates of our other
+    downloads."""
     given = {name: value for name, value in os.environ.items() if name not in OF_ANOTHER_REPOSITORY}
     authority = given.get("REQUESTS_CA_BUNDLE") or given.get("SSL_CERT_FILE")
     if authority:
@@ -240,10 +241,12 @@ def _environment(timeout: float, user: str | None, password: str | None) -> dict
 
 
 def _failure(messages: str) -> TransferError:
-    """The error for what git wrote when it failed; its first complaint names the cause."""
+    """The error for the messages of a failed git; the first error line names the cause."""
     lines = [line.strip() for line in messages.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("fatal: ", "error: "))] or lines
-    reason = re.sub(r"^(fatal|error): ", "", telling[0]) if telling else "git failed without a word"
+    reason = (
+        re.sub(r"^(fatal|error): ", "", telling[0]) if telling else "git failed without a message"
+    )
     reason = re.sub(r"^unable to access '[^']*': ", "", reason).rstrip(".")
     if status := re.search(r"The requested URL returned error: (\d+)", reason):
         reason = f"HTTP {status[1]}"

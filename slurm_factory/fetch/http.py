@@ -1,4 +1,4 @@
-"""The bytes behind one URL, from an offset on, and in one word why they cannot be had."""
+"""The content of one URL from an offset, or the reason why it cannot be fetched."""
 
 import os
 import ssl
@@ -27,25 +27,27 @@ SYSTEM_CA_BUNDLES: Final = (
 
 
 class TransferError(Exception):
-    """A URL does not give the file, and would not at another try. `str()` is the reason, in a few
-    words that continue a sentence."""
+    """A URL does not serve the file, and another try would not help.
+
+    `str()` is the reason, in a few words that continue a sentence.
+    """
 
 
 class UnreachableError(TransferError):
-    """The host cannot be asked; neither can it for another path."""
+    """The host cannot be reached; other paths on it would fail too."""
 
 
 class TransientError(TransferError):
-    """It may work the next time."""
+    """Another try may succeed."""
 
 
 class NoSuchPartError(TransientError):
-    """The server does not continue from the offset that was asked for."""
+    """The server does not continue from the requested offset."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """An answer: the bytes from offset `start` of a file of `total` bytes (None: not told)."""
+    """An answer: the bytes from offset `start` of a file of `total` bytes (None: unknown)."""
 
     chunks: Iterator[bytes]
     start: int
@@ -69,17 +71,17 @@ def open_url(session: requests.Session, url: str, offset: int, timeout: float) -
     Args:
         session: Made by `new_session`.
         url: `https://`, `http://` or `file://` (a path on the host).
-        offset: Bytes that are there already. The answer may start at 0 all the same.
-        timeout: Seconds without a byte after which the transfer counts as broken off.
+        offset: Bytes that are there already. The answer may still start at 0.
+        timeout: Seconds without data after which the transfer counts as aborted.
 
     Raises:
-        TransferError: The content cannot be had; also raised while its chunks are read.
+        TransferError: The content cannot be fetched; also raised while its chunks are read.
     """
     if urlsplit(url).scheme == "file":
         with _local_file(Path(unquote(urlsplit(url).path))) as file:
             yield Body(_read(file), 0, os.fstat(file.fileno()).st_size)
         return
-    # Servers that label .tar.gz as compressed content must not have it unpacked on the way.
+    # Some servers label .tar.gz as compressed content: do not unpack it on the way.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
     timeouts = (CONNECT_TIMEOUT, timeout)
     try:
@@ -103,7 +105,7 @@ def _body_of(response: requests.Response, offset: int) -> Body:
 
 
 def status_error(response: requests.Response) -> TransferError | None:
-    """What an answer's status means where it is not that of a success."""
+    """The error for an answer's status, if it is not a success."""
     status = response.status_code
     if status in {200, 206}:
         return None
@@ -122,7 +124,7 @@ def _received(response: requests.Response) -> Iterator[bytes]:
     except urllib3.exceptions.ReadTimeoutError as error:
         raise TransientError("no more bytes came") from error
     except urllib3.exceptions.HTTPError as error:
-        raise TransientError("the connection broke off") from error
+        raise TransientError("the connection was lost") from error
 
 
 def _local_file(path: Path) -> BinaryIO:
@@ -142,25 +144,25 @@ _REASONS: Final[tuple[tuple[type[Exception], type[TransferError], str], ...]] = 
         UnreachableError,
         "the server's certificate is not trusted: {root} (update-ca-certificates adds your own CA)",
     ),
-    (exceptions.ProxyError, UnreachableError, "the proxy does not let us through: {root}"),
+    (exceptions.ProxyError, UnreachableError, "the proxy refused the connection: {root}"),
     (
         exceptions.ConnectTimeout,
         UnreachableError,
         "no connection within {connect:g} s",
     ),
     (exceptions.Timeout, TransientError, "no answer within {read:g} s"),
-    (exceptions.ConnectionError, TransientError, "the connection broke off"),
-    (exceptions.ChunkedEncodingError, TransientError, "the connection broke off"),
+    (exceptions.ConnectionError, TransientError, "the connection was lost"),
+    (exceptions.ChunkedEncodingError, TransientError, "the connection was lost"),
 )
-"""The first that fits counts: some of these are subclasses of later ones."""
+"""The first match counts: some of these are subclasses of later ones."""
 
 
 def classified(error: exceptions.RequestException, timeouts: tuple[float, float]) -> TransferError:
-    """What an error of requests means, in a few words.
+    """The meaning of an error of requests, in a few words.
 
     Args:
-        error: Raised by a request.
-        timeouts: What the request was given: seconds to connect, seconds without a byte.
+        error: The error of a request.
+        timeouts: The limits of the request: seconds to connect, seconds without data.
     """
     connect, read = timeouts
     if _never_connected(error):
@@ -172,13 +174,13 @@ def classified(error: exceptions.RequestException, timeouts: tuple[float, float]
 
 
 def _never_connected(error: exceptions.RequestException) -> bool:
-    """requests tells a refused connection from a broken one only by what it wraps."""
+    """requests distinguishes a refused connection from a lost one only by the wrapped error."""
     reason = getattr(error.args[0] if error.args else None, "reason", None)
     return isinstance(reason, urllib3.exceptions.NewConnectionError)
 
 
 def _root(error: BaseException) -> str:
-    """The system's word for what lies under a chain of wrapped errors."""
+    """The system's message at the end of a chain of wrapped errors."""
     below = error.__cause__ or error.__context__
     if below:
         return _root(below)
@@ -199,7 +201,7 @@ def _lower_first(text: str) -> str:
 
 
 class _SystemTrust(HTTPAdapter):
-    """A site's own CA is normally in the system's store only, which requests does not ask."""
+    """A site's own CA is usually only in the system's store, which requests does not use."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=_system_trust())

@@ -1,7 +1,7 @@
 """Source archives, by checksum, in the layout of a Spack source mirror.
 
-What lies under a final name has the checksum that the name says: a download grows in
-`.partial/`, outside of the mirror, and is renamed when it has been checked.
+A file under its final name has the checksum in that name: a download grows in `.partial/`, outside
+the mirror, and is renamed after its checksum was verified.
 """
 
 import hashlib
@@ -47,9 +47,9 @@ class Source:
     """A file known by its checksum.
 
     Attributes:
-        name: What messages call it, such as `Slurm 24.11.5`.
+        name: Name in messages, such as `Slurm 24.11.5`.
         sha256: Checksum, 64 lower-case hexadecimal digits.
-        size: Length in bytes, or None where only the checksum is known.
+        size: Length in bytes, or None if only the checksum is known.
         urls: Where to get it (`https://`, `http://`, `file://`), the preferred one first.
         extension: With a leading dot, or empty; see `archive_extension`.
     """
@@ -69,8 +69,8 @@ class Source:
 
 
 def archive_extension(url: str) -> str:
-    """The extension under which Spack stores what it fetches from `url`, whatever the file really
-    is: `.tar.gz`, `.tgz`…; empty for what is not an archive to Spack, such as a wheel."""
+    """The extension under which Spack stores a file from `url`, regardless of its content:
+    `.tar.gz`, `.tgz`…; empty for a file that is not an archive for Spack, such as a wheel."""
     path = urlsplit(url).path
     return next((ending for ending in ARCHIVE_EXTENSIONS if path.endswith(ending)), "")
 
@@ -95,26 +95,26 @@ def fetch(
     report: Report | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Path:
-    """A source in the cache, downloaded if it is not there yet.
+    """Return a source in the cache; download it if it is missing.
 
-    Mirrors are tried before the source's own URLs, and asked both for the file names of those
-    URLs and for the path in a Spack source mirror. Proxies and CA certificates are those of the
-    environment (`https_proxy`, `REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE`) and of the system's store.
-    Several builds may fetch the same source at once: one downloads, the others wait for it.
+    Mirrors are tried before the source's own URLs, both with the file names of those URLs and with
+    the path in a Spack source mirror. Proxies and CA certificates are those of the environment
+    (`https_proxy`, `REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE`) and of the system's store. Several builds
+    may fetch the same source at once: one downloads, the others wait for it.
 
     Args:
         source: What to fetch.
         cache_dir: Root of the source cache (host), a Spack source mirror.
-        mirrors: URLs of directories to ask first.
-        timeout: Seconds without a byte after which a download is tried again.
-        report: Told about progress.
-        warn: Told, in one line, about a broken file in the cache or a URL that failed.
+        mirrors: URLs of directories to try first.
+        timeout: Seconds without data after which a download is tried again.
+        report: Called with the progress.
+        warn: Called with one line for each damaged file in the cache and each URL that failed.
 
     Returns:
         Path (host) of the file, its checksum verified.
 
     Raises:
-        DownloadError: No URL gave a file with this checksum.
+        DownloadError: No URL served a file with this checksum.
         OutputError: The cache cannot be written, or is full.
     """
     path = cache_dir / source.stored_as
@@ -128,7 +128,7 @@ def fetch(
             if _has_checksum(path, source):
                 return path
             if path.exists():
-                warn(f"{path} is damaged and is fetched again.")
+                warn(f"{path} is damaged; fetching it again.")
                 path.unlink()
             download = _Download(source, partial.with_suffix(".part"), timeout, report or _ignore)
             _first_good(_candidates(source, mirrors), download, path, warn)
@@ -138,14 +138,14 @@ def fetch(
 
 
 class _WrongFileError(TransferError):
-    """What came is a complete file, but another one."""
+    """The download is a complete file, but a different one."""
 
 
 class _Download:
-    """Brings one source into a partial file, which a later run continues.
+    """Downloads one source into a partial file, which a later run continues.
 
-    A partial file is continued whatever URL it came from: the checksum decides in the end whether
-    the parts belong together, so no validator (If-Range) has to be kept beside it.
+    A partial file may be continued from another URL: the checksum shows in the end whether the
+    parts belong together, so there is no need to keep a validator (If-Range).
     """
 
     def __init__(self, source: Source, part: Path, timeout: float, report: Report) -> None:
@@ -156,7 +156,7 @@ class _Download:
         self._session = new_session()
 
     def run(self, url: str) -> None:
-        """Fetch from one URL, again after a pause where that may help.
+        """Fetch from one URL, again after a pause if that may help.
 
         Raises:
             TransferError: `part` could not be completed from there.
@@ -207,7 +207,7 @@ class _Download:
             return
         self.part.unlink()
         if resumed:
-            raise TransientError("continued an older download of another file")
+            raise TransientError("the partial file belonged to another file")
         raise _WrongFileError(f"has checksum {digest} instead of {self.source.sha256}")
 
 
@@ -241,10 +241,10 @@ def _explained(
     listed = "; ".join(f"{url}: {reason}" for url, reason in reasons.items())
     return DownloadError(
         f"{source.name} {what}.",
-        details=listed or "It is not in the source cache, and there is no URL to ask.",
+        details=listed or "It is not in the source cache, and it has no URL.",
         resolution=(
             f"Get the file with the SHA-256 checksum {source.sha256} and put it into the cache:"
-            f" install -D -m 644 FILE '{path}' - or name a directory that has it:"
+            f" install -D -m 644 FILE '{path}' - or set a mirror that has it:"
             " export SLURM_FACTORY_SOURCE_MIRRORS=https://HOST/DIRECTORY"
         ),
     )

@@ -1,4 +1,4 @@
-"""Which sources a plan needs, and what is said when one is missing."""
+"""The sources that a plan needs, and the error for missing ones."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CLINGO = "clingo"
 
 
 def sources_for(plan: BuildPlan, settings: Settings) -> dict[str, Source]:
-    """Every source archive that goes into a package, by name; `slurm` is Slurm's own."""
+    """Every source archive of a package, by name; `slurm` is Slurm's own."""
     sources = {SLURM: slurm_source(plan.release, debian_mirrors(settings))}
     return sources | {name: catalogd_source(name) for name in plan.selection.sources}
 
 
 def base_sources(plan: BuildPlan) -> dict[str, Source]:
-    """What a new base instance is made of beside packages, by name; `clingo` is for Spack.
+    """Archives for a new base instance, by name; `clingo` is for Spack.
 
     Raises:
         ConfigurationError: There is no clingo for this architecture.
@@ -44,7 +44,7 @@ def clingo_source(base: Base, architecture: str) -> Source:
     """The wheel of clingo for the Python of a base.
 
     Args:
-        base: Where Spack runs.
+        base: The base in which Spack runs.
         architecture: As uname(1) names it.
 
     Raises:
@@ -97,24 +97,26 @@ def _rows() -> dict[str, dict[str, Any]]:
 def not_here(
     missing: Sequence[str], plan: BuildPlan, settings: Settings, note: str = ""
 ) -> DownloadError:
-    """The error that names all that is missing, and how it can be had.
+    """The error that lists everything that is missing, and how to get it.
 
     Args:
-        missing: A name for each thing.
-        plan: What was to be built.
+        missing: A name for each missing object.
+        plan: What to build.
         settings: Of this site.
         note: What else the user should do.
     """
     return DownloadError(
-        "--offline: not all that this build needs is on this machine.",
+        "--offline: some sources are not in the cache.",
         details=f"Missing: {', '.join(missing)}.",
-        resolution=f"Run `{prefetch_command(plan)}` where there is a network, and copy"
-        f" {settings.cache_dir} from there. {note}".strip(),
+        resolution=(
+            f"Run `{prefetch_command(plan)}` on a machine with a network, and copy"
+            f" {settings.cache_dir} from there. {note}"
+        ).strip(),
     )
 
 
 def prefetch_command(plan: BuildPlan) -> str:
-    """The command that fills the caches for a plan, on whatever machine it runs."""
+    """The command that fills the caches for a plan, on any machine."""
     request = BuildRequest(
         plan.version,
         gpu=plan.build_type is BuildType.GPU,

@@ -1,1 +1,1 @@
-"""LXD on this machine: setup brings it to where it can build, doctor tells what stops it."""
+"""LXD on this machine: setup installs and configures it, doctor finds problems."""

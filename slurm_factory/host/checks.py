@@ -1,6 +1,6 @@
-"""What may stop a build on a machine, judged from its facts, each with the command that fixes it.
+"""Checks for problems of a machine, from its facts, each with the command that fixes it.
 
-Pure: no check looks at the machine.
+Pure: no check accesses the machine.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ CACHE_LIKES_GIB = 10
 POOL_NEEDS_GIB = 3
 POOL_LIKES_GIB = 10
 MEMORY_LIKES_GIB = 2
-"""A build by the system recipe fits the first figure of each, one by Spack the second; the memory
-is what one or two compilers of Slurm's largest files take."""
+"""The first figure of each is enough for the recipe `system`, the second for Spack; the memory
+is enough for one or two compilers of Slurm's largest files."""
 
 
 class Status(StrEnum):
@@ -46,13 +46,13 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that doctor looked at.
+    """The result of one check.
 
     Attributes:
         name: Stable; it is in the `--json` document.
-        status: Failed stops builds, a warning makes them slow or fragile.
+        status: A failure stops builds, a warning makes them slow or fragile.
         message: The state, one line.
-        fix_command: What mends it, as one shell line; None where nothing is to mend.
+        fix_command: One shell line that fixes it; None if there is nothing to fix.
     """
 
     name: str
@@ -63,14 +63,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Space:
-    """A place on a disk: what it is called, and its free bytes; None if unknown."""
+    """A location on a disk: its name, and its free bytes; None if unknown."""
 
     name: str
     free: int | None
 
 
 def host_checks(facts: HostFacts) -> tuple[Check, ...]:
-    """Everything that the machine's facts tell, without an instance."""
+    """All checks that need no instance."""
     if facts.obstacle is None:
         return tuple(check(facts) for check in HOST_CHECKS)
     first = Check("lxd-possible", Status.FAILED, f"LXD cannot run: {facts.obstacle}", WITHOUT_LXD)
@@ -104,7 +104,7 @@ def daemon_check(facts: HostFacts) -> Check:
 
 
 def permission_check(facts: HostFacts) -> Check:
-    """This very process may talk to the daemon."""
+    """Whether this process may use the daemon."""
     name = "lxd-permission"
     if facts.daemon is Daemon.STOPPED:
         return Check(name, Status.SKIPPED, "the daemon does not run")
@@ -112,7 +112,10 @@ def permission_check(facts: HostFacts) -> Check:
     if facts.permitted:
         return Check(name, Status.OK, f"{account.name} may use LXD")
     if account.in_group:
-        message = f"{account.name} is in the group {LXD_GROUP}, and this shell does not have it yet"
+        message = (
+            f"{account.name} is in the group {LXD_GROUP}, but this shell does not have the group"
+            " yet"
+        )
         return Check(name, Status.FAILED, message, f"sg {LXD_GROUP} -c 'slurm-factory doctor'")
     join = ("usermod", "--append", "--groups", LXD_GROUP, account.name)
     message = f"{account.name} is not in the group {LXD_GROUP}"
@@ -120,7 +123,7 @@ def permission_check(facts: HostFacts) -> Check:
 
 
 def storage_check(facts: HostFacts) -> Check:
-    """Instances get a root disk, quickly."""
+    """Instances get a root disk by a fast copy."""
     name = "storage"
     if facts.lxd is None:
         return Check(name, Status.SKIPPED, _why_unknown(facts))
@@ -131,10 +134,10 @@ def storage_check(facts: HostFacts) -> Check:
     driver = facts.lxd.pools.get(pool, "unknown")
     if driver != "dir":
         return Check(name, Status.OK, f"pool {pool} ({driver})")
-    message = f"pool {pool} is a plain directory: copies are slow, and disk limits do not hold"
+    message = f"pool {pool} is a plain directory: copies are slow, and disk limits have no effect"
     usable = [d for d in COPY_ON_WRITE_DRIVERS if d in facts.lxd.drivers]
     if not usable or not facts.loop_devices:
-        return Check(name, Status.WARNING, f"{message}; nothing better can be had here")
+        return Check(name, Status.WARNING, f"{message}; no better driver is available here")
     create = f"lxc storage create fast {usable[0]} size=30GiB"
     switch = "lxc profile device set default root pool=fast"
     return Check(name, Status.WARNING, message, f"{create} && {switch}")
@@ -161,28 +164,28 @@ def network_check(facts: HostFacts) -> Check:
 
 
 def firewall_check(facts: HostFacts) -> Check:
-    """No firewall turns away what the bridge forwards."""
+    """No firewall blocks the forwarded traffic of the bridge."""
     name = "firewall"
     bridge = facts.lxd.bridge if facts.lxd else None
     if facts.firewall is Firewall.OPEN:
-        return Check(name, Status.OK, "nothing turns away forwarded traffic")
+        return Check(name, Status.OK, "no firewall blocks forwarded traffic")
     if bridge is None:
-        return Check(name, Status.SKIPPED, "no bridge of LXD's own")
+        return Check(name, Status.SKIPPED, "no bridge managed by LXD")
     if bridge in facts.forwarded:
         return Check(name, Status.OK, f"{facts.firewall} lets {bridge} through")
     cause = {
         Firewall.DOCKER: "Docker's FORWARD policy",
         Firewall.OTHER: "the policy of the FORWARD chain",
     }.get(facts.firewall, str(facts.firewall))
-    message = f"{cause} turns away the traffic of {bridge}"
+    message = f"{cause} blocks the traffic of {bridge}"
     return Check(name, Status.FAILED, message, firewall_fix(facts, bridge))
 
 
 def _why_unknown(facts: HostFacts) -> str:
-    """Why LXD's own state is not known."""
+    """Why LXD's own state is unknown."""
     match facts.daemon:
         case Daemon.DENIED:
-            return "this user may not ask the daemon"
+            return "this user may not use the daemon"
         case Daemon.STOPPED:
             return "the daemon does not run"
         case _:
@@ -202,7 +205,7 @@ def inotify_check(facts: HostFacts) -> Check:
     limit = facts.inotify_instances
     if limit >= INOTIFY_INSTANCES:
         return Check("inotify", Status.OK, f"limit is {limit}")
-    message = f"limit is {limit}: boots fail once about {limit // 10} containers run"
+    message = f"limit is {limit}: with about {limit // 10} running containers, no more can boot"
     return Check("inotify", Status.WARNING, message, SETUP)
 
 
@@ -231,7 +234,7 @@ def cache_space_check(space: Space) -> Check:
 
 
 def cache_writable_check(cache_dir: Path, *, problem: str) -> Check:
-    """The cache directory (host) can be written to: `problem` is why not, or empty."""
+    """Whether the cache directory (host) is writable: `problem` is the reason why not, or empty."""
     if not problem:
         return Check("cache-writable", Status.OK, f"{cache_dir}")
     fix = "export SLURM_FACTORY_CACHE_DIR=/a/directory/of/yours"
@@ -240,7 +243,7 @@ def cache_writable_check(cache_dir: Path, *, problem: str) -> Check:
 
 
 def memory_check(available: int) -> Check:
-    """Memory in bytes that programs can still get (MemAvailable of proc(5))."""
+    """Memory in bytes that is available to programs (MemAvailable of proc(5))."""
     message = f"{available / GIB:.1f} GiB available"
     if available >= MEMORY_LIKES_GIB * GIB:
         return Check("memory", Status.OK, message)
@@ -249,7 +252,7 @@ def memory_check(available: int) -> Check:
 
 
 def skipped_instance_checks(reason: str) -> tuple[Check, ...]:
-    """The checks from inside an instance where none can be started."""
+    """The checks from inside an instance, if none can be started."""
     return tuple(Check(name, Status.SKIPPED, reason) for name in INSTANCE_CHECKS)
 
 
@@ -257,7 +260,7 @@ INSTANCE_CHECKS = ("instance-address", "instance-dns", "instance-archive", "inst
 
 
 def instance_checks(facts: HostFacts, seen: Mapping[str, str]) -> tuple[Check, ...]:
-    """What an instance saw of the network.
+    """The network as an instance sees it.
 
     Args:
         facts: Of the machine it runs on.
@@ -268,7 +271,8 @@ def instance_checks(facts: HostFacts, seen: Mapping[str, str]) -> tuple[Check, .
         first = Check(
             INSTANCE_CHECKS[0],
             Status.FAILED,
-            "an instance gets no address: its DHCP requests are turned away, or nobody answers",
+            "an instance gets no address: a firewall blocks its DHCP requests, or no server"
+            " answers",
             _network_fix(facts),
         )
         rest = (Check(name, Status.SKIPPED, "no address") for name in INSTANCE_CHECKS[1:])
@@ -286,7 +290,7 @@ def _dns_check(facts: HostFacts, seen: Mapping[str, str]) -> Check:
     if seen.get("dns") == "ok":
         return Check("instance-dns", Status.OK, f"{host} has an address")
     if facts.proxies:
-        return Check("instance-dns", Status.SKIPPED, f"{host} is resolved by the proxy")
+        return Check("instance-dns", Status.SKIPPED, f"the proxy resolves {host}")
     bridge = facts.lxd.bridge if facts.lxd and facts.lxd.bridge else "lxdbr0"
     fix = f"lxc network set {bridge} raw.dnsmasq='server=ADDRESS-OF-A-NAME-SERVER'"
     if facts.firewall is not Firewall.OPEN and bridge not in facts.forwarded:
@@ -328,7 +332,7 @@ def as_root(facts: HostFacts, *commands: Command) -> str:
 
 
 def firewall_fix(facts: HostFacts, bridge: str) -> str:
-    """One shell line that lets a bridge's traffic through the firewall of this machine."""
+    """One shell line that allows a bridge's traffic in the firewall of this machine."""
     return as_root(facts, *firewall_commands(facts.firewall, bridge))
 
 
@@ -345,10 +349,10 @@ def _network_fix(facts: HostFacts) -> str:
 
 def _space_check(name: str, space: Space, needs: int, likes: int, fix: str) -> Check:
     if space.free is None:
-        return Check(name, Status.SKIPPED, f"{space.name} does not tell its free space")
+        return Check(name, Status.SKIPPED, f"the free space of {space.name} is unknown")
     message = f"{space.free / GIB:.1f} GiB free in {space.name}"
     if space.free < needs * GIB:
         return Check(name, Status.FAILED, f"{message}, a build needs {needs}", fix)
     if space.free < likes * GIB:
-        return Check(name, Status.WARNING, f"{message}, {likes} are better", fix)
+        return Check(name, Status.WARNING, f"{message}, {likes} are recommended", fix)
     return Check(name, Status.OK, message)

@@ -1,4 +1,4 @@
-"""What would stop a build on this machine, and the command that fixes it."""
+"""Problems of this machine that would stop a build, and the commands that fix them."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from slurm_factory.util.process import Outcome, run
 
 
 def doctor(settings: Settings) -> tuple[Check, ...]:
-    """Look for everything that stops builds here; less than 15 s.
+    """Check this machine for everything that stops builds; takes less than 15 s.
 
-    Where LXD works, a short-lived instance is started and always deleted. It looks at the network
-    where the project has an image to make it from.
+    If LXD works, starts a short-lived instance and always deletes it. It checks the network if the
+    project has an image for it.
 
     Args:
-        settings: For the project, the cache directory and the further CA certificates.
+        settings: For the project, the cache directory and the additional CA certificates.
 
     Raises:
         KeyboardInterrupt: After the instance has been deleted.
@@ -59,7 +59,7 @@ def doctor(settings: Settings) -> tuple[Check, ...]:
 
 
 def nearest_existing(path: Path) -> Path:
-    """The path (host) itself or the nearest of its parents that can be seen to exist."""
+    """The path (host) itself or its nearest parent that is known to exist."""
     return next(place for place in (path, *path.parents) if _is_seen(place))
 
 
@@ -83,7 +83,7 @@ def pool_free(pool: str, answer: str) -> Space:
 
 
 def cache_check(settings: Settings) -> Check:
-    """The cache directory is one that builds take, or that they can make."""
+    """Whether builds can use the cache directory, or make it."""
     cache, place = settings.cache_dir, nearest_existing(settings.cache_dir)
     try:
         if place == cache:
@@ -121,12 +121,12 @@ def instance_start_check(outcome: Outcome) -> Check:
 def _inside_checks(facts: HostFacts, settings: Settings) -> tuple[Check, ...]:
     lxd = facts.lxd
     if not (lxd and lxd.root_pool and lxd.nic and facts.permitted):
-        return skipped_instance_checks("LXD has to work first")
+        return skipped_instance_checks("needs a working LXD")
     image = find_image(settings.project_name)
     if image is None:
         return (
             instance_start_check(try_instance(facts.account)),
-            *skipped_instance_checks("not checked yet: the first build makes the image for it"),
+            *skipped_instance_checks("not checked yet: the first build makes the image"),
         )
     certificates = further_certificates(settings.ca_certificates)
     try:

@@ -1,4 +1,4 @@
-"""A short-lived instance that tells what instances see of the network."""
+"""A short-lived instance that checks the network."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ EXEC_ATTEMPTS = 10
 
 
 def find_image(project: str) -> str | None:
-    """Fingerprint of an image in an LXD project that a container can be made from, None if none.
+    """Fingerprint of a container image in an LXD project, or None.
 
-    The smallest is taken: this is about the network, and copies take time.
+    Takes the smallest one, because copies take time.
     """
     answer = run(["lxc", "query", f"local:/1.0/images?recursion=1&project={project}"])
     images = json.loads(answer.output or "[]") if answer.ok else []
@@ -49,12 +49,12 @@ def find_image(project: str) -> str | None:
 def look_from_inside(
     project: str, image: str, certificates: str, proxies: Mapping[str, str]
 ) -> dict[str, str]:
-    """Start an instance, let it look at the network, delete it.
+    """Start an instance, check the network from inside it, delete it.
 
     Args:
         project: LXD project.
         image: Fingerprint or alias of an image in it.
-        certificates: Further CA certificates that instances are made to trust, PEM.
+        certificates: Additional CA certificates for instances, PEM.
         proxies: Environment variables for the programs in the instance.
 
     Returns:
@@ -67,7 +67,7 @@ def look_from_inside(
         outcome = _probe(project, name, certificates, proxies)
     if not outcome.ok:
         raise LXDError(
-            "An instance starts, and no command can be run in it.",
+            "An instance starts, but commands in it fail.",
             details=last_line(outcome.errors),
             resolution=_try_by_hand(project, image),
         )
@@ -78,7 +78,7 @@ def try_instance(account: Account) -> Outcome:
     """Start an instance that needs no image, and delete it; what it prints ends with the cause.
 
     Args:
-        account: Who the instance's root is to be on the host.
+        account: The account on the host that the instance's root maps to.
     """
     name = doctor_name()
     try:
@@ -95,14 +95,14 @@ def doctor_name() -> str:
 
 
 def has_instances(project: str, facts: HostFacts) -> bool:
-    """Whether the LXD project has an instance: then instances have been started here before."""
+    """Whether the LXD project has an instance, so that instances have started here before."""
     prefix = () if facts.permitted else SUDO
     answer = run([*prefix, "lxc", "query", f"local:/1.0/instances?project={project}"])
     return answer.ok and bool(json.loads(answer.output or "[]"))
 
 
 def parse_report(text: str) -> dict[str, str]:
-    """KEY=VALUE lines as a dictionary; other lines are left out."""
+    """KEY=VALUE lines as a dictionary; ignores other lines."""
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
@@ -140,7 +140,7 @@ def _instance(project: str, image: str) -> Iterator[str]:
 
 
 def _delete(project: str, name: str) -> None:
-    # A start that was cut short goes on inside LXD for a moment, and is "busy" or not there yet.
+    # LXD continues an aborted start for a moment; the instance is "busy" or not there yet.
     absent = 0
     for _ in range(DELETE_ATTEMPTS):
         outcome = run(

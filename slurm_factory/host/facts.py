@@ -1,4 +1,4 @@
-"""What setup and doctor know about a machine: records only."""
+"""Facts about a machine for setup and doctor: records only."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Privilege(StrEnum):
 
 
 class Flavor(StrEnum):
-    """Which package LXD comes from."""
+    """The package that LXD comes from."""
 
     SNAP = "snap"
     DEB = "deb"
 
 
 class Daemon(StrEnum):
-    """Whether LXD's daemon answers, asked as root where this process may become root."""
+    """Whether LXD's daemon answers; queried as root if this process may become root."""
 
     ANSWERING = "answering"
     STOPPED = "stopped"
@@ -33,7 +33,7 @@ class Daemon(StrEnum):
 
 
 class Firewall(StrEnum):
-    """What on this machine turns away traffic that is forwarded for a bridge."""
+    """The firewall that blocks the forwarded traffic of a bridge."""
 
     OPEN = "open"
     DOCKER = "docker"
@@ -44,7 +44,7 @@ class Firewall(StrEnum):
 
 @dataclass(frozen=True)
 class OsRelease:
-    """os-release(5), what setup needs of it."""
+    """The fields of os-release(5) that setup needs."""
 
     id: str
     version_id: str
@@ -53,7 +53,7 @@ class OsRelease:
 
 @dataclass(frozen=True)
 class Account:
-    """The person who builds: under sudo not root, but who called it.
+    """The user who builds: under sudo not root, but the caller.
 
     Attributes:
         name: Login name.
@@ -99,16 +99,16 @@ class Lxd:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """Everything that planning asks for, probed once.
+    """Everything that planning needs, probed once.
 
     Attributes:
-        flavor: Which LXD is installed, None if none is.
+        flavor: The installed LXD, None if there is none.
         incus: Whether Incus is installed.
         systemd: Whether systemd is the first process.
-        missing_packages: Packages of the distribution that setup wants and are not installed.
-        obstacle: Why LXD cannot run here, whoever sets it up; None where it could.
+        missing_packages: Missing packages that setup needs.
+        obstacle: Why LXD cannot run here even with root; None if it can.
         daemon: Whether LXD answers.
-        permitted: Whether this process may talk to it without becoming root.
+        permitted: Whether this process may use it without becoming root.
         lxd: Its state, None unless it answers.
         inotify_instances: fs.inotify.max_user_instances now.
         inotify_kept: Whether setup's sysctl file is written.
@@ -119,10 +119,10 @@ class HostFacts:
         interfaces: Names of all network interfaces.
         taken: IPv4 subnets in use.
         uplink_mtu: MTU in bytes of the interface of the default route, None without one.
-        firewall: What turns away forwarded traffic.
-        forwarded: Names of the interfaces it lets through all the same.
+        firewall: The firewall that blocks forwarded traffic.
+        forwarded: Names of the interfaces that it still allows.
         ip_forward: Whether the kernel forwards IPv4 at all.
-        loop_devices: Whether loop devices can be had.
+        loop_devices: Whether loop devices are available.
         free_bytes: Free space where LXD keeps its pools.
         proxies: http_proxy, https_proxy, ftp_proxy and no_proxy of the environment.
     """

@@ -1,4 +1,4 @@
-"""Which user and group ids containers may have: lines of subuid(5) and subgid(5), pure."""
+"""User and group ids of containers: lines of subuid(5) and subgid(5), pure."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Sequence
 
 SMALLEST_ID_RANGE = 65_536
 DEFAULT_ID_RANGE = range(1_000_000, 1_001_000_000)
-"""What LXD takes where no file says anything (doc/userns-idmap.md)."""
+"""LXD's default if no file has an entry (doc/userns-idmap.md)."""
 _LINE = re.compile(r"([^:]+):(\d+):(\d+)")
 
 Edit = tuple[str | None, str]
-"""A line that has to go, if one has to, and the line that has to come."""
+"""The line to remove, if any, and the line to add."""
 
 
 def id_edits(lines: Sequence[str], id_: int, ids: Sequence[range]) -> tuple[Edit, ...]:
-    """How subuid(5) or subgid(5) has to change, so that root may start containers.
+    """The change to subuid(5) or subgid(5) that lets root start containers.
 
-    LXD takes root's ranges as they are. One that names ids which do not exist here lets every
-    start fail, as Debian's own does in a container.
+    LXD uses root's ranges as they are. If a range has ids that do not exist here, every start
+    fails, as with Debian's own range in a container.
 
     Args:
         lines: What the file has.
-        id_: User or group id on the host that containers shall be able to be.
+        id_: User or group id on the host that containers may map.
         ids: All ids that exist here.
     """
     entries = [
@@ -46,7 +46,7 @@ def id_edits(lines: Sequence[str], id_: int, ids: Sequence[range]) -> tuple[Edit
 
 
 def free_ids(ids: Sequence[range], taken: Sequence[range]) -> range | None:
-    """A range for containers where the default does not fit: after those of others if possible.
+    """A range for containers if the default does not fit; after those of others if possible.
 
     Args:
         ids: All ids that exist here.
@@ -63,7 +63,7 @@ def free_ids(ids: Sequence[range], taken: Sequence[range]) -> range | None:
 
 
 def _fitting(wanted: range, ids: Sequence[range], taken: Sequence[range]) -> range | None:
-    """As much of a wanted range as exists, or another one; None where there is none."""
+    """The existing part of a wanted range, or another one; None if there is none."""
     rooms = (range(max(wanted.start, e.start), min(wanted.stop, e.stop)) for e in ids)
     fitting = (room for room in rooms if len(room) >= SMALLEST_ID_RANGE)
     return next(fitting, free_ids(ids, taken))

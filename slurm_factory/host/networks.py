@@ -1,4 +1,4 @@
-"""Which IPv4 subnet a bridge may have on this machine, pure."""
+"""A free IPv4 subnet for a bridge on this machine, pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CANDIDATES = (
     *(IPv4Network(f"172.{second}.77.0/24") for second in range(28, 32)),
     *(IPv4Network(f"192.168.{third}.0/24") for third in range(201, 251)),
 )
-"""Private subnets (RFC 1918), those that sites and other programs seldom use first."""
+"""Private subnets (RFC 1918), rarely used ones first."""
 
 NARROWEST_DEFAULT = 8
 """Wider routes are a default route, or its halves as VPN programs install them."""
@@ -42,7 +42,7 @@ def taken_subnets(
     for line in resolv_conf.splitlines():
         words = line.split()
         if len(words) > 1 and words[0] == "nameserver":
-            # What is no address is none to the resolver either.
+            # The resolver ignores invalid addresses too.
             with suppress(ValueError):
                 found.add(ip_network(ip_address(words[1].partition("%")[0])))
     return tuple(
@@ -72,6 +72,6 @@ def bridge_address(subnet: IPv4Network) -> str:
 
 
 def free_bridge_name(interfaces: Iterable[str]) -> str:
-    """The first of lxdbr0, lxdbr1, … that no network interface has."""
+    """The first unused name of lxdbr0, lxdbr1, …"""
     names = set(interfaces)
     return next(name for name in (f"lxdbr{i}" for i in range(len(names) + 1)) if name not in names)

@@ -1,4 +1,4 @@
-"""Looking at this machine; nothing here changes it."""
+"""Facts about this machine; changes nothing."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ MAX_USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 UID_MAP = Path("/proc/self/uid_map")
 GID_MAP = Path("/proc/self/gid_map")
 ALL_IDS = (range(2**32 - 1),)
-"""What a machine that is not a container has."""
+"""The id range of a machine that is not a container."""
 CAP_SYS_ADMIN = 21
 """Number of the capability in capabilities(7), <linux/capability.h>."""
 
 LXC_SECONDS = 20
 SUDO = ("sudo", "-n", "timeout", "--kill-after=1", str(LXC_SECONDS))
-"""A user's process cannot kill what sudo started: timeout(1) does it, as root."""
+"""A user's process cannot kill a process started by sudo: timeout(1) does it, as root."""
 
 
 def probe() -> HostFacts:
@@ -96,23 +96,23 @@ def probe() -> HostFacts:
 
 
 def why_lxd_cannot_run() -> str | None:
-    """The reason why no setup by this user could make LXD run here, None where it runs or could.
+    """The reason why this user cannot make LXD run here; None if it runs or could.
 
-    A machine on which LXD is merely not installed or not started gives None.
+    None if LXD is only not installed or not started.
     """
     if probe_lxd(socket_state())[0] is Daemon.ANSWERING:
         return None
     privilege = probe_privilege()
     if privilege is Privilege.NONE:
         state = "this user may not use LXD" if probe_flavor() else "LXD is not installed"
-        return f"{state}, and this user may not become root to change that"
+        return f"{state}, and this user cannot become root to change that"
     return probe_obstacle(privilege, parse_id_map(_text(UID_MAP)), parse_id_map(_text(GID_MAP)))
 
 
 def probe_obstacle(
     privilege: Privilege, uids: Sequence[range], gids: Sequence[range]
 ) -> str | None:
-    """The reason why LXD cannot run on this machine, whoever sets it up; None where it could.
+    """The reason why LXD cannot run on this machine even with root; None if it can.
 
     Args:
         privilege: How this process may become root.
@@ -125,9 +125,9 @@ def probe_obstacle(
     if "cgroup" not in _text(Path("/proc/filesystems")):
         return "the kernel has no control groups"
     if free_ids(uids, ()) is None or free_ids(gids, ()) is None:
-        return "this machine is a container with too few user and group ids for another one in it"
+        return "this machine is a container with too few user and group ids for nested containers"
     if _text(MAX_USER_NAMESPACES).strip() == "0":
-        return "user namespaces are switched off (sysctl user.max_user_namespaces is 0)"
+        return "user namespaces are disabled (sysctl user.max_user_namespaces is 0)"
     return _why_no_user_namespace(privilege)
 
 
@@ -136,14 +136,14 @@ def _why_no_user_namespace(privilege: Privilege) -> str | None:
         return None
     prefix = SUDO if privilege is Privilege.SUDO else ()
     outcome = run([*prefix, "unshare", "--user", "true"])
-    # sudo may want a password here.
+    # sudo may ask for a password here.
     if outcome.ok or (prefix and not run([*prefix, "true"]).ok):
         return None
-    return f"the kernel makes no user namespace: {outcome.errors.strip()}"
+    return f"the kernel refuses a user namespace: {outcome.errors.strip()}"
 
 
 def has_capability(status: str, number: int, *, effective: bool) -> bool:
-    """Whether a process has a capability, or (not `effective`) could get it through sudo.
+    """Whether a process has a capability, or (if not `effective`) could get it through sudo.
 
     Args:
         status: Text of /proc/PID/status (proc(5)).
@@ -185,7 +185,7 @@ def probe_privilege() -> Privilege:
 
 
 def probe_account() -> Account:
-    """Who builds; under sudo the account that called it."""
+    """The account that builds; under sudo the caller."""
     uid = int(os.environ.get("SUDO_UID", "0")) if os.geteuid() == 0 else os.getuid()
     try:
         entry = pwd.getpwuid(uid)
@@ -206,8 +206,10 @@ def probe_account() -> Account:
 
 
 def probe_flavor() -> Flavor | None:
-    """Which LXD is installed. Ubuntu's package lxd-installer, a script that would install the snap
-    when called, does not count."""
+    """The installed LXD.
+
+    Ubuntu's package lxd-installer, a script that installs the snap when called, does not count.
+    """
     if any(program.exists() for program in SNAP_PROGRAMS):
         return Flavor.SNAP
     daemon = which("lxd")
@@ -221,7 +223,7 @@ def probe_lxd(state: Daemon, prefix: Sequence[str] = ()) -> tuple[Daemon, Lxd | 
     """Whether the daemon answers, and its state if it does.
 
     Args:
-        state: What its socket tells this process.
+        state: State of its socket for this process.
         prefix: What to put before `lxc`: nothing, or `SUDO`.
     """
     if which("lxc") is None:
@@ -244,11 +246,11 @@ def probe_lxd(state: Daemon, prefix: Sequence[str] = ()) -> tuple[Daemon, Lxd | 
 
 
 def classify_answer(outcome: Outcome, state: Daemon) -> Daemon:
-    """What an attempt at `lxc query /1.0` tells about the daemon.
+    """The daemon's state from an attempt at `lxc query /1.0`.
 
     Args:
         outcome: Of the attempt.
-        state: What the socket tells this process: `denied` where root has made the attempt.
+        state: State of the socket for this process: `denied` if root has made the attempt.
     """
     if outcome.ok:
         trusted = json.loads(outcome.output).get("auth") == "trusted"
@@ -301,15 +303,15 @@ def parse_lxd(
 def uplink_mtu(
     routes: Sequence[Mapping[str, Any]], links: Sequence[Mapping[str, Any]]
 ) -> int | None:
-    """MTU in bytes of the interface behind the default route (`ip -json` output)."""
+    """MTU in bytes of the interface of the default route (`ip -json` output)."""
     uplink = next((route.get("dev") for route in routes if route.get("dst") == "default"), None)
     return next((int(link["mtu"]) for link in links if link["ifname"] == uplink), None)
 
 
 def probe_firewall(prefix: Sequence[str]) -> tuple[Firewall, tuple[str, ...]]:
-    """What turns away forwarded traffic, and the interfaces it lets through all the same.
+    """The firewall that blocks forwarded traffic, and the interfaces that it still allows.
 
-    `open` also where only root could know and this process may not become root.
+    `open` also if only root could know and this process cannot become root.
     """
     if which("firewall-cmd") and run([*prefix, "firewall-cmd", "--state"]).ok:
         trusted = run([*prefix, "firewall-cmd", "--zone=trusted", "--list-interfaces"])
@@ -327,7 +329,8 @@ def parse_ufw_status(status: str) -> tuple[str, ...]:
 
 
 def parse_iptables(rules: str) -> tuple[Firewall, tuple[str, ...]]:
-    """Docker's or another's FORWARD policy from what `iptables -S` prints (iptables(8))."""
+    """The FORWARD policy, of Docker or another program, from what `iptables -S` prints
+    (iptables(8))."""
     lines = rules.splitlines()
     if "-P FORWARD DROP" not in lines:
         return Firewall.OPEN, ()
@@ -344,14 +347,14 @@ def free_bytes(*places: Path) -> int:
 
 
 def wanted_packages(release: OsRelease) -> tuple[str, ...]:
-    """Names of the packages that setup wants on a distribution (resources/host-packages.json)."""
+    """Names of the packages that setup needs on a distribution (resources/host-packages.json)."""
     table: dict[str, dict[str, str]] = resources.load_json("host-packages.json")
     keys = (release.id, f"{release.id}@{release.version_id}")
     return tuple(package for key in keys for package in table.get(key, {}))
 
 
 def missing_packages(packages: Sequence[str]) -> tuple[str, ...]:
-    """Those of the packages of the distribution that are not installed."""
+    """The packages that are not installed."""
     if not packages:
         return ()
     shown = run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\\n", *packages]).output

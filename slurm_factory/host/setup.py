@@ -1,4 +1,4 @@
-"""Carrying out the steps of a setup plan."""
+"""Run the steps of a setup plan."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from slurm_factory.util.machine import proxies
 from slurm_factory.util.process import run_logged
 
 STEP_SECONDS = 1800
-NOT_ROOT = "This process is not root, and sudo is missing or does not let this user in."
+NOT_ROOT = "This process is not root, and sudo is missing or refuses this user."
 NO_NETWORK = (
     "Temporary failure resolving",
     "Could not resolve",
@@ -49,21 +49,21 @@ NO_NETWORK = (
     "Failed to fetch",
     "dial tcp",
 )
-"""What apt and snap print when the network is the cause."""
+"""Messages of apt and snap if the network is the cause."""
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class SetupResult:
-    """What setup found or did.
+    """The result of a setup.
 
     Attributes:
-        steps: Every step; after a run that was not a mere check, as they were before they were
-            taken, so that `needed` says what was changed.
-        ready: Whether nothing that is required is needed (any more).
+        steps: Every step; after a run that was not only a check, as before the run, so that
+            `needed` shows the changes.
+        ready: Whether no required step is needed (any more).
         login_needed: Whether the group is new, so that this shell cannot use LXD yet.
-        notes: What the user should know: a slow storage pool, what is lost at the next boot.
+        notes: Notes for the user: a slow storage pool, changes that the next boot undoes.
         log: Log file (host) of the commands' output, None if nothing was run.
         lxd: Whether it was about builds in LXD, and not about builds on this machine itself.
     """
@@ -77,19 +77,19 @@ class SetupResult:
 
 
 def setup(settings: Settings, report: Report, *, check: bool = False) -> SetupResult:
-    """Bring LXD to where it can build, or only tell what is missing.
+    """Install and configure LXD for builds, or only check it.
 
-    Where the project has no instance yet, one is started and deleted: only that tells whether this
-    machine can do it.
+    If the project has no instance yet, starts and deletes one: only this shows whether instances
+    start here.
 
     Args:
         settings: For the directory of the log file.
-        report: Called with one line for each step that is taken.
+        report: Called with one line for each step.
         check: Change nothing.
 
     Raises:
         NoInstanceStartsError: LXD cannot run on this machine, or starts no instance.
-        LXDError: This machine cannot be set up, this user may not, or a step failed.
+        LXDError: This machine cannot be set up, this user is not allowed to, or a step failed.
         DownloadError: apt or snap could not reach its archive.
         OutputError: The log cannot be written.
     """
@@ -121,7 +121,7 @@ def setup_with_fallback(settings: Settings, report: Report, *, check: bool = Fal
 
     Raises:
         ConfigurationError: The release that runs here is not a base.
-        LXDError: A step failed, or this user may not become root.
+        LXDError: A step failed, or this user cannot become root.
         DownloadError: apt or snap could not reach its archive.
         OutputError: The log cannot be written.
     """
@@ -133,16 +133,16 @@ def setup_with_fallback(settings: Settings, report: Report, *, check: bool = Fal
 
 
 def setup_destructive(settings: Settings, report: Report, *, check: bool = False) -> SetupResult:
-    """Install what builds on this machine itself need, or only tell what is missing.
+    """Install the packages that builds on this machine itself need, or only check them.
 
     Args:
         settings: For the directory of the log file.
-        report: Called with one line for each step that is taken.
+        report: Called with one line for each step.
         check: Change nothing.
 
     Raises:
         ConfigurationError: The release that runs here is not a base.
-        LXDError: This user may not become root, or apt failed.
+        LXDError: This user cannot become root, or apt failed.
         DownloadError: apt could not reach its archive.
         OutputError: The log cannot be written.
     """
@@ -153,9 +153,9 @@ def setup_destructive(settings: Settings, report: Report, *, check: bool = False
     privilege = probe_privilege()
     if privilege is Privilege.NONE:
         raise LXDError(
-            "Packages have to be installed by root, and this user may not become root.",
+            "Only root can install packages, and this user cannot become root.",
             details=NOT_ROOT,
-            resolution=f"Have an administrator run: {install_line(missing)}",
+            resolution=f"Ask an administrator to run: {install_line(missing)}",
         )
     log = settings.logs_dir / "setup.log"
     with _open_log(log, settings, probe_account()) as file:
@@ -171,22 +171,22 @@ def _destructive_result(step: SetupStep, log: Path | None, *, ready: bool) -> Se
 
 
 def _is_untried(facts: HostFacts, settings: Settings) -> bool:
-    """Whether nothing shows yet that instances start here, and this process can find out."""
+    """Whether it is unknown whether instances start here, and this process can test it."""
     may = facts.permitted or facts.privilege is not Privilege.NONE
     return may and not has_instances(settings.project_name, facts)
 
 
 def _try_instance(facts: HostFacts, file: IO[str], log: Path, report: Report) -> SetupStep:
     command = try_command(doctor_name(), facts.account)
-    why = "none has been started yet, so that one has to be tried"
+    why = "no instance has started here yet: setup starts one as a test"
     step = SetupStep("instance", needed=True, why=why, commands=(command,))
     report(f"{step.name}: {why}")
     status, output = _run(command, file, log, as_root=facts.permitted)
     if status == NONE_STARTS:
         raise NoInstanceStartsError(
             _error_line(output).removeprefix("Error: ").rstrip("."),
-            "LXD is set up, and no instance starts.",
-            resolution=f"All output is in {log}. To build without LXD: {WITHOUT_LXD}",
+            "LXD is set up, but no instance starts.",
+            resolution=f"The full output is in {log}. To build without LXD, run: {WITHOUT_LXD}",
         )
     if status:
         raise _failed(step, command, output, log)
@@ -194,10 +194,10 @@ def _try_instance(facts: HostFacts, file: IO[str], log: Path, report: Report) ->
 
 
 def _open_log(log: Path, settings: Settings, account: Account) -> IO[str]:
-    """The log, readable for its owner alone: other programs' messages may hold passwords.
+    """The log, readable only for its owner: messages of other programs may contain passwords.
 
-    What root makes in a place of the account that called sudo(8) is given to that account. Below
-    root's own home, which sudo(8) may have chosen, it stays root's, who may build there next.
+    Directories that root makes for the account that called sudo(8) get that owner. Below root's own
+    home, which sudo(8) may have chosen, they stay root's.
     """
     with file_errors(log):
         marks = [settings.cache_dir / name for name in (MARK, TAG)]
@@ -221,7 +221,7 @@ def _belongs_to(account: Account, path: Path) -> bool:
 def _take_needed(
     facts: HostFacts, file: IO[str], log: Path, report: Report
 ) -> tuple[HostFacts, dict[str, SetupStep]]:
-    """Take the first needed step, look again, until none is needed."""
+    """Run the first needed step and probe again, until no step is needed."""
     taken: dict[str, SetupStep] = {}
     while step := _next(plan_setup(facts), taken):
         if step.name in taken:
@@ -233,7 +233,7 @@ def _take_needed(
         except LXDError as error:
             if step.required:
                 raise
-            report(f"{step.name}: could not be changed, going on without: {error.details}")
+            report(f"{step.name}: cannot be changed; continuing without it: {error.details}")
         facts = probe()
     return facts, taken
 
@@ -245,10 +245,10 @@ def _next(steps: tuple[SetupStep, ...], taken: Mapping[str, SetupStep]) -> Setup
 
 
 def elevated(command: Command, *, as_root: bool) -> Command:
-    """The command as this process has to run it, with a time limit (timeout(1)).
+    """The command as this process must run it, with a time limit (timeout(1)).
 
-    sudo(8) may ask for a password only where somebody can answer. It would drop the proxies; named
-    by their variables alone, their passwords stay out of its log and of the list of processes.
+    sudo(8) may ask for a password only on a terminal. By default it drops the proxies; passing only
+    the names of their variables keeps passwords out of its log and the process list.
     """
     limited = ("timeout", "--foreground", "--kill-after=10", str(STEP_SECONDS), *command)
     if as_root:
@@ -287,34 +287,35 @@ def _failed(step: SetupStep, command: Command, output: str, log: Path) -> LXDErr
         return DownloadError(
             f"The step '{step.name}' of setup could not reach the network.",
             details=last,
-            resolution=f"Check network, proxy and mirror, then repeat; all output is in {log}.",
+            resolution="Check network, proxy and mirror, then repeat; the full output is in"
+            f" {log}.",
         )
     return LXDError(
         f"The step '{step.name}' of setup failed: {shlex.join(command)}",
         details=last,
-        resolution=f"slurm-factory doctor tells more; all output is in {log}.",
+        resolution=f"slurm-factory doctor shows details; the full output is in {log}.",
     )
 
 
 def _without_effect(step: SetupStep, log: Path) -> LXDError:
     return LXDError(
-        f"The step '{step.name}' of setup succeeded, and is still needed.",
+        f"The step '{step.name}' of setup succeeded, but is still needed.",
         details=step.why,
-        resolution=f"All output is in {log}; slurm-factory doctor looks closer.",
+        resolution=f"The full output is in {log}; slurm-factory doctor shows details.",
     )
 
 
 def _ensure_privilege(facts: HostFacts) -> None:
     if facts.privilege is Privilege.NONE:
         raise LXDError(
-            "This machine has to be set up by root, and this user may not become root.",
+            "Only root can set up this machine, and this user cannot become root.",
             details=NOT_ROOT,
-            resolution=f"Have an administrator run: {_as_administrator(facts.account)}",
+            resolution=f"Ask an administrator to run: {_as_administrator(facts.account)}",
         )
 
 
 def _as_administrator(account: Account) -> str:
-    """The shell line by which an administrator sets the machine up for an account."""
+    """The shell line with which an administrator sets up the machine for an account."""
     called = Path(sys.argv[0])
     program = str(called.resolve()) if called.name == APPLICATION else APPLICATION
     return shlex.join(["sudo", "env", f"SUDO_UID={account.uid}", program, "setup"])
@@ -340,14 +341,16 @@ def _notes(facts: HostFacts) -> tuple[str, ...]:
     notes = []
     if _login_needed(facts.account):
         notes.append(
-            f"{facts.account.name} is new in the group {LXD_GROUP}: log in again, or run commands"
-            f" by sg {LXD_GROUP} -c 'slurm-factory build …'"
+            f"{facts.account.name} is new in the group {LXD_GROUP}: log in again, or run"
+            f" commands with sg {LXD_GROUP} -c 'slurm-factory build …'"
         )
     lxd = facts.lxd
     if lxd and lxd.root_pool and lxd.pools.get(lxd.root_pool) == "dir":
-        notes.append("The storage pool is a plain directory: each build starts some 20 s later.")
+        notes.append("The storage pool is a plain directory: each build starts about 20 s later.")
     if not facts.systemd and facts.lxd:
-        notes.append("No systemd here: after a reboot, slurm-factory setup starts LXD again.")
+        notes.append("No systemd here: run slurm-factory setup after a reboot to start LXD again.")
     if facts.forwarded and facts.firewall in {Firewall.DOCKER, Firewall.OTHER}:
-        notes.append("Firewall rules by iptables end with a reboot: run slurm-factory setup again.")
+        notes.append(
+            "A reboot removes the iptables rules: run slurm-factory setup again afterwards."
+        )
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""Which steps lead from a machine's facts to an LXD that can build, pure."""
+"""The setup steps that a machine needs, from its facts, pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from slurm_factory.host.networks import bridge_address, free_bridge_name, free_s
 from slurm_factory.host.probe import SUBGID_FILE, SUBUID_FILE, SYSCTL_FILE
 
 INOTIFY_INSTANCES = 1024
-"""The kernel's 128 are shared by all containers of one id map: enough for about 13 of them."""
+"""All containers of one id map share the kernel's default of 128: enough for about 13 of them."""
 
 WAIT_SECONDS = 120
 APT_SECONDS = 600
-"""What a fresh machine's first unattended upgrade may take, during which apt is locked."""
+"""Time that the first unattended upgrade of a fresh machine may lock apt."""
 GIB = 2**30
 LARGEST_POOL_GIB = 100
 SMALLEST_POOL_GIB = 5
@@ -31,7 +31,7 @@ WITHOUT_LXD = (
     "slurm-factory setup --destructive-mode && slurm-factory build --slurm-version …"
     " --deps system --base same --destructive-mode"
 )
-"""Shell line that builds where LXD cannot run."""
+"""Shell line that builds without LXD."""
 
 NONE_STARTS = 9
 """Exit code of `try_command` where LXD is in order and no instance starts."""
@@ -41,13 +41,14 @@ Command = tuple[str, ...]
 APT_INSTALL: Command = ("install", "--yes", "--no-install-recommends")
 
 LXC: Command = ("lxc", "--project", "default")
-"""A user may have switched to another project (lxc project switch), and to another remote."""
+"""The user may have switched to another project (lxc project switch) or another remote."""
 
 WAIT: Command = ("lxd", "waitready", f"--timeout={WAIT_SECONDS}")
 
 
 class NoInstanceStartsError(LXDError):
-    """No instance can start on this machine, whoever sets LXD up; builds on itself still can.
+    """No instance can start on this machine, even with root's help; builds on the machine itself
+    still work.
 
     Args:
         cause: Why, a part of a sentence.
@@ -62,15 +63,15 @@ class NoInstanceStartsError(LXDError):
 
 @dataclass(frozen=True)
 class SetupStep:
-    """One thing that setup sees to.
+    """One step of setup.
 
     Attributes:
         name: A word or two, stable (it is in the `--json` document).
-        needed: Whether something has to be done.
-        why: What the state is (not needed), or why it has to change (needed).
-        commands: What is run, in order, as root.
-        required: Whether builds fail without it; what is not required may fail here (containers
-            cannot change the kernel's limits).
+        needed: Whether the step has to run.
+        why: The state (if not needed), or the reason for the change (if needed).
+        commands: Commands to run as root, in order.
+        required: Whether builds fail without it; other steps may fail (containers cannot change the
+            kernel's limits).
     """
 
     name: str
@@ -81,7 +82,7 @@ class SetupStep:
 
 
 def plan_setup(facts: HostFacts) -> tuple[SetupStep, ...]:
-    """All steps, in the order in which they must be taken.
+    """All steps, in order.
 
     Raises:
         NoInstanceStartsError: LXD cannot run on this machine.
@@ -96,15 +97,15 @@ def plan_setup(facts: HostFacts) -> tuple[SetupStep, ...]:
         )
     if facts.incus and facts.flavor is None:
         raise LXDError(
-            "Incus is installed on this machine, and slurm-factory needs LXD.",
-            details="craft-providers, which starts the instances, drives LXD only.",
+            "Incus is installed on this machine, but slurm-factory needs LXD.",
+            details="craft-providers, which starts the instances, supports only LXD.",
             resolution="Use another machine, or remove Incus first: sudo apt-get remove incus",
         )
     return tuple(step(facts) for step in STEPS)
 
 
 def packages_step(facts: HostFacts) -> SetupStep:
-    """What LXD and the making of images need from the distribution's archive."""
+    """Packages of the distribution for LXD and for making images."""
     missing = facts.missing_packages
     if facts.flavor is Flavor.SNAP or facts.os.id == "ubuntu":
         missing = tuple(package for package in missing if package not in {"lxd", "lxd-client"})
@@ -114,7 +115,7 @@ def packages_step(facts: HostFacts) -> SetupStep:
 
 
 def build_packages_step(missing: tuple[str, ...]) -> SetupStep:
-    """What `--destructive-mode` needs from the distribution's archive.
+    """Packages of the distribution for `--destructive-mode`.
 
     Args:
         missing: Names of the packages that are not installed.
@@ -125,7 +126,7 @@ def build_packages_step(missing: tuple[str, ...]) -> SetupStep:
 
 
 def install_line(packages: Iterable[str]) -> str:
-    """The shell line by which root installs packages."""
+    """The shell line with which root installs packages."""
     return f"apt-get update && {shlex.join(['apt-get', *APT_INSTALL, *packages])}"
 
 
@@ -151,7 +152,7 @@ def lxd_step(facts: HostFacts) -> SetupStep:
 
 
 def subid_step(facts: HostFacts) -> SetupStep:
-    """Lines of subuid(5) and subgid(5) that let a container's root be the invoking user.
+    """Lines of subuid(5) and subgid(5) that map a container's root to the invoking user.
 
     LXD reads its own range when it starts, newuidmap(1) the single ids at each start of a
     container.
@@ -203,7 +204,7 @@ def daemon_step(facts: HostFacts) -> SetupStep:
     if facts.daemon is Daemon.ANSWERING:
         return SetupStep("daemon", needed=False, why="answers")
     if facts.daemon is Daemon.SILENT:
-        why = "runs and does not answer: perhaps it is starting"
+        why = "runs but does not answer: it may be starting"
         return SetupStep("daemon", needed=True, why=why, commands=(WAIT,))
     if facts.flavor is Flavor.SNAP or (facts.flavor is None and facts.os.id == "ubuntu"):
         commands: tuple[Command, ...] = (("snap", "start", "--enable", "lxd.daemon"), WAIT)
@@ -215,7 +216,7 @@ def daemon_step(facts: HostFacts) -> SetupStep:
 
 
 def group_step(facts: HostFacts) -> SetupStep:
-    """Membership in the group that may talk to the daemon."""
+    """Membership in the group that may use the daemon."""
     account = facts.account
     if account.uid == 0 or account.in_group:
         return SetupStep("group", needed=False, why=f"{account.name} may use LXD")
@@ -231,7 +232,7 @@ def group_step(facts: HostFacts) -> SetupStep:
 
 
 def proxy_step(facts: HostFacts) -> SetupStep:
-    """The environment's proxies, with which the daemon fetches images."""
+    """The environment's proxies, which the daemon needs to fetch images."""
     have = facts.lxd.proxies if facts.lxd else {}
     keys = {
         "http_proxy": "proxy_http",
@@ -248,7 +249,7 @@ def proxy_step(facts: HostFacts) -> SetupStep:
     return SetupStep(
         "proxy",
         needed=True,
-        why=f"LXD has no {' '.join(sorted(wanted))}, this environment has",
+        why=f"this environment has {' '.join(sorted(wanted))}, LXD does not",
         commands=tuple(
             (*LXC, "config", "set", "local:", f"core.{key}={value}")
             for key, value in wanted.items()
@@ -293,27 +294,29 @@ def network_step(facts: HostFacts) -> SetupStep:
 
 
 def firewall_step(facts: HostFacts) -> SetupStep:
-    """Forwarding for the bridge where Docker, ufw or firewalld turn it away."""
+    """Forwarding for the bridge if Docker, ufw or firewalld block it."""
     bridge = facts.lxd.bridge if facts.lxd else None
     if facts.firewall is Firewall.OPEN:
         return SetupStep("firewall", needed=False, why="forwards for bridges")
     if facts.lxd and bridge is None:
-        return SetupStep("firewall", needed=False, why="the network is not LXD's: left alone")
+        return SetupStep(
+            "firewall", needed=False, why="LXD does not manage the network: nothing to do"
+        )
     if bridge in facts.forwarded:
         return SetupStep("firewall", needed=False, why=f"{facts.firewall} lets {bridge} through")
     return SetupStep(
         "firewall",
         needed=True,
-        why=f"forwarded traffic is turned away ({facts.firewall})",
+        why=f"a firewall blocks forwarded traffic ({facts.firewall})",
         commands=firewall_commands(facts.firewall, bridge or free_bridge_name(facts.interfaces)),
     )
 
 
 def firewall_commands(firewall: Firewall, bridge: str) -> tuple[Command, ...]:
-    """Commands that let a bridge's traffic through (LXD's doc/howto/network_bridge_firewalld.md).
+    """Commands that allow a bridge's traffic (LXD's doc/howto/network_bridge_firewalld.md).
 
     Args:
-        firewall: What turns it away.
+        firewall: The firewall that blocks it.
         bridge: Name of the bridge on the host.
     """
     match firewall:
@@ -351,7 +354,7 @@ STEPS: tuple[Callable[[HostFacts], SetupStep], ...] = (
 
 
 def restart_commands(facts: HostFacts) -> tuple[Command, ...]:
-    """What restarts the daemon; instances go on running."""
+    """The commands that restart the daemon; instances keep running."""
     if facts.flavor is Flavor.SNAP:
         return (("snap", "restart", "lxd.daemon"), WAIT)
     if facts.systemd:
@@ -370,7 +373,7 @@ def _install_step(name: str, missing: tuple[str, ...]) -> SetupStep:
 
 
 def _script(name: str) -> Command:
-    # Not every installer of wheels keeps the executable bit.
+    # Some installers of wheels drop the executable bit.
     return ("bash", str(resources.host_script(name)))
 
 
@@ -378,8 +381,8 @@ def try_command(name: str, account: Account) -> Command:
     """The command that starts an instance without an image, and deletes it.
 
     Args:
-        name: Of the instance and of the image that is made for it.
-        account: Who the instance's root is to be on the host.
+        name: Name of the instance and of its image.
+        account: The account on the host that the instance's root maps to.
     """
     return (*_script("host-try-instance.sh"), name, str(account.uid), str(account.gid))
 
@@ -404,7 +407,7 @@ def _create_bridge(facts: HostFacts, name: str) -> Command:
     if subnet is None:
         raise LXDError(
             "No private IPv4 subnet is free for the bridge of the instances.",
-            details="Every candidate overlaps a route or an address of this machine.",
+            details="Every candidate overlaps with a route or an address of this machine.",
             resolution=f"Choose one: lxc network create {name} ipv4.address=A.B.C.D/24",
         )
     settings = [f"ipv4.address={bridge_address(subnet)}", "ipv4.nat=true", "ipv6.address=none"]
@@ -416,6 +419,7 @@ def _create_bridge(facts: HostFacts, name: str) -> Command:
 def _no_lxd(facts: HostFacts) -> LXDError:
     return LXDError(
         f"slurm-factory cannot install LXD on {facts.os.pretty_name}.",
-        details="It knows Debian's packages and Ubuntu's snap.",
-        resolution="Install LXD by https://documentation.ubuntu.com/lxd, then: slurm-factory setup",
+        details="It supports Debian's packages and Ubuntu's snap.",
+        resolution="Install LXD as described at https://documentation.ubuntu.com/lxd, then run:"
+        " slurm-factory setup",
     )

@@ -1,7 +1,7 @@
-"""The socket of LXD's daemon, which tells what lxc's words do not.
+"""The socket of LXD's daemon, whose state is clearer than lxc's messages.
 
-lxc of Debian 13 answers "The LXD daemon doesn't appear to be started" whether the daemon does not
-run, or runs and this user may not talk to it.
+lxc of Debian 13 prints "The LXD daemon doesn't appear to be started" both if the daemon does not
+run and if this user may not use it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from slurm_factory.host.facts import Daemon
 
 DEBIAN_SOCKET = Path("/var/lib/lxd/unix.socket")
 SNAP_SOCKET = Path("/var/snap/lxd/common/lxd/unix.socket")
-"""Where craft-providers and lxc look, besides LXD_DIR."""
+"""Directories in which craft-providers and lxc look, besides LXD_DIR."""
 CONNECT_SECONDS = 2.0
 
 
@@ -32,9 +32,9 @@ def socket_path() -> Path | None:
 
 
 def socket_state() -> Daemon:
-    """Whether the daemon takes this process's connections; `denied` leaves open whether it runs.
-
-    Where systemd listens for the daemon, connecting starts it, as any lxc command would.
+    """Whether the daemon accepts this process's connections; with `denied`, it is unknown
+    whether it runs. If systemd listens for the daemon, connecting starts it, as any lxc command
+    would.
     """
     path = socket_path()
     if path is None:

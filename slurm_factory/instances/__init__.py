@@ -1,1 +1,1 @@
-"""Where commands run: an LXD instance, or this machine."""
+"""Places to run commands: an LXD instance, or this machine."""

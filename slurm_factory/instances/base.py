@@ -1,4 +1,4 @@
-"""Base instances: how one is made, which ones are there, and the lock of each."""
+"""Base instances: making, finding and locking them."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ SPACK_PATHS = {
     "EXTERNALS": INSTANCE_EXTERNALS,
     "INDEX": INSTANCE_INDEX,
 }
-"""What setup-spack.sh is told, by the names of its parameters (instance)."""
+"""The parameters of setup-spack.sh, by name (instance)."""
 
 
 def compatibility_tag(setup: BaseSetup, project: str) -> str:
-    """Changes whenever what our setup installs does, which invalidates cached base instances.
+    """Changes with everything that our setup installs, which invalidates cached base instances.
 
-    The LXD project is a part of it because instances of all projects share the bridge, and two
-    with one name cannot both be on it.
+    It includes the LXD project because the instances of all projects share the bridge, which does
+    not allow two with the same name.
     """
     return f"slurm-factory-{project}-{BuilddBase.compatibility_tag}.{setup_digest(setup)}"
 
 
 @dataclass(frozen=True)
 class SpackFiles:
-    """What a base for Spack is made of, all on the host: two .tar.gz and a wheel."""
+    """The files for a base with Spack, all on the host: two .tar.gz and a wheel."""
 
     spack: Path
     packages: Path
@@ -75,10 +75,10 @@ class SpackFiles:
 
 
 class QuietLXC(lxd.LXC):
-    """The lxc of craft-providers, whose commands print nothing past us and are started again.
+    """The lxc of craft-providers, with its output captured and its commands retried.
 
-    Some of them inherit standard error, on which lxc then told users of a start that failed and
-    was survived; and one that only looks took it for a file that is missing.
+    Some commands inherit standard error, on which lxc reported failed starts that a retry survived;
+    and one that only looks treated such a failure as a missing file.
     """
 
     @override
@@ -104,7 +104,7 @@ def _text(output: bytes | str | None) -> str:
 
 
 class FactoryBase(BuilddBase):
-    """craft-providers' Ubuntu base, without snaps and for Debian as well; with Spack if asked.
+    """craft-providers' Ubuntu base, without snaps, also for Debian; optionally with Spack.
 
     The hooks that are overridden to do nothing contact snapcraft.io or install snapd.
     """
@@ -118,7 +118,7 @@ class FactoryBase(BuilddBase):
         spack_files: SpackFiles | None = None,
         reporter: Reporter,
     ) -> None:
-        # The alias only has to be some member: compatibility is checked by `_base`.
+        # The alias may be any member: `_base` checks the compatibility.
         super().__init__(
             alias=BuilddBaseAlias.NOBLE,
             compatibility_tag=compatibility_tag(setup, project),
@@ -132,7 +132,7 @@ class FactoryBase(BuilddBase):
         self._spack_files = spack_files
         self._reporter = reporter
         self.begun = False
-        """Whether a base instance was begun to be made, rather than copied."""
+        """Whether it has begun to make a base instance, rather than copy one."""
 
     @override
     def _ensure_os_compatible(self, executor: Executor) -> None:
@@ -170,11 +170,11 @@ class FactoryBase(BuilddBase):
         if not self._network.reach:
             return
         try:
-            # Not `hosts`, which looks for the name of an address, and finds none of most proxies.
+            # Not `hosts`, which looks up the name of an address, which most proxies do not have.
             _until_it_succeeds(executor, ["getent", "ahosts", self._network.reach])
         except subprocess.SubprocessError as error:
             raise BaseConfigurationError(
-                brief=f"{self._network.reach} cannot be resolved inside the instance.",
+                brief=f"The instance cannot resolve {self._network.reach}.",
                 resolution="Run `slurm-factory doctor`.",
             ) from error
 
@@ -193,7 +193,7 @@ class FactoryBase(BuilddBase):
             "PACKAGES": " ".join(base_packages(self._setup)),
             "SOURCES_LIST": self._network.sources_list,
         }
-        failed = "The packages of the base instance could not be installed."
+        failed = "Cannot install the packages of the base instance."
         self._run_script(executor, SETUP_SCRIPT, environment, failed)
 
     @override
@@ -204,7 +204,7 @@ class FactoryBase(BuilddBase):
         if self._spack_files is None:
             raise BaseConfigurationError(
                 brief="The base instance for Spack is gone.",
-                details="It was there when the build began, and was removed meanwhile.",
+                details="It existed when the build began, and was removed since.",
                 resolution="Run the command again.",
             )
         given = {
@@ -216,7 +216,7 @@ class FactoryBase(BuilddBase):
         for key, file in given.items():
             executor.push_file(source=file, destination=pushed[key])
         environment = {key: str(path) for key, path in {**pushed, **SPACK_PATHS}.items()}
-        failed = "Spack could not be set up in the base instance."
+        failed = "Cannot set up Spack in the base instance."
         self._run_script(executor, SPACK_SETUP_SCRIPT, environment, failed)
 
     def _run_script(
@@ -229,7 +229,7 @@ class FactoryBase(BuilddBase):
         if returncode != 0:
             if isinstance(executor, lxd.LXDInstance):
                 require_running(executor.instance_name, executor.project, name)
-            reason = error_line(tail, "It said nothing.")
+            reason = error_line(tail, "It printed nothing.")
             raise BaseConfigurationError(brief=failed, details=reason)
 
     @override
@@ -264,28 +264,28 @@ def _until_it_succeeds(executor: Executor, command: list[str]) -> None:
 
 
 def needs_base(setup: BaseSetup, architecture: str, settings: Settings) -> bool:
-    """Whether a launch would have to make the base instance first.
+    """Whether a launch must make the base instance first.
 
     Args:
-        setup: What it is made of.
+        setup: The definition of the base.
         architecture: As uname(1) names it.
         settings: Of this site.
 
     Raises:
-        LXDError: LXD cannot be asked.
+        LXDError: LXD does not answer.
     """
     entries = list_instances(settings.project_name)
     return not usable_bases(setup, architecture, settings.project_name, entries)
 
 
 def base_instance_name(setup: BaseSetup, image: ImageName, project: str) -> str:
-    """Name under which craft-providers keeps the base instance (lxd/launcher.py)."""
+    """craft-providers' name for the base instance (lxd/launcher.py)."""
     return get_instance_name(_full_name(setup, image, project), lxd.LXDError)
 
 
 @dataclass(frozen=True)
 class PresentBase:
-    """A base instance that is there: its entry in `lxc list`, and the image it is from."""
+    """An existing base instance: its entry in `lxc list`, and its image."""
 
     entry: Mapping[str, Any]
     image: ImageName
@@ -299,10 +299,10 @@ class PresentBase:
 def present_bases(
     setup: BaseSetup, architecture: str, project: str, entries: Iterable[Mapping[str, Any]]
 ) -> list[PresentBase]:
-    """The base instances of `setup` that are there, in whatever state.
+    """The existing base instances of `setup`, in any state.
 
     Args:
-        setup: What they are made of.
+        setup: The definition of the base.
         architecture: As uname(1) names it.
         project: LXD project.
         entries: Of all instances in it (`lxc.list_instances`).
@@ -316,11 +316,11 @@ def present_bases(
 def usable_bases(
     setup: BaseSetup, architecture: str, project: str, entries: Iterable[Mapping[str, Any]]
 ) -> list[PresentBase]:
-    """Those of `present_bases` that a launch would copy; the arguments are the same.
+    """The `present_bases` that a launch would copy; takes the same arguments.
 
-    A name and an age are not enough: a base whose maker was killed has both. It keeps the status of
-    its making, or, killed in between, is marked as finished without its full name, which
-    craft-providers notes last (lxd/launcher.py, `_create_instance`).
+    The name and the age are not enough: an unfinished base of a killed build has both. It keeps an
+    early status, or is marked as finished without its full name, which craft-providers writes last
+    (lxd/launcher.py, `_create_instance`).
     """
     oldest = datetime.now(UTC) - BASE_LIFE
     return [
@@ -338,13 +338,13 @@ def _full_name(setup: BaseSetup, image: ImageName, project: str) -> str:
 
 
 def base_lock(setup: BaseSetup, images_dir: Path) -> Path:
-    """The file that is locked while a base is made, copied or deleted (host).
+    """The lock file for making, copying or deleting a base (host).
 
-    It belongs to the setup and not to the name of the instance, since the image that the name
-    tells is chosen under the lock. It lies beside the base's record, and goes with it in `clean`.
+    It depends on the setup and not on the name of the instance, because the image, which is part of
+    the name, is chosen under the lock. It is beside the base's record, and `clean` removes both.
 
     Args:
-        setup: What the base is made of.
+        setup: The definition of the base.
         images_dir: Directory of the records (host).
     """
     return Path(f"{record_path(setup, images_dir)}.lock")

@@ -1,4 +1,4 @@
-"""What a base instance contains, asked in it or in a copy of it."""
+"""The content of a base instance, read in it or in a copy of it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ CHECKOUTS = {"spack": INSTANCE_SPACK, "spack-packages": INSTANCE_SPACK_PACKAGES}
 
 
 def read_record(setup: BaseSetup, executor: CommandRunner) -> dict[str, Any]:
-    """What only a base can tell: the versions of all packages in it, and what Spack found there.
+    """Facts that only a base has: the versions of all its packages, and the externals that Spack
+    found.
 
     Args:
-        setup: What the base was made of.
+        setup: The definition of the base.
         executor: Runs commands in it.
 
     Returns:
-        A record as `base_record.load_record` describes it.
+        A record as `base_setup.load_record` describes it.
 
     Raises:
-        LXDError: It is not such a base.
+        LXDError: It is not a complete base.
     """
     command = [
         "dpkg-query",
@@ -37,7 +38,7 @@ def read_record(setup: BaseSetup, executor: CommandRunner) -> dict[str, Any]:
         "${db:Status-Status} ${Package}:${Architecture} ${Version}\n",
     ]
     rows = (line.split(" ", 2) for line in _output(command, executor).splitlines())
-    # dpkg also lists what was removed and left its configuration behind.
+    # dpkg also lists removed packages with remaining configuration.
     packages = {name: version for status, name, version in rows if status == "installed"}
     record = {"base": setup.base.name, "setup": setup_digest(setup), "packages": packages}
     return record if setup.spack is None else record | _spack_record(executor)
@@ -47,13 +48,13 @@ def _spack_record(executor: CommandRunner) -> dict[str, Any]:
     text = _output(["cat", str(INSTANCE_EXTERNALS)], executor)
     try:
         externals = yaml.safe_load(text)
-    # The last two for what YAML's reader does not check: dates, and how deep it is nested.
+    # The last two for errors that the YAML reader does not check: dates, and deep nesting.
     except (yaml.YAMLError, ValueError, RecursionError):
         externals = None
     if not isinstance(externals, dict):
         raise LXDError(
             "The base instance is not complete.",
-            details=f"{INSTANCE_EXTERNALS} in it names no externals.",
+            details=f"{INSTANCE_EXTERNALS} in it lists no externals.",
             resolution="Remove the base with `slurm-factory clean --full`, then build again.",
         )
     return {

@@ -1,4 +1,4 @@
-"""The instance of one build: launched, given the cache and its limits, and gone afterwards."""
+"""The instance of one build: launched, configured, and deleted afterwards."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ if TYPE_CHECKING:
     from slurm_factory.output.reporter import Reporter
 
 NOTHING_TO_SEE = (ConfigurationError, DownloadError, LXDError, OutputError)
-"""Failures of which nothing in the instance tells more: with an LXDError it is gone or does not
-run, and a full disk would stay full with it."""
+"""Failures for which the instance has no evidence: with an LXDError it is gone or does not run,
+and on a full disk it would take up space."""
 
 
 @contextmanager
 def lxd_instance(launch: Launch, settings: Settings, reporter: Reporter) -> Iterator[Instance]:
-    """An instance copied from the cached base, gone afterwards.
+    """An instance copied from the cached base, deleted afterwards.
 
-    After a failure that it can tell more of, it is kept, and the error tells how to enter it; after
-    another, an interruption and success it is deleted unless `launch.keep` says otherwise.
+    After a failure with evidence in it, the instance is kept, and the error shows how to enter it;
+    otherwise it is deleted unless `launch.keep` is set.
 
     Args:
         launch: What to launch.
         settings: Of this site.
-        reporter: Is told what happens, and warned when the instance cannot be deleted in the end.
+        reporter: Shows progress, and a warning if the instance cannot be deleted.
 
     Raises:
-        LXDError: No instance could be had.
-        ConfigurationError: A proxy of the environment cannot be one for instances.
-        OSError: The directory of images cannot be written.
+        LXDError: Cannot get an instance.
+        ConfigurationError: Instances cannot use a proxy of the environment.
+        OSError: Cannot write to the directory of images.
     """
     try:
         instance = _equip(launch, settings, reporter, *launch_copy(launch, settings, reporter))
@@ -92,7 +92,7 @@ def lxd_instance(launch: Launch, settings: Settings, reporter: Reporter) -> Iter
             with signals_held():
                 delete_instance(launch.name, settings.project_name)
         except LXDError as error:
-            # The work is done all the same.
+            # The work is finished anyway.
             reporter.warning(f"{_left(launch)} {error.brief}")
 
 
@@ -116,9 +116,9 @@ def _equip(
         executor.mount(host_source=settings.cache_dir, target=INSTANCE_CACHE)
     except ProviderError as error:
         raise LXDError(
-            f"{settings.cache_dir} could not be mounted in the instance.",
+            f"Cannot mount {settings.cache_dir} in the instance.",
             details=" ".join((error.details or error.brief).split()),
-            resolution="Run `slurm-factory setup`, which writes the id map that this needs.",
+            resolution="Run `slurm-factory setup`, which writes the required id map.",
         ) from error
     except (subprocess.SubprocessError, *CLIENT_ERRORS) as error:
         raise unreachable(error) from error
@@ -137,14 +137,16 @@ def _equip(
 
 
 def _kept_notice(launch: Launch, settings: Settings) -> str:
-    """What the user has to know about an instance that is kept; empty where it is not there."""
+    """The message for the user about a kept instance; empty if there is none."""
     project = settings.project_name
     try:
         status = instance_status(launch.name, project)
         if status is not None:
             _mark_kept(launch.name, project)
     except LXDError:
-        return f"The instance {launch.name} may be left; run `slurm-factory clean` when LXD runs."
+        return (
+            f"The instance {launch.name} may still exist; run `slurm-factory clean` when LXD runs."
+        )
     if status is None:
         return ""
     if status != RUNNING:
@@ -153,15 +155,15 @@ def _kept_notice(launch: Launch, settings: Settings) -> str:
 
 
 def _mark_kept(name: str, project: str) -> None:
-    """Else the next build would take it for one whose build was killed."""
+    """Otherwise the next build would treat it as the instance of a killed build."""
     lxc("config", "set", f"{LOCAL}{name}", f"{KEPT_KEY}=yes", project=project)
 
 
 def _break_off(launch: Launch, settings: Settings) -> str:
-    """End everything in the instance, which only its deletion or restart surely does.
+    """End everything in the instance; only deleting or restarting it does so reliably.
 
     Returns:
-        What the user has to know about an instance that is left; empty where none is.
+        The message for the user about a remaining instance; empty if there is none.
     """
     with signals_held():
         if launch.keep:

@@ -1,4 +1,4 @@
-"""Images that base instances are made from: LXD's own, or made here from the archive."""
+"""Images for base instances: from LXD's servers, or made here from the archive."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
     from slurm_factory.plan.bases import Base
 
 SERVER_SECONDS = 60
-"""lxc itself gives each address of a server ten seconds, and then says so."""
+"""lxc itself gives each address of a server ten seconds, and then reports a timeout."""
 NOT_SERVED = re.compile(
     r"""Get\ "?https?://(?!unix\.socket) | \bdial\ tcp\b | \bi/o\ timeout\b | \blookup\b
     | \bnot\ found\b | couldn't\ be\ found | doesn't\ exist""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""What lxc says where a server cannot be reached, or has no such image; anything else tells of this
-machine: a socket or a file of lxc's that may not be read, for example."""
+"""Messages of lxc if a server cannot be reached, or has no such image; other messages are about
+this machine, such as an unreadable socket or file of lxc."""
 MMDEBSTRAP_SECONDS = 15
 DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True)
 class ImageName:
-    """What `lxc launch REMOTE:ALIAS` takes."""
+    """REMOTE:ALIAS for `lxc launch`."""
 
     remote: str
     alias: str
 
 
 def candidates(base: Base, architecture: str) -> tuple[ImageName, ImageName]:
-    """The image of LXD's own remote, and the one that is made here."""
+    """The image on LXD's own remote, and the one made here."""
     made_here = ImageName("local", f"{IMAGE_PREFIX}{base.slug}-{architecture}")
     return ImageName(base.image.remote, base.image.alias), made_here
 
@@ -59,21 +59,21 @@ def candidates(base: Base, architecture: str) -> tuple[ImageName, ImageName]:
 def ensure_image(
     base: Base, architecture: str, settings: Settings, reporter: Reporter
 ) -> ImageName:
-    """Find an image of `base`; make one where no image server can be reached.
+    """Find an image of `base`; make one if no image server can be reached.
 
-    One build at a time makes the image of a distribution, whatever base it is for. What comes from
-    a server needs no lock of ours: LXD fetches it once for all who ask (`imageDownloadLock` in
-    its daemon_images.go).
+    Only one build at a time makes the image of a distribution, for any base. Images from a server
+    need no lock of ours: LXD downloads each only once (`imageDownloadLock` in its
+    daemon_images.go).
 
     Args:
         base: The distribution's release.
         architecture: As uname(1) names it.
         settings: Of this site.
-        reporter: Is told what is made, and when this waits.
+        reporter: Shows progress and waiting.
 
     Raises:
-        LXDError: No image could be had.
-        OSError: The directory of images cannot be written.
+        LXDError: Cannot get an image.
+        OSError: Cannot write to the directory of images.
     """
     served, made_here = candidates(base, architecture)
     if _has_image(made_here.alias, settings.project_name):
@@ -82,10 +82,11 @@ def ensure_image(
         return served
     lock = settings.images_dir / f"{base.slug}.lock"
     with locked(lock, f"the image of {base.name}", reporter):
-        # Another build may have made it while this one waited.
+        # Another build may have made it in the meantime.
         if not _has_image(made_here.alias, settings.project_name):
             reporter.note(
-                f"No image server has {served.remote}:{served.alias}; making the image here"
+                f"No image server has {served.remote}:{served.alias}; making the image on this"
+                " machine"
             )
             make_image(base, architecture, settings, reporter)
     return made_here
@@ -95,7 +96,7 @@ def make_image(base: Base, architecture: str, settings: Settings, reporter: Repo
     """Make a minimal image from the distribution's archive with mmdebstrap and import it.
 
     Raises:
-        LXDError: mmdebstrap is missing or failed, or LXD turned the image down.
+        LXDError: mmdebstrap is missing or failed, or LXD rejected the image.
     """
     alias = candidates(base, architecture)[1].alias
     settings.images_dir.mkdir(parents=True, exist_ok=True)
@@ -110,7 +111,7 @@ def make_image(base: Base, architecture: str, settings: Settings, reporter: Repo
 
 
 def sources_list(base: Base, settings: Settings) -> str:
-    """Lines for apt (sources.list(5)) by which an instance reaches the archive of `base`."""
+    """Lines for apt (sources.list(5)) with the archive of `base` for an instance."""
     main = mirror_of(base, settings)
     archive = base.archive
     components = " ".join(archive.components)
@@ -130,7 +131,7 @@ def mirror_of(base: Base, settings: Settings) -> str:
     """URL of the mirror: the setting, else this machine's own, else the distribution's."""
     own = {"debian": settings.debian_mirror, "ubuntu": settings.ubuntu_mirror}
     chosen = own.get(base.distribution)
-    # One on this machine's disk is out of an instance's sight.
+    # An instance does not see a mirror on this machine's disk.
     configured = [
         url
         for url in configured_mirrors(ETC_APT, base.distribution)
@@ -162,11 +163,11 @@ def _bootstrap(
         env={**os.environ, **environment},
         **PIPED,
     )
-    # Killed at once it would leave its mounts and its directory behind.
+    # If killed at once, it would leave its mounts and its directory behind.
     returncode, tail = follow(process, reporter.line, grace=MMDEBSTRAP_SECONDS)
     if returncode != 0:
         raise LXDError(
-            f"The image of {base.name} could not be made.",
+            f"Cannot make the image of {base.name}.",
             details=error_line(tail, "mmdebstrap failed."),
             resolution=(
                 "Run `slurm-factory setup`, which installs mmdebstrap and the archive's keys; or"
@@ -192,8 +193,8 @@ def _is_served(image: ImageName) -> bool:
         raise LXDError(
             f"The image server {image.remote} did not answer within {SERVER_SECONDS} s.",
             details=error.details,
-            resolution="Run the command again; or set SLURM_FACTORY_IMAGE_SERVER=false, by which"
-            " images are made here from the distribution's archive.",
+            resolution="Run the command again; or set SLURM_FACTORY_IMAGE_SERVER=false to make"
+            " images here from the distribution's archive.",
         ) from error
     except LXDError as error:
         if NOT_SERVED.search(error.details):

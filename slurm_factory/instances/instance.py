@@ -1,4 +1,4 @@
-"""Where a build runs: an LXD instance or this machine, behind one small class."""
+"""The place where a build runs: an LXD instance or this machine, behind one small class."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from slurm_factory.util.process import CommandRunner
 
 KILLED = 137
-"""128 + SIGKILL: nothing else is said when the memory limit ends a process."""
+"""128 + SIGKILL: the only sign that the memory limit ended a process."""
 COMPILER_KILLED = "Killed signal terminated program"
-"""What gcc says when that happens to a process of its own."""
+"""gcc's message if this happens to one of its processes."""
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
-"""Of every command of a build, wherever it runs."""
+"""The environment of every command of a build."""
 
 
 class CommandError(BuildError):
@@ -40,7 +40,7 @@ class CommandError(BuildError):
         killed = returncode == KILLED or _says(tail, COMPILER_KILLED)
         super().__init__(
             f"{what} failed (exit status {returncode}).",
-            details="It was killed, most likely for want of memory." if killed else last,
+            details="It was killed, most likely because it ran out of memory." if killed else last,
             resolution="Raise SLURM_FACTORY_MEMORY_LIMIT or lower --jobs." if killed else "",
         )
 
@@ -53,7 +53,7 @@ def enter_command(name: str, project: str) -> str:
 def _holding_back(
     mark: str, transient: list[str], on_line: Callable[[str], None]
 ) -> Callable[[str], None]:
-    """Takes lines for `on_line`, except those with `mark` in them, which go into `transient`."""
+    """Passes lines to `on_line`, except those that contain `mark`, which go into `transient`."""
 
     def take(line: str) -> None:
         (transient.append if mark in line else on_line)(line)
@@ -71,14 +71,14 @@ class Instance:
 
     Attributes:
         name: Of the LXD instance, or `this machine`.
-        executor: The way into it.
+        executor: Runs commands in it.
         cache_on_host: The cache directory (host).
-        cache: The same directory as seen from inside (instance).
+        cache: The same directory in the instance.
         build_dir: Directory for compiling (instance), on the fastest storage there is.
-        record: What the base contains.
+        record: The content of the base.
         project: LXD project; None for this machine.
-        reporter: Is told of a command that has to be started again.
-        secrets: Variables of every command that no command line may show: the proxies.
+        reporter: Shows commands that are started again.
+        secrets: Variables of every command that must not appear in command lines: the proxies.
     """
 
     name: str
@@ -113,12 +113,12 @@ class Instance:
         Args:
             name: File name of the script.
             environment: Its parameters; paths are the instance's.
-            on_line: Takes each line it prints.
+            on_line: Called with each line it prints.
 
         Raises:
             CommandError: It failed.
-            LXDError: The instance was stopped or deleted meanwhile, or LXD was.
-            OutputError: It failed because the cache directory is full.
+            LXDError: The instance or LXD was stopped, or the instance was deleted.
+            OutputError: The cache directory is full.
         """
         command = ["bash", "-c", resources.script(name), name]
         self.run(command, {k: str(v) for k, v in environment.items()}, on_line, what=name)
@@ -131,18 +131,19 @@ class Instance:
         *,
         what: str,
     ) -> None:
-        """Run a command; survives lxc's transient failure to start one.
+        """Run a command; retries if lxc fails to start it.
 
         Args:
             command: Program and arguments.
-            environment: Added to that of every command.
-            on_line: Takes each line it prints, but not those of lxc about a start that is retried.
-            what: Names the command in errors.
+            environment: Variables in addition to those of every command.
+            on_line: Called with each line it prints, without lxc's messages about a start that is
+                retried.
+            what: Name of the command in errors.
 
         Raises:
             CommandError: It failed.
-            LXDError: The instance was stopped or deleted meanwhile, or LXD was.
-            OutputError: It failed because the cache directory is full.
+            LXDError: The instance or LXD was stopped, or the instance was deleted.
+            OutputError: The cache directory is full.
         """
         for _ in range(ATTEMPTS):
             transient: list[str] = []
@@ -151,7 +152,7 @@ class Instance:
             if returncode == 0 or not transient:
                 break
             if self.reporter:
-                self.reporter.line(f"lxc could not start {what}, which is tried again")
+                self.reporter.line(f"lxc could not start {what}; trying again")
         for line in transient:
             on_line(line)
         if returncode != 0:

@@ -55,16 +55,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Launch:
-    """What to launch, and what to do with it in the end.
+    """What to launch, and whether to keep it.
 
     Attributes:
-        setup: What the base is made of.
+        setup: The definition of the base.
         architecture: As uname(1) names it.
         name: Of the instance.
-        lock: File (host) that stays locked while the build runs.
-        keep: Keep the instance whatever happens.
-        spack_files: To make a base for Spack; see `base_instances.needs_base`.
-        offline: The instance need not reach the network; for a base that is there.
+        lock: Lock file (host), locked while the build runs.
+        keep: Always keep the instance.
+        spack_files: To make a base for Spack; see `base.needs_base`.
+        offline: The instance need not reach the network; for an existing base.
     """
 
     setup: BaseSetup
@@ -84,24 +84,24 @@ class Launch:
 def launch_copy(
     launch: Launch, settings: Settings, reporter: Reporter
 ) -> tuple[lxd.LXDInstance, Mapping[str, Any]]:
-    """Copy the base of a launch, making it first where needed.
+    """Copy the base of a launch; make it first if needed.
 
-    One build at a time makes or copies a base, so that none loses it to another that makes it
-    anew. A copy takes seconds, on slow storage pools up to half a minute. What is done to other
-    bases of the same distribution is not waited for.
+    Only one build at a time makes or copies a base, so that no build deletes a base that another
+    one copies. A copy takes seconds, on slow storage pools up to half a minute. Other bases of the
+    same distribution are independent.
 
     Args:
         launch: What to launch.
         settings: Of this site.
-        reporter: Is told what happens, and when this waits for another build.
+        reporter: Shows progress, and waiting for another build.
 
     Returns:
         The running copy, and the record of what it contains.
 
     Raises:
-        LXDError: No copy could be had; a part of it may be left.
-        ConfigurationError: A proxy of the environment cannot be one for instances.
-        OSError: The directory of images cannot be written.
+        LXDError: Cannot make a copy; a part of it may remain.
+        ConfigurationError: Instances cannot use a proxy of the environment.
+        OSError: Cannot write to the directory of images.
     """
     retrying = Retrying(
         stop=stop_after_attempt(ATTEMPTS),
@@ -120,10 +120,10 @@ def launch_copy(
 
 @contextmanager
 def _stdin_devnull() -> Iterator[None]:
-    """Standard input is the null device for a while.
+    """Make the null device the standard input for a while.
 
-    Some commands of craft-providers inherit it: lxc would put a terminal into raw mode, in which
-    Ctrl-C goes to the instance, and there only makes a file seem missing.
+    Some commands of craft-providers inherit it: lxc would put a terminal into raw mode; Ctrl-C
+    would then go to the instance and only make a file seem missing.
     """
     if sys.stdin is None:
         yield
@@ -141,11 +141,11 @@ def _stdin_devnull() -> Iterator[None]:
 def _start_over(
     launch: Launch, settings: Settings, reporter: Reporter, state: RetryCallState
 ) -> None:
-    """Remove what a failed attempt left.
+    """Remove the remains of a failed attempt.
 
-    craft-providers marks a base whose setup failed as finished, and copies it for ever; it says so
-    only by finding every copy incompatible. Once may be chance: under load it takes a command that
-    could not be started for a missing file.
+    craft-providers marks a base whose setup failed as finished, and copies it again and again; the
+    only sign is that every copy is incompatible. One such error may be chance: under load it treats
+    a command that did not start as a missing file.
     """
     error, project = state.outcome.exception() if state.outcome else None, settings.project_name
     reporter.line(f"Launching again: {error}")
@@ -159,12 +159,12 @@ def _start_over(
 def _launch_once(
     launch: Launch, settings: Settings, reporter: Reporter
 ) -> tuple[lxd.LXDInstance, Mapping[str, Any]]:
-    # Asked anew by each attempt, and by nothing below: every lxc takes 50 ms, and more under load.
+    # Queried once for each attempt: every lxc takes 50 ms, and more under load.
     project, entries = settings.project_name, list_instances(settings.project_name)
     stop_orphans(entries, settings, reporter)
     bases = usable_bases(launch.setup, launch.architecture, project, entries)
     if bases:
-        # Needs no network to be asked for, and its image may have gone long ago.
+        # Needs no network, and its image may have been deleted long ago.
         image = bases[0].image
     else:
         ensure_project(settings, reporter)
@@ -194,7 +194,8 @@ def _launch_once(
             uid=os.getuid(),
             gid=_primary_group(),
         )
-        # Of the copy, each time: another user, or another cache directory, may have made the base.
+        # Read from the copy each time: another user, or another cache directory, may have made the
+        # base.
         record = read_record(launch.setup, executor)
         made = created(bases[0].entry) if bases and not base.begun else None
         write_record(record, launch.setup, settings.images_dir, made)
@@ -205,9 +206,8 @@ def _launch_once(
 def _no_unfinished_base(
     name: str, project: str, base: FactoryBase, *, was_there: bool
 ) -> Iterator[None]:
-    """Delete a base instance that this launch has begun to make when it ends in an error.
-
-    craft-providers would mark it as finished and copy it for ever.
+    """Delete an unfinished base instance if this launch fails. craft-providers would mark it as
+    finished and copy it again and again.
     """
     try:
         yield
@@ -219,7 +219,7 @@ def _no_unfinished_base(
 
 
 def _primary_group() -> int:
-    """The user's own group, also under sg(1), which is how a new member of `lxd` gets through."""
+    """The user's own group, also under sg(1), which new members of `lxd` use."""
     try:
         return pwd.getpwuid(os.getuid()).pw_gid
     except KeyError:
@@ -227,28 +227,28 @@ def _primary_group() -> int:
 
 
 IMAGE_GONE = "Image not found"
-"""craft-providers has deleted a base that was too old, and its image is not there any more."""
+"""craft-providers has deleted an old base, and its image does not exist any more."""
 CLIENT_ERRORS = (
     requests.RequestException,
     pylxd.exceptions.ClientConnectionFailed,
     pylxd.exceptions.LXDAPIException,
     pylxd.exceptions.LXDAPIExtensionNotAvailable,
 )
-"""What pylxd raises, through which craft-providers talks to LXD beside the lxc command."""
+"""Errors of pylxd, which craft-providers uses beside the lxc command."""
 
 
 class TransientError(ProviderError):
-    """lxc could not start a command, which it can the next time."""
+    """lxc could not start a command; another try may succeed."""
 
 
 @contextmanager
 def provider_errors() -> Iterator[None]:
-    """Turn what craft-providers and what it runs raise in the block into errors of ours.
+    """Convert errors of craft-providers and its commands in the block into our own.
 
     Raises:
-        BaseCompatibilityError: As it was; what to do about it depends on whose base it is.
-        TransientError: Another attempt may succeed.
-        LXDError: No attempt will.
+        BaseCompatibilityError: Unchanged; the caller decides what to do about it.
+        TransientError: Another try may succeed.
+        LXDError: Another try would fail too.
     """
     try:
         yield
@@ -265,9 +265,9 @@ def provider_errors() -> Iterator[None]:
 
 
 def unusable(error: ProviderError) -> LXDError:
-    """The error for an instance that craft-providers could not launch."""
+    """The error if craft-providers could not launch an instance."""
     return LXDError(
-        f"No instance could be launched: {error.brief.strip()}",
+        f"Cannot launch an instance: {error.brief.strip()}",
         details=_last_words(error.details or ""),
         resolution=error.resolution or "Run `slurm-factory doctor`.",
     )
@@ -276,39 +276,40 @@ def unusable(error: ProviderError) -> LXDError:
 def unreachable(error: Exception) -> LXDError:
     """The error for a daemon that does not answer, or not in time."""
     return LXDError(
-        "LXD could not be talked to.",
+        "Cannot connect to LXD.",
         details=" ".join(str(error).split()) or type(error).__name__,
         resolution="Run `slurm-factory doctor`.",
     )
 
 
 def _last_words(details: str) -> str:
-    """What lxc wrote last, out of the command lines that craft-providers puts around it."""
+    """The last message of lxc, without the command lines that craft-providers adds."""
     written = re.findall(r"standard error output: b?['\"](.*)['\"]", details)
     lines = (written[-1].replace("\\n", "\n") if written else details).strip().splitlines()
     return lines[-1].removeprefix("Error: ") if lines else ""
 
 
 LOCK = "project.lock"
-"""In the directory of images; one for all projects, since making one takes a second."""
+"""In the directory of images; one lock for all projects, because making a project takes only a
+second."""
 
 
 def ensure_project(settings: Settings, reporter: Reporter) -> None:
-    """Make the LXD project with the profile of LXD's default one, unless it is there.
+    """Make the LXD project with the default project's profile, unless it exists.
 
-    craft-providers makes the project first and gives it its profile then (lxd/project.py): whoever
-    sees it in between has a project whose instances get neither disk nor network. So nobody looks
-    while another build may be making it, and one whose making was broken off is completed, since
-    craft-providers bears with a project that is there (`project_create` in lxd/lxc.py).
+    craft-providers makes the project first and sets its profile later (lxd/project.py): in between,
+    instances in it get neither disk nor network. The lock keeps other builds from using such a
+    project; an unfinished project is completed, because craft-providers accepts an existing one
+    (`project_create` in lxd/lxc.py).
 
     Args:
         settings: Of this site.
-        reporter: Is told when this waits.
+        reporter: Shows waiting.
 
     Raises:
-        LXDError: LXD cannot be asked, or turned the project down.
+        LXDError: LXD does not answer, or rejected the project.
         ProviderError: craft-providers could not start a command (`provider_errors`).
-        OSError: The directory of images cannot be written.
+        OSError: Cannot write to the directory of images.
     """
     project = settings.project_name
     with locked(settings.images_dir / LOCK, f"the LXD project {project}", reporter):
@@ -318,6 +319,6 @@ def ensure_project(settings: Settings, reporter: Reporter) -> None:
 
 
 def _has_devices(project: str) -> bool:
-    """Whether the default profile of the project gives instances anything."""
+    """Whether the default profile of the project has devices."""
     profiles = lxc_json("profile", "list", LOCAL, project=project)
     return any(profile["name"] == "default" and profile["devices"] for profile in profiles)

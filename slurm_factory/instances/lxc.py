@@ -1,4 +1,4 @@
-"""The `lxc` command: one door, with time limits and errors that a user can read."""
+"""The `lxc` command, with time limits and readable errors."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 LOCAL = "local:"
 """This machine's LXD, whatever remote the user has switched to (lxc remote switch)."""
 BASE_PREFIX = "base-instance-slurm-factory-"
-"""Names of base instances begin so (craft-providers' lxd/launcher.py and our tag)."""
+"""Prefix of the names of base instances (craft-providers' lxd/launcher.py and our tag)."""
 IMAGE_PREFIX = "slurm-factory-"
-"""Aliases of the images that are made here begin so."""
+"""Prefix of the aliases of images made here."""
 LOCK_KEY = "user.slurm_factory.lock"
-"""Instance configuration: path (host) of the file that is locked while its build runs."""
+"""Instance configuration: path (host) of the lock file of its build."""
 STATUS = "user.craft_providers.status"
-"""Instance configuration: how far craft-providers has come with it (lxd_instance_status.py)."""
+"""Instance configuration: craft-providers' status of it (lxd_instance_status.py)."""
 KEPT_KEY = "user.slurm_factory.kept"
-"""Instance configuration: set when the build has ended and has left its instance on purpose."""
+"""Instance configuration: set if the build has ended and kept its instance on purpose."""
 RUNNING = "Running"
 SIMPLE_SECONDS = 60
 POLL_SECONDS = 0.1
 QUIET_LOOKS = 6
-"""So often in a row LXD has to be quiet about an instance before its making counts as broken off.
+"""Checks in a row without a running operation after which making an instance counts as aborted.
 
-Looks and not seconds: on a busy machine a second passes while lxc starts.
+Checks and not seconds: on a busy machine, starting lxc takes a second.
 """
 FINISHED = 200
 """Codes of LXD's operations from here on: success, failure, canceled."""
@@ -54,31 +54,31 @@ LONG_SECONDS = 600
 
 _NOT_ANSWERING = {
     Daemon.DENIED: (
-        "You may not talk to LXD.",
-        f"Its socket is open to root and the group {LXD_GROUP} only.",
+        "You do not have access to LXD.",
+        f"Only root and the group {LXD_GROUP} have access to its socket.",
         "slurm-factory setup",
     ),
     Daemon.STOPPED: (
         "The LXD daemon does not run.",
-        "Nothing listens on its socket.",
+        "No process listens on its socket.",
         "slurm-factory setup",
     ),
     Daemon.SILENT: (
         "The LXD daemon does not answer.",
-        "Its socket takes no connections.",
+        "Its socket does not accept connections.",
         "slurm-factory doctor",
     ),
 }
-"""What the state of its socket means; lxc's words for the first two are the same on Debian 13."""
+"""Messages for the states of its socket; on Debian 13, lxc prints the same for the first two."""
 _REASONS = (
     ("no space left on device", "The storage pool is full.", "slurm-factory clean"),
     ("quota exceeded", "The storage pool is full.", "slurm-factory clean"),
-    ("uid range not allowed", "This user's id may not be mapped.", "slurm-factory setup"),
+    ("uid range not allowed", "LXD is not allowed to map this user's id.", "slurm-factory setup"),
 )
 
 
 class TimedOutError(LXDError):
-    """An lxc that did not end in time."""
+    """lxc did not end in time."""
 
 
 def lxc(
@@ -93,7 +93,7 @@ def lxc(
     Args:
         arguments: Of the lxc command.
         project: LXD project.
-        timeout: Seconds after which the call counts as hung.
+        timeout: Limit in seconds.
         stdin: Text for its standard input.
         cwd: Directory (host) to run in.
 
@@ -114,7 +114,7 @@ def lxc(
             timeout=timeout,
             check=False,
             cwd=cwd,
-            # Ctrl-C reaches this program only, which may be about to clean up.
+            # Ctrl-C must reach only this program, which may be cleaning up.
             start_new_session=True,
         )
     except FileNotFoundError as error:
@@ -135,15 +135,15 @@ def lxc(
 
 
 def lxc_json(*arguments: str, project: str) -> Any:
-    """Like `lxc`, with `--format json`, parsed."""
+    """Like `lxc`, with `--format json`; returns the parsed output."""
     return json.loads(lxc(*arguments, "--format", "json", project=project))
 
 
 def explain(stderr: str, arguments: Sequence[str]) -> LXDError:
-    """The error for an lxc that failed: the daemon's socket tells more than what lxc wrote.
+    """The error for a failed lxc: the daemon's socket shows more than lxc's message.
 
     Args:
-        stderr: What it wrote.
+        stderr: Its error output.
         arguments: Of the lxc command.
     """
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
@@ -152,8 +152,9 @@ def explain(stderr: str, arguments: Sequence[str]) -> LXDError:
     if state is Daemon.DENIED and _group_is_new():
         command = shlex.join([APPLICATION, *sys.argv[1:]])
         return LXDError(
-            "You may not talk to LXD yet.",
-            details=f"You are in the group {LXD_GROUP}, and this shell is older than that.",
+            "You do not have access to LXD yet.",
+            details=f"You are in the group {LXD_GROUP}, but this shell is older than your"
+            " membership.",
             resolution=f"Log in again, or run: sg {LXD_GROUP} -c {shlex.quote(command)}",
         )
     if state in _NOT_ANSWERING:
@@ -170,7 +171,7 @@ def explain(stderr: str, arguments: Sequence[str]) -> LXDError:
 
 
 def _group_is_new() -> bool:
-    """Whether this user has joined LXD's group, and this process does not have it yet."""
+    """Whether this user has joined LXD's group, but this process does not have the group yet."""
     try:
         gid = grp.getgrnam(LXD_GROUP).gr_gid
         user = pwd.getpwuid(os.getuid())
@@ -186,39 +187,39 @@ def instance_names(project: str) -> tuple[str, ...]:
 
 
 def list_instances(project: str) -> tuple[dict[str, Any], ...]:
-    """Everything that LXD knows of all instances in the project; none if there is no such project.
+    """Full entries of all instances in the project; none if there is no such project.
 
     Raises:
-        LXDError: LXD cannot be asked.
+        LXDError: LXD does not answer.
     """
     try:
         return tuple(lxc_json("list", LOCAL, project=project))
     except LXDError:
-        # LXD 5.0 lists nothing for a project that is not there, others may refuse to.
+        # LXD 5.0 lists nothing for a missing project, other versions may fail.
         if project_exists(project):
             raise
         return ()
 
 
 def require_running(name: str, project: str, what: str) -> None:
-    """Look whether an instance is still there and runs, before a failure in it is explained.
+    """Check that an instance still exists and runs, before explaining a failure in it.
 
-    A command dies some moments before LXD has stopped or deleted its instance, which is waited for.
+    Waits for LXD: a command dies some moments before its instance is stopped or deleted.
 
     Args:
         name: Of the instance.
         project: LXD project.
-        what: Names what failed, for people.
+        what: Name of the failed command in errors.
 
     Raises:
-        LXDError: It was deleted or stopped, or LXD does not answer.
+        LXDError: The instance was deleted or stopped, or LXD does not answer.
     """
     try:
         wait_for_operations(name, project)
         status = instance_status(name, project)
     except LXDError as error:
         raise LXDError(
-            f"{what} was broken off: LXD does not answer any more.",
+            f"{what} was aborted: LXD does not answer any more.",
             details=f"{error.brief} {error.details}".strip(),
             resolution=error.resolution,
         ) from error
@@ -226,33 +227,32 @@ def require_running(name: str, project: str, what: str) -> None:
         return
     happened = "deleted" if status is None else "stopped"
     raise LXDError(
-        f"{what} was broken off: the instance {name} was {happened} meanwhile.",
-        details=f"Something other than this program has {happened} it.",
+        f"{what} was aborted: the instance {name} was {happened} in the meantime.",
+        details=f"Another program or user has {happened} it.",
         resolution="Run the command again.",
     )
 
 
 def instance_status(name: str, project: str) -> str | None:
-    """What LXD calls the state of an instance, such as `Running`; None if it is not there.
+    """LXD's name for the state of an instance, such as `Running`; None if there is no instance.
 
     Raises:
-        LXDError: LXD cannot be asked.
+        LXDError: LXD does not answer.
     """
     entries = list_instances(project)
     return next((str(entry["status"]) for entry in entries if entry["name"] == name), None)
 
 
 def created(entry: Mapping[str, Any]) -> datetime:
-    """When the instance of an entry of `lxc list` was made."""
+    """Creation time of an instance from its entry in `lxc list`."""
     return datetime.fromisoformat(entry["created_at"])
 
 
 def is_finished(entry: Mapping[str, Any]) -> bool:
-    """Whether a base instance of an entry of `lxc list` is made, and can be copied.
+    """Whether the base instance of an entry in `lxc list` is finished and can be copied.
 
-    One whose maker was killed keeps its name and age, and the status PREPARING or STARTING; one
-    that is still running may be about to be changed (craft-providers' lxd/launcher.py,
-    `_wait_for_instance_ready`).
+    An unfinished one of a killed build has the status PREPARING or STARTING; a running one may
+    still change (craft-providers' lxd/launcher.py, `_wait_for_instance_ready`).
     """
     return (entry["status"], entry["config"].get(STATUS)) == ("Stopped", "FINISHED")
 
@@ -264,17 +264,17 @@ def project_exists(project: str) -> bool:
 
 
 def wait_for_operations(name: str, project: str, timeout: float = SIMPLE_SECONDS) -> None:
-    """Wait until LXD has done what it was asked to do with an instance.
+    """Wait until LXD has finished its operations on an instance.
 
-    When an lxc is killed, LXD carries on with what it asked for: a copy appears after all.
+    If lxc is killed, LXD continues its operation: a copy still appears.
 
     Args:
-        name: Of the instance, which need not exist yet.
+        name: Name of the instance, which need not exist yet.
         project: LXD project.
-        timeout: Seconds after which to wait no longer.
+        timeout: Limit in seconds.
 
     Raises:
-        LXDError: LXD cannot be asked.
+        LXDError: LXD does not answer.
     """
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline and _is_busy(name, project):
@@ -284,7 +284,7 @@ def wait_for_operations(name: str, project: str, timeout: float = SIMPLE_SECONDS
 def _is_busy(name: str, project: str) -> bool:
     """Whether a task, such as a copy, concerns the instance.
 
-    LXD keeps finished ones in its list for some seconds (status codes: LXD's "rest-api.md").
+    LXD lists finished ones for some seconds (status codes: LXD's "rest-api.md").
     """
     return any(
         PurePosixPath(urlsplit(url).path).name == name
@@ -296,11 +296,10 @@ def _is_busy(name: str, project: str) -> bool:
 
 
 def delete_instance(name: str, project: str) -> None:
-    """Delete an instance, running or not; what is gone already is fine.
+    """Delete an instance, running or not; it may be gone already.
 
-    Deletion by force is the only way that surely ends every process in it. An instance that has
-    used up its disk is stopped by the first attempt, which then fails (LXD 5.0 on btrfs: "Failed
-    clearing ownership"), and deleted by the second.
+    Only forced deletion reliably ends every process in it. If its disk is full, the first attempt
+    stops it and fails (LXD 5.0 on btrfs: "Failed clearing ownership"), and the second deletes it.
     """
     try:
         _delete(name, project)
@@ -319,13 +318,13 @@ def _delete(name: str, project: str) -> None:
 
 
 def delete_unfinished(name: str, project: str) -> bool:
-    """Delete an instance whose making was broken off, for good.
+    """Delete an instance whose creation was aborted, for good.
 
-    LXD has the name of a copy before it lists the operation, and carries on when the lxc that asked
-    for it is killed: what was deleted in between is there again.
+    LXD reserves the name of a copy before it lists the operation, and continues if lxc is killed:
+    an instance that was deleted in between comes back.
 
     Args:
-        name: Of the instance, which LXD may still be making.
+        name: Name of the instance, which LXD may still be making.
         project: LXD project.
 
     Returns:
@@ -345,10 +344,10 @@ def delete_unfinished(name: str, project: str) -> bool:
 
 
 def delete_quietly(name: str, project: str) -> bool:
-    """Delete an instance; the error that led here matters more than one while cleaning up.
+    """Delete an instance; ignores errors, because the error that led here matters more.
 
     Args:
-        name: Of the instance, which LXD may still be making.
+        name: Name of the instance, which LXD may still be making.
         project: LXD project.
 
     Returns:

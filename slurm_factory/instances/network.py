@@ -1,4 +1,4 @@
-"""What of this machine instances get to reach the network: proxies, certificates, sources."""
+"""Network settings of this machine for instances: proxies, certificates, sources."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Network:
-    """What of the host an instance needs to reach the network."""
+    """Settings of the host that an instance needs to reach the network."""
 
     proxies: dict[str, str] = field(default_factory=dict)
-    """http_proxy, https_proxy, no_proxy and their like, as they are set on the host."""
+    """http_proxy, https_proxy, no_proxy and similar variables, as on the host."""
     certificates: tuple[Path, ...] = ()
-    """Further CA certificates (host)."""
+    """Additional CA certificates (host)."""
     sources_list: str = ""
-    """Lines for apt, where the image's own shall not be used."""
+    """Lines for apt, if they replace the image's own."""
     reach: str = "deb.debian.org"
-    """Host name that must resolve inside: that of the archive, or of the proxy before it; empty:
-    no network is needed."""
+    """Host name that must resolve in the instance: the archive's, or the proxy's; empty: it
+    needs no network."""
 
 
 def both_spellings(environ: Mapping[str, str]) -> dict[str, str]:
-    """Proxy variables of `environ`, in both spellings, since programs differ in what they read."""
+    """Proxy variables of `environ` in both spellings, because programs read different ones."""
     given = proxies(environ)
     return given | {name.upper(): value for name, value in given.items()}
 
 
 def find_network(base: Base, image: ImageName, settings: Settings) -> Network:
-    """What an instance of `base` needs here.
+    """The network settings for an instance of `base`.
 
     Args:
         base: The distribution.
-        image: What it is made from; one that was made here has no list of sources of its own.
+        image: Its image; one made here has no list of sources of its own.
         settings: Of this site.
 
     Raises:
-        ConfigurationError: A proxy is set that no instance can reach.
+        ConfigurationError: Instances cannot reach a proxy.
     """
     given = both_spellings(os.environ)
     for name, value in proxies(os.environ).items():
@@ -78,12 +78,12 @@ def _require_reachable(name: str, proxy: str) -> None:
     if host is None:
         raise ConfigurationError(
             f"{name} is not the address of a proxy.",
-            details="It is set in the environment, and no host can be read from it.",
+            details="It is set in the environment, but contains no host.",
             resolution=f"Set {name} to http://HOST:PORT, or unset it.",
         )
     if is_loopback(host):
         raise ConfigurationError(
-            f"The proxy {host} cannot be reached from an instance.",
-            details=f"{name} names this machine's loopback address.",
+            f"Instances cannot reach the proxy {host}.",
+            details=f"{name} contains this machine's loopback address.",
             resolution="Set it to an address of this machine that instances can reach.",
         )

@@ -28,7 +28,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @contextmanager
 def this_machine(base: Base, settings: Settings, work: pathlib.Path) -> Iterator[Instance]:
-    """This machine as an instance; nothing outside `work` and the caches is written.
+    """This machine as an instance; writes only to `work` and the caches.
 
     Args:
         base: The release that this machine runs.
@@ -51,7 +51,7 @@ def this_machine(base: Base, settings: Settings, work: pathlib.Path) -> Iterator
 
 
 class HostExecutor:
-    """Runs commands here; knows no other file system than this machine's."""
+    """Runs commands on this machine, on its own file system."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
@@ -84,17 +84,17 @@ class HostExecutor:
 
 
 BYTES_PER_JOB = 512 << 20
-"""What one compiler may need at most; slurmctld's largest files take about 300 MiB."""
+"""Maximum memory of one compiler; slurmctld's largest files take about 300 MiB."""
 
 
 def choose_jobs(asked: int | None, settings: Settings) -> int:
-    """How many compilers run at once: what was asked for, else what CPUs and memory allow.
+    """Number of parallel compilers: as requested, or by CPUs and memory.
 
-    The limit counts and not what an instance sees, since /proc/meminfo in it is the machine's.
+    Uses the limit, because /proc/meminfo in an instance shows the machine's memory.
 
     Raises:
-        ConfigurationError: The memory limit is less than one compiler needs; it would not fail
-            but crawl, its own code being read from disk over and over.
+        ConfigurationError: The memory limit is too small for one compiler; it would not fail, but
+            read its own code from disk again and again.
     """
     limit = settings.memory_limit
     if limit and size_in_bytes(limit) < BYTES_PER_JOB:
@@ -117,7 +117,7 @@ def size_in_bytes(size: str) -> int:
 
 
 def machine_record(base: Base) -> dict[str, Any]:
-    """What this machine contains, as `images/` records it of a base instance."""
+    """The content of this machine, in the format of a base's record."""
     executor = HostExecutor({"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
     return read_record(_setup(base), executor)
 
@@ -139,5 +139,5 @@ def require_build_packages(base: Base) -> None:
 
 
 def _setup(base: Base) -> BaseSetup:
-    """Spack is never set up on this machine itself."""
+    """The Spack recipe does not run on this machine itself."""
     return BaseSetup(base, Deps.SYSTEM)

@@ -29,7 +29,7 @@ class Mode(StrEnum):
 def choose_mode(
     stream: TextIO, environment: Mapping[str, str], *, verbose: bool = False, quiet: bool = False
 ) -> Mode:
-    """The mode that suits where `stream` (normally stderr) goes."""
+    """The mode for `stream` (normally stderr)."""
     if quiet:
         return Mode.QUIET
     if environment.get("GITHUB_ACTIONS") == "true":
@@ -41,7 +41,7 @@ def choose_mode(
 
 
 class QuietDisplay:
-    """Errors only. The other displays override what they show."""
+    """Errors only. The other displays override methods to show more."""
 
     def __init__(self, stream: TextIO) -> None:
         self.console = Console(file=safe(stream), soft_wrap=True)
@@ -50,7 +50,7 @@ class QuietDisplay:
         """A step begins, inside `depth` others."""
 
     def failed_output(self, lines: Sequence[str]) -> None:
-        """The last lines of output of the step that is about to end, since it failed."""
+        """The last output lines of a failed step, before it ends."""
 
     def step_ended(self, record: StepRecord) -> None:
         """A step is over."""
@@ -59,16 +59,16 @@ class QuietDisplay:
         """A line of a running command's output."""
 
     def passing(self, text: str) -> None:
-        """Something of interest for this moment only, such as progress."""
+        """A transient message, such as progress."""
 
     def packages(self, progress: PackageProgress) -> None:
-        """How far the packages of the running step are; `last` only when one was just finished."""
+        """Progress of the packages of the running step; `last` only if one has just finished."""
 
     def note(self, text: str) -> None:
-        """Something that the user should know."""
+        """A message for the user."""
 
     def warning(self, text: str) -> None:
-        """Something that the user may have to act upon."""
+        """A warning for the user."""
 
     def error(self, error: ErrorText) -> None:
         """What failed, why, and what to do."""
@@ -81,7 +81,7 @@ class QuietDisplay:
         """Nothing will follow."""
 
     def raw(self, line: str) -> None:
-        """Write a line as it is; a tenth of the time that formatting takes."""
+        """Write a line without formatting, which is ten times faster."""
         self.console.file.write(f"{line}\n")
 
 
@@ -148,7 +148,7 @@ class GitHubDisplay(QuietDisplay):
             self.line(f"{_symbol(record, self.console)} {duration(record.seconds)} {record.name}")
 
     def line(self, text: str) -> None:
-        # What a compiler prints must not be taken for a command of ours.
+        # GitHub must not interpret compiler output as workflow commands.
         harmless = f". {text}" if text.lstrip().startswith("::") else text
         self.raw(harmless.replace("##[", "## ["))
 
@@ -180,7 +180,7 @@ class GitHubDisplay(QuietDisplay):
 
 
 class LiveDisplay(QuietDisplay):
-    """Running steps and the last line of output, redrawn in place; finished steps stay."""
+    """Redraws running steps and the last line of output in place; finished steps stay."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -243,7 +243,7 @@ class LiveDisplay(QuietDisplay):
 
 
 class _LiveView:
-    """What is redrawn; read by the thread that redraws."""
+    """The redrawn part; the redrawing thread reads it."""
 
     def __init__(self, console: Console) -> None:
         self.last_line = ""

@@ -1,7 +1,7 @@
-"""What a job of GitHub Actions gets beside its log: lines of its summary, outputs of its step.
+"""Output for GitHub Actions beside the log: the job summary and the outputs of the step.
 
-The files are named by variables, whose format is that of docs.github.com, "Workflow commands for
-GitHub Actions". Outside a workflow nothing is written.
+Environment variables name the files; docs.github.com, "Workflow commands for GitHub Actions",
+describes their format. Writes nothing outside a workflow.
 """
 
 import os
@@ -17,7 +17,7 @@ _ENTITIES = {ord(character): f"&#{ord(character)};" for character in "&<>|`*_~[]
 
 
 def add_summary(markdown: str) -> None:
-    """Add a section to the job's summary, apart from what is there already.
+    """Append a section to the job summary.
 
     Raises:
         OutputError: It cannot be written.
@@ -26,7 +26,7 @@ def add_summary(markdown: str) -> None:
 
 
 def set_outputs(values: Mapping[str, str]) -> None:
-    """Set outputs of the step, by their names.
+    """Set outputs of the step by name.
 
     Raises:
         OutputError: They cannot be written.
@@ -35,7 +35,7 @@ def set_outputs(values: Mapping[str, str]) -> None:
 
 
 def plain(text: str) -> str:
-    """`text` as Markdown of one line that means nothing else; fit for a cell of a table."""
+    """`text` escaped as one line of Markdown, for a table cell."""
     return text.translate(_ENTITIES).replace("\r", " ").replace("\n", " ")
 
 
@@ -57,5 +57,5 @@ def _append(variable: str, text: str) -> None:
         raise OutputError(
             f"{variable} cannot be written: {path}.",
             details=f"{error.strerror or error}.",
-            resolution=f"The work itself is done; free space there, or unset {variable}.",
+            resolution=f"The build itself is finished; free space there, or unset {variable}.",
         ) from error

@@ -14,11 +14,11 @@ from slurm_factory.util.files import file_errors
 class BuildLog:
     """Writes `build.log` and `events.jsonl`, line by line.
 
-    Once both are open no failure to write them is raised, so that a full disk cannot hide the
-    error of the build itself; `broken` tells.
+    After both are open, write failures raise nothing, so that a full disk cannot hide the error of
+    the build itself; `broken` holds the failure.
 
     Args:
-        directory: Made if need be (host), `logs/<build id>`.
+        directory: Directory `logs/<build id>` (host); made if missing.
 
     Raises:
         OutputError: The directory or the files cannot be made.
@@ -42,7 +42,7 @@ class BuildLog:
         self._append(self._events, json.dumps(record, default=str, ensure_ascii=False))
 
     def close(self) -> None:
-        """Close both files; nothing may be written afterwards."""
+        """Close both files; write nothing afterwards."""
         for file in (self._lines, self._events):
             with suppress(OSError):
                 file.close()

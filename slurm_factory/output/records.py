@@ -1,4 +1,4 @@
-"""What the screen is told: steps, packages, errors."""
+"""Records for the screen: steps, packages, errors."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,8 +25,8 @@ class StepRecord:
         name: What it did.
         seconds: Wall-clock time.
         outcome: How it ended.
-        depth: How many steps it was a part of.
-        propagated: It failed only because a step inside it did.
+        depth: Number of enclosing steps.
+        propagated: It failed only because a step inside it failed.
     """
 
     name: str
@@ -38,14 +38,14 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class PackageProgress:
-    """How far the packages of a build are.
+    """Progress of the packages of a build.
 
     Attributes:
-        done: How many are finished.
-        total: How many there are.
-        cached: How many of those that are finished came from a cache.
-        active: What is being worked on, a line each.
-        last: What was finished last; empty where nothing is.
+        done: Number of finished packages.
+        total: Number of all packages.
+        cached: Number of finished packages from a cache.
+        active: Packages in progress, a line each.
+        last: The last finished package; empty if there is none.
     """
 
     done: int
@@ -63,7 +63,7 @@ class PackageProgress:
 
 @dataclass(frozen=True)
 class ErrorText:
-    """An error as the user reads it; empty parts are not shown."""
+    """An error as shown to the user, without empty parts."""
 
     brief: str
     details: str = ""

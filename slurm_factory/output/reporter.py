@@ -1,4 +1,4 @@
-"""The one object that is told what a build does, and passes it on to screen and log."""
+"""The object that passes the progress of a build to the screen and the log."""
 
 import os
 import sys
@@ -24,13 +24,13 @@ MEGABYTE: Final = 1_000_000
 class Reporter:
     """Progress of one run of the program, on stderr and, once there is one, in the build log.
 
-    Steps follow and enclose each other in one thread; lines may come from any. Nothing here
-    raises because a screen or a log cannot be written. Credentials in URLs are masked everywhere,
-    and no control character of a name or a message reaches the screen or the log.
+    Steps follow and enclose each other in one thread; lines may come from any thread. Failures to
+    write to the screen or the log raise nothing. Credentials in URLs are masked everywhere, and no
+    control character of a name or a message reaches the screen or the log.
 
     Attributes:
         steps: The steps that have ended, in the order in which they began.
-        subject: What they are taken for, such as the name of a package; empty: not known yet.
+        subject: Subject of the steps, such as the name of a package; empty: not known yet.
     """
 
     def __init__(self, display: QuietDisplay) -> None:
@@ -79,7 +79,7 @@ class Reporter:
             self._end(place, StepRecord(name, seconds, outcome, depth, propagated))
 
     def line(self, text: str) -> None:
-        """A line of output of a running command: always in the log."""
+        """A line of output of a running command; always goes to the log."""
         line = mask_credentials(clean(text))
         with self._lock:
             self._tail.append(line)
@@ -87,19 +87,19 @@ class Reporter:
             self._display.line(line)
 
     def progress(self, received: int, total: int | None) -> None:
-        """Progress of a download in bytes: on a live screen only."""
+        """Progress of a download in bytes; only on a live screen."""
         of = f" of {total / MEGABYTE:.1f}" if total else ""
         with self._lock:
             self._display.passing(f"{received / MEGABYTE:.1f}{of} MB")
 
     def passing(self, text: str) -> None:
-        """Something of interest for this moment only: on a live screen only."""
+        """A transient message; only on a live screen."""
         shown = mask_credentials(clean(text))
         with self._lock:
             self._display.passing(shown)
 
     def packages(self, progress: PackageProgress) -> None:
-        """How far the packages of the running step are: shown, and logged when one is finished."""
+        """Progress of the packages of the running step; logged when one is finished."""
         active = tuple(_shown(text) for text in progress.active)
         progress = replace(progress, active=active, last=_shown(progress.last))
         with self._lock:
@@ -110,21 +110,21 @@ class Reporter:
             self._display.packages(progress)
 
     def note(self, text: str) -> None:
-        """Tell the user something, in one line."""
+        """Show the user a message of one line."""
         text = _shown(text)
         with self._lock:
             self._write(text)
             self._display.note(text)
 
     def warning(self, text: str) -> None:
-        """Warn the user, in one line."""
+        """Show the user a warning of one line."""
         text = _shown(text)
         with self._lock:
             self._write(f"Warning: {text}", "warning", text=text)
             self._display.warning(text)
 
     def error(self, error: SlurmFactoryError) -> None:
-        """Show why the program ends."""
+        """Show the error that ends the program."""
         text = ErrorText(
             brief=_shown(error.brief),
             details=_shown(error.details),
@@ -143,7 +143,7 @@ class Reporter:
             self._display.error(text)
 
     def close(self) -> None:
-        """End the screen and the log; nothing may be reported afterwards."""
+        """Close the screen and the log; report nothing afterwards."""
         with self._lock:
             self._display.close()
             if self._log:
@@ -163,10 +163,10 @@ class Reporter:
             self._log.event(event, **facts)
         if self._log.broken and not self._log_failure_told:
             self._log_failure_told = True
-            self._display.warning(f"{self._log.path} is not complete: {self._log.broken}")
+            self._display.warning(f"{self._log.path} is incomplete: {self._log.broken}")
 
     def _begin(self, name: str) -> tuple[int, int]:
-        """Place in `steps` and depth of a step that begins."""
+        """Index in `steps` and depth of a new step."""
         with self._lock:
             place = len(self.steps), self._depth
             self._depth += 1
@@ -188,7 +188,7 @@ class Reporter:
             self._tail.clear()
 
     def _is_propagated(self, error: BaseException) -> bool:
-        """Whether an error that leaves a step has already left one inside it."""
+        """Whether an error that ends a step has already ended one inside it."""
         known = self._raised_inside is not None and self._raised_inside in _chain(error)
         self._raised_inside = error
         return known

@@ -1,4 +1,4 @@
-"""Standard output as terminals, files and other programs take it: lines, tables, documents."""
+"""Standard output for terminals, files and other programs: lines, tables, documents."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ if TYPE_CHECKING:
 
 PIPED_WIDTH = 100_000
 SHORT = 20
-"""Columns, in characters, that are not folded as long as there is room for the others."""
+"""Widths in characters up to which columns are not folded if the others fit."""
 GAP = 3
 """Between two columns of a table."""
 READER_GONE = 141
-"""Exit code of a program that SIGPIPE has ended, as shells tell it (POSIX, 2.8.2): what ls and git
-leave in the same place, and no failure of the work."""
+"""Exit code of a program that SIGPIPE has ended, as in shells (POSIX, 2.8.2); ls and git also
+end with it. The work itself has not failed."""
 
 Cell = str | tuple[str, ...]
-"""What a table has in one place: a line, or lines one below the other."""
+"""A table cell: a line, or several lines."""
 
 
 class ReaderGoneError(Exception):
-    """Nobody reads stdout any longer; there is nothing to tell, and nobody to tell it to."""
+    """The reader of stdout has gone; there is nothing more to report."""
 
 
 def print_line(text: str, end: str = "\n") -> None:
-    """Print a line at once, without credentials and without what a terminal would act on.
+    """Print a line at once, without credentials and control characters.
 
-    A stdout that is said to take ASCII only gets UTF-8 all the same: most often a locale is
-    missing, and whoever reads a path wants all of it. A question mark stands for a letter that
-    another encoding lacks; names of files that are no text stay the bytes they are.
+    Writes UTF-8 even if stdout claims ASCII: usually the locale is missing, and paths must be
+    complete. With other encodings, a question mark replaces missing letters; file names that are
+    not text keep their bytes.
 
     Args:
-        text: Of one line or more.
-        end: What comes after it.
+        text: One or more lines.
+        end: Text after it.
 
     Raises:
-        OutputError: It cannot be written, since a disk is full, for example.
-        ReaderGoneError: Nobody reads it any longer (`head -1`).
+        OutputError: It cannot be written, for example because a disk is full.
+        ReaderGoneError: The reader has gone (`head -1`).
     """
     _write(f"{shown(text)}{end}")
 
@@ -72,24 +72,24 @@ def print_table(
     right: Sequence[str] = (),
     empty: str = "",
 ) -> None:
-    """Print a table. What is too long for a terminal is folded, never cut; piped, nothing is.
+    """Print a table. On a terminal, long cells are folded, never cut; in a pipe, nothing is folded.
 
     Args:
-        columns: What stands above each.
+        columns: Headings.
         rows: A cell for each column.
-        right: Those of the columns that are aligned to the right, such as sizes.
-        empty: What to print where there are no rows; else the head is printed alone.
+        right: Right-aligned columns, such as sizes.
+        empty: Text to print if there are no rows; without it, only the head is printed.
 
     Raises:
         OutputError: It cannot be written.
-        ReaderGoneError: Nobody reads it any longer.
+        ReaderGoneError: The reader has gone.
     """
     if empty and not rows:
         print_line(empty)
         return
     cells = [[_cell_text(cell) for cell in row] for row in rows]
     terminal = on_terminal()
-    # Paths are no markup.
+    # Paths are not markup.
     console = Console(
         width=None if terminal else PIPED_WIDTH,
         force_terminal=terminal,
@@ -123,12 +123,12 @@ def on_terminal() -> bool:
 
 
 def terminal_width() -> int:
-    """Columns of the terminal that stdout is; where it is none, more than any line has."""
+    """Width of the terminal at stdout; if there is none, more than any line needs."""
     return Console().width if on_terminal() else PIPED_WIDTH
 
 
 def file_size(size: int) -> str:
-    """Bytes in the units that people read, such as 15.8 MB."""
+    """Bytes in readable units, such as 15.8 MB."""
     return decimal(size)
 
 
@@ -136,11 +136,11 @@ def print_document(document: dict[str, Any]) -> None:
     """Print a JSON document with its version first and the credentials of all URLs masked.
 
     Args:
-        document: Values that JSON does not know become what `str` makes of them.
+        document: Values without a JSON type are converted with `str`.
 
     Raises:
         OutputError: It cannot be written.
-        ReaderGoneError: Nobody reads it any longer.
+        ReaderGoneError: The reader has gone.
     """
     plain = json.loads(json.dumps({"version": JSON_VERSION, **document}, default=str))
     # JSON has an escape for every other control character.
@@ -149,12 +149,12 @@ def print_document(document: dict[str, Any]) -> None:
 
 
 def print_error(error: SlurmFactoryError) -> None:
-    """Print the document of a command that has failed; raises as `print_document` does."""
+    """Print the document of a failed command; raises as `print_document` does."""
     print_document({"error": describe(error)})
 
 
 def describe(error: SlurmFactoryError) -> dict[str, Any]:
-    """An error as a part of a document."""
+    """An error as part of a document."""
     return {
         "exit_code": error.exit_code,
         "brief": error.brief,
@@ -164,7 +164,7 @@ def describe(error: SlurmFactoryError) -> dict[str, Any]:
 
 
 def _write(text: str) -> None:
-    """Write to stdout, so that it has arrived or has failed when this returns."""
+    """Write to stdout and flush, so that a failure shows at once."""
     stdout = sys.stdout
     if stdout is None:  # It was closed before the program began.
         return
@@ -196,14 +196,15 @@ def writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # What is still in the buffer would end the program with a complaint of Python.
+        # Python would report text in the buffer as an error when the program ends.
         discard(1)
         if isinstance(error, BrokenPipeError):
             raise ReaderGoneError from error
         raise OutputError(
-            "The answer could not be written to standard output.",
+            "Cannot write the result to standard output.",
             details=f"{error.strerror or error}.",
-            resolution="The work itself is done; free space where the output goes, then ask again.",
+            resolution="The work itself is finished; free space at the destination of the output,"
+            " then run the command again.",
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A screen that may go away, or was never there."""
+"""A screen that may disappear or be missing."""
 
 import io
 import os
@@ -8,15 +8,15 @@ from typing import TextIO, cast
 
 
 def safe(stream: TextIO) -> TextIO:
-    """`stream`, but writing to it never raises."""
+    """`stream`, but with writes that never raise."""
     return cast("TextIO", _SafeStream(stream))
 
 
 def fill_closed_streams() -> None:
-    """Let the null device stand for each standard stream that was closed before the start.
+    """Replace standard streams that were closed before the start with the null device.
 
-    Else the next file that is opened gets its descriptor, and with it all that this program and
-    those that it starts print there.
+    Otherwise the next opened file gets the descriptor, and with it the output of this program and
+    its children.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -39,10 +39,9 @@ def discard(descriptor: int) -> None:
 
 
 class _SafeStream(io.TextIOBase):
-    """A text stream that swallows what nobody reads any more.
+    """A text stream that discards its output after the first failure.
 
-    A closed pipe, a terminal that has hung up or a full disk behind a redirection must not end a
-    build.
+    A closed pipe, a closed terminal or a full disk behind a redirection must not end a build.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -1,4 +1,4 @@
-"""What programs write, as clean lines of text."""
+"""Output of programs as clean lines of text."""
 
 import re
 import shlex
@@ -19,8 +19,8 @@ _ESCAPE_SEQUENCE = re.compile(
 """CSI, OSC, device control and two-character sequences of ECMA-48."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\udc80-\udc9f]")
-"""What a terminal acts on (C0 and C1 of ECMA-48, also as bytes of a file name that is not UTF-8),
-and what reorders a line (Unicode's bidirectional controls). Tabs and line ends are not in it."""
+"""Control characters (C0 and C1 of ECMA-48, also as bytes of a file name that is not UTF-8), and
+Unicode's bidirectional controls. Tabs and line ends are not included."""
 _SCHEME = r"\b(?:https?|ftp|socks[45]?[ah]?):/+|proxy(?:_https?)?=['\"]?"
 _OTHER_SCHEME = r"\b[a-z][a-z0-9+.-]{0,20}:/{1,2}(?!/)"
 _NO_PORT = r"(?!\d{0,5}(?:[/?#'\"<>,\s]|$))"
@@ -30,26 +30,27 @@ _CREDENTIALS = re.compile(
     rf"({_SCHEME})(?:[^/?#\s'\"<>]{{0,4096}}|{_PASSWORD}){_END}|({_OTHER_SCHEME}){_PASSWORD}{_END}",
     re.IGNORECASE,
 )
-"""In URLs, also in those of which a path has swallowed a slash, and in proxies that are given
-without a scheme. A password may hold the characters that a URL has to escape: what follows a colon
-and is not a port belongs to it, up to the @. In other schemes a user alone is not a secret
-(ssh://git@host)."""
+"""In URLs, also in those that lost a slash as a path, and in proxies without a scheme.
+
+A password may contain unescaped characters: text after a colon that is not a port belongs to it, up
+to the @. In other schemes, a user alone is not a secret (ssh://git@host).
+"""
 _COMMAND = re.compile(
     rf"(?<![\w./-])(?<!--project ){APPLICATION}"
     r"(?= (?:build|clean|doctor|list|prefetch|setup|versions)\b| --?[a-z])"
 )
-"""The name of the program where a command line of it begins, and not in prose."""
+"""The name of the program at the beginning of a command line, not in prose."""
 
 
 def clean(text: str) -> str:
-    """One line as a terminal would leave it: what a carriage return overwrote, escape sequences
-    and other control characters are gone, tabs are spaces."""
+    """One line as a terminal would show it: without overwritten text, escape sequences and other
+    control characters, and with spaces for tabs."""
     shown = text.rstrip("\r\n").rpartition("\r")[2]
     return _CONTROL.sub("", _ESCAPE_SEQUENCE.sub("", shown).expandtabs()).rstrip()
 
 
 def visible(text: str) -> str:
-    r"""`text` with each character that a terminal would act on as an escape, such as `\x1b`.
+    r"""`text` with escapes such as `\x1b` for control characters.
 
     Tabs and line ends stay as they are.
     """
@@ -62,13 +63,13 @@ def mask_credentials(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """`text` as people may read it: without credentials, and without what a terminal acts on."""
+    """`text` for display: without credentials and control characters."""
     return mask_credentials(visible(text))
 
 
 def as_called(text: str) -> str:
-    """`text` with this program's command lines as this shell understands them: after `make build`
-    the program is in a virtual environment that is not in PATH."""
+    """`text` with command lines of this program that work in this shell: after `make build`, the
+    program is in a virtual environment outside PATH."""
     return _COMMAND.sub(lambda _: _program(), text) if APPLICATION in text else text
 
 

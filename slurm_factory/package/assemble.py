@@ -45,23 +45,24 @@ if TYPE_CHECKING:
     from slurm_factory.plan.plan import BuildPlan
 
 EVERY_BUILDS_PATHS = (INSTANCE_CACHE, INSTANCE_BUILD, INSTANCE_PREFIX)
-"""Where sources and scratch lie and what configure was told (instance), whatever the recipe."""
+"""Paths of sources and scratch directories, and of configure's arguments (instance), for any
+recipe."""
 
 
 def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
-    """Make a package of what a recipe built, in the work directory.
+    """Make a package from the result of a recipe, in the work directory.
 
     Args:
         job: Of this build.
         built: Its tree is changed in place.
-        base_record: What the base contained.
+        base_record: The content of the base.
 
     Returns:
-        The staged manifest (host); the files it lists lie beside it.
+        The staged manifest (host), beside the files that it lists.
 
     Raises:
         VerificationError: A library is missing, or the audit found problems.
-        OutputError: Something could not be written.
+        OutputError: A file cannot be written.
     """
     identity = identity_of(job.plan)
     reporter, tree, libraries = job.reporter, built.tree, built.libraries
@@ -83,7 +84,7 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
 
 
 def identity_of(plan: BuildPlan) -> PackageIdentity:
-    """What the package says it is."""
+    """The identity of the package."""
     return PackageIdentity(
         stem=plan.stem,
         version=plan.version,
@@ -103,14 +104,14 @@ def _build_paths(job: Job, built: Built) -> tuple[str, ...]:
 
 
 def _add_licenses(tree: Path, relocation: Relocation) -> None:
-    """One text for each package that something was carried along from."""
+    """Add one license text for each package with bundled files."""
     texts = {item.library.package: item.library.licenses for item in relocation.bundled}
     texts |= {item.directory.package: item.directory.licenses for item in relocation.directories}
     collect_licenses(tree, {package: licenses[0] for package, licenses in texts.items()})
 
 
 def _bundled(built: Built, relocation: Relocation, report: AuditReport) -> tuple[BundledFile, ...]:
-    """Every ELF file in the package that is not Slurm's own, with the package it is from."""
+    """Every ELF file that does not belong to Slurm, with its package."""
     names = {item.path: item.library.package for item in relocation.bundled}
     packages = {
         item.path: built.libraries.packages[
@@ -207,6 +208,6 @@ def _manifest(
 
 
 def _json(document: Mapping[str, Any]) -> dict[str, Any]:
-    """As it comes back from a file: lists for tuples."""
+    """As read back from a file: lists instead of tuples."""
     content: dict[str, Any] = json.loads(json.dumps(dict(document)))
     return content

@@ -1,7 +1,7 @@
-"""What a recipe hands to packaging.
+"""The result of a recipe, for packaging.
 
-Packaging says here what it needs, and the recipes, which lie above it, return it: so it knows
-neither of them.
+Packaging defines here what it needs, and the recipes above it return it: so packaging does not
+depend on recipes.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Package:
-    """A package that a file was taken from, as advisories know it."""
+    """The package of a file, as advisories name it."""
 
     name: str
     version: str
     architecture: str
     source: str
     kind: Literal["deb", "generic"] = "deb"
-    """As package URLs name it; what Spack built is `generic`."""
+    """Type of a package URL; `generic` for packages that Spack built."""
     spack_hash: str | None = None
 
 
 class Libraries(LibrarySource, Protocol):
-    """Where libraries come from, with the packages that they belong to."""
+    """A source of libraries, with their packages."""
 
     packages: dict[str, Package]
-    """Packages that something was fetched from, by name."""
+    """Packages with fetched files, by name."""
 
     def fetch_common_licenses(self) -> Path:
-        """The texts that copyright files name, in a directory on the host."""
+        """The license texts that copyright files refer to, in a directory on the host."""
         ...
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a recipe made.
+    """The result of a recipe.
 
     Attributes:
         tree: Installed and stripped (host), not yet relocated; packaging changes it in place.
-        libraries: Where the libraries that the tree needs come from.
-        installed: The package of each ELF file of the tree that is not Slurm's, by path in it.
-        build_paths: Paths (instance) that must not be left in the package, beside those that every
-            build has.
+        libraries: The source of the libraries that the tree needs.
+        installed: The package of each ELF file of the tree that does not belong to Slurm, by path.
+        build_paths: Paths (instance) that the package must not contain, in addition to those of
+            every build.
         configure: Arguments of Slurm's configure.
-        spack: What Spack did; None where it did nothing.
+        spack: The record of Spack; None without Spack.
     """
 
     tree: Path

@@ -1,4 +1,4 @@
-"""What packaging adds to a tree before it is packed: license texts and its identity."""
+"""Files that packaging adds to a tree: license texts and its identity."""
 
 import re
 import shutil
@@ -12,21 +12,21 @@ from slurm_factory.util.files import file_errors, write_text
 LICENSES = PurePosixPath("share/licenses")
 COMMON_LICENSES = LICENSES / "common-licenses"
 COMMON_LICENSE = re.compile(r"/usr/share/common-licenses/(?:\{([^}]*)\}|([A-Za-z0-9][\w.+-]*))")
-"""How copyright files name texts that Debian has once for all (Debian Policy, section 12.5)."""
+"""References of copyright files to Debian's common license texts (Debian Policy, section 12.5)."""
 LICENSE_MISSING = (
-    "Install the package's documentation in the base; dpkg can be told to leave /usr/share/doc out:"
-    " see path-exclude in dpkg(1)."
+    "Install the package's documentation in the base; check whether dpkg excludes"
+    " /usr/share/doc: see path-exclude in dpkg(1)."
 )
 COMMON_LICENSE_MISSING = (
-    "The component's copyright file names it. Install the package that has these texts in the base"
-    " anew: apt-get install --reinstall base-files"
+    "The component's copyright file refers to it. Reinstall the package with these texts in the"
+    " base: apt-get install --reinstall base-files"
 )
 IDENTITY = PurePosixPath("share/slurm-factory.json")
-"""Where the module files look for the stem and the release of a tree."""
+"""The file in which the module files look for the stem and the release of a tree."""
 
 
 def write_identity(tree: Path, identity: PackageIdentity) -> Path:
-    """Write into a tree (host) what it is, and return the file's path.
+    """Write the identity into a tree (host), and return the file's path.
 
     Raises:
         OutputError: It cannot be written.
@@ -46,7 +46,8 @@ def collect_licenses(tree: Path, bundled: Mapping[str, Path]) -> tuple[Path, ...
         The files written (host).
 
     Raises:
-        VerificationError: A text is missing: without it the component must not be passed on.
+        VerificationError: A text is missing: without it, the license does not allow distributing
+            the component.
         OutputError: A text cannot be written.
     """
     wanted = [
@@ -60,7 +61,7 @@ def collect_licenses(tree: Path, bundled: Mapping[str, Path]) -> tuple[Path, ...
 
 
 def collect_common_licenses(tree: Path, texts: Path) -> tuple[Path, ...]:
-    """Copy the common license texts that licenses in a tree name, which other machines lack.
+    """Copy the common license texts that licenses in a tree refer to, which other machines lack.
 
     They go to `share/licenses/common-licenses/`.
 
@@ -72,7 +73,8 @@ def collect_common_licenses(tree: Path, texts: Path) -> tuple[Path, ...]:
         The files written (host).
 
     Raises:
-        VerificationError: A text is missing: without it the component must not be passed on.
+        VerificationError: A text is missing: without it, the license does not allow distributing
+            the component.
         OutputError: A text cannot be written.
     """
     named: dict[str, Path] = {}
@@ -95,7 +97,7 @@ def _require(text: Path, component: str, resolution: str) -> None:
     if not text.is_file():
         raise VerificationError(
             f"The license text of {component} is missing.",
-            details=f"There is no file {text}.",
+            details=f"The file {text} does not exist.",
             resolution=resolution,
         )
 

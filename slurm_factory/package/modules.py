@@ -1,4 +1,4 @@
-"""Lmod and Tcl module files, which find a package wherever it was unpacked."""
+"""Lmod and Tcl module files, which find a package at any path."""
 
 import re
 from pathlib import Path, PurePosixPath

@@ -1,4 +1,4 @@
-"""Takes finished files to their place, and finds them there again."""
+"""Publish finished files, and find them again."""
 
 import fcntl
 import hashlib
@@ -18,18 +18,18 @@ from slurm_factory.util.signals import signals_held
 
 MANIFEST_PATTERN = "*/slurm-*-manifest.json"
 COMPLETE = ".complete"
-"""End of the name of a directory that holds what of a finished artifact is not in its place."""
+"""Suffix of a directory with the unpublished files of a finished artifact."""
 
 
 @dataclass(frozen=True)
 class PublishedArtifact:
-    """What `find_artifacts` found: a manifest (host path) and how things stand with it."""
+    """A result of `find_artifacts`: a manifest (host path) and its state."""
 
     path: Path
     manifest: Manifest | None
-    """None when it cannot be used."""
+    """None if it cannot be used."""
     problem: str
-    """Why it does not count as an artifact; empty when it does."""
+    """Why it is not a valid artifact; empty if it is."""
 
 
 def describe(path: Path) -> Artifact:
@@ -56,15 +56,15 @@ def write_checksums(artifacts: Iterable[Artifact], destination: Path) -> Artifac
 def publish(manifest: Path, directory: Path) -> Path:
     """Move a manifest and the files it lists, which lie beside it, into `directory`.
 
-    One rename decides: it takes the whole staging directory beside the older artifact. A process
-    that is killed before leaves the older artifact; from then on the new one is complete, and
-    whoever looks next finishes what is left to do (`finish_publishing`). So does a power failure.
+    One rename decides: it moves the whole staging directory beside the older artifact. If the
+    process is killed before, the older artifact stays; afterwards the new one is complete, and the
+    next command finishes the rest (`finish_publishing`). The same holds for a power failure.
     Signals wait until the last file is in its place.
 
     Args:
-        manifest: Of the new artifact, in its staging directory (host), which is gone afterwards.
-        directory: Where finished artifacts of this version lie (host); made when missing. It must
-            be on the file system of the staging directory.
+        manifest: Manifest of the new artifact in its staging directory (host), which is removed.
+        directory: Directory of finished artifacts of this version (host); made if missing. Must be
+            on the file system of the staging directory.
 
     Returns:
         The manifest's path in `directory`.
@@ -89,9 +89,9 @@ def publish(manifest: Path, directory: Path) -> Path:
 
 
 def finish_publishing(directory: Path) -> None:
-    """Let complete artifacts take their places in `directory` (host) whose build was killed.
+    """Finish publishing complete artifacts of killed builds in `directory` (host).
 
-    Does nothing where this user may not write.
+    Does nothing if this user has no write permission.
     """
     with suppress(OSError):
         if any(directory.glob(f".*{COMPLETE}")):
@@ -100,7 +100,7 @@ def finish_publishing(directory: Path) -> None:
 
 
 def problem_with(manifest: Manifest, directory: Path) -> str:
-    """Why the files beside a manifest are not what it says; "" when they are.
+    """Why the files beside a manifest do not match it; "" if they do.
 
     Reads every file: 20 MB take about 20 ms.
     """
@@ -112,9 +112,9 @@ def problem_with(manifest: Manifest, directory: Path) -> str:
 
 
 def find_artifacts(builds: Path) -> tuple[PublishedArtifact, ...]:
-    """Every manifest below the directory of builds (host), by name, sound or not.
+    """Every manifest below the directory of builds (host), by name, valid or not.
 
-    What a killed build has left to do is done first.
+    Finishes the publishing of killed builds first.
     """
     for directory in {path.parent for path in builds.glob(f"*/.*{COMPLETE}")}:
         finish_publishing(directory)
@@ -135,12 +135,12 @@ def _problem_with_file(path: Path, expected: File) -> str:
     except OSError as error:
         return f"{path.name}: {error.strerror}"
     if not same:
-        return f"{path.name} is not the file that the manifest describes"
+        return f"{path.name} does not match the manifest"
     return ""
 
 
 def _finish_all(directory: Path) -> None:
-    """Finish what killed builds have begun; what is not whole is removed."""
+    """Finish the publishing of killed builds; remove incomplete artifacts."""
     for complete in sorted(directory.glob(f".*{COMPLETE}")):
         if complete.is_symlink():
             complete.unlink()
@@ -152,7 +152,7 @@ def _finish_all(directory: Path) -> None:
 
 
 def _whole(manifest: Path, directory: Path) -> list[str]:
-    """Names of an artifact's files, of which some may be in their places; none if one is amiss."""
+    """Names of an artifact's files, some of which may be published; none if one is wrong."""
     try:
         files = load_manifest(manifest).files
     except OutputError:
@@ -163,10 +163,10 @@ def _whole(manifest: Path, directory: Path) -> list[str]:
 
 
 def _take_places(complete: Path, manifest: str, names: Iterable[str]) -> None:
-    """Move the files of a complete artifact, which may have begun before, to where it lies.
+    """Move the files of a complete artifact to their place; some may be there already.
 
-    The older manifest goes first and the new one comes last: who looks without this program never
-    takes a mixture for an artifact either.
+    Removes the older manifest first and moves the new one last: other programs never see a mixture
+    as an artifact.
     """
     directory = complete.parent
     (directory / manifest).unlink(missing_ok=True)
@@ -181,7 +181,7 @@ def _take_places(complete: Path, manifest: str, names: Iterable[str]) -> None:
 
 
 def _flush(paths: Iterable[Path]) -> None:
-    """Have files and directories on the disk."""
+    """Write files and directories to the disk."""
     for path in paths:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
@@ -192,7 +192,7 @@ def _flush(paths: Iterable[Path]) -> None:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Hold the directory against other publishers; leaves no lock file behind."""
+    """Lock the directory against other publishers, without a lock file."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -202,10 +202,11 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _require_one_file_system(staging: Path, directory: Path) -> None:
-    # Found out in the middle, by a rename that fails, it would cost the old artifact.
+    # Checked first: a rename that fails in the middle would lose the old artifact.
     if staging.stat().st_dev != directory.stat().st_dev:
         raise OutputError(
-            f"Files cannot be moved from {staging} to {directory}.",
+            f"Cannot move files from {staging} to {directory}.",
             details="They are on different file systems.",
-            resolution="Keep the whole cache directory on one: set SLURM_FACTORY_CACHE_DIR.",
+            resolution="Keep the whole cache directory on one file system: set"
+            " SLURM_FACTORY_CACHE_DIR.",
         )

@@ -1,4 +1,4 @@
-"""What a package contains, for scanners: a CycloneDX document."""
+"""The content of a package for scanners: a CycloneDX document."""
 
 import hashlib
 import uuid
@@ -37,15 +37,15 @@ def write_sbom(
 ) -> Path:
     """Write a CycloneDX 1.6 document under its name into `directory` and return its path.
 
-    The document depends on the arguments alone: its serial number is made of its content, its
-    time is that of the Slurm release.
+    The document depends only on the arguments: its serial number derives from its content, its time
+    is that of the Slurm release.
 
     Args:
         identity: Of the package.
         source: Archive that Slurm was built from.
         license_text: Text of Slurm's license with its exception (upstream's LICENSE.OpenSSL).
-        bundled: Everything bundled. What one needs must be among them.
-        directory: Where to write (host).
+        bundled: All bundled files, including their dependencies.
+        directory: Target directory (host).
 
     Raises:
         OutputError: It cannot be written.

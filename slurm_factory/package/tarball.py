@@ -20,9 +20,9 @@ from slurm_factory.util.files import atomic_write, file_errors
 
 BLOCK_SIZE: Final = 1 << 20
 WINDOW_SIZE: Final = 1 << 15
-"""How far back deflate looks (RFC 1951, section 2)."""
+"""Window size of deflate (RFC 1951, section 2)."""
 LEVEL: Final = 9
-"""With zlib-ng the smallest output takes as long as zlib's level 6 does."""
+"""With zlib-ng, the smallest output takes as long as zlib's level 6."""
 GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff"
 """No name, no time, no operating system (RFC 1952, section 2.3)."""
 
@@ -39,18 +39,18 @@ class Artifact:
 def pack(
     source: Path, destination: Path, *, top: str, mtime: int, threads: int | None = None
 ) -> Artifact:
-    """Pack a directory into a `.tar.gz` whose bytes depend on the tree, `top` and `mtime` alone.
+    """Pack a directory into a `.tar.gz` whose bytes depend only on the tree, `top` and `mtime`.
 
     Entries are sorted and belong to root, modes are 0755 or 0644 by the owner's execute bit, hard
-    links within the tree stay hard links. The file appears under its name only when it is whole
-    and on disk.
+    links within the tree stay hard links. The file gets its name only when it is complete and on
+    disk.
 
     Args:
         source: Directory to pack (host).
         destination: File to write or replace (host).
         top: Name of the single top directory, or "" for the entries of `source` themselves.
         mtime: Time of every entry, in seconds since the epoch.
-        threads: Threads that compress; None: as many as this process may use CPUs.
+        threads: Number of compressing threads; None: the number of CPUs of this process.
 
     Raises:
         OutputError: The tree cannot be read or holds a device, socket or pipe, or the tarball
@@ -123,7 +123,7 @@ def _member(
         raise OutputError(
             f"{path} cannot be packed.",
             details="It is neither a file, a directory nor a link.",
-            resolution="Keep what the build leaves in its tree to files, directories and links.",
+            resolution="The tree of a build may contain only files, directories and links.",
         )
     return member
 

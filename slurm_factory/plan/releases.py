@@ -1,4 +1,4 @@
-"""The catalog of Slurm releases that can be built."""
+"""The catalog of available Slurm releases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ UPSTREAM = "https://github.com/SchedMD/slurm/archive/refs/tags"
 VERSION_PATTERN = re.compile(
     r"(?:slurm-|v)?([0-9]{2})[.-]([0-9]{2})(?![0-9])(?:[.-]([0-9]+))?", re.ASCII
 )
-"""A series, or a release as users, tags and Spack write it: 25.05.8, slurm-25-05-8-1, 25-05-8-1."""
+"""A series, or a release in the notation of users, tags and Spack: 25.05.8, slurm-25-05-8-1,
+25-05-8-1."""
 
 
 class Release(BaseModel):
@@ -34,11 +35,11 @@ class Release(BaseModel):
     sha256: str
     size: int
     debian_pool: str | None
-    """Path below a Debian mirror where the same bytes lie, if they do."""
+    """Path of the same file below a Debian mirror, if there is one."""
 
     @property
     def epoch(self) -> int:
-        """The release date as POSIX seconds, which all files of a package carry."""
+        """The release date as POSIX seconds, the time of all files in a package."""
         return int(datetime.fromisoformat(self.date).replace(tzinfo=UTC).timestamp())
 
     @property
@@ -48,7 +49,7 @@ class Release(BaseModel):
 
     @property
     def url(self) -> str:
-        """Where upstream serves the archive."""
+        """Upstream's URL of the archive."""
         return f"{UPSTREAM}/{self.archive}"
 
 
@@ -68,7 +69,7 @@ def find_release(version: str) -> Release:
     """The newest release of a series (`25.05`) or of all (`latest`), or exactly one (`25.05.1`).
 
     Raises:
-        ConfigurationError: It is not in the catalog; names the nearest that is.
+        ConfigurationError: It is not in the catalog; suggests the nearest one.
     """
     matching = [r for r in catalog() if version in (r.release, r.series, LATEST)]
     if matching:
@@ -81,8 +82,10 @@ def find_release(version: str) -> Release:
 
 
 def _nearest(version: str) -> str:
-    """The release that is meant, else the nearest series by date: 25.05 for 25.06. A series
-    stands for its newest release."""
+    """The most similar release, else the nearest series by date: 25.05 for 25.06.
+
+    A series means its newest release.
+    """
     match = VERSION_PATTERN.match(version)
     if match is None:
         begun = [name for name in series() if name.startswith(version)]

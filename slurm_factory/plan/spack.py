@@ -1,4 +1,4 @@
-"""The settings about Spack: which one, for which CPU, with which configuration."""
+"""The settings of Spack: version, target CPU, and configuration."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ if TYPE_CHECKING:
 
 SECTIONS = ("concretizer", "config", "env_vars", "packages", "repos", "toolchains")
 """Sections of Spack's configuration that a site may add to
-(spack.readthedocs.io/en/latest/configuration.html); the others are about Spack's other uses, or
-name files that are not in the instance. `mirrors` would be asked with `--offline` too, and its
+(spack.readthedocs.io/en/latest/configuration.html); the others are for other uses of Spack, or name
+files that are not in the instance. Spack would use `mirrors` with `--offline` too, and its
 passwords would be in manifests."""
 OVERRIDING = "+-:"
-"""Signs at the end of a key by which Spack replaces or extends (same page, "Overriding")."""
+"""Characters at the end of a key with which Spack replaces or extends (same page, "Overriding")."""
 OWN_REPOSITORIES = frozenset({SPACK_NAMESPACE, "builtin"})
-"""Named in spack.yaml, which is stronger than a site's configuration."""
+"""Defined in spack.yaml, which takes precedence over a site's configuration."""
 SPACK_ITSELF = ("$spack/", f"{INSTANCE_SPACK}/", f"{INSTANCE_SPACK_PACKAGES}/")
-"""Where an instance has repositories of its own."""
+"""Directories of an instance's own repositories."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Tells where a value is that is not of the kind that its form or tag says."""
+    """Reports the position of a value that does not match its form or tag."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ConstructorError(
-                problem="this value cannot be read", problem_mark=node.start_mark
+                problem="this value is invalid", problem_mark=node.start_mark
             ) from error
 
 
 def choose_spack(settings: Settings, architecture: str) -> SpackChoice:
-    """What the settings say about Spack.
+    """The settings of Spack.
 
     Args:
         settings: Of this site.
-        architecture: Of this machine, as uname(1) names it; decides about the default target.
+        architecture: Of this machine, as uname(1) names it; determines the default target.
 
     Raises:
         ConfigurationError: The file that `spack_config` names cannot be used, there is no such
@@ -84,7 +84,7 @@ def choose_spack(settings: Settings, architecture: str) -> SpackChoice:
 
 
 def _ignored_refs(settings: Settings) -> tuple[str, ...]:
-    """The refs, as `SpackRefs` names them, of what is unpacked files."""
+    """Fields of SpackRefs whose ref is meaningless because the source is a plain directory."""
     spack, packages = unpacked_at(settings.spack_url), unpacked_at(settings.spack_packages_url)
     if spack:
         _require_no_ref("spack_ref", settings.spack_ref, spack, spack_version(spack))
@@ -94,34 +94,34 @@ def _ignored_refs(settings: Settings) -> tuple[str, ...]:
 
 
 def _require_no_ref(setting: str, ref: str, directory: Path, version: str = "") -> None:
-    """Refuse a ref that somebody set for a directory (host) where nothing can be looked up by it.
+    """Refuse a ref for a plain directory (host), in which it cannot be looked up.
 
-    That of the version which the files themselves tell is true, and the default asks for nothing.
+    A ref that matches the version in the files is fine, and so is the default.
     """
     if ref in {Settings.model_fields[setting].default, f"v{version}"}:
         return
     variable = f"{ENVIRONMENT_PREFIX}{setting.upper()}"
     raise ConfigurationError(
-        f"{variable} has no meaning for unpacked files, and is {ref}.",
-        details=f"{directory} is Spack {version}, and no git repository."
+        f"{variable}={ref} cannot be used with unpacked files.",
+        details=f"{directory} contains Spack {version} and is not a git repository."
         if version
-        else f"{directory} is no git repository.",
-        resolution=f"Unset {variable}, or name a git repository.",
+        else f"{directory} is not a git repository.",
+        resolution=f"Unset {variable}, or set the URL to a git repository.",
     )
 
 
 def load_spack_config(path: Path, cache_dir: Path) -> str:
-    """Text of the user's own configuration of Spack.
+    """Read the user's own configuration of Spack.
 
     Args:
         path: Of the file (host).
-        cache_dir: What instances see of this machine's directories (host).
+        cache_dir: The only directory of this machine that instances see (host).
 
     Returns:
-        The text as it is, for Spack to include.
+        The unchanged text, for Spack to include.
 
     Raises:
-        ConfigurationError: It cannot be read, is not YAML, or is no configuration of Spack.
+        ConfigurationError: It cannot be read, is not YAML, or is not a Spack configuration.
     """
     try:
         text = path.read_text("utf-8")
@@ -136,7 +136,7 @@ def load_spack_config(path: Path, cache_dir: Path) -> str:
         raise _refusal(path, "cannot be used", "Its lists are nested too deeply.") from error
     if not isinstance(document, dict):
         raise _refusal(
-            path, "is no configuration of Spack", "It is not a mapping with sections at the top."
+            path, "is not a Spack configuration", "Its top level is not a mapping of sections."
         )
     _require_sections(path, document)
     _require_visible_repositories(path, document, cache_dir)
@@ -144,7 +144,7 @@ def load_spack_config(path: Path, cache_dir: Path) -> str:
 
 
 def cloned_repositories(config: str) -> tuple[str, ...]:
-    """Names of the repositories of recipes that Spack clones, in a site's configuration.
+    """Names of the package repositories in a site's configuration that Spack clones.
 
     Args:
         config: As `load_spack_config` returns it, or empty.
@@ -154,7 +154,7 @@ def cloned_repositories(config: str) -> tuple[str, ...]:
 
 
 def _repositories(document: dict[object, object]) -> Iterator[tuple[str, object]]:
-    """Name of each repository and where it is; not ours, which no site can replace."""
+    """Name and location of each repository; without ours, which no site can replace."""
     for section in _sections(document, "repos"):
         if isinstance(section, dict):
             named = ((str(name).rstrip(OVERRIDING), value) for name, value in section.items())
@@ -168,19 +168,19 @@ def _sections(document: dict[object, object], name: str) -> list[object]:
 def _require_visible_repositories(
     path: Path, document: dict[object, object], cache_dir: Path
 ) -> None:
-    """Spack only warns of a repository that is not there, and decides without its recipes."""
+    """Spack only warns about a missing repository, and concretizes without its package recipes."""
     if any(isinstance(section, list) for section in _sections(document, "repos")):
         raise _refusal(
-            path, "has a list of repositories", "Spack 1.1 wants names: repos: {NAME: DIRECTORY}."
+            path, "has a list of repositories", "Spack 1.1 needs names: repos: {NAME: DIRECTORY}."
         )
     for name, value in _repositories(document):
         directory = value if isinstance(value, str) else ""
         if not isinstance(value, dict) and not _is_visible(directory, cache_dir):
             raise _refusal(
                 path,
-                f"names a repository that no instance sees: {quoted(name)}",
-                f"Instances see {cache_dir} as {INSTANCE_CACHE}: a directory with repo.yaml in it"
-                " has to lie there, and to be named by that path.",
+                f"contains a repository that instances do not see: {quoted(name)}",
+                f"Instances see {cache_dir} as {INSTANCE_CACHE}: put the directory with"
+                " repo.yaml there, and use that path.",
             )
 
 
@@ -201,25 +201,26 @@ def _require_sections(path: Path, document: dict[object, object]) -> None:
             raise _refusal(
                 path,
                 "is an environment of Spack, not a configuration",
-                "What stands below `spack:` belongs at the top; specs and views are decided here.",
+                "Move the sections below `spack:` to the top; slurm-factory sets specs and views"
+                " itself.",
             )
         if name == "mirrors":
             raise _refusal(
                 path,
-                "names mirrors, which are settings of their own",
-                "SLURM_FACTORY_SOURCE_MIRRORS takes those of sources, and"
-                " SLURM_FACTORY_SPACK_BUILDCACHES build caches.",
+                "contains mirrors, which are separate settings",
+                "Set SLURM_FACTORY_SOURCE_MIRRORS for sources, and"
+                " SLURM_FACTORY_SPACK_BUILDCACHES for build caches.",
             )
         if name not in SECTIONS:
             raise _refusal(
                 path,
-                f"has a section that a build does not take: {quoted(name)}",
-                did_you_mean(name, SECTIONS, f"It takes {', '.join(SECTIONS)}."),
+                f"has a section that slurm-factory does not support: {quoted(name)}",
+                did_you_mean(name, SECTIONS, f"Supported sections: {', '.join(SECTIONS)}."),
             )
 
 
 def _where(error: yaml.YAMLError) -> str:
-    """Line and column, both from one, and what is wrong there."""
+    """Line and column, both from one, and the problem."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"Line {mark.line + 1}, column {mark.column + 1}: {error.problem}."
@@ -235,14 +236,14 @@ def _refusal(path: Path, what: str, why: str) -> ConfigurationError:
 
 
 def require_target(target: str, architecture: str) -> None:
-    """Refuse a target that no machine of this architecture is.
+    """Refuse a target that does not exist on this architecture.
 
     Args:
-        target: As the setting has it.
+        target: Value of the setting.
         architecture: Of this machine, as uname(1) names it.
 
     Raises:
-        ConfigurationError: archspec does not know it, or it is of another architecture.
+        ConfigurationError: archspec does not know it, or it belongs to another architecture.
     """
     names = [name for name, cpu in TARGETS.items() if cpu.family.name == architecture]
     if target in names:
@@ -251,25 +252,25 @@ def require_target(target: str, architecture: str) -> None:
     levels = ", ".join(sorted(name for name in usable if TARGETS[name].vendor == "generic"))
     raise ConfigurationError(
         f"There is no CPU target {quoted(target)} of {architecture}.",
-        details=did_you_mean(target, usable, f"There are {levels}, and names of CPUs."),
+        details=did_you_mean(target, usable, f"Use {levels}, or the name of a CPU."),
         resolution="Correct SLURM_FACTORY_SPACK_TARGET, or unset it.",
     )
 
 
 def require_runnable(target: str) -> None:
-    """Refuse a target whose programs this machine's CPU cannot run: Spack finds no way to build it.
+    """Refuse a target whose programs this machine's CPU cannot run: Spack cannot build for it.
 
     Raises:
-        ConfigurationError: It cannot; names the best level that it can.
+        ConfigurationError: It cannot run them; names the best supported level.
     """
     here = host()
     if target not in TARGETS or _is_runnable(target):
         return
     raise ConfigurationError(
-        f"This machine's CPU cannot run what is built for {target}.",
-        details=f"It is of the kind {here.name}, and builds run some of what they have built.",
-        resolution=f"Set SLURM_FACTORY_SPACK_TARGET={here.generic.name}, or build on a machine that"
-        " has such a CPU.",
+        f"This machine's CPU cannot run programs for {target}.",
+        details=f"It is a {here.name}, and builds run some of the programs that they compile.",
+        resolution=f"Set SLURM_FACTORY_SPACK_TARGET={here.generic.name}, or build on a machine"
+        " with such a CPU.",
     )
 
 

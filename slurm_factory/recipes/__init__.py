@@ -1,1 +1,1 @@
-"""How Slurm and the libraries it needs are built in an instance."""
+"""Recipes that build Slurm and its libraries in an instance."""

@@ -1,4 +1,4 @@
-"""The compiler cache that all builds share, and what one build got out of it."""
+"""The compiler cache that all builds share, and its statistics for one build."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MISS = "cache_miss"
 
 @dataclass(frozen=True)
 class CompilerCacheUse:
-    """How many compilations a build took from the cache, and how many it did itself."""
+    """Numbers of compilations from the cache, and of others."""
 
     hits: int
     misses: int
@@ -26,10 +26,10 @@ class CompilerCacheUse:
 def ccache_environment(job: Job, instance: Instance, source: PurePosixPath) -> dict[str, str]:
     """Settings of ccache for compilations below the directory `source` (instance).
 
-    Depend mode takes the dependencies that the build writes anyway, instead of running the
-    preprocessor a second time (ccache(1), "depend_mode"). The inode cache remembers the hashes of
-    headers, which every compilation would compute again; it lies beside the source and goes with
-    it, since inodes say nothing about another instance (ccache(1), "inode_cache").
+    Depend mode uses the dependencies that the build writes anyway, instead of running the
+    preprocessor a second time (ccache(1), "depend_mode"). The inode cache stores the hashes of
+    headers, which every compilation would compute again; it is beside the source and removed with
+    it, because inodes are meaningless in another instance (ccache(1), "inode_cache").
     """
     return {
         "CCACHE_DIR": str(instance.inside(job.settings.ccache_dir)),
@@ -44,9 +44,9 @@ def ccache_environment(job: Job, instance: Instance, source: PurePosixPath) -> d
 
 
 def compiler_cache_use(stats_log: Path) -> CompilerCacheUse:
-    """Count what a log (host) says that CCACHE_STATSLOG named (ccache(1), "stats_log").
+    """Count the entries of a statistics log (host) (ccache(1), "stats_log").
 
-    It has one line for each counter that a call raised; there is none where nothing was compiled.
+    It has one line for each incremented counter; there is no log if nothing was compiled.
     """
     try:
         counters = stats_log.read_text("utf-8", errors="replace").splitlines()

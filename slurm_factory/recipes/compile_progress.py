@@ -1,4 +1,4 @@
-"""How far a compilation by make is: the file that is compiled, and how many of how many."""
+"""Progress of a compilation by make: the current file, and its number."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from slurm_factory.output.reporter import Reporter
 
 TOTAL = re.compile(r"Files to compile: (\d{1,6})")
-"""What make-slurm.sh prints first."""
+"""The first output line of make-slurm.sh."""
 DIRECTORY = re.compile(r"make(?:\[\d+\])?: Entering directory '(.+)'")
 COMPILATION = re.compile(r"(?!libtool: ).* -MF \S+ -c .*?([^\s`]+)")
-"""Automake's line for one object. Libtool prints another below it, which is left out."""
+"""Automake's line for one object. Libtool's line below it is ignored."""
 
 
 class CompileProgress:
-    """Takes each line that make prints: the log gets all of them, a live screen the progress.
+    """Handles each output line of make: all go to the log, progress to a live screen.
 
     Args:
         reporter: Takes lines and progress.
-        source: Directory (instance) below which files are named.
+        source: Directory (instance) to which file names are relative.
     """
 
     def __init__(self, reporter: Reporter, source: PurePosixPath) -> None:
@@ -34,7 +34,7 @@ class CompileProgress:
         self._text = ""
 
     def __call__(self, line: str) -> None:
-        """Take a line."""
+        """Handle a line."""
         self._reporter.line(line)
         if found := TOTAL.fullmatch(line):
             self._total = int(found[1])
@@ -42,7 +42,7 @@ class CompileProgress:
             self._directory = found[1]
         elif found := COMPILATION.fullmatch(line):
             self._begun += 1
-            # make -n counts nothing twice; a file more than it knew must not look like a mistake.
+            # make -n counts no file twice; an additional file must not look like an error.
             self._total = max(self._total, self._begun)
             self._text = f"{self._begun} of {self._total} files: {self._name(found[1])}"
         if self._text:

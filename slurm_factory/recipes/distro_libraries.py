@@ -1,4 +1,4 @@
-"""The distribution's libraries of an instance, as `relocate` wants them."""
+"""The distribution's libraries of an instance, for `relocate`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class InstanceLibraries:
     job: Job
     instance: Instance
     packages: dict[str, Package] = field(default_factory=dict)
-    """Packages that something was fetched from, by name."""
+    """Packages with fetched files, by name."""
     directories: int = field(default=0)
 
     @property
@@ -31,7 +31,7 @@ class InstanceLibraries:
         return self.job.workspace.work / "libraries"
 
     def fetch(self, sonames: Sequence[str]) -> dict[str, Library]:
-        """Copies of the libraries that the instance has, by soname."""
+        """Copies of the libraries in the instance, by soname."""
         self.instance.run_script(
             "fetch-libraries.sh",
             {"SONAMES": "\n".join(sonames), "OUT": self.instance.inside(self._out)},
@@ -41,7 +41,7 @@ class InstanceLibraries:
         return {soname: self._library(soname, *rest) for soname, *rest in rows}
 
     def fetch_directory(self, patterns: Sequence[str]) -> Directory | None:
-        """A copy of the first directory that matches one of the globs, if one does."""
+        """A copy of the first directory that matches one of the globs, if any."""
         self.directories += 1
         out = self._out / f"directory-{self.directories}"
         self.instance.run_script(
@@ -62,7 +62,8 @@ class InstanceLibraries:
         )
 
     def fetch_common_licenses(self) -> Path:
-        """The texts that copyright files of the instance name, in a directory on the host."""
+        """The license texts that copyright files of the instance refer to, in a directory on the
+        host."""
         out = self._out / "common-licenses"
         self.instance.run_script(
             "fetch-licenses.sh",
@@ -91,14 +92,14 @@ def read_installed(path: Path) -> dict[PurePosixPath, Package]:
     """The package of each program that a recipe took from the instance, by path in the tree.
 
     Args:
-        path: The list (host) that its script wrote, a line each: path in the tree, package,
-            version, architecture, source package.
+        path: List (host) from its script, a line each: path in the tree, package, version,
+            architecture, source package.
     """
     return {PurePosixPath(file): _package(about) for file, *about in read_rows(path)}
 
 
 def read_rows(path: Path) -> list[list[str]]:
-    """Fields of each line of a table (host) that a script of the recipes wrote, split at tabs."""
+    """Tab-separated fields of each line of a table (host) from a script of the recipes."""
     return [line.split("\t") for line in path.read_text("utf-8").splitlines()]
 
 

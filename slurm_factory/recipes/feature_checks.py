@@ -1,4 +1,4 @@
-"""What the feature table promises for a plan must be in what was built."""
+"""Checks that the build has all features of the plan."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def check_config_h(
     promised: Sequence[tuple[str, str]], config_h: Sequence[str], output: Sequence[str]
 ) -> None:
-    """Fail where configure turned down what the feature table promises.
+    """Fail if configure disabled a feature of the plan.
 
     Args:
         promised: (feature, macro) pairs.
         config_h: Lines of config.h.
-        output: Lines that configure printed.
+        output: Output lines of configure.
 
     Raises:
         BuildError: With configure's own reason.
@@ -30,21 +30,21 @@ def check_config_h(
     if not missing:
         return
     features = ", ".join(dict.fromkeys(feature for feature, _ in missing))
-    # What was being checked may stand before it in the line.
+    # The line may begin with the name of the check.
     warnings = [
         found[0] for line in output if (found := re.search(r"configure: WARNING: .*", line))
     ]
     words = {word for feature, macro in missing for word in (feature, macro.removeprefix("HAVE_"))}
     about = [w for w in warnings if any(word.lower() in w.lower() for word in words)]
     raise BuildError(
-        f"configure turned down what this package promises: {features}.",
+        f"configure disabled a required feature: {features}.",
         details=" ".join(about) or f"config.h lacks {missing[0][1]}.",
-        resolution=f'Leave it out with --additional-variants "~{missing[0][0]}".',
+        resolution=f'Build without it: --additional-variants "~{missing[0][0]}".',
     )
 
 
 def require_files(promised: Sequence[tuple[str, str]], tree: Path) -> None:
-    """Fail where the tree (host) lacks a file that the feature table promises.
+    """Fail if the tree (host) lacks a file of a feature.
 
     Raises:
         BuildError: Names the feature and the file.
@@ -52,7 +52,7 @@ def require_files(promised: Sequence[tuple[str, str]], tree: Path) -> None:
     for feature, file in promised:
         if not (tree / file).exists():
             raise BuildError(
-                f"The build left out what this package promises: {feature}.",
+                f"The package lacks a required feature: {feature}.",
                 details=f"{file} is not in the tree.",
                 resolution="Read the build log for the reason.",
             )

@@ -1,4 +1,4 @@
-"""What a recipe is, and which one a plan is for."""
+"""The interface of recipes, and the recipe of a plan."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 
 
 class Recipe(Protocol):
-    """A module with these functions; each takes jobs whose plan is for this recipe."""
+    """A module with these functions, for jobs whose plan uses this recipe."""
 
     def check(self, job: Job, /) -> None:
-        """Fail where this machine or the site's settings leave no way to build the plan.
+        """Fail if this machine or the site's settings do not allow the plan.
 
-        Asks neither LXD nor a network.
+        Uses neither LXD nor the network.
 
         Raises:
-            ConfigurationError: Says what has to be changed.
+            ConfigurationError: Says what to change.
         """
         ...
 
     def sources(self, job: Job, /) -> dict[str, Source]:
-        """What the source cache must have before there is an instance, by name."""
+        """Sources that the cache must have before there is an instance, by name."""
         ...
 
     def prefetch(self, job: Job, instance: Instance, /) -> tuple[Path, ...]:
-        """Fetch what is needed beyond `sources` into the source cache; returns its paths (host).
+        """Fetch other sources into the source cache; returns their paths (host).
 
         Raises:
-            SlurmFactoryError: The subclass tells what failed.
+            SlurmFactoryError: The subclass shows what failed.
         """
         ...
 
     def build(self, job: Job, instance: Instance, /) -> Built:
-        """Build Slurm, and what the recipe builds with it, in the instance.
+        """Build Slurm and its dependencies in the instance.
 
         Raises:
-            SlurmFactoryError: The subclass tells what failed.
+            SlurmFactoryError: The subclass shows what failed.
         """
         ...
 

@@ -28,16 +28,15 @@ if TYPE_CHECKING:
 
 NVML_HEADER = "nvidia/nvml_dev/include/nvml.h"
 PLAIN_SHELL = ("SHELL=/bin/sh",)
-"""For make, which starts libtool two thousand times: where this is dash, in half the time of bash.
-
-Configure chooses bash, and has to run in it: it compares with ==.
+"""Shell for make, which starts libtool two thousand times: dash takes half the time of bash.
+configure itself needs bash, because it compares with ==.
 """
 SOURCE_NAME = "/usr/src/slurm"
-"""What file names in messages and debug macros begin with, wherever the build took place."""
+"""Prefix of file names in messages and debug macros, independent of the build directory."""
 
 
 def check(_: Job) -> None:
-    """Nothing in a plan for this recipe depends on the machine or its settings."""
+    """Plans for this recipe do not depend on the machine or its settings."""
 
 
 def sources(job: Job) -> dict[str, Source]:
@@ -46,7 +45,7 @@ def sources(job: Job) -> dict[str, Source]:
 
 
 def prefetch(_: Job, __: Instance) -> tuple[Path, ...]:
-    """Nothing is needed beyond `sources`."""
+    """It needs no other sources."""
     return ()
 
 
@@ -54,7 +53,7 @@ def build(job: Job, instance: Instance) -> Built:
     """Compile and install Slurm.
 
     Raises:
-        BuildError: A step failed, or configure turned down what the feature table promises.
+        BuildError: A step failed, or configure disabled a required feature.
     """
     cache = job.settings.source_cache_dir
     archives = {name: cache / source.stored_as for name, source in sources(job).items()}
@@ -82,7 +81,7 @@ def build(job: Job, instance: Instance) -> Built:
 def compiler_environment(job: Job, source: PurePosixPath) -> dict[str, str]:
     """Compiler and flags, the same for every step.
 
-    Configure goes without ccache: its hundreds of tiny programs take longer with it than without.
+    configure runs without ccache, which would slow down its hundreds of tiny programs.
     """
     flags = [*COMPILER_FLAGS, f"-ffile-prefix-map={source}={SOURCE_NAME}"]
     return {
@@ -95,12 +94,12 @@ def compiler_environment(job: Job, source: PurePosixPath) -> dict[str, str]:
 
 @contextmanager
 def _evidence_kept(job: Job, instance: Instance, source: PurePosixPath) -> Iterator[None]:
-    """After a failure, config.log and config.h lie beside the build log."""
+    """After a failure, copy config.log and config.h to the build log's directory."""
     try:
         yield
     except BuildError:
         logs = job.workspace.log.parent
-        # The instance may be what failed; the user should read the first error.
+        # The instance itself may have failed; report the first error.
         with suppress(SlurmFactoryError, OSError):
             instance.run_script(
                 "keep-evidence.sh",
@@ -148,9 +147,9 @@ def _configure(job: Job, instance: Instance, source: PurePosixPath) -> None:
 
 
 def _saved_configure(job: Job, instance: Instance) -> str:
-    """Where configure's outcome is kept (instance) for the next build of this plan on this base.
+    """Path of configure's saved result (instance) for the next build of this plan on this base.
 
-    Empty on this machine, where each build has a directory of its own and the outcome names it.
+    Empty on this machine, because the result contains the directory of the build.
     """
     if job.plan.destructive:
         return ""
@@ -191,7 +190,7 @@ def _make(job: Job, instance: Instance, source: PurePosixPath) -> None:
 
 
 def _install(job: Job, instance: Instance, source: PurePosixPath) -> tuple[Path, Path]:
-    """The tree, and the list of what in it was taken from the instance (host)."""
+    """The tree, and the list of files in it from the instance (host)."""
     stage, installed = job.workspace.work / "stage", job.workspace.work / "installed.tsv"
     instance.run_script(
         "install-slurm.sh",

@@ -1,1 +1,1 @@
-"""A tree of ELF files that runs from wherever it is unpacked."""
+"""Make a tree of ELF files work at any path."""

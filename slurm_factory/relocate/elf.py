@@ -1,4 +1,4 @@
-"""What an ELF file says about itself; reads only, runs nothing."""
+"""Facts about ELF files; reads only, runs nothing."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ LIBRARY_NAME = re.compile(rb"(?<![^\0/])(lib[\w.+-]+\.so(?:\.\d+)*)(?=\0)")
 
 
 class ElfKind(StrEnum):
-    """How the loader comes to an ELF file."""
+    """How the loader uses an ELF file."""
 
     EXECUTABLE = "executable"
     SHARED = "shared"
@@ -29,7 +29,7 @@ class ElfKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VersionNeed:
-    """Symbol versions that a file wants from one library (an entry of `.gnu.version_r`)."""
+    """Symbol versions that a file requires from one library (an entry of `.gnu.version_r`)."""
 
     library: str
     versions: tuple[str, ...]
@@ -41,7 +41,7 @@ class ElfFacts:
 
     `run_path` holds the entries of DT_RUNPATH if there is one (`uses_runpath`), else those of
     DT_RPATH, because ld.so ignores the latter then (ld.so(8)). `mentions` are the names of
-    libraries among its constants: what the file may open with dlopen.
+    libraries in its constants, which it may open with dlopen.
     """
 
     path: Path
@@ -61,10 +61,10 @@ FactsByPath: TypeAlias = dict[PurePosixPath, ElfFacts]
 
 
 def read_elf(path: Path) -> ElfFacts | None:
-    """Facts about the file `path` (host); None if it is no executable or shared object.
+    """Facts about the file `path` (host); None if it is not an executable or shared object.
 
     Raises:
-        VerificationError: It starts like an ELF file and cannot be read as one.
+        VerificationError: It starts like an ELF file but cannot be read as one.
     """
     with path.open("rb") as stream:
         if stream.read(len(MAGIC)) != MAGIC:
@@ -86,7 +86,7 @@ def scan(tree: Path) -> FactsByPath:
     Follows no symbolic links; a file with several hard links appears under the first.
 
     Raises:
-        VerificationError: A file starts like an ELF file and cannot be read as one.
+        VerificationError: A file starts like an ELF file but cannot be read as one.
     """
     found = ((path, read_elf(path)) for path in regular_files(tree))
     return {PurePosixPath(path.relative_to(tree)): facts for path, facts in found if facts}

@@ -1,4 +1,4 @@
-"""Names of libraries: which file of a tree a name leads to, and the tags of bundled ones."""
+"""Names of libraries: their files in a tree, and the tags of bundled ones."""
 
 import hashlib
 import os
@@ -21,8 +21,8 @@ TAG_LENGTH = 8
 def tagged(soname: str, content: bytes) -> str:
     """`soname` with a tag from the content of the library: libz.so.1 becomes libz-1a2b3c4d.so.1.
 
-    A process can then hold this library and one of the machine's with the same soname without
-    either taking the other's place, as auditwheel does for wheels.
+    A process can then load this library and the machine's library with the same soname at the same
+    time, as with auditwheel for wheels.
     """
     stem, dot, rest = soname.partition(".so")
     tag = hashlib.sha256(content).hexdigest()[:TAG_LENGTH]
@@ -30,13 +30,13 @@ def tagged(soname: str, content: bytes) -> str:
 
 
 def untagged(name: str) -> str:
-    """The soname that a library had before it was tagged."""
+    """The original soname of a tagged library."""
     return TAG.sub("", name)
 
 
 @dataclass(frozen=True, slots=True)
 class LibraryIndex:
-    """The directories of a tree (relative to it) in which a name leads to a shared library."""
+    """The directories of a tree (relative to it) in which a name is a shared library."""
 
     directories: dict[str, tuple[PurePosixPath, ...]]
 
@@ -44,7 +44,7 @@ class LibraryIndex:
         return name in self.directories
 
     def directory_of(self, name: str, near: PurePosixPath) -> PurePosixPath | None:
-        """Where a file in the directory `near` should look for the library `name`."""
+        """The directory in which a file in `near` should look for the library `name`."""
         return min(
             self.directories.get(name, ()),
             key=lambda directory: (directory != near, _rank(directory), directory),

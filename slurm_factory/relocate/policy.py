@@ -1,4 +1,4 @@
-"""Which libraries may stay outside a tree, which are opened by name, and what cannot be helped."""
+"""The policy: libraries that may stay outside, libraries opened by name, and known limits."""
 
 from fnmatch import fnmatchcase
 from functools import cache
@@ -16,9 +16,9 @@ class _Record(BaseModel):
 
 
 class Outside(_Record):
-    """Libraries that the machine must have itself.
+    """Libraries that the machine must provide.
 
-    `sonames` are shell patterns; `packages` name what provides them, by package manager.
+    `sonames` are shell patterns; `packages` are those that provide them, by package manager.
     """
 
     sonames: tuple[str, ...]
@@ -31,8 +31,8 @@ class Dlopened(_Record):
 
     It goes into the tree if a file that matches one of the globs `needed_by` contains one of the
     names `named_as`. The first of `sonames` that exists is taken and keeps its name; the others
-    that such a file tries (`named_as`, `also_tried`) lead to it, so that no other library of the
-    machine gets ahead of it.
+    that such a file tries (`named_as`, `also_tried`) become links to it, so that no library of the
+    machine takes precedence.
     """
 
     sonames: tuple[str, ...]
@@ -48,7 +48,7 @@ class Dlopened(_Record):
 
 
 class OnlyNamed(_Record):
-    """Names of libraries (shell patterns) that a library contains and does not open.
+    """Names of libraries (shell patterns) that a library contains but does not open.
 
     `library` is a shell pattern of the soname of the library, or of the name of a program.
     """
@@ -62,7 +62,7 @@ class PluginDirectory(_Record):
     """A directory of plugins that a bundled library loads by a path of its own.
 
     `sources` are globs of instance paths, the first that exists is taken; `target` is relative to
-    the tree; `consequence` says what a user will miss if the directory is not there.
+    the tree; `consequence` describes the effect for users if the directory is missing.
     """
 
     id: str
@@ -73,7 +73,7 @@ class PluginDirectory(_Record):
 
 
 class KnownLimit(_Record):
-    """Something that relocation cannot mend.
+    """A limit of relocation.
 
     `applies_to` are shell patterns of sonames of bundled libraries and of files of the tree.
     """
@@ -84,7 +84,7 @@ class KnownLimit(_Record):
 
 
 class Policy(_Record):
-    """Everything that is decided about libraries, with reasons."""
+    """All rules for libraries, with reasons."""
 
     outside: tuple[Outside, ...]
     dlopened: tuple[Dlopened, ...]
@@ -93,11 +93,11 @@ class Policy(_Record):
     known_limits: tuple[KnownLimit, ...]
 
     def outside_for(self, soname: str) -> Outside | None:
-        """The rule by which `soname` stays outside, if there is one."""
+        """The rule that lets `soname` stay outside, if any."""
         return next((rule for rule in self.outside if matches(soname, rule.sonames)), None)
 
     def opened_names(self, elf: ElfFacts) -> frozenset[str]:
-        """Names under which a file may open libraries: those it contains, except its own."""
+        """Names of libraries that a file may open: those it contains, except its own."""
         own = untagged(elf.soname or elf.path.name)
         ignored = [
             name
@@ -125,5 +125,5 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 @cache
 def load_policy() -> Policy:
-    """The policy that is shipped (`resources/policy.json`)."""
+    """The built-in policy (`resources/policy.json`)."""
     return Policy.model_validate(load_json("policy.json"))

@@ -1,7 +1,7 @@
-"""Make a tree of programs and libraries run from wherever it is unpacked.
+"""Make a tree of programs and libraries run from any path.
 
 Analysis (`scan`, `collect`, `plan_edits`) is apart from writing (`apply_edits`), and `audit` looks
-at the result with the same analysis, so that it needs nothing but the tree and the policy.
+at the result with the same analysis, and needs only the tree and the policy.
 """
 
 import shutil
@@ -19,7 +19,7 @@ from slurm_factory.relocate.tree import normalize
 
 @dataclass(frozen=True, slots=True)
 class Bundled:
-    """A library that was carried into the tree; `path` is relative to the tree."""
+    """A bundled library; `path` is relative to the tree."""
 
     library: Library
     path: PurePosixPath
@@ -28,25 +28,25 @@ class Bundled:
 
 @dataclass(frozen=True, slots=True)
 class Relocation:
-    """What was done to a tree."""
+    """The result of relocating a tree."""
 
     bundled: tuple[Bundled, ...]
     directories: tuple[PlacedDirectory, ...]
 
 
 def relocate(tree: Path, source: LibrarySource, policy: Policy) -> Relocation:
-    """Carry the closure of a tree into its `lib/private` and let every file find its libraries.
+    """Bundle the closure of a tree into its `lib/private` and let every file find its libraries.
 
     Bundled libraries get content-tagged names, except those that are opened by name. The same
     input gives the same bytes. A second run on the same tree changes nothing.
 
     Args:
         tree: The tree (host), stripped; changed in place.
-        source: Where the libraries come from.
-        policy: What stays outside, what is opened by name, which directories go along.
+        source: Source of the libraries.
+        policy: Rules for libraries outside, libraries opened by name, and plugin directories.
 
     Raises:
-        VerificationError: A library is missing, a file is no valid ELF, or patchelf failed.
+        VerificationError: A library is missing, a file is not valid ELF, or patchelf failed.
     """
     facts = scan(tree)
     closure = collect(facts, index_libraries(tree, facts), source, policy)

@@ -1,4 +1,4 @@
-"""The files of a staged tree: walking them, and bringing them into the form that is shipped."""
+"""The files of a staged tree: walking and normalizing them."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 BAKED_PREFIX = re.compile(r"^prefix=(?P<prefix>/.*)$|^libdir=(?P<parent>/.*)/lib\w*$", re.MULTILINE)
-"""Slurm's slurm.pc names no prefix, only what lies below it."""
+"""Slurm's slurm.pc has no prefix, only the directories below it."""
 BUILD_ONLY_SUFFIXES = frozenset({".a", ".la"})
 
 
@@ -42,11 +42,11 @@ def lies_inside(tree: Path, path: Path) -> bool:
 
 
 def normalize(tree: Path) -> None:
-    """Bring `tree` (host) into the form that is shipped.
+    """Bring `tree` (host) into its final form.
 
-    Removes `.la` and `.a` files and directories left empty, sets modes to 0755 and 0644 (which also
-    takes setuid, setgid and write permission for others away), and makes pkg-config files find
-    the tree from where they lie.
+    Removes `.la` and `.a` files and empty directories, sets modes to 0755 and 0644 (which also
+    removes setuid, setgid and write permission for others), and makes pkg-config files find the
+    tree from their own location.
     """
     _set_modes(tree)
     _remove_build_only_files(tree)
@@ -78,7 +78,7 @@ def _remove_empty_directories(tree: Path) -> None:
 
 
 def _relocate_pkgconfig(path: Path, tree: Path) -> None:
-    """Derive the prefix from the place of the file itself (pkg-config(1), `pcfiledir`)."""
+    """Derive the prefix from the location of the file itself (pkg-config(1), `pcfiledir`)."""
     text = path.read_text("utf-8")
     match = BAKED_PREFIX.search(text)
     if match is None:

@@ -1,4 +1,4 @@
-"""Data, templates and scripts of the package; the only place that knows where they lie."""
+"""Access to the data, templates and scripts of the package."""
 
 import json
 import tomllib
@@ -26,7 +26,7 @@ def template(name: str) -> str:
 
 
 def script(name: str) -> str:
-    """Text of the shell script `name`, which is meant to run in an instance."""
+    """Text of the shell script `name`, to run in an instance."""
     return _ROOT.joinpath("scripts", name).read_text("utf-8")
 
 

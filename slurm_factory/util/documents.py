@@ -1,4 +1,4 @@
-"""Files (host) that are read back, which by then may hold anything: instances can write to them."""
+"""Read files (host) that may contain anything, because instances can write to them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LARGEST = 1 << 30
-"""Bytes; the index of a large build cache has some hundred MB."""
+"""In bytes; the index of a large build cache has some hundred MB."""
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file (host) to be read.
+    """Open a regular file (host) for reading.
 
-    Opening anything else, such as a pipe, could wait for ever.
+    Opening anything else, such as a pipe, could block forever.
 
     Raises:
         OSError: It cannot be opened, or is not a regular file.
@@ -64,8 +64,8 @@ def read_json(path: Path) -> Any:
 def parse_json(text: str | bytes) -> Any:
     """A JSON document.
 
-    By pydantic's reader, whose limit on nesting leaves what it accepts safe to walk and to write
-    again; Python's own accepts more than its writer can take, or ends with RecursionError.
+    Uses pydantic's reader, whose limit on nesting makes documents safe to walk and write; Python's
+    own accepts more than its writer can handle, or ends with RecursionError.
 
     Raises:
         ValueError: It is not JSON, or is nested too deeply.

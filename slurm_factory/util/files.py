@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, full disks, and errors that say which file."""
+"""Atomic writes, full disks, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -23,29 +23,31 @@ FULL = re.compile(
     rf"(?:: |\] |\()(?:{'|'.join(re.escape(os.strerror(number)) for number in FULL_ERRORS)})",
     re.IGNORECASE,
 )
-"""What programs print of them, where an error's text stands: compilers quote sources that mention
-it. Limits of LXD's storage pools and of home directories are quotas; LXD writes small letters."""
+"""Messages of programs about them, at the position of an error text, because compilers quote
+sources that contain such text. Limits of LXD's storage pools and of home directories are quotas;
+LXD writes lower case."""
 NOT_WRITTEN = (*FULL_ERRORS, errno.EROFS, errno.EFBIG)
-"""What only writing ends with."""
+"""Errors that only writing can cause."""
 NEARLY_FULL_BYTES = 64 << 20
-"""A file system with less counts as the full one, since what did not fit may be gone again."""
+"""A file system with less free space counts as full, because the file that did not fit may be
+gone."""
 
 
 def disk_full_lines(lines: Iterable[str]) -> list[str]:
-    """Those lines that tell of a full disk or quota, without the space around them."""
+    """The stripped lines that report a full disk or quota."""
     return [line.strip() for line in lines if FULL.search(line)]
 
 
 def has_no_room(directory: Path) -> bool:
-    """Whether 64 MiB do not fit below a directory, by its file system or by a quota.
+    """Whether 64 MiB do not fit below a directory, because of its file system or a quota.
 
-    A file server that cannot reserve space gets a byte of each block written (posix_fallocate(3)).
+    On a file server that cannot reserve space, it writes a byte of each block (posix_fallocate(3)).
 
     Args:
-        directory: Of this machine (host); a file without a name is made in it for a moment.
+        directory: Directory (host); it briefly gets a file without a name.
 
     Raises:
-        OSError: The directory is not there.
+        OSError: The directory does not exist.
     """
     if shutil.disk_usage(directory).free < NEARLY_FULL_BYTES:
         return True
@@ -58,12 +60,12 @@ def has_no_room(directory: Path) -> bool:
 
 
 def cache_is_full(what: str, cache: Path, details: str) -> OutputError:
-    """The error for something that failed for want of room in the cache directory.
+    """The error for a failure because of a full cache directory.
 
     Args:
-        what: What failed, as the beginning of a sentence.
+        what: The failure, as the beginning of a sentence.
         cache: The cache directory (host).
-        details: The line that tells of it.
+        details: The error line.
     """
     return OutputError(
         f"{what}: the cache directory {cache} is full.",
@@ -74,13 +76,13 @@ def cache_is_full(what: str, cache: Path, details: str) -> OutputError:
 
 @contextmanager
 def atomic_write(destination: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name when the block ends well, and vanishes when it does not.
+    """A file that gets its name if the block succeeds, and disappears if it fails.
 
-    Until then it lies beside `destination` under a name that no other process has. Of several
-    that are written at the same time, the last one stays.
+    Until then it has a unique name beside `destination`. Of several concurrent ones, the last
+    stays.
 
     Args:
-        destination: File to write or replace (host); its directory has to be there.
+        destination: File to write or replace (host); its directory must exist.
 
     Raises:
         OSError: It cannot be written.
@@ -117,7 +119,7 @@ def file_errors(path: Path, done: str = "written") -> Iterator[None]:
 
     Args:
         path: The file or directory (host) that the block is about.
-        done: What the block does with it, such as `read`.
+        done: The operation of the block, such as `read`.
 
     Raises:
         OutputError: As `file_error` makes it, instead of an OSError.
@@ -134,9 +136,9 @@ def file_error(error: OSError, path: Path, done: str = "written") -> OutputError
     Another file, which was to be read for it, is named instead.
 
     Args:
-        error: What the operating system says.
+        error: The error of the operating system.
         path: The file or directory that was to be used.
-        done: What could not be done with it, such as `read`.
+        done: The failed operation, such as `read`.
     """
     named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
     if error.errno in NOT_WRITTEN:

@@ -1,4 +1,4 @@
-"""How errors repeat a value that a user wrote, and the known word that may have been meant."""
+"""Values of users in errors, and suggestions of similar known words."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterable
 SHORTEST_PART = 3
 LONGEST_WORD = 100
 SIMILARITY = 0.76
-"""More than the three of four letters that `ipmi` and `pmix` share."""
+"""Above the similarity of `ipmi` and `pmix`, which share three of four letters."""
 
 
 class _Quoting(reprlib.Repr):
-    """Short on one line, whatever the size and the depth of a value; no password in it."""
+    """A short line for a value of any size and depth, without passwords."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,11 +35,11 @@ def printable(text: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is spelled most like `word`, or None.
+    """The known word most similar to `word`, or None.
 
     Args:
-        word: What a user wrote.
-        known: What would be accepted in its place, in small letters.
+        word: The user's word.
+        known: Accepted words, in lower case.
     """
     asked, names = word[:LONGEST_WORD].lower(), list(known)
     close = difflib.get_close_matches(asked, names, n=1, cutoff=SIMILARITY)
@@ -49,7 +49,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
-    """A sentence with the known word nearest to `word`, or `otherwise` where none is near."""
+    """A sentence with the known word nearest to `word`, or `otherwise` if there is none."""
     near = nearest(word, known)
     return f"Did you mean {near}?" if near else otherwise
 
@@ -59,7 +59,7 @@ def _is_part(part: str, whole: str) -> bool:
 
 
 def _without_password(text: str) -> str:
-    """Up to the last @: a password may have signs in it that end it in a good URL."""
+    """Up to the last @: a password may contain characters that end it in a valid URL."""
     end, scheme = text.rfind("@"), text.find("://")
     start = scheme + 3 if scheme >= 0 else 0
     return f"{text[:start]}***{text[end:]}" if ":" in text[start:end] else text

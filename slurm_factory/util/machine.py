@@ -12,10 +12,10 @@ KIB = 1024
 
 
 def available_memory(meminfo: str | None = None) -> int:
-    """MemAvailable in bytes; 0 where the kernel does not tell (proc(5)).
+    """MemAvailable in bytes; 0 if the kernel does not report it (proc(5)).
 
     Args:
-        meminfo: Text of /proc/meminfo; None: that of this machine.
+        meminfo: Text of /proc/meminfo; None: this machine's.
     """
     text = MEMINFO.read_text() if meminfo is None else meminfo
     found = re.search(r"^MemAvailable:\s+(\d+) kB$", text, re.MULTILINE)
@@ -28,14 +28,15 @@ PROXY_VARIABLES: Final = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy")
 def proxies(environ: Mapping[str, str]) -> dict[str, str]:
     """The proxy variables that are set, by their lower-case names.
 
-    The lower-case spelling wins, as in curl(1), which knows no other for `http_proxy`.
+    The lower-case spelling takes precedence, as in curl(1), which supports no other for
+    `http_proxy`.
     """
     values = {name: environ.get(name) or environ.get(name.upper()) for name in PROXY_VARIABLES}
     return {name: value for name, value in values.items() if value}
 
 
 def proxy_host(proxy: str) -> str | None:
-    """The host of a proxy, which needs no scheme (curl(1)); None if there is no host in it."""
+    """The host of a proxy, which needs no scheme (curl(1)); None if it contains no host."""
     try:
         return urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname or None
     except ValueError:
@@ -43,12 +44,12 @@ def proxy_host(proxy: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or an address is that of the machine which asks."""
+    """Whether a host name or an address means this machine."""
     if host.lower().rstrip(".").rpartition(".")[2] == "localhost":
         return True
     try:
         address = ip_address(host)
     except ValueError:
-        # Resolvers take 127.1 for 127.0.0.1 (inet_aton(3)).
+        # Resolvers treat 127.1 as 127.0.0.1 (inet_aton(3)).
         return host.startswith("127.") and host.replace(".", "").isdecimal()
     return address.is_loopback or address.is_unspecified

@@ -1,4 +1,4 @@
-"""Programs that are run: to their end, or followed line by line."""
+"""Running programs: to their end, or following their output line by line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from slurm_factory.util.files import FULL
 from slurm_factory.util.machine import proxies
 
 SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin:/snap/bin"
-"""A user of Debian has no sbin directory in PATH, and a shell older than snapd no /snap/bin."""
+"""Users of Debian have no sbin directory in PATH, and shells older than snapd no /snap/bin."""
 
 NOT_FOUND = 127
 TIMED_OUT = 124
@@ -29,9 +29,8 @@ QUERY_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a program left: its exit status, or 127 when there is none, or 124 after the limit.
-
-    Output and errors are empty where they went to a log.
+    """The result of a program: its exit status, 127 if there is no such program, 124 after the
+    limit. Output and errors are empty if they went to a log.
     """
 
     status: int
@@ -45,7 +44,7 @@ class Outcome:
 
 
 def which(program: str) -> Path | None:
-    """Path (host) of a program, also in the directories that only root or snapd's shells search."""
+    """Path (host) of a program, also in the sbin and snap directories."""
     found = shutil.which(program, path=SEARCH_PATH)
     return Path(found) if found else None
 
@@ -63,7 +62,7 @@ def run(
         argv: The program and its arguments.
         seconds: Time after which it is killed.
         text: Its standard input.
-        own_session: Give it a session of its own, where Ctrl-C does not reach it.
+        own_session: Start it in its own session, which Ctrl-C does not reach.
     """
     try:
         done = subprocess.run(
@@ -85,11 +84,11 @@ def run(
 
 
 def run_logged(argv: Sequence[str], log: IO[str]) -> Outcome:
-    """Run a program that limits its own time and may ask on the terminal (sudo(8)).
+    """Run a program that limits its own time and may prompt on the terminal (sudo(8)).
 
     Args:
         argv: The program and its arguments.
-        log: Open file (host) that takes all it prints.
+        log: Open file (host) for all its output.
     """
     done = subprocess.run(
         argv, check=False, stdout=log, stderr=subprocess.STDOUT, env=environment()
@@ -98,8 +97,8 @@ def run_logged(argv: Sequence[str], log: IO[str]) -> Outcome:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment with the wider search path, untranslated messages, and the proxies
-    in the spelling that all programs read."""
+    """This process's environment with the wider search path, untranslated messages, and the
+    proxies in the spelling that all programs support."""
     own = {"PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8"}
     return {**os.environ, **proxies(os.environ), **own}
 
@@ -109,7 +108,7 @@ ERROR = re.compile(rf"\b(error|E|Err)\b:|{FULL.pattern}", re.IGNORECASE)
 
 
 class CommandRunner(Protocol):
-    """What commands are run by: craft-providers' executors, and this machine."""
+    """Runs commands: craft-providers' executors, and this machine."""
 
     def execute_popen(
         self, command: list[str], *, env: dict[str, str | None] | None = None, **kwargs: Any
@@ -130,8 +129,8 @@ class CommandRunner(Protocol):
         ...
 
 
-# How every process is started: without a terminal, and in a session of its own so that Ctrl-C
-# reaches this program only, which then decides what to stop.
+# Start every process without a terminal, and in its own session so that Ctrl-C reaches only this
+# program, which then decides what to stop.
 PIPED: dict[str, Any] = {
     "stdin": subprocess.DEVNULL,
     "stdout": subprocess.PIPE,
@@ -144,11 +143,11 @@ PIPED: dict[str, Any] = {
 
 
 TRANSIENT = "Failed to retrieve PID of executing child process"
-"""lxc exec under load, before the command was started; seen with LXD 5.0, rc 255."""
+"""Error of lxc exec under load, before it starts the command; seen with LXD 5.0, rc 255."""
 ATTEMPTS = 3
 """So often an lxc that says this is started."""
 FROM_STDIN = ("sh", "-c", 'IFS= read -r line; eval "$line"; exec "$@"', "sh")
-"""Before a command: reads exports from the first line of standard input, and leaves it the rest."""
+"""Wrapper for a command: reads exports from the first line of standard input."""
 
 
 def start_with_secrets(
@@ -157,16 +156,16 @@ def start_with_secrets(
     environment: Mapping[str, str],
     secrets: Mapping[str, str],
 ) -> subprocess.Popen[Any]:
-    """Start a command as `PIPED` says, with variables that no command line shows.
+    """Start a command with `PIPED`, and with variables that no command line shows.
 
-    The environment that an executor is given stands in the command line of `lxc exec`, which every
-    user of this machine can read as long as the command runs. Proxies may have passwords in them.
+    An executor puts its environment into the command line of `lxc exec`, which every user of this
+    machine can read while the command runs. Proxies may contain passwords.
 
     Args:
         executor: Starts it.
         command: Program and arguments.
-        environment: Variables that may be seen.
-        secrets: Variables that may not; they travel by standard input.
+        environment: Variables that may be visible.
+        secrets: Variables that must not be visible; passed through standard input.
     """
     if not secrets:
         return executor.execute_popen([*command], env={**environment}, **PIPED)
@@ -178,7 +177,7 @@ def start_with_secrets(
 
 
 def exports(variables: Mapping[str, str]) -> str:
-    """One line for a shell that exports variables, with its end."""
+    """One line of shell code that exports variables."""
     words = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
     return f"export {' '.join(words)}\n"
 
@@ -190,8 +189,8 @@ def follow(
 
     Args:
         process: Started with `PIPED`.
-        on_line: Takes each line, without its end.
-        grace: Seconds to clean up in that the process is given when this is broken off.
+        on_line: Called with each line, without its end.
+        grace: Seconds that the process gets to clean up after an interrupt.
 
     Returns:
         Its exit status and its last lines.
@@ -203,14 +202,14 @@ def follow(
                 tail.append(str(line).rstrip("\n"))
                 on_line(tail[-1])
         except BaseException:
-            # Before the end of `with`, which waits for the process.
+            # Stop it before the end of `with`, which waits for the process.
             _end_session(process, grace)
             raise
     return process.returncode, tail
 
 
 def error_line(tail: Sequence[str], default: str) -> str:
-    """The last line that says what went wrong, else the last that says something."""
+    """The last line with an error, else the last line with text."""
     lines = [line.strip() for line in tail if line.strip()]
     errors = [line for line in lines if ERROR.search(line)]
     return (errors or lines or [default])[-1]

@@ -1,4 +1,4 @@
-"""Sections that no signal may cut in two."""
+"""Sections that signals must not interrupt."""
 
 import signal
 import threading
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from types import FrameType
 
 HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What a user, an init system or a closing terminal sends to end a command."""
+"""Signals of a user, an init system or a closing terminal that end a command."""
 
 
 def handle_endings(handler: Callable[[int, FrameType | None], object]) -> None:
-    """Let `handler` take SIGINT, SIGTERM and SIGHUP; those that are ignored, as nohup(1) leaves
-    SIGHUP, stay so."""
+    """Set `handler` for SIGINT, SIGTERM and SIGHUP; ignored signals, such as SIGHUP under
+    nohup(1), stay ignored."""
     for number in HELD:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
@@ -22,10 +22,10 @@ def handle_endings(handler: Callable[[int, FrameType | None], object]) -> None:
 def signals_held() -> Iterator[None]:
     """Hold back SIGINT, SIGTERM and SIGHUP while the block runs.
 
-    The first that arrives meanwhile is handled once the block has ended, also by an error, so its
-    handler raises after the block and not within. Blocks may be nested. By handlers and not by a
-    signal mask: any other thread may receive a signal that the main one has blocked, and Python
-    then runs the handler in the main thread all the same (Python's library reference, signal).
+    The first signal is handled after the block has ended, also by an error, so its handler raises
+    after the block and not within. Blocks may be nested. Uses handlers and not a signal mask:
+    another thread may receive a signal that the main one has blocked, and Python then still runs
+    the handler in the main thread (Python's library reference, signal).
     """
     if threading.current_thread() is not threading.main_thread():
         yield

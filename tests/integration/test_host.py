@@ -112,7 +112,7 @@ def test_doctor_without_an_image_starts_an_instance_and_leaves_the_network_unche
     started = next(check for check in checks if check.name == "instance-start")
     assert started.status is Status.OK
     skipped = {check.message for check in checks if check.status is Status.SKIPPED}
-    assert "not checked yet: the first build makes the image for it" in skipped
+    assert "not checked yet: the first build makes the image" in skipped
     assert_nothing_tried_is_left()
 
 

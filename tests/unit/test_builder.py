@@ -420,6 +420,6 @@ def test_lxd_without_permission_is_told_before_anything_is_downloaded(
     fake = install_fake_lxc(tmp_path / "bin", monkeypatch)
     fake.fail("project list", "Error: The LXD daemon doesn't appear to be started")
     monkeypatch.setattr(lxc, "socket_state", lambda: Daemon.DENIED)
-    with pytest.raises(LXDError, match="may not talk"):
+    with pytest.raises(LXDError, match="do not have access"):
         run(settings, reporter, sample_plan())
     assert steps.done == []

@@ -183,11 +183,11 @@ def test_a_wrong_value_is_refused_and_its_variable_named(
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("SPACK_URL", "git@git.example:spack.git", "or a directory from / on"),
+        ("SPACK_URL", "git@git.example:spack.git", "or an absolute path of a directory"),
         ("SPACK_REF", "v1 0", "a tag or a branch"),
         ("SPACK_TARGET", "x86-64-v3", "such as x86_64_v3"),
-        ("SPACK_BUILDCACHES", "file:///srv/cache", "does not see the directories"),
-        ("SPACK_BASE_PACKAGES", "libpmix-dev;id", "A package's name"),
+        ("SPACK_BUILDCACHES", "file:///srv/cache", "does not see this machine"),
+        ("SPACK_BASE_PACKAGES", "libpmix-dev;id", "A package name"),
         ("MEMORY_LIMIT", "8G", "Write 8GiB."),
         ("MEMORY_LIMIT", "512 mb", "Write 512MiB."),
         ("CCACHE_SIZE", "2.5Ti", "Write 2.5TiB."),
@@ -196,15 +196,15 @@ def test_a_wrong_value_is_refused_and_its_variable_named(
         ("MEMORY_LIMIT", "2.5 TB", "write 2560GiB."),
         ("MEMORY_LIMIT", "1.3GB", "write 1300MB."),
         ("MEMORY_LIMIT", "1.5KiB", "write 2KiB."),
-        ("MEMORY_LIMIT", "9999999999TiB", "more than any machine has"),
-        ("CACHE_DIR", "http://me:pa55@host/x", "this is a URL"),
+        ("MEMORY_LIMIT", "9999999999TiB", "larger than the memory of any machine"),
+        ("CACHE_DIR", "http://me:pa55@host/x", "not a URL"),
         ("CCACHE_SIZE", "all", "such as 8GiB"),
-        ("CPU_LIMIT", "many", "A whole number is needed."),
+        ("CPU_LIMIT", "many", "It must be a whole number."),
         ("PROCESS_LIMIT", "99", "It must be 100 or more."),
         ("DOWNLOAD_TIMEOUT", "0", "It must be more than 0."),
-        ("DOWNLOAD_TIMEOUT", "inf", "nan and inf cannot be used."),
+        ("DOWNLOAD_TIMEOUT", "inf", "It must not be nan or inf."),
         ("IMAGE_SERVER", "perhaps", "Write true or false."),
-        ("SOURCE_MIRRORS", "[1", "write the entries with spaces between"),
+        ("SOURCE_MIRRORS", "[1", "separate the entries with spaces"),
         ("SOURCE_MIRRORS", "ftp://a.example", "begins with http://"),
         ("PROJECT_NAME", "1a", "letters, digits and dashes"),
     ],
@@ -230,7 +230,7 @@ def test_a_wrong_value_in_the_file_is_answered_in_words_of_this_program(name: st
 
 def test_a_size_without_its_unit_in_the_file_is_told_how_to_write_one() -> None:
     write_settings("memory_limit = 8\n")
-    assert "such as 8GiB; in the file it stands in quotation marks." in refused().details
+    assert "such as 8GiB; in the file, put it in quotation marks." in refused().details
 
 
 def test_a_wrong_value_of_the_command_line_is_to_be_corrected_there() -> None:

@@ -496,8 +496,8 @@ def test_an_up_to_date_build_is_told_with_the_lines_that_put_it_to_use(
     monkeypatch.setattr("slurm_factory.up_to_date.find_up_to_date", lambda *_: outcome)
     text = run(*BUILD).out
     assert "up to date; --force builds it again" in text
-    assert "as root, here or wherever" in text
-    assert "modulefiles in place of modules" in text
+    assert "as root, here or on another machine" in text
+    assert "modulefiles instead of modules" in text
     unpack = [shlex.split(line) for line in text.splitlines() if "tar -xzf" in line]
     tarballs = [words[words.index("-xzf") + 1] for words in unpack]
     assert [Path(tarball).is_file() for tarball in tarballs] == [True, True]

@@ -1,4 +1,4 @@
-"""From a plan to Spack's environment; run as a program it writes the snapshots anew."""
+"""From a plan to Spack's environment; run as a program, it regenerates the snapshots."""
 
 from dataclasses import replace
 from itertools import product
@@ -57,7 +57,7 @@ def keys(value: Any) -> Any:
 def test_environment_is_the_same_as_ever(build_type: BuildType) -> None:
     path = snapshot(build_type)
     assert generate_yaml_string(snapshot_plan(build_type)) == path.read_text("utf-8"), (
-        f"{path.name} is another; if that is meant, run: python tests/unit/{Path(__file__).name}"
+        f"{path.name} differs; if that is intended, run: python tests/unit/{Path(__file__).name}"
     )
 
 

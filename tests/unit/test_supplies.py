@@ -152,7 +152,7 @@ def test_offline_a_missing_base_is_named_with_the_way_to_it(
         machine.has_checkouts(plan)
     named, advice = missing(plan, machine)
     assert named == ["a base instance of debian@12"]
-    assert "made here by the same command" in advice
+    assert "The same command makes the base instance" in advice
 
 
 @pytest.mark.parametrize("plan", PLANS)

@@ -1,4 +1,4 @@
-"""The recipe `spack`: Slurm and its run-time libraries from source, for one kind of CPU."""
+"""The recipe `spack`: Slurm and its run-time libraries from source, for one CPU target."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from slurm_factory.recipes.spack.tree import Collected
 
 OWN_PATHS = (INSTANCE_PROJECT, INSTANCE_SPACK, INSTANCE_STORE, INSTANCE_VIEW)
-"""Where Spack lies, works and installs; none of it may be left in a package."""
+"""Spack's own paths, which packages must not contain."""
 FIRST_REASON = re.compile(r" +1\. (?P<reason>.+)")
 """Below the line of an error that ends with "for the following reasons:" (Spack 1.1)."""
 
@@ -48,7 +48,7 @@ def check(job: Job) -> None:
     """Fail if this machine cannot run the result, or if an offline build would clone.
 
     Raises:
-        ConfigurationError: Says what has to be changed.
+        ConfigurationError: Says what to change.
     """
     choice, settings = spack_choice(job), job.settings
     require_runnable(choice.target)
@@ -56,10 +56,10 @@ def check(job: Job) -> None:
     if names:
         listed = ", ".join(repr(name[:40]) for name in names)
         raise ConfigurationError(
-            f"--offline: Spack would clone repositories of recipes: {listed}.",
-            details=f"{settings.spack_config} names them by URL, and each instance clones anew.",
+            f"--offline: Spack would clone package repositories: {listed}.",
+            details=f"{settings.spack_config} has their URLs, and every instance clones them.",
             resolution=f"Clone each into a directory below {settings.cache_dir}, which instances"
-            f" see as {INSTANCE_CACHE}, and name that one instead: the one with its repo.yaml.",
+            f" see as {INSTANCE_CACHE}, and set the path of the directory with its repo.yaml.",
         )
 
 
@@ -69,21 +69,21 @@ def sources(_: Job) -> dict[str, Source]:
 
 
 def prefetch(job: Job, instance: Instance, paths: InstancePaths | None = None) -> tuple[Path, ...]:
-    """Fetch the sources of every package of the plan into the source cache; keeps the lock.
+    """Fetch the sources of every package of the plan into the source cache; saves the lock.
 
-    What other build caches have is a part of what Spack decides. The plan knows of none, so that
-    the sources are those of the packages that an offline build will want.
+    Remote build caches would affect the concretization. The plan has none, so the sources match
+    those of an offline build.
 
     Args:
-        job: Its plan is one for this recipe, made for an offline build.
-        instance: Of a base for Spack.
-        paths: Where Spack and its directories are in the instance; those of our bases by default.
+        job: Job with a plan for this recipe, made for an offline build.
+        instance: Instance of a base with Spack.
+        paths: Paths of Spack in the instance; by default those of our bases.
 
     Returns:
         Paths (host) of the sources.
 
     Raises:
-        SpackError: Spack found no way to build it.
+        SpackError: Spack cannot concretize it.
         DownloadError: Some sources are not available; all others were fetched.
         OutputError: The cache directory is full.
     """
@@ -94,18 +94,18 @@ def prefetch(job: Job, instance: Instance, paths: InstancePaths | None = None) -
 
 
 def build(job: Job, instance: Instance, paths: InstancePaths | None = None) -> Built:
-    """Build Slurm and all that it needs with Spack.
+    """Build Slurm and its dependencies with Spack.
 
     Args:
-        job: Its plan is one for this recipe.
-        instance: Of a base for Spack.
-        paths: Where Spack and its directories are in the instance; those of our bases by default.
+        job: Job with a plan for this recipe.
+        instance: Instance of a base with Spack.
+        paths: Paths of Spack in the instance; by default those of our bases.
 
     Raises:
-        SpackError: Spack found no way to build it, or a package failed.
-        DownloadError: A source could not be fetched, or is not what it should be; offline: it is
-            not in the cache.
-        BuildError: Something that the feature table promises is missing.
+        SpackError: Spack cannot concretize it, or a package failed.
+        DownloadError: A source could not be fetched, or has the wrong content; offline: it is not
+            in the cache.
+        BuildError: A required feature is missing.
         OutputError: The cache directory is full.
     """
     spack = Spack(job, instance, paths or InstancePaths())
@@ -133,7 +133,7 @@ def build(job: Job, instance: Instance, paths: InstancePaths | None = None) -> B
 
 
 def _decided(spack: Spack) -> tuple[Lock, bool]:
-    """The lock of a project that is in the instance now, and whether Spack made it just now."""
+    """The lock of the project in the instance, and whether Spack has just made it."""
     reporter = spack.job.reporter
     with reporter.step("Prepare Spack"):
         project, saved = write_project(spack)
@@ -145,14 +145,14 @@ def _decided(spack: Spack) -> tuple[Lock, bool]:
 
 
 def _refresh_index(spack: Spack) -> None:
-    """What is in the build cache is a part of what Spack decides."""
+    """The content of the build cache affects the concretization."""
     try:
         refresh_index(spack)
     except CommandError as error:
         raise SpackError(
-            "Spack could not write the index of the build cache anew.",
+            "Spack could not update the index of the build cache.",
             details=error.details,
-            resolution="Build again; should it come back, move"
+            resolution="Build again; if the error comes back, move"
             f" {spack.job.settings.buildcache_dir} away.",
         ) from error
 
@@ -163,15 +163,15 @@ def _concretize(project: Project) -> Lock:
     except CommandError as error:
         found = next(filter(None, map(FIRST_REASON.fullmatch, error.tail)), None)
         raise SpackError(
-            "Spack found no way to build this plan.",
+            "Spack cannot concretize this plan.",
             details=found["reason"] if found else error.details,
-            resolution=f"If {_suspect_settings(project.spack)} is set, try without;"
-            f" the environment is {project.spack.logs / 'spack.yaml'}.",
+            resolution=f"If {_suspect_settings(project.spack)} is set, try without it; the"
+            f" environment is {project.spack.logs / 'spack.yaml'}.",
         ) from error
 
 
 def _suspect_settings(spack: Spack) -> str:
-    """The settings that most likely leave no way."""
+    """The settings that most likely cause the failure."""
     target = spack.choice.target != default_target(spack.job.plan.architecture)
     names = ["SLURM_FACTORY_SPACK_CONFIG", *["SLURM_FACTORY_SPACK_TARGET"] * target]
     return f"{', '.join(names)} or --additional-variants"
@@ -185,7 +185,7 @@ def _record(
     *,
     concretized: bool,
 ) -> SpackBuild:
-    """What was done, for the manifest."""
+    """The record of Spack for the manifest."""
     use = compiler_cache_use(spack.stats_log)
     run_time = {node.hash for node in lock.run_time}
     return SpackBuild(

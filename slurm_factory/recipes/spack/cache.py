@@ -19,22 +19,22 @@ ENTRIES = "v3/manifests/spec"
 ENTRY = ".spec.manifest.json"
 INDEX = "v3/manifests/index/index.manifest.json"
 COPIES = "indices/contents.json"
-"""What Spack keeps of the indexes that it has read, below its `misc_cache`."""
+"""Spack's copies of indexes, below its `misc_cache`."""
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
-"""What reading one ends with where it is gone, or not what it should be."""
+"""Errors of reading an index that is missing or damaged."""
 UNUSABLE = re.compile(r"Unable to fetch spec for manifest \S*/(?P<entry>[^/\s]+)\.spec\.manifest")
 
 
 def refresh_index(spack: Spack) -> None:
-    """Let Spack write the index anew where it does not name all that is in the build cache.
+    """Let Spack update the index if it does not list everything in the build cache.
 
-    Packages that are pushed as they finish are not in the index (Spack 1.1.0), and the new
-    installer takes nothing from a cache whose index does not name it; a damaged index ends it.
-    Where it names packages that are gone, Spack decides for those and then calls them damaged.
+    Packages that are pushed during a build are not in the index (Spack 1.1.0), and the new
+    installer uses only packages that the index lists; a damaged index makes it fail. If the index
+    lists packages that are gone, Spack selects them and then reports them as damaged.
 
     Raises:
         CommandError: Spack could not.
-        OSError: What is left of an empty build cache cannot be removed.
+        OSError: The remains of an empty build cache cannot be removed.
     """
     cache = spack.job.settings.buildcache_dir
     if not _hashes(cache):
@@ -49,11 +49,11 @@ def refresh_index(spack: Spack) -> None:
 
 
 def index_is_current(cache: Path) -> bool:
-    """Whether the index of a build cache (host) is sound, younger than every entry, and names no
-    other ones (layout of Spack's build caches, v3: spack.readthedocs.io, "binary_caches.html").
+    """Whether the index of a build cache (host) is valid, younger than every entry, and lists no
+    others (layout of Spack's build caches, v3: spack.readthedocs.io, "binary_caches.html").
 
-    Not all entries have to be in it: Spack leaves out what it cannot read. An empty cache needs
-    none.
+    It need not list all entries: Spack skips those that it cannot read. An empty cache needs no
+    index.
     """
     entries, index = _entries(cache), cache / INDEX
     if not entries:
@@ -75,7 +75,7 @@ def in_remote_caches(spack: Spack, lock: Lock) -> frozenset[str]:
     asked = {url.rstrip("/") for url in choice.buildcaches if usable}
     contents = spack.misc_cache / COPIES
     try:
-        # A key is a URL and the version of the layout that was found there.
+        # A key is a URL and the version of its layout.
         copies = [
             contents.with_name(about["index_path"])
             for key, about in (read_json(contents) if asked else {}).items()
@@ -92,13 +92,13 @@ def _entries(cache: Path) -> list[Path]:
 
 
 def _hashes(cache: Path) -> frozenset[str]:
-    """Of the packages that are there; their files are called <name>-<version>-<hash>."""
+    """Hashes of the existing packages; file names are <name>-<version>-<hash>."""
     names = (path.name.removesuffix(ENTRY) for path in _entries(cache))
     return frozenset(name.rpartition("-")[2] for name in names)
 
 
 def _named(index: Path, cache: Path) -> frozenset[str] | None:
-    """Hashes of the packages that an index names; None if it is damaged."""
+    """Hashes of the packages in an index; None if it is damaged."""
     try:
         (about,) = read_json(index)["data"]
         digest = str(about["checksum"])
@@ -109,15 +109,15 @@ def _named(index: Path, cache: Path) -> frozenset[str] | None:
 
 
 def _listed(index: bytes) -> frozenset[str]:
-    """Hashes of the packages in an index; UNREADABLE is what it raises where it is none."""
+    """Hashes of the packages in an index; raises UNREADABLE errors if it is invalid."""
     installs = parse_json(index)["database"]["installs"]
     return frozenset(known for known, row in installs.items() if row["in_buildcache"])
 
 
 def _forget_index(spack: Spack) -> None:
-    """Remove the index of an empty build cache, and what Spack keeps of it.
+    """Remove the index of an empty build cache, and Spack's copies of it.
 
-    Where an index is gone, Spack uses the copy that it made before (1.1.0).
+    If an index is gone, Spack uses its earlier copy (1.1.0).
     """
     settings = spack.job.settings
     (settings.buildcache_dir / INDEX).unlink(missing_ok=True)
@@ -128,7 +128,7 @@ def _forget_index(spack: Spack) -> None:
 
 
 class _Watch:
-    """Reports entries that Spack leaves out of the index because it cannot read them."""
+    """Reports entries that Spack omits from the index because it cannot read them."""
 
     def __init__(self, spack: Spack) -> None:
         self._reporter = spack.job.reporter
@@ -138,5 +138,5 @@ class _Watch:
         found = UNUSABLE.search(line)
         if found:
             self._reporter.warning(
-                f"The build cache's entry {found['entry']} is damaged: the package is built anew."
+                f"The build cache's entry {found['entry']} is damaged; building the package again."
             )

@@ -1,4 +1,4 @@
-"""Why a package failed, from what Spack printed and from its build log."""
+"""Why a package failed, from Spack's output and the build log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slurm_factory.instances.instance import COMPILER_KILLED
 from slurm_factory.util.files import disk_full_lines
 
 FAILED_PACKAGE = re.compile(r"(?P<label>[^\s@/]+@[^\s/]+)/(?P<hash>[a-z0-9]{32}): (?P<log>/.+)")
-"""A line of the list that the new installer ends with (Spack 1.1, PackageInstaller)."""
+"""A line of the new installer's final list (Spack 1.1, PackageInstaller)."""
 TRACEBACK = "Traceback (most recent call last):"
 ERROR_LINE = re.compile(
     r"\b(fatal )?error:|^CMake Error|undefined reference|cannot find -l|\*\*\* |"
@@ -23,12 +23,12 @@ ERROR_LINE = re.compile(
 RAISED = re.compile(r"(?P<direct>==> Error: )?(?P<kind>[A-Za-z_][\w.]*(Error|Exception)): ")
 """The last line of a traceback, or the form that Spack's old installer gives it."""
 PERMANENT = re.compile(r"HTTP (Error )?4\d\d|404|ChecksumError|No such file or directory")
-"""What asking again does not change."""
+"""Errors that another try does not fix."""
 SHOWN = 5
 
 
 class Cause(StrEnum):
-    """What kind of failure it was."""
+    """The kind of a failure."""
 
     BUILD = "build"
     FETCH = "fetch"
@@ -39,7 +39,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class FailedPackage:
-    """A package that Spack's list names, and its build log (instance)."""
+    """A package in Spack's list, and its build log (instance)."""
 
     label: str
     hash: str
@@ -83,7 +83,7 @@ def explain(log: Sequence[str]) -> Reason | None:
 
 
 def _exception(log: Sequence[str]) -> tuple[str, ...]:
-    """The last error that Python raised, as a log has it: its line and what belongs to it."""
+    """The last Python error in a log: its line and the following details."""
     raised = [n for n, line in enumerate(log) if (m := RAISED.match(line)) and _counts(m, log[:n])]
     if not raised:
         return ()
@@ -98,7 +98,8 @@ def _exception(log: Sequence[str]) -> tuple[str, ...]:
 
 
 def _counts(raised: re.Match[str], before: Sequence[str]) -> bool:
-    """A compiler's message may look like an error of Python: that one follows a traceback."""
+    """A compiler's message may look like a Python error, but only the latter follows a
+    traceback."""
     return raised["direct"] is not None or TRACEBACK in before
 
 
@@ -107,7 +108,7 @@ def _raised(exception: Sequence[str]) -> str:
 
 
 def _not_fetched(exception: tuple[str, ...]) -> Reason:
-    """One line for each place that was asked; the first says only that none had it."""
+    """One line for each tried URL; the first only says that none had it."""
     asked = [line for line in exception[1:] if "No such file or directory" not in line]
     wrong = any("ChecksumError" in line for line in asked)
     return Reason(

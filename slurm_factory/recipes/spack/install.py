@@ -1,4 +1,4 @@
-"""`spack install`: its progress, and what happens when it fails."""
+"""`spack install`: progress and failures."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ class _TransientError(DownloadError):
 def install(spack: Spack, lock: Lock, *, remote: frozenset[str] = frozenset()) -> InstallProgress:
     """Install every package of `lock`, from the build cache or from source.
 
-    What was built is in the build cache afterwards, whether this succeeds or not. Only downloads
-    that failed are tried again.
+    Finished packages are in the build cache afterwards, even on failure. Only failed downloads are
+    tried again.
 
     Args:
-        spack: With the project of `lock` in the instance.
+        spack: Spack session with the project of `lock` in the instance.
         lock: What to install.
         remote: Hashes of packages whose sources were left out, since remote build caches have them.
 
     Raises:
-        SpackError: A package failed; its log and more of the kind lie among the logs.
+        SpackError: A package failed; its log and other evidence are in the logs.
         DownloadError: A source could not be fetched, or is not what its package recipe expects.
         OutputError: The cache directory is full.
     """
@@ -77,7 +77,7 @@ def install(spack: Spack, lock: Lock, *, remote: frozenset[str] = frozenset()) -
     try:
         retrying(_attempt, spack, progress, skipped)
     except SlurmFactoryError:
-        # The user should read the first error.
+        # Report the first error.
         with suppress(SlurmFactoryError, OSError):
             refresh_index(spack)
         raise
@@ -116,7 +116,7 @@ def _unusable(spack: Spack, node: Node) -> str:
         why = "is damaged, gone, or not signed by a key in SLURM_FACTORY_SPACK_BUILDCACHE_KEYS"
     else:
         why = "is damaged or gone"
-    return f"The entry of {node.label} in a build cache {why}: the package is built anew."
+    return f"The entry of {node.label} in a build cache {why}: building the package again."
 
 
 def _explain(
@@ -147,7 +147,7 @@ def _fetch_skipped(
     skipped: list[Node],
     failed: tuple[FailedPackage, ...],
 ) -> bool:
-    """Whether there are sources now that were thought not to be needed; empties `skipped`."""
+    """Whether skipped sources are available now; empties `skipped`."""
     urgent = {package.hash for package in failed}
     done = {state.node.hash for state in progress.states.values() if state.done}
     waiting = [node for node in skipped if node.hash not in done]
@@ -155,7 +155,7 @@ def _fetch_skipped(
     try:
         return fetch_skipped(spack, sorted(waiting, key=lambda node: node.hash not in urgent))
     except SpackError:
-        # The user should read why the package failed.
+        # Report why the package failed.
         return False
 
 
@@ -170,7 +170,7 @@ def _keep_evidence(spack: Spack, failed: tuple[FailedPackage, ...]) -> Path:
 
 
 def _mask(bundle: Path) -> None:
-    """What is in a bundle is shown to others; the environment of a build has the proxies."""
+    """Users share bundles, and the environment of a build contains the proxies."""
     for path in bundle.rglob("*"):
         with suppress(OSError):
             text = path.read_bytes().decode(errors="surrogateescape")
@@ -186,8 +186,8 @@ def _reason(spack: Spack, package: FailedPackage, bundle: Path) -> Reason:
 def _reason_of_old_installer(spack: Spack, package: FailedPackage) -> Reason:
     """The new installer may not print the reason.
 
-    What happens before a package has a log goes nowhere, and the end of a log may be lost when a
-    package fails early (Spack 1.1.0).
+    Errors before a package has a log are lost, and so may be the end of a log if a package fails
+    early (Spack 1.1.0).
     """
     output: list[str] = []
 
@@ -199,11 +199,11 @@ def _reason_of_old_installer(spack: Spack, package: FailedPackage) -> Reason:
         spack.run(*OLD_INSTALLER, f"/{package.hash}", on_line=take)
     except SlurmFactoryError:
         return explain(output) or Reason(Cause.BUILD, (error_line(output, "It printed nothing."),))
-    return Reason(Cause.BUILD, ("It was installed at a second attempt.",), transient=True)
+    return Reason(Cause.BUILD, ("The second attempt installed it.",), transient=True)
 
 
 def _dump_environment(spack: Spack, package: FailedPackage, bundle: Path) -> None:
-    """The environment that the package was built in, for somebody who tries by hand."""
+    """The build environment of the package, for manual tests."""
     folder = bundle / package.log.parent.name.removeprefix("spack-stage-")
     with suppress(SlurmFactoryError, OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -243,16 +243,17 @@ def _failure(
             )
         case Cause.CHECKSUM:
             return DownloadError(
-                f"The source of {package.label} is not what its recipe expects.",
+                f"The source of {package.label} has the wrong checksum.",
                 details=" ".join(reason.lines[:2]),
-                resolution="Remove the wrong file from the mirror that has it, or set"
-                f" SLURM_FACTORY_SOURCE_MIRRORS to another. {evidence}",
+                resolution="Remove the wrong file from its mirror, or set"
+                f" SLURM_FACTORY_SOURCE_MIRRORS to another one. {evidence}",
             )
         case Cause.DISK:
             return _disk_full(spack, f"{package.label} failed{in_phase}", details)
         case Cause.MEMORY:
             return SpackError(
-                f"{package.label} failed{in_phase}: it was killed, most likely for want of memory.",
+                f"{package.label} failed{in_phase}: it was killed, most likely because it ran"
+                " out of memory.",
                 details=details,
                 resolution=f"Raise SLURM_FACTORY_MEMORY_LIMIT or lower --jobs. {evidence}",
             )
@@ -265,7 +266,7 @@ def _failure(
 
 def _disk_full(spack: Spack, what: str, details: str) -> SlurmFactoryError:
     cache = spack.job.settings.cache_dir
-    # A large file that did not fit has left room again.
+    # There is space again after a large file that did not fit was removed.
     if str(INSTANCE_CACHE) in details or has_no_room(cache):
         return cache_is_full(what, cache, details)
     profile = f"lxc --project {spack.job.settings.project_name} profile show default"
@@ -273,7 +274,7 @@ def _disk_full(spack: Spack, what: str, details: str) -> SlurmFactoryError:
         f"{what}: the disk of the instance is full.",
         details=details,
         resolution="Free space in LXD's storage pool (lxc storage list), or raise the limit of its"
-        f" instances ({profile}), then build again: what is finished is in the build cache."
+        f" instances ({profile}), then build again: finished packages are in the build cache."
         f" Evidence: {spack.logs}.",
     )
 
@@ -288,14 +289,14 @@ FAILED = "failed"
 
 @dataclass
 class PackageState:
-    """One package on its way; times are those of the clock, in seconds."""
+    """State of one package; times are clock times in seconds."""
 
     node: Node
     phase: str = ""
-    """The last one that it was in; `finished` and `failed` are none."""
+    """Its last phase; `finished` and `failed` are not phases."""
     from_cache: bool = False
     damaged: bool = False
-    """The build cache had it, and it could not be used."""
+    """The build cache's copy could not be used."""
     began: float | None = None
     ended: float | None = None
     failed: bool = False
@@ -307,17 +308,17 @@ class PackageState:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Duration in seconds."""
         return (self.ended or 0.0) - (self.began or 0.0) if self.ended else 0.0
 
 
 @dataclass
 class InstallProgress:
-    """How far an installation is, over several attempts.
+    """Progress of an installation over several attempts.
 
     Args:
-        nodes: What is to be installed.
-        clock: Tells the time in seconds.
+        nodes: Packages to install.
+        clock: Returns the time in seconds.
     """
 
     nodes: Iterable[Node]
@@ -341,7 +342,7 @@ class InstallProgress:
         return self.states.get(digest[:HASH_SHOWN])
 
     def snapshot(self, last: PackageState | None = None) -> PackageProgress:
-        """For the screen; `last` is the package that was just finished."""
+        """The progress for the screen; `last` is the package that has just finished."""
         states = self.states.values()
         done = [state for state in states if state.done]
         return PackageProgress(
@@ -362,7 +363,7 @@ class InstallProgress:
         if name == FETCHING:
             state.from_cache = True
         elif name == STAGING:
-            # Spack says nothing more when it turns from the cache to the source.
+            # Spack does not report the change from the cache to the source.
             state.damaged = state.damaged or state.from_cache
             state.from_cache = False
         state.phase = name

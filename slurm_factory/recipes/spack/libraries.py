@@ -1,4 +1,4 @@
-"""The libraries of a Spack build, as `relocate` wants them."""
+"""The libraries of a Spack build, for `relocate`."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from slurm_factory.recipes.spack.tree import Collected, RunTimePackage
 
 USR = "/usr/"
-"""Start of the policy's globs of plugin directories; prefixes of Spack are laid out alike."""
+"""Prefix of the policy's globs of plugin directories; Spack's prefixes have the same layout."""
 
 
 @dataclass
 class SpackLibraries:
-    """Fetches libraries out of Spack's prefixes, and out of the base where an external explains it.
+    """Fetches libraries from Spack's prefixes, and from the base if an external allows it.
 
-    What Spack built comes first. A library of the base is taken only if the user's own
-    configuration has made a run-time library an external there; else it would be one that a
-    configure script has found by accident.
+    Packages of Spack come first. A library of the base is used only if the user's own configuration
+    has a run-time library as an external there; otherwise a configure script has found it by
+    accident.
     """
 
     spack: Spack
     known: Sequence[RunTimePackage]
-    """What the tree may need, nearest to Slurm first."""
+    """Packages that the tree may need, nearest to Slurm first."""
     packages: dict[str, Package] = field(default_factory=dict)
-    """Packages that something was fetched from, by name."""
+    """Packages with fetched files, by name."""
     folders: int = field(default=0)
 
     @cached_property
@@ -43,7 +43,7 @@ class SpackLibraries:
         return InstanceLibraries(self.spack.job, self.spack.instance, self.packages)
 
     def fetch(self, sonames: Sequence[str]) -> dict[str, Library]:
-        """Copies of the libraries that are there, by soname; others are left out."""
+        """Copies of the existing libraries, by soname."""
         out = self._new_folder()
         self.spack.instance.run_script(
             "spack-fetch-libraries.sh",
@@ -60,7 +60,7 @@ class SpackLibraries:
         return found | self._of_base(rest)
 
     def fetch_directory(self, patterns: Sequence[str]) -> Directory | None:
-        """A copy of the first directory that matches one of the globs, if one does."""
+        """A copy of the first directory that matches one of the globs, if any."""
         out = self._new_folder()
         below = [p.removeprefix(USR) for p in patterns if p.startswith(USR)]
         self.spack.instance.run_script(
@@ -86,12 +86,13 @@ class SpackLibraries:
         )
 
     def fetch_common_licenses(self) -> Path:
-        """The texts that copyright files of the base name, in a directory on the host."""
+        """The license texts that copyright files of the base refer to, in a directory on the
+        host."""
         return self.base.fetch_common_licenses()
 
     @cached_property
     def _built(self) -> dict[str, RunTimePackage]:
-        """What Spack built, by prefix."""
+        """Spack's packages, by prefix."""
         return {package.prefix: package for package in self.known if not package.external}
 
     def _of_base(self, sonames: Sequence[str]) -> dict[str, Library]:
@@ -101,7 +102,7 @@ class SpackLibraries:
         }
 
     def _directory_of_base(self, patterns: Sequence[str]) -> Directory | None:
-        """Only of a package that has given a library: others are there by accident."""
+        """Only of a package with a bundled library: others are there by accident."""
         known = {*self.packages}
         found = self.base.fetch_directory(patterns) if self._explained else None
         return found if found and found.package in known else None
@@ -139,7 +140,7 @@ class SpackLibraries:
 
 
 def installed_packages(spack: Spack, collected: Collected) -> dict[PurePosixPath, Package]:
-    """The package of each ELF file that lies in the tree itself and is not Slurm's."""
+    """The package of each ELF file in the tree itself that does not belong to Slurm."""
     by_name = {built.name: built for built in collected.packages if not built.external}
     return {
         path: _package(by_name[name], spack)

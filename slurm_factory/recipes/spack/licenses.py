@@ -1,4 +1,4 @@
-"""License texts of what Spack built: Spack keeps none with a package, its source has them."""
+"""License texts of Spack's packages, from their sources: Spack keeps none with a package."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from slurm_factory.recipes.spack.packages import PackageDescription, PackageSource
 
 LICENSE_NAME = re.compile(r"(un)?licen[cs]es?|copying|copyright|notice|disclaimer", re.IGNORECASE)
-"""Start of the name of a file that holds a license, or of a directory of such files."""
+"""Prefix of the names of license files, or of directories with such files."""
 LICENSE_IN = {"lua": "src/lua.h"}
-"""Packages whose license stands in another file of their source."""
+"""Packages with the license in another file of their source."""
 LARGEST = 1 << 20
 """Bytes of a license text; a larger file is not one."""
 
@@ -28,7 +28,7 @@ class LicenseFinder:
 
     Attributes:
         source_cache: Source mirror in Spack's layout (host).
-        saved: Directory (host) for texts that were found in archives once.
+        saved: Directory (host) for texts from archives.
     """
 
     source_cache: Path
@@ -65,7 +65,7 @@ class LicenseFinder:
 
 
 def _texts(archive: Path, other: str | None) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the license files of a source archive, wherever its top is."""
+    """Name and content of the license files of a source archive."""
     try:
         with tarfile.open(archive) as source:
             for member in source:

@@ -19,7 +19,7 @@ SCRIPT = "spack-packages.py"
 MARK = "slurm-factory-package "
 PROTOCOLS = ("https://", "http://", "file://")
 PUBLIC_MIRROR = "https://mirror.spack.io"
-"""Spack's own (etc/spack/defaults/base/mirrors.yaml), asked last."""
+"""Spack's own (etc/spack/defaults/base/mirrors.yaml), tried last."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PackageDescription:
     Attributes:
         hash: Spack's.
         name: Of the package.
-        version: As Spack writes it.
+        version: In Spack's notation.
         licenses: SPDX expressions.
         homepage: Empty where the package recipe names none.
         sources: The archive comes first; empty where the package has no code.

@@ -1,4 +1,4 @@
-"""The directory that Spack works in: its environment, externals and our own recipes."""
+"""The directory that Spack works in: its environment, externals and our own package recipes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SPACK_LOCK = "spack.lock"
 
 @dataclass(frozen=True)
 class Project:
-    """The project of one build: `files` is the text of each file, less our own recipes."""
+    """The project of one build: `files` is the text of each file, without our package recipes."""
 
     spack: Spack
     files: dict[str, str]
@@ -55,11 +55,11 @@ class Project:
         return self.spack.work / SPACK_LOCK
 
     def concretize(self) -> Lock:
-        """The lock of this project: what Spack decides now.
+        """Concretize this project and return its lock.
 
         Raises:
-            CommandError: Spack found no way to build it.
-            SpackError: Spack wrote no lock that can be read.
+            CommandError: Spack cannot concretize it.
+            SpackError: Spack wrote no readable lock.
         """
         self.spack.run("concretize", "--force")
         self.spack.fetch_files([(self.spack.paths.project / SPACK_LOCK, self.lock_file)])
@@ -77,7 +77,7 @@ class Project:
             raise SpackError(
                 "Spack wrote a spack.lock that cannot be used.",
                 details=str(error),
-                resolution="This slurm-factory knows Spack 1.1: see SLURM_FACTORY_SPACK_REF.",
+                resolution="This slurm-factory supports Spack 1.1: check SLURM_FACTORY_SPACK_REF.",
             ) from error
         save_lock(text, self.saved_lock)
         (self.spack.logs / SPACK_LOCK).write_text(text, "utf-8")
@@ -123,7 +123,7 @@ def trust_keys(spack: Spack) -> None:
     """Let Spack trust the keys that the site has named, which sign in remote build caches.
 
     Raises:
-        ConfigurationError: They cannot be read, or are none.
+        ConfigurationError: They cannot be read, or are not keys.
     """
     keys = spack.job.settings.spack_buildcache_keys
     if keys is None or not spack.verifies:
@@ -137,8 +137,8 @@ def trust_keys(spack: Spack) -> None:
         raise ConfigurationError(
             f"The keys in {keys} cannot be trusted.",
             details=str(error).splitlines()[-1],
-            resolution="Correct SLURM_FACTORY_SPACK_BUILDCACHE_KEYS: a file as `gpg --export` or"
-            " `gpg --armor --export` writes it.",
+            resolution="Set SLURM_FACTORY_SPACK_BUILDCACHE_KEYS to a file written by `gpg"
+            " --export` or `gpg --armor --export`.",
         ) from error
 
 

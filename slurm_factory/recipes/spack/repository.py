@@ -44,10 +44,10 @@ def write_repository(target: Path, planned: Iterable[Patch] = ()) -> None:
     """Write the repository, complete, as Spack reads it.
 
     Args:
-        planned: The patches that the build was planned with, which have to be the same.
-        target: Directory (host) that gets repo.yaml; what it had before goes. Where it lies in
-            the instance, its path must end in spack_repo/slurm_factory, the name that recipes are
-            imported by (spack.readthedocs.io/en/latest/repositories.html).
+        planned: The patches of the plan, which must be the same.
+        target: Directory (host) for repo.yaml; its old content is removed. Its path in the instance
+            must end in spack_repo/slurm_factory, the name under which package recipes are imported
+            (spack.readthedocs.io/en/latest/repositories.html).
 
     Raises:
         BuildError: The program's own patches have changed since the build was planned.
@@ -73,7 +73,7 @@ def repository_digest() -> str:
 
 
 def factory_document() -> dict[str, Any]:
-    """What the recipes read, by the keys that they ask for."""
+    """The data of the package recipes, by key."""
     return {
         "prefix": str(INSTANCE_PREFIX),
         "versions": {
@@ -95,7 +95,7 @@ def factory_document() -> dict[str, Any]:
 
 
 def _content() -> dict[str, bytes]:
-    """Every file of the repository, by its path in it."""
+    """Every file of the repository, by path."""
     files = dict(_files_below(patches_dir() / SPACK_REPOSITORY / SPACK_NAMESPACE))
     for row in patch_table():
         files[f"{SLURM}/{row['file']}"] = (patches_dir() / row["file"]).read_bytes()
@@ -106,7 +106,7 @@ def _content() -> dict[str, bytes]:
 
 
 def _files_below(directory: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-    """Path in `directory` and content of each file, less what Python leaves behind."""
+    """Path in `directory` and content of each file, without Python's caches."""
     for entry in directory.iterdir():
         if entry.is_file():
             yield prefix + entry.name, entry.read_bytes()
@@ -115,12 +115,12 @@ def _files_below(directory: Traversable, prefix: str = "") -> Iterator[tuple[str
 
 
 def _when(patch: dict[str, str]) -> str:
-    """The series of a patch as Spack names versions of Slurm: with dashes."""
+    """The series of a patch in Spack's notation of Slurm versions: with dashes."""
     return f"@{patch['since']}:{patch.get('until', '')}".replace(".", "-")
 
 
 def _nvml() -> dict[str, dict[str, str]]:
-    """Version and source of the wheel that NVML's header is in."""
+    """Version and source of the wheel with NVML's header."""
     source = catalogd_source("nvml")
     found = [(match, url) for url in source.urls if (match := WHEEL.search(url))]
     return {match["version"]: {"sha256": source.sha256, "url": url} for match, url in found[:1]}

@@ -1,4 +1,4 @@
-"""Spack in an instance: where it lies, with which environment it runs."""
+"""Spack in an instance: its paths and environment."""
 
 from __future__ import annotations
 
@@ -32,19 +32,22 @@ if TYPE_CHECKING:
     from slurm_factory.recipes.spack.packages import PackageDescription
 
 EPOCH = 315532800
-"""1980-01-01, before which no zip archive can be dated: the date of everything but Slurm.
+"""1980-01-01, the earliest date in zip archives: the date of everything but Slurm.
 
-Packages in the build cache serve every release of Slurm; Slurm's own recipe sets its release's.
+Packages in the build cache serve every release of Slurm; Slurm's own package recipe sets its
+release date.
 """
 
 WITH_GPG = ("-c", "bootstrap:enable:true")
-"""Spack 1.1.0 uses no gpg, not even the base's, where it may not bootstrap. Offline, no build cache
-with signatures is asked."""
+"""Without bootstrapping, Spack 1.1.0 uses no gpg, not even the base's.
+
+Offline builds use no signed build caches.
+"""
 
 
 @dataclass(frozen=True)
 class InstancePaths:
-    """Where Spack and its directories are in the instance."""
+    """Paths of Spack in the instance."""
 
     program: PurePosixPath = INSTANCE_SPACK / "bin/spack"
     python: PurePosixPath = INSTANCE_SPACK_PYTHON
@@ -53,7 +56,7 @@ class InstancePaths:
 
 
 def spack_choice(job: Job) -> SpackChoice:
-    """What the plan of a job for the Spack recipe says about Spack."""
+    """The Spack settings in the plan of a job."""
     if job.plan.spack is None:
         raise ValueError("the plan is not for the Spack recipe")
     return job.plan.spack
@@ -69,27 +72,27 @@ class Spack:
 
     @property
     def work(self) -> Path:
-        """What this build stages (host)."""
+        """Staging directory of this build (host)."""
         return self.job.workspace.work
 
     @property
     def choice(self) -> SpackChoice:
-        """What the plan says about Spack."""
+        """The Spack settings in the plan."""
         return spack_choice(self.job)
 
     @property
     def logs(self) -> Path:
-        """Directory (host) of this build's logs, which outlives the instance."""
+        """Directory (host) of this build's logs; outlives the instance."""
         return self.job.workspace.log.parent
 
     @property
     def misc_cache(self) -> Path:
-        """Directory (host) of the indexes that this Spack with these recipes keeps."""
+        """Directory (host) of the indexes of this version of Spack and its package recipes."""
         return self.job.settings.spack_misc_dir / spack_digest(self.choice.refs)
 
     @property
     def stats_log(self) -> Path:
-        """File (host) that gets what ccache counted in this build."""
+        """File (host) with the ccache statistics of this build."""
         return self.work / "ccache-stats"
 
     @property
@@ -100,7 +103,7 @@ class Spack:
 
     @cached_property
     def packages(self) -> dict[str, PackageDescription]:
-        """What Spack says of the packages in the instance's project, by hash; asked once.
+        """Spack's facts about the packages in the instance's project, by hash; queried once.
 
         Raises:
             SpackError: It does not say.
@@ -108,7 +111,7 @@ class Spack:
         return describe_packages(self)
 
     def environment(self) -> dict[str, str]:
-        """Of every Spack command; what is built inherits it."""
+        """Environment of every Spack command; builds inherit it."""
         instance = self.instance
         stage = instance.build_dir / "spack-stage"
         return {
@@ -127,12 +130,12 @@ class Spack:
 
         Args:
             arguments: Of `spack -D <project>`; no line breaks.
-            on_line: Takes each line it prints; the build log does by default.
+            on_line: Called with each line it prints; by default it goes to the build log.
 
         Raises:
             CommandError: It failed.
-            ConfigurationError: It cannot use the user's own configuration.
-            OutputError: It failed because the cache directory is full.
+            ConfigurationError: Spack rejects the user's own configuration.
+            OutputError: The cache directory is full.
         """
         parameters = {
             **self.environment(),

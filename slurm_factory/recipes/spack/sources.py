@@ -1,7 +1,7 @@
-"""The sources of what Spack has to build, fetched by the factory's own downloader.
+"""The sources of packages that Spack builds, fetched by the factory's own downloader.
 
-Spack asks each URL once and cannot resume. It also runs in the instance, where mirrors in
-directories of this machine are out of reach.
+Spack tries each URL once and cannot resume. It also runs in the instance, which cannot reach
+mirrors in directories of this machine.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ def fetch_sources(
     """Fetch the sources of all packages that are in no build cache into the source cache.
 
     Args:
-        spack: With the project of `lock` in the instance.
-        lock: What is going to be installed.
+        spack: Spack session with the project of `lock` in the instance.
+        lock: Packages to install.
         remote: Hashes of packages that remote build caches have.
-        every: Also those of packages in a build cache, and those behind one that fails.
+        every: Include packages in a build cache, and continue after a failure.
 
     Returns:
         Paths (host) of the sources, in the order of Spack's list.
 
     Raises:
-        DownloadError: One is not available; its message says where it can be put by hand. Where
-            there are remote build caches, Spack asks those first: their indexes may be older
-            than what they have.
+        DownloadError: One is not available; its message has the path to put it by hand. Where there
+            are remote build caches, Spack asks those first: their indexes may be older than what
+            they have.
         SpackError: Spack does not describe its packages.
         OutputError: The source cache cannot be written, or is full.
     """
@@ -71,10 +71,10 @@ def fetch_skipped(spack: Spack, nodes: Sequence[Node]) -> bool:
 
     Args:
         spack: As for `fetch_sources`.
-        nodes: What is not installed yet, most urgent first.
+        nodes: Packages that are not installed yet, most urgent first.
 
     Returns:
-        Whether there are sources now that were not there.
+        Whether it has fetched new sources.
 
     Raises:
         SpackError: Spack does not describe its packages.
@@ -94,10 +94,10 @@ def fetch_skipped(spack: Spack, nodes: Sequence[Node]) -> bool:
 
 
 def require_sources(spack: Spack, lock: Lock) -> None:
-    """Fail where a package is neither in the build cache nor has its sources in the source cache.
+    """Fail if a package is not in the build cache and its sources are not in the source cache.
 
     Raises:
-        DownloadError: Names what is missing.
+        DownloadError: Lists the missing sources.
         SpackError: Spack does not describe its packages.
     """
     job = spack.job
@@ -110,7 +110,7 @@ def require_sources(spack: Spack, lock: Lock) -> None:
 
 
 def _fetch_source(spack: Spack, wanted: PackageSource, *, every: bool) -> list[Path]:
-    """Where a source lies now (host); empty for what an install may fetch itself."""
+    """Paths of a source (host); empty if the installation may fetch it itself."""
     settings, reporter = spack.job.settings, spack.job.reporter
     if wanted.source is None:
         found = wanted.find(settings.source_cache_dir)
@@ -129,7 +129,7 @@ def _fetch_source(spack: Spack, wanted: PackageSource, *, every: bool) -> list[P
 
 
 def _cloned(spack: Spack, wanted: PackageSource) -> Path:
-    """The archive that Spack makes of a commit; in the instance, with git if the base has it."""
+    """The archive that Spack makes of a commit in the instance, if the base has git."""
     details = "Spack left nothing in the source cache."
     cause = None
     try:
@@ -143,7 +143,7 @@ def _cloned(spack: Spack, wanted: PackageSource) -> Path:
     raise DownloadError(
         f"{wanted.label}, a commit of a repository, could not be fetched.",
         details=details,
-        resolution=f"Put an archive of that commit at {path}, or let the base have git:"
+        resolution=f"Put an archive of that commit at {path}, or add git to the base:"
         " export SLURM_FACTORY_SPACK_BASE_PACKAGES=git",
     ) from cause
 
@@ -155,18 +155,18 @@ def _together(failures: list[DownloadError]) -> DownloadError:
     return DownloadError(
         f"{len(failures)} sources are not available.",
         details=" ".join(failure.brief for failure in failures),
-        resolution=f"Of the first: {first.details} {first.resolution}",
+        resolution=f"The first one: {first.details} {first.resolution}",
     )
 
 
 def _unbuilt(spack: Spack, lock: Lock) -> tuple[Node, ...]:
-    """What the build cache of this machine does not have."""
+    """The packages that are not in the local build cache."""
     entries = spack.job.settings.buildcache_dir / ENTRIES
     return tuple(node for node in lock.packages if not _is_built(node, entries))
 
 
 def _in_no_cache(spack: Spack, nodes: Sequence[Node], remote: frozenset[str]) -> tuple[Node, ...]:
-    """Those of `nodes` that no remote build cache has either."""
+    """The `nodes` that are not in remote build caches either."""
     left = tuple(node for node in nodes if node.hash not in remote)
     if len(left) < len(nodes):
         spack.job.reporter.line(
@@ -187,7 +187,7 @@ def _sources_of(spack: Spack, nodes: Sequence[Node]) -> tuple[PackageSource, ...
 
 
 def _completed(listed: PackageSource, known: Mapping[str, Source]) -> PackageSource:
-    """With the places that our own catalog knows as well, such as the Debian archive."""
+    """With the URLs of our own catalog as well, such as the Debian archive."""
     source = listed.source
     if source is None or source.sha256 not in known:
         return listed
@@ -199,6 +199,6 @@ def _completed(listed: PackageSource, known: Mapping[str, Source]) -> PackageSou
 def _is_built(node: Node, entries: Path) -> bool:
     """Whether the build cache has it (its layout v3: spack.readthedocs.io, "binary_caches.html").
 
-    By the hash: in versions that name a commit, Spack replaces a sign.
+    By the hash: in versions with a commit, Spack replaces a character.
     """
     return any((entries / node.name).glob(f"*-{node.hash}.spec.manifest.json"))

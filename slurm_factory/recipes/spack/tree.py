@@ -24,21 +24,21 @@ PARTS = {
     "munge": ("bin/munge", "bin/remunge", "bin/unmunge", "sbin/munged", "sbin/mungekey"),
     "openmpi": ("bin", "lib", "include", "share/openmpi", "share/prte", "share/man"),
 }
-"""What a package has in the tree; of all others only the libraries that something needs."""
+"""Parts of packages in the tree; of other packages only the required libraries."""
 C_LIBRARIES = frozenset({"glibc", "musl"})
-"""Spack makes the C library an external by itself."""
+"""Spack itself makes the C library an external."""
 
 
 @dataclass(frozen=True)
 class RunTimePackage:
-    """A package that something of the tree may need.
+    """A package that the tree may need.
 
     Attributes:
         name: Of Spack's package.
-        version: As Spack writes it.
-        hash: Spack's hash of it with all that it is made from.
-        prefix: Where it lies in the instance.
-        external: The base has it, because the user's own configuration says so.
+        version: In Spack's notation.
+        hash: Spack's hash of it with all its dependencies.
+        prefix: Prefix in the instance.
+        external: Whether it is an external of the user's own configuration.
         licenses: The file with its license texts (host); none for externals.
     """
 
@@ -51,7 +51,7 @@ class RunTimePackage:
 
     @property
     def release(self) -> str:
-        """The version as others know it: Spack writes git.<commit>=<release> for a commit."""
+        """The usual version: Spack writes git.<commit>=<release> for a commit."""
         return self.version.rpartition("=")[2]
 
 
@@ -61,8 +61,8 @@ class Collected:
 
     Attributes:
         tree: Stripped and not yet relocated (host).
-        packages: What something of it may need, nearest to Slurm first.
-        owners: Name of the package of each file that is not Slurm's, by path in the tree.
+        packages: Packages that the tree may need, nearest to Slurm first.
+        owners: Package of each file that does not belong to Slurm, by path in the tree.
         configure: Arguments of Slurm's configure; empty if its package recipe did not archive them.
     """
 
@@ -73,10 +73,10 @@ class Collected:
 
 
 def collect(spack: Spack, lock: Lock) -> Collected:
-    """Make the tree of a package from what Spack installed.
+    """Make the tree of a package from Spack's installation.
 
     Raises:
-        BuildError: Something that the feature table promises is not in it.
+        BuildError: A required feature is missing.
         SpackError: Spack's database does not list a package.
     """
     packages = _run_time_packages(spack, lock)
@@ -150,7 +150,8 @@ def _fetch_about(spack: Spack, packages: tuple[RunTimePackage, ...]) -> Path:
 def _copy_parts(
     spack: Spack, packages: tuple[RunTimePackage, ...], tree: Path
 ) -> dict[PurePosixPath, str]:
-    """Copies what packages have in the tree; the package of each file that is not Slurm's."""
+    """Copy the parts of packages into the tree; returns the package of each file that does not
+    belong to Slurm."""
     installed = spack.work / "spack-installed.tsv"
     parts = [
         f"{package.name}|{package.prefix}|{part}"
@@ -187,7 +188,8 @@ def _with_licenses(
 
 
 def _add_licenses(packages: tuple[RunTimePackage, ...], tree: Path) -> None:
-    """For what lies in the tree itself; relocation brings those of the libraries it carries."""
+    """Add license texts for files in the tree itself; relocation adds those of bundled
+    libraries."""
     for package in packages:
         if package.name in PARTS and package.name != "slurm" and package.licenses:
             target = tree / LICENSES / package.name / "copyright"
@@ -206,7 +208,7 @@ def _check_features(spack: Spack, about_slurm: Path, tree: Path) -> None:
         )
     log = next(iter(sorted(archived.rglob("config.log"))), None)
     selection = spack.job.plan.selection
-    # In the log, the line number of configure stands where the output has nothing.
+    # Unlike the output, the log has the line numbers of configure.
     lines = [re.sub(r"^configure:\d+:", "configure:", line) for line in _lines(log)]
     check_config_h(selection.defines, _lines(config_h), lines)
     require_files(selection.files, tree)

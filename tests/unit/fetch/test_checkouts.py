@@ -397,8 +397,8 @@ def test_a_transfer_that_breaks_off_is_begun_again(
     [
         ("v1.1", "Did you mean v1.1.0, v1.0?"),
         ("devel", "Did you mean develop?"),
-        ("abcdef0", "A commit has to be written in full."),
-        ("0" * 39 + "1", "A commit has to be written in full."),
+        ("abcdef0", "Write a commit in full."),
+        ("0" * 39 + "1", "Write a commit in full."),
     ],
 )
 def test_a_ref_that_is_not_there_is_refused_with_the_nearest(

@@ -149,7 +149,7 @@ def test_daemon_that_this_user_may_not_ask_is_not_called_running() -> None:
     facts = replace(READY, daemon=Daemon.DENIED, permitted=False, lxd=None)
     for name in ("lxd-running", "storage", "network"):
         check = named(host_checks(facts), name)
-        assert (check.status, check.message) == (Status.SKIPPED, "this user may not ask the daemon")
+        assert (check.status, check.message) == (Status.SKIPPED, "this user may not use the daemon")
 
 
 def test_cause_of_an_instance_that_does_not_start_is_told() -> None:

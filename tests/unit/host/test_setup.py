@@ -234,7 +234,7 @@ def test_step_that_is_not_required_may_fail(machine: Machine) -> None:
 def test_user_who_cannot_become_root_is_told_before_anything_runs(machine: Machine) -> None:
     mark = machine.add("first")
     machine.facts = replace(FRESH, privilege=Privilege.NONE)
-    with pytest.raises(LXDError, match="may not become root"):
+    with pytest.raises(LXDError, match="cannot become root"):
         machine.run()
     assert not mark.exists()
 
@@ -374,7 +374,7 @@ def test_administrator_gets_the_command_that_is_for_the_user_who_builds(
     with pytest.raises(LXDError) as caught:
         machine.run()
     command = f"sudo env SUDO_UID=1000 {program} setup"
-    assert caught.value.resolution == f"Have an administrator run: {command}"
+    assert caught.value.resolution == f"Ask an administrator to run: {command}"
 
 
 class Packages:
@@ -431,7 +431,7 @@ def test_user_without_rights_gets_the_command_for_an_administrator(packages: Pac
     assert caught.value.exit_code == 3
     install = "apt-get install --yes --no-install-recommends xz-utils zlib1g-dev"
     command = f"apt-get update && {install}"
-    assert caught.value.resolution == f"Have an administrator run: {command}"
+    assert caught.value.resolution == f"Ask an administrator to run: {command}"
     assert not packages.calls.exists()
 
 

@@ -189,7 +189,7 @@ def test_spack_that_cannot_be_set_up_fails_the_setup_with_the_scripts_own_reason
     spack_files: SpackFiles,
 ) -> None:
     script = f"bash -c {resources.script('setup-spack.sh')}"
-    with pytest.raises(BaseConfigurationError, match="Spack could not be set up") as caught:
+    with pytest.raises(BaseConfigurationError, match="Cannot set up Spack") as caught:
         make_spack_base(spack_files).setup(executor=RecordingExecutor(failing=[script]))
     assert caught.value.details == "E: Unable to locate package x"
 

@@ -73,4 +73,4 @@ def test_a_spack_base_without_externals_is_no_base(
     monkeypatch.setattr(base_contents, "_output", lambda command, _: answers[command[0]])
     with pytest.raises(LXDError) as caught:
         read_record(SPACK_SETUP, RecordingExecutor())
-    assert "names no externals" in caught.value.details
+    assert "lists no externals" in caught.value.details

@@ -139,7 +139,7 @@ def test_lxd_that_does_not_answer_is_not_said_to_keep_an_instance(
     launcher(monkeypatch)
     with pytest.raises(BuildError) as caught, launch_instance(settings):
         end_lxd()
-    assert "may be left" in caught.value.resolution
+    assert "may still exist" in caught.value.resolution
     assert "exec" not in caught.value.resolution
 
 
@@ -223,7 +223,7 @@ def test_lxd_that_stops_answering_at_the_mount_is_an_lxd_error(
 
     launch = launcher(monkeypatch)
     monkeypatch.setattr(launch.instance, "mount", mount)
-    with pytest.raises(LXDError, match="could not be talked to"), launch_instance(settings):
+    with pytest.raises(LXDError, match="Cannot connect to LXD"), launch_instance(settings):
         pass
 
 

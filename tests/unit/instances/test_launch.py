@@ -286,7 +286,7 @@ def test_lxd_that_hangs_while_the_project_is_made_is_no_traceback(
     fake.instances([])
     launcher(monkeypatch)
     monkeypatch.setattr(project_module, "create_with_default_profile", create)
-    with pytest.raises(LXDError, match="could be launched"), launch_instance(settings):
+    with pytest.raises(LXDError, match="Cannot launch an instance"), launch_instance(settings):
         pass
 
 

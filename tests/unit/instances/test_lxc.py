@@ -89,7 +89,7 @@ SAYS_NOT_STARTED = (
     ("said", "brief", "command"),
     [
         ("Error: write: No space left on device", "storage pool is full", "clean"),
-        ("newuidmap: uid range not allowed", "may not be mapped", "setup"),
+        ("newuidmap: uid range not allowed", "not allowed to map", "setup"),
         ("Error: Project not found", "lxc image list failed", "doctor"),
         ("", "lxc image list failed", "doctor"),
     ],
@@ -106,7 +106,7 @@ def test_what_lxc_says_becomes_a_reason_and_a_command(
 @pytest.mark.parametrize(
     ("state", "brief", "command"),
     [
-        (Daemon.DENIED, "You may not talk to LXD", "setup"),
+        (Daemon.DENIED, "You do not have access to LXD", "setup"),
         (Daemon.STOPPED, "daemon does not run", "setup"),
         (Daemon.SILENT, "does not answer", "doctor"),
     ],

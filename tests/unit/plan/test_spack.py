@@ -95,7 +95,7 @@ def test_unpacked_files_with_default_settings_keep_their_base(unpacked: dict[str
     [
         ("spack_ref", "v1.1", "is Spack 1.1.1, and no git repository."),
         ("spack_ref", "develop", "is Spack 1.1.1, and no git repository."),
-        ("spack_packages_ref", "v1.1.1", "is no git repository."),
+        ("spack_packages_ref", "v1.1.1", "is not a git repository."),
     ],
 )
 def test_a_ref_that_unpacked_files_cannot_have_is_refused_and_makes_no_base(
@@ -104,7 +104,7 @@ def test_a_ref_that_unpacked_files_cannot_have_is_refused_and_makes_no_base(
     with pytest.raises(ConfigurationError) as caught:
         choose_spack(Settings(**(unpacked | {setting: ref})), "x86_64")
     variable = f"SLURM_FACTORY_{setting.upper()}"
-    assert caught.value.brief == f"{variable} has no meaning for unpacked files, and is {ref}."
+    assert caught.value.brief == f"{variable}={ref} cannot be used with unpacked files."
     assert caught.value.details.endswith(why)
     assert caught.value.resolution.startswith(f"Unset {variable}")
 
@@ -186,7 +186,7 @@ def test_a_file_nested_beyond_reason_is_refused(tmp_path: Path) -> None:
 
 def test_a_whole_environment_is_not_taken_for_a_configuration(tmp_path: Path) -> None:
     error = refusal(write(tmp_path, "spack:\n  specs: [slurm]\n"))
-    assert "belongs at the top" in error.details
+    assert "to the top" in error.details
 
 
 @pytest.mark.parametrize(

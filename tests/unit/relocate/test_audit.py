@@ -101,7 +101,7 @@ BREAKAGES = {
     ),
     "DT_RUNPATH": (
         patchelf("--set-rpath", "$ORIGIN/../lib/slurm", "bin/alone"),
-        "bin/alone: uses DT_RUNPATH, over which LD_LIBRARY_PATH wins",
+        "bin/alone: uses DT_RUNPATH, which LD_LIBRARY_PATH overrides",
     ),
     "build interpreter": (
         patchelf("--set-interpreter", "/srv/build/ld.so", "bin/alone"),
@@ -154,8 +154,8 @@ BREAKAGES = {
         link("bin/sh", "sh"),
         "bin/sh: is a symbolic link to sh, which does not exist",
     ),
-    "libtool archive": (text("lib/libx.la", ""), "lib/libx.la: is only needed to build"),
-    "static library": (text("lib/libx.a", ""), "lib/libx.a: is only needed to build"),
+    "libtool archive": (text("lib/libx.la", ""), "lib/libx.la: is only a build file"),
+    "static library": (text("lib/libx.a", ""), "lib/libx.a: is only a build file"),
     "build shebang": (
         text("bin/script", "#!/srv/build/python\n"),
         "bin/script: contains /srv/build, a path of the build",

@@ -473,7 +473,7 @@ def test_what_trying_again_does_not_mend_is_tried_once(
 def test_a_source_with_a_wrong_checksum_names_both_checksums(here: StandIn) -> None:
     failing(here, "toynet")
     error = failure_of(here, DownloadError)
-    assert "not what its recipe expects" in error.brief
+    assert "has the wrong checksum" in error.brief
     assert "Expected 0000" in error.details
     assert "60d1005e88d7" in error.details
 

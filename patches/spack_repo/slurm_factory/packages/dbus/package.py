@@ -1,4 +1,4 @@
-"""The library of D-Bus, which speaks with the bus of the machine it runs on."""
+"""The D-Bus library, which uses the bus of the machine it runs on."""
 
 from pathlib import Path
 

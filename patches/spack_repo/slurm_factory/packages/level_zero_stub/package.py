@@ -1,4 +1,4 @@
-"""What a compiler wants to see of oneAPI's Level Zero."""
+"""The parts of oneAPI's Level Zero that a compiler needs."""
 
 import re
 from pathlib import Path
@@ -10,10 +10,10 @@ HEADERS = ("ze_api.h", "zes_api.h")
 
 
 class LevelZeroStub(Package):
-    """The headers of Level Zero, and a library with the names in them.
+    """The headers of Level Zero, and a stub library with its functions.
 
     Enough for Slurm's configure and compiler: the plugin opens the machine's own loader by name.
-    oneAPI never enters the graph.
+    oneAPI is not a dependency.
     """
 
     homepage = "https://github.com/oneapi-src/level-zero"

@@ -39,7 +39,7 @@ class Lua(MakefilePackage):
         return f"liblua.so.{self.version.up_to(2)}"
 
     def build(self, spec, prefix):
-        # Scripts load modules in C only where Lua is told that there is dlopen.
+        # Without this macro, Lua cannot load C modules with dlopen.
         flags = "MYCFLAGS=-fPIC -DLUA_USE_LINUX"
         self.module.make("-C", "src", "a", flags, f"CC={self.module.spack_cc}")
         linker = Executable(self.module.spack_cc)

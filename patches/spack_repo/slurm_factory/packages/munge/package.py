@@ -11,7 +11,7 @@ class Munge(AutotoolsPackage):
 
     Not derived from the builtin recipe: that one builds OpenSSL and libgcrypt for every munge,
     which uses one of them, and patches releases before 0.5.18 from the network. The source is the
-    archive of the tag, as Slurm's is: anybody with the repository can make the same bytes anew.
+    archive of the tag, as Slurm's is: everyone with the repository can make the same bytes again.
     """
 
     homepage = "https://dun.github.io/munge/"

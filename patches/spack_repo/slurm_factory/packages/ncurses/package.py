@@ -8,7 +8,7 @@ from spack.package import symlink
 from spack_repo.builtin.packages.ncurses.package import Ncurses as BuiltinNcurses
 
 TERMINFO = ("/etc/terminfo", "/lib/terminfo", "/usr/share/terminfo", "/usr/lib/terminfo")
-"""Where Debian, RHEL and SUSE keep them."""
+"""The directories of Debian, RHEL and SUSE."""
 
 
 class Ncurses(BuiltinNcurses):

@@ -1,4 +1,4 @@
-"""What a compiler wants to see of NVML."""
+"""The parts of NVML that a compiler needs."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ HEADER = "nvidia/nvml_dev/include/nvml.h"
 
 
 class NvmlStub(Package):
-    """NVML's header, and a library with the names in it.
+    """NVML's header, and a stub library with its functions.
 
     Enough for Slurm's configure and compiler: the plugin opens the driver's own library by name.
-    CUDA never enters the graph. The header is read by the compiler only; nothing is shipped.
+    CUDA is not a dependency. Only the compiler reads the header; packages contain nothing of it.
     """
 
     homepage = "https://developer.nvidia.com/management-library-nvml"

@@ -1,4 +1,4 @@
-"""Open MPI that finds itself wherever its tree lies."""
+"""Open MPI that works at any path."""
 
 import re
 import shutil
@@ -68,7 +68,7 @@ class Openmpi(AutotoolsPackage):
     patch("openmpi-relocatable.patch")
 
     def setup_build_environment(self, env):
-        # ompi_info tells who built it, where and when: the same everywhere.
+        # ompi_info shows who built it, where and when: use fixed values.
         for name in ("USER", "HOSTNAME"):
             env.set(name, "slurm-factory")
         env.set("SOURCE_DATE_EPOCH", "0")

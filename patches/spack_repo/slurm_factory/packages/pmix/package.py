@@ -1,4 +1,4 @@
-"""PMIx that finds itself wherever its tree lies."""
+"""PMIx that works at any path."""
 
 import hashlib
 import inspect

@@ -1,4 +1,4 @@
-"""What a compiler wants to see of AMD's system management library."""
+"""The parts of AMD's system management library that a compiler needs."""
 
 import re
 from pathlib import Path
@@ -10,10 +10,10 @@ HEADERS = ("rocm_smi.h", "kfd_ioctl.h")
 
 
 class RocmSmiStub(Package):
-    """The headers of ROCm SMI, and a library with the names in them.
+    """The headers of ROCm SMI, and a stub library with its functions.
 
     Enough for Slurm's configure and compiler: the plugin opens the machine's own library by name.
-    ROCm never enters the graph.
+    ROCm is not a dependency.
     """
 
     homepage = "https://github.com/ROCm/rocm_smi_lib"

@@ -37,18 +37,17 @@ PLACES = {
     "--with-oneapi": ("level-zero-stub", ""),
     "--with-hdf5": ("hdf5", "bin/h5cc"),
 }
-"""Options of configure that name a place: the dependency, and what below its prefix."""
+"""Options of configure with a path: the dependency, and the path below its prefix."""
 NSS_LIBRARY = "libnss_slurm.so.2"
 
 
 class Slurm(AutotoolsPackage):
     """Slurm, as the factory configures it.
 
-    Not derived from the builtin recipe: that one needs curl, glib, json-c, lz4, OpenSSL and zlib
-    in every build, a subclass cannot take dependencies back, and a minimal package has none of
-    them. Nothing is written twice: releases, checksums, patches, compiler flags, and what
-    configure is told for each feature come from factory.json, which the factory writes from its
-    own tables.
+    Not derived from the builtin recipe: that one needs curl, glib, json-c, lz4, OpenSSL and zlib in
+    every build, a subclass cannot take dependencies back, and a minimal package has none of them.
+    Nothing is written twice: releases, checksums, patches, compiler flags, and arguments of
+    configure for each feature come from factory.json, which the factory writes from its own tables.
     """
 
     homepage = "https://slurm.schedmd.com"
@@ -87,10 +86,10 @@ class Slurm(AutotoolsPackage):
         depends_on("http-parser")
         depends_on("libyaml")
         depends_on("libjwt@1.10:2")
-        # libjwt's recipe tells no dependent where OpenSSL is, and a linker asks for it.
+        # libjwt's package recipe does not pass on the path of OpenSSL, which the linker needs.
         depends_on("openssl")
 
-    conflicts("+gtk", msg="sview needs GTK 2, for which there is no recipe")
+    conflicts("+gtk", msg="sview needs GTK 2, which Spack does not have")
 
     # Slurm opens the drivers' own libraries by name; only the compiler and configure see these.
     depends_on("nvml-stub", type="build", when="+nvml")
@@ -100,7 +99,7 @@ class Slurm(AutotoolsPackage):
     def content_hash(self, content=None):
         """As Spack's, and with what the recipe reads besides its own text.
 
-        Without it, a package in the build cache would be taken for what other flags make.
+        Without it, Spack would reuse a package in the build cache that was built with other flags.
         """
         told = {name: FACTORY[name] for name in ("prefix", "arguments", "cflags", "ldflags")}
         told["epoch"] = self._epoch
@@ -113,7 +112,7 @@ class Slurm(AutotoolsPackage):
 
     @property
     def prefix_inside(self):
-        """Prefix that is compiled in: a last resort, since Slurm finds itself where it lies."""
+        """Compiled-in prefix: only a fallback, because Slurm finds its own location."""
         return FACTORY["prefix"]
 
     def configure_args(self):
@@ -123,8 +122,8 @@ class Slurm(AutotoolsPackage):
             f"--prefix={self.prefix_inside}",
             f"--sysconfdir={self.spec.variants['sysconfdir'].value}",
             *FACTORY["arguments"],
-            # Else configure defines where libpmix is and the plugin opens it there and nowhere
-            # else, whatever its run path says (auxdir/x_ac_pmix.m4).
+            # Otherwise configure defines the path of libpmix, and the plugin opens it only there,
+            # regardless of its run path (auxdir/x_ac_pmix.m4).
             "--with-rpath",
             f"CFLAGS={' '.join(flags)}",
             f"LDFLAGS={' '.join(FACTORY['ldflags'])}",
@@ -150,7 +149,8 @@ class Slurm(AutotoolsPackage):
         for directory in (*self._directories(), "doc/man", "etc"):
             self.module.make("-C", directory, "install", f"DESTDIR={stage}", self._pam_dir())
         install_tree(stage + self.prefix_inside, prefix)
-        # A directory of its own: who shows it to the loader shows no other library of the tree.
+        # In a separate directory, so that adding it to ld.so.conf adds no other library of the
+        # tree.
         mkdirp(str(prefix.lib.nss))
         Path(prefix.lib, NSS_LIBRARY).rename(prefix.lib.nss.join(NSS_LIBRARY))
         licenses = str(prefix.share.licenses.slurm)
@@ -160,7 +160,7 @@ class Slurm(AutotoolsPackage):
 
     @run_after("install")
     def keep_evidence(self):
-        """What configure was told and what it found, for who checks the package.
+        """Arguments and results of configure, for the check of the package.
 
         Spack's new installer archives no files of its own accord.
         """
@@ -173,7 +173,7 @@ class Slurm(AutotoolsPackage):
 
     @property
     def _epoch(self):
-        """When the release was made; "0" for one that is not the factory's, as an external."""
+        """Time of the release; "0" for one that is not the factory's, such as an external."""
         return str(FACTORY["epochs"].get(str(self.version), 0))
 
     def _has(self, feature):
