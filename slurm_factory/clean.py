@@ -1,4 +1,4 @@
-"""What builds leave behind, what of it may be removed, and removing it."""
+"""Find and remove what builds leave behind."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from slurm_factory.config import Settings
 
 SIGN_OF_LIFE = "user.craft_providers.timer"
-"""Instance configuration: when the maker of a base lived last, every 3 s (lxd/launcher.py)."""
+"""Instance configuration: last sign of life of the maker of a base, every 3 s (lxd/launcher.py)."""
 DOCTOR_NAME = re.compile(rf"{DOCTOR_PREFIX}\d+-[0-9a-f]{{6}}")
 BUILD_LOCK = re.compile(rf"{BUILD_ID.pattern}\.lock")
 RECORD = re.compile(r"[a-z0-9.-]+-[0-9a-f]{12}\.json")
-"""Of a base (base_record.py, `record_path`)."""
+"""Record of a base (plan/base_setup.py, `record_path`)."""
 RECORD_LOCK = re.compile(rf"{RECORD.pattern}\.lock")
 IMAGE = re.compile(r"image-[a-z0-9_]{8}")
 """Directory in which an image is made (instances/images.py)."""
@@ -49,18 +49,18 @@ VERSION = re.compile(r"[0-9][0-9A-Za-z._+~-]*")
 PACKAGE_END = re.compile(
     r"(-(manifest\.json|module\.tar\.gz|sbom\.cdx\.json|software\.tar\.gz)|\.sha256)$"
 )
-"""What stands behind the stem of a package in the names of its files."""
+"""Endings of the file names of a package."""
 PUBLISHED = re.compile(rf"slurm-.+{PACKAGE_END.pattern}|\.slurm-.+\.complete")
-"""Files of packages (package/records.py), and how publish.py calls directories."""
+"""Files of packages (package/manifest.py), and directories of publish.py."""
 SHARED = frozenset({"base", "image", "project", "record", "lock"})
-"""Kinds of what all builds with the LXD project use."""
+"""Kinds of objects that all builds in the LXD project share."""
 WITH_LOCK = frozenset({"stage", "record"})
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 @dataclass(frozen=True)
 class CleanRequest:
-    """What `clean` shall look at, beside build instances and what they staged."""
+    """What `clean` removes beside build instances and staged files."""
 
     full: bool = False
     builds: bool = False
@@ -70,7 +70,7 @@ class CleanRequest:
 
 @dataclass(frozen=True)
 class Removal:
-    """One thing that may go: an LXD object by name, or a path (host) with its size in bytes."""
+    """One object to remove: an LXD object by name, or a path (host) with its size in bytes."""
 
     kind: str
     name: str
@@ -79,15 +79,15 @@ class Removal:
 
 @dataclass(frozen=True)
 class CleanPlan:
-    """What to remove, in the order in which it must go, and what is kept because it is at work.
+    """What to remove, in order, and what stays because it is in use.
 
-    A running build is named as its instance, whether it has one yet, or at all, or not.
+    A running build is listed under the name that its instance has or would have.
 
     Attributes:
-        removals: In this order.
-        running: What is at work, and what may be as far as can be seen.
-        unseen: Those of them whose locks only others can look at.
-        waiting: Options that do nothing as long as something is at work, with its names.
+        removals: In the order of removal.
+        running: Objects in use, and those whose state is unknown.
+        unseen: Those whose lock files belong to other users.
+        waiting: Options that wait for running builds, with the names of these.
     """
 
     removals: tuple[Removal, ...]
@@ -97,26 +97,26 @@ class CleanPlan:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is kept, and why, in sentences."""
+        """Sentences that say what stays, and why."""
         kept = [f"{name} is kept: {self._why(name)}." for name in self.running]
         waits = [f"{what} waits for {', '.join(names)}." for what, names in self.waiting.items()]
         return (*kept, *waits)
 
     def _why(self, name: str) -> str:
         if name in self.unseen:
-            return "its lock is another user's, so that only that user can see whether it runs"
+            return "its lock file belongs to another user, so its state is unknown"
         return "it is being made" if name.startswith(BASE_PREFIX) else "its build runs"
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one look has found.
+    """The state of builds and instances.
 
     Attributes:
         project: LXD has the project.
         instances: Entries of `lxc list`.
-        building: Builds with this cache directory that run, here or in an instance, as instances.
-        running: These, and what else is at work in the project.
+        building: Instance names of running builds with this cache directory.
+        running: These, and everything else in use in the project.
     """
 
     project: bool
@@ -129,7 +129,7 @@ def parse_age(text: str) -> timedelta:
     """`12h`, `30d` or `4w`.
 
     Raises:
-        ConfigurationError: It is none of these.
+        ConfigurationError: It is not an age.
     """
     match = re.fullmatch(r"([0-9]{1,5})([hdw])", text.strip())
     if match is None:
@@ -142,16 +142,16 @@ def parse_age(text: str) -> timedelta:
 
 
 def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> CleanPlan:
-    """Decide what to remove; looks only.
+    """Decide what to remove, without changing anything.
 
     Args:
-        request: What to look at.
+        request: What to remove.
         settings: Of this site.
         now: The time against which ages are measured.
 
     Raises:
-        LXDError: LXD cannot be asked.
-        OutputError: The cache directory is not one of ours.
+        LXDError: LXD does not answer.
+        OutputError: The directory is not a cache directory.
     """
     if settings.cache_dir.exists():
         require_ours(settings)
@@ -190,22 +190,22 @@ def remove_all(
     warn: Callable[[str], None],
     planned: datetime | None = None,
 ) -> tuple[Removal, ...]:
-    """Remove what was planned, except what a build has begun to use since then.
+    """Remove the planned objects, except those that a build has begun to use since.
 
-    No build begins meanwhile: what builds share is removed under the lock of the cache directory,
-    which every build holds, and what belongs to one build under the lock of that.
+    Objects that builds share are removed under the lock of the cache directory, which every build
+    holds; objects of one build under the lock of that build.
 
     Args:
         removals: What to remove, in this order.
         settings: Of this site.
-        warn: Takes what is left, and why.
-        planned: When; what builds have published since then stays.
+        warn: Called with each object that was not removed, and why.
+        planned: Time of the plan; files published later stay.
 
     Returns:
         What was removed.
 
     Raises:
-        SlurmFactoryError: The first error, after all else has been removed.
+        SlurmFactoryError: The first error, after everything else was removed.
     """
     done: list[Removal] = []
     errors: list[SlurmFactoryError] = []
@@ -219,7 +219,7 @@ def remove_all(
                 try:
                     remove(removal, settings)
                 except SlurmFactoryError as error:
-                    warn(f"{removal.name} is left: {error.brief}")
+                    warn(f"{removal.name} was not removed: {error.brief}")
                     errors.append(error)
                 else:
                     done.append(removal)
@@ -229,10 +229,10 @@ def remove_all(
 
 
 def remove(removal: Removal, settings: Settings) -> None:
-    """Remove one thing; what is gone already is fine.
+    """Remove one object; it may be gone already.
 
     Raises:
-        LXDError: LXD refused.
+        LXDError: LXD refused to remove it.
         OutputError: A path could not be removed.
     """
     project = settings.project_name
@@ -247,7 +247,7 @@ def remove(removal: Removal, settings: Settings) -> None:
 
 
 def _look(settings: Settings, now: datetime) -> _Seen:
-    """Ask LXD, and look at the locks of the builds with this cache directory.
+    """Query LXD, and check the locks of the builds with this cache directory.
 
     A machine without lxc, which only builds on itself, has nothing in LXD.
     """
@@ -261,23 +261,23 @@ def _look(settings: Settings, now: datetime) -> _Seen:
 
 
 def _needed(removals: Sequence[Removal], settings: Settings, *, alone: bool) -> set[Removal]:
-    """What builds share, and one that has begun meanwhile needs.
+    """Remove what builds share, if no new build needs it.
 
     Args:
-        removals: What is about to be removed.
+        removals: What to remove.
         settings: Of this site.
-        alone: No build with this cache directory runs.
+        alone: Whether no build with this cache directory runs.
     """
     caches = {r for r in removals if r.kind == "cache" or _is_of_an_image(r, settings)}
     shared = {r for r in removals if r.kind in SHARED}
     if not alone:
         return caches | shared
-    # Others, with cache directories of their own, may use the project.
+    # Users with other cache directories may use the same project.
     return shared if shared and _look(settings, datetime.now(UTC)).running else set()
 
 
 def _lock_of(removal: Removal, settings: Settings) -> Path:
-    """Lock of the build that something belongs to, or of the base that a record is about."""
+    """Lock of the build that an object belongs to, or of the base of a record."""
     if removal.kind == "record":
         return Path(f"{removal.name}.lock")
     if removal.kind == "lock":
@@ -287,7 +287,7 @@ def _lock_of(removal: Removal, settings: Settings) -> Path:
 
 
 def _is_newer(removal: Removal, planned: datetime | None) -> bool:
-    """Whether a published file has taken its place only after it was planned to remove it."""
+    """Whether a file was published after the removal was planned."""
     if removal.kind != "build" or planned is None:
         return False
     try:
@@ -301,7 +301,8 @@ def _is_of_an_image(removal: Removal, settings: Settings) -> bool:
 
 
 def _is_of_a_build(entry: dict[str, Any]) -> bool:
-    """Launched by a build; another's instance in the same project may be called `build-farm`."""
+    """Whether a build launched it; other instances in the project may have names like
+    `build-farm`."""
     if BUILD_NAME.fullmatch(entry["name"]):
         return True
     return entry["name"].startswith(BUILD_PREFIX) and LOCK_KEY in entry["config"]
@@ -312,7 +313,7 @@ def _is_doctors(entry: dict[str, Any]) -> bool:
 
 
 def _runs(entry: dict[str, Any], settings: Settings, now: datetime) -> bool:
-    """Whether the instance is of a build that runs, or is just being made."""
+    """Whether the instance belongs to a running build, or is being made."""
     name = entry["name"]
     if name.startswith(BASE_PREFIX):
         return _is_being_made(entry, now)
@@ -327,7 +328,7 @@ def _runs(entry: dict[str, Any], settings: Settings, now: datetime) -> bool:
 
 
 def _is_being_made(entry: dict[str, Any], now: datetime) -> bool:
-    """Whether somebody makes the base; one whose maker was killed stays as it was for ever."""
+    """Whether a build is making the base; if that build was killed, the base stays as it is."""
     if is_finished(entry):
         return False
     try:
@@ -343,7 +344,8 @@ def _is_unseen(entry: dict[str, Any]) -> bool:
 
 
 def _waiting(request: CleanRequest, seen: _Seen) -> dict[str, tuple[str, ...]]:
-    """Bases and images belong to all who share the project, caches to this directory's builds."""
+    """All users of the project share bases and images; caches belong to the builds of this
+    directory."""
     waiting = {
         "--full": seen.running if request.full else (),
         "--caches": seen.building if request.caches else (),
@@ -352,19 +354,19 @@ def _waiting(request: CleanRequest, seen: _Seen) -> dict[str, tuple[str, ...]]:
 
 
 def _records(settings: Settings) -> Iterator[Path]:
-    """Those of bases that nobody makes or copies: a record takes its lock along."""
+    """Records of bases that no build makes or copies; each goes with its lock."""
     records = _named(settings.images_dir, RECORD)
     return (record for record in records if not is_running(Path(f"{record}.lock")))
 
 
 def _locks_of_bases_that_failed(settings: Settings) -> Iterator[Path]:
-    """Those that go with no record (base_instances.py, `base_lock`)."""
+    """Lock files without a record (instances/base.py, `base_lock`)."""
     locks = _named(settings.images_dir, RECORD_LOCK)
     return (lock for lock in locks if not lock.with_suffix("").exists() and not is_running(lock))
 
 
 def _published(settings: Settings) -> list[Path]:
-    """Files of packages, and what a killed build has published half."""
+    """Files of packages, and half-published files of killed builds."""
     versions = _named(settings.builds_dir, VERSION)
     return [path for version in versions for path in _named(version, PUBLISHED)]
 
@@ -396,9 +398,9 @@ def _is_older(time: datetime, before: datetime | None) -> bool:
 
 
 def _staged(settings: Settings, seen: _Seen, before: datetime | None) -> list[Removal]:
-    """What builds staged that do not run any more, and what a killed one left of an image.
+    """Staged files of ended builds, and unfinished images of killed ones.
 
-    A directory takes its lock along; a lock without one is what a killed removal has left.
+    A directory is removed with its lock; a killed removal may leave a lock alone.
     """
     locks = _named(settings.work_dir, BUILD_LOCK)
     alone = [lock for lock in locks if not lock.with_suffix("").exists() and not is_running(lock)]
@@ -409,7 +411,7 @@ def _staged(settings: Settings, seen: _Seen, before: datetime | None) -> list[Re
 
 
 def _project(settings: Settings, seen: _Seen, *, stays: bool) -> list[Removal]:
-    """Our images, and the project if nothing else is in it."""
+    """slurm-factory's images, and the project if it contains nothing else."""
     project = settings.project_name
     if not seen.project:
         return []
@@ -422,13 +424,13 @@ def _project(settings: Settings, seen: _Seen, *, stays: bool) -> list[Removal]:
 
 
 def _is_ours(image: dict[str, Any]) -> bool:
-    """Made here, or fetched by a launch from an image server, which leaves no alias."""
+    """Made here, or fetched from an image server by a launch, which sets no alias."""
     names = [alias["name"] for alias in image["aliases"]]
     return bool(image.get("cached")) or any(name.startswith(IMAGE_PREFIX) for name in names)
 
 
 def _named(directory: Path, names: re.Pattern[str]) -> list[Path]:
-    """What is called so in one of our directories; what is behind a link is not ours."""
+    """Entries with such a name in one of our directories; never follows links."""
     if directory.is_symlink():
         return []
     try:
@@ -462,9 +464,9 @@ def _size(path: Path) -> int:
 
 
 def _remove_path(path: Path, cache: Path, *, lock: bool) -> None:
-    """Remove a file or directory below the cache directory, and with it its lock if it has one.
+    """Remove a file or directory below the cache directory, and its lock if it has one.
 
-    No link on the way is followed: programs in an instance may have put one there meanwhile.
+    Follows no links: programs in an instance may have created one.
     """
     with (
         file_errors(path, "removed"),

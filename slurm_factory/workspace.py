@@ -1,4 +1,4 @@
-"""The directories of one build: where it works, what it logs, and whether it still runs."""
+"""The directories of one build: work, logs, and its lock."""
 
 from __future__ import annotations
 
@@ -24,37 +24,38 @@ if TYPE_CHECKING:
     from slurm_factory.config import Settings
 
 BUILD_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z-]+-[0-9a-f]{6}")
-"""What `new_build_id` makes."""
+"""Format of `new_build_id`."""
 WAITING_FOR_CLEAN = "Waiting for slurm-factory clean, which removes what builds share"
 NEEDED_BYTES = 1 << 30
-"""A stage, a tree and two sets of tarballs, with room to spare."""
+"""Enough for a stage, a tree and two sets of tarballs."""
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """One build's places on this machine (host paths)."""
+    """The directories of one build on this machine (host paths)."""
 
     build_id: str
     settings: Settings
 
     @property
     def work(self) -> Path:
-        """What the build stages; deleted when it succeeded."""
+        """Staging directory; deleted after success."""
         return self.settings.work_dir / self.build_id
 
     @property
     def lock(self) -> Path:
-        """Locked while the build runs."""
+        """Lock file of the running build."""
         return self.settings.work_dir / f"{self.build_id}.lock"
 
     @property
     def log(self) -> Path:
-        """Everything the build printed."""
+        """The output of the build."""
         return self.settings.logs_dir / self.build_id / "build.log"
 
 
 def new_build_id(version: str) -> str:
-    """A name that sorts by time and fits an instance, such as 20251122-171530-25-05-a1b2c3."""
+    """A name that sorts by time and is valid for an instance, such as
+    20251122-171530-25-05-a1b2c3."""
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     return f"{now}-{version.replace('.', '-')}-{secrets.token_hex(3)}"
 
@@ -65,8 +66,8 @@ def open_workspace(
 ) -> Iterator[Workspace]:
     """Make and lock the build's directories.
 
-    What is staged stays after a failure, because the instance that is kept works on it. `clean`
-    leaves caches and bases alone as long as the mark of the cache directory is locked.
+    Staged files stay after a failure, because the kept instance uses them. `clean` does not touch
+    caches and bases while the mark of the cache directory is locked.
 
     Args:
         build_id: Of the build.
@@ -120,7 +121,7 @@ def _forget(workspace: Workspace) -> None:
 
 
 def _forget_if_empty(workspace: Workspace) -> None:
-    """Nothing is staged before there is an instance, and no instance is kept then."""
+    """Without an instance, there are no staged files, and no instance to keep."""
     with suppress(OSError):
         workspace.work.rmdir()
         workspace.lock.unlink()

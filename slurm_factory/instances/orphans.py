@@ -1,4 +1,4 @@
-"""Instances whose builds were killed, and in which everything goes on as if nobody had."""
+"""Running instances of killed builds."""
 
 from __future__ import annotations
 
@@ -21,24 +21,23 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 60
 LAUNCHING = timedelta(minutes=10)
-"""So long an instance without a lock counts as one that is being launched, or looked from."""
+"""Younger instances without a lock count as being launched, or as doctor's."""
 BUILD_NAME = re.compile(rf"{BUILD_PREFIX}({BUILD_ID.pattern}|benchmark-\d+)")
-"""What a build instance is called: a build id follows (workspace.py), or that of a benchmark."""
+"""Names of build instances: a build id (workspace.py), or that of a benchmark."""
 
 
 def stop_orphans(
     entries: Iterable[Mapping[str, Any]], settings: Settings, reporter: Reporter
 ) -> None:
-    """Stop the instances of builds that were killed, and tell so.
+    """Stop the instances of killed builds, and report it.
 
-    LXD carries on with what runs in an instance when the lxc that asked for it dies: a compilation
-    goes on with all processors. Stopped and not deleted, so that nothing is lost that may be looked
-    at; `clean` deletes them.
+    LXD continues the commands in an instance when lxc dies: a compilation goes on with all
+    processors. They are stopped and not deleted, to keep evidence; `clean` deletes them.
 
     Args:
         entries: Of all instances in the project (`lxc.list_instances`).
-        settings: For the LXD project, and the directory of the locks.
-        reporter: Is told what was stopped, and warned of what could not be.
+        settings: For the LXD project and the directory of locks.
+        reporter: Shows the stopped instances, and warnings about others.
     """
     for entry in entries:
         if not is_orphan(entry, settings.work_dir):
@@ -53,20 +52,19 @@ def stop_orphans(
                 timeout=STOP_SECONDS,
             )
         except LXDError as error:
-            reporter.warning(f"{name} still runs, and its build was killed: {error.brief}")
+            reporter.warning(f"{name} still runs, but its build was killed: {error.brief}")
         else:
             reporter.note(
-                f"{name} still ran, though its build was killed. It is stopped now; slurm-factory"
-                " clean deletes it."
+                f"Stopped {name}, whose build was killed. slurm-factory clean deletes it."
             )
 
 
 def is_orphan(entry: Mapping[str, Any], work: Path) -> bool:
-    """Whether an instance runs without the build that it belongs to.
+    """Whether an instance runs without its build.
 
-    One that its build has left on purpose is not an orphan, nor is one with a lock that this user
-    cannot look at. A killed build leaves the file of its lock behind. Killed before it could name
-    its lock, it has left an instance that is known by its name, and by its age.
+    An instance that its build kept on purpose is not an orphan, and neither is one with an
+    unreadable lock file. A killed build leaves its lock file behind. If it was killed before it
+    recorded the lock, the name and the age of the instance identify it.
 
     Args:
         entry: Of `lxc list`.

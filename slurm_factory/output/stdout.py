@@ -191,7 +191,7 @@ def writing() -> Iterator[None]:
 
     Raises:
         OutputError: It cannot be written.
-        ReaderGoneError: Nobody reads it any longer.
+        ReaderGoneError: The reader has gone.
     """
     try:
         yield

@@ -23,23 +23,23 @@ from slurm_factory.util.documents import parse_json, read_text
 from slurm_factory.util.files import write_text
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~-]*$")]
-"""Fit for a file name, a module name and a line of a script."""
+"""Safe in a file name, a module name and a line of a script."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Record(BaseModel):
-    """Immutable, and without room for what it does not know."""
+    """Immutable; rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class PackageIdentity(Record):
-    """What a package is, wherever it lies."""
+    """The identity of a package."""
 
     stem: Name
-    """Common start of the artifact's file names."""
+    """Common prefix of the artifact's file names."""
     version: Name
-    """What was asked for: a series or a release."""
+    """The requested version: a series or a release."""
     release: Name
     spack_version: Name
     """The release as Spack writes it, such as 25-05-8-1."""
@@ -64,7 +64,7 @@ class PackageIdentity(Record):
 
     @property
     def sbom(self) -> str:
-        """File name of the list of contents."""
+        """File name of the SBOM."""
         return f"{self.stem}-sbom.cdx.json"
 
     @property
@@ -79,7 +79,7 @@ class PackageIdentity(Record):
 
 
 class Source(Record):
-    """The archive Slurm was built from."""
+    """The source archive of Slurm."""
 
     url: str
     sha256: Sha256
@@ -87,28 +87,28 @@ class Source(Record):
 
 
 class BundledFile(Record):
-    """One library, plugin of a library or program in the package that is not Slurm's own."""
+    """A library, plugin of a library or program in the package that does not belong to Slurm."""
 
     file: str
     """Path within `software/`."""
     soname: str | None = None
-    """Of a library, as its distribution names it; plugins and programs have none."""
+    """The original soname of a library; plugins and programs have none."""
     kind: Literal["library", "program"] = "library"
     sha256: Sha256
-    """Of the file in the package, after stripping and relocation."""
+    """Checksum of the file in the package, after stripping and relocation."""
     package: str
     """Distribution package it comes from."""
     package_version: str
     package_arch: str
     """As the package manager names it, such as amd64."""
     source_package: str | None = None
-    """Source package, where its name is another: advisories go by it."""
+    """Source package if its name differs: advisories use it."""
     package_type: Literal["deb", "generic"] = "deb"
-    """Kind of package, as package URLs name it."""
+    """Type of a package URL."""
     needs: tuple[str, ...] = ()
     """`file` of each bundled library that it needs."""
     spack_hash: str | None = None
-    """Of a package that Spack built: its hash with all that it is made from."""
+    """Spack's hash of the package with all its dependencies."""
 
 
 class HostRequirement(Record):
@@ -117,9 +117,9 @@ class HostRequirement(Record):
     soname: str
     reason: str
     required: bool
-    """Whether files of the package are linked with it. Others only open it where it is there."""
+    """Whether files of the package are linked with it. Others are only opened if installed."""
     packages: dict[str, str]
-    """What provides it, by package manager."""
+    """Packages that provide it, by package manager."""
 
 
 class Step(Record):
@@ -130,7 +130,7 @@ class Step(Record):
 
 
 class Limit(Record):
-    """Something that does not work as it would in an ordinary installation."""
+    """A limit compared to an ordinary installation."""
 
     limit: str
     consequence: str
@@ -155,35 +155,35 @@ class SpackPackage(Record):
     name: Name
     version: str
     hash: str
-    """Spack's hash of the package with all that it is made from."""
+    """Spack's hash of the package with all its dependencies."""
     run_time: bool
-    """Whether Slurm needs it to run; others are only needed to build."""
+    """Whether Slurm needs it at run time; others are build dependencies."""
     cached: bool
     """Whether it came from a build cache."""
     seconds: float
 
 
 class SpackBuild(Record):
-    """How Spack came to what is in the package."""
+    """The record of Spack for a package."""
 
     concretized: bool
-    """False: what an earlier build had decided was taken."""
+    """False: the lock of an earlier build was used."""
     packages: tuple[SpackPackage, ...]
     externals: tuple[str, ...] = ()
     """Run-time libraries that the site's own configuration takes from the base: name@version."""
     configure: tuple[str, ...] = ()
-    """Arguments of Slurm's configure; empty where the recipe did not keep them."""
+    """Arguments of Slurm's configure; empty if the recipe did not keep them."""
     compiler_cache_hits: int = 0
     compiler_cache_misses: int = 0
 
     @property
     def cached(self) -> int:
-        """How many packages came from a build cache."""
+        """Number of packages from a build cache."""
         return sum(package.cached for package in self.packages)
 
 
 class Verification(Record):
-    """A live cluster that has run jobs from the package."""
+    """The live test of the package in a cluster."""
 
     base: str
     prefixes: tuple[str, ...]
@@ -192,7 +192,7 @@ class Verification(Record):
 
 
 class Manifest(Record):
-    """What was built, from what, how, how long it took, and whether it was verified."""
+    """The manifest: content, sources, build record, times and verification."""
 
     manifest_version: Literal[1] = JSON_VERSION
     identity: PackageIdentity
@@ -202,12 +202,12 @@ class Manifest(Record):
     """Version of slurm-factory."""
     source: Source
     plan: dict[str, JsonValue]
-    """As `--dry-run` prints it: patches and further sources with checksums, variants, flags."""
+    """As `--dry-run` prints it: patches and additional sources with checksums, variants, flags."""
     base_record: dict[str, JsonValue]
-    """What the base contained: every package with its version, the compiler's among them.
+    """The content of the base: every package with its version, including the compiler.
 
-    With Spack, what came from the build cache (`cached` in `spack`) may have been compiled in an
-    earlier base, by another revision of the compiler than this one.
+    With Spack, packages from the build cache (`cached` in `spack`) may have been compiled in an
+    earlier base, by another revision of the compiler.
     """
     features: tuple[str, ...]
     configure: tuple[str, ...]
@@ -217,7 +217,7 @@ class Manifest(Record):
     """Every ELF file of the package that is not Slurm's own."""
     host_requirements: tuple[HostRequirement, ...]
     glibc: str
-    """Highest glibc symbol version that any file needs, such as 2.36."""
+    """Highest glibc symbol version that a file needs, such as 2.36."""
     distributions: tuple[str, ...]
     """Distributions that have this glibc."""
     limits: tuple[Limit, ...] = ()
@@ -254,7 +254,7 @@ def load_manifest(path: Path) -> Manifest:
     if version != JSON_VERSION:
         raise OutputError(
             f"The manifest {path} has version {version}.",
-            details=f"This slurm-factory knows version {JSON_VERSION}.",
+            details=f"This slurm-factory supports version {JSON_VERSION}.",
             resolution="Use the slurm-factory that wrote it, or a newer one: uv tool upgrade"
             " slurm-factory",
         )
@@ -277,8 +277,7 @@ def _unusable(path: Path, details: str) -> OutputError:
 def distributions_with(glibc: str) -> tuple[str, ...]:
     """Names of the distributions that have this version of glibc, such as "2.36", or a newer one.
 
-    The table holds what each distribution was released with: none changes its glibc's version
-    afterwards.
+    The table contains the version of each release: distributions do not change it afterwards.
     """
     needed = Version(glibc)
     rows = load_json("distributions.json")["distributions"]

@@ -1,4 +1,4 @@
-"""What a base instance is made of, and what is recorded of it."""
+"""The definition of a base instance, and its record."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ if TYPE_CHECKING:
     from slurm_factory.constants import Deps
     from slurm_factory.plan.bases import Base
 
-# Compilers and tools of every build; what features need is in the feature table.
+# Compilers and tools of every build; the feature table has the packages of features.
 TOOLS = (
     *("binutils", "bison", "build-essential", "bzip2", "ca-certificates", "ccache", "flex"),
     *("libssl-dev", "patch", "perl", "pkg-config", "python3-minimal", "xz-utils", "zlib1g-dev"),
 )
-# No package with headers of a library that Spack builds: a configure script would find them.
+# No headers of libraries that Spack builds: a configure script would find them.
 SPACK_TOOLS = (
-    # What Spack takes as externals; libtool's program is in libtool-bin.
+    # Spack's externals; libtool's program is in libtool-bin.
     *("autoconf", "automake", "bison", "build-essential", "cmake", "diffutils", "findutils"),
     *("flex", "gawk", "gettext", "gfortran", "libtool-bin", "m4", "perl", "pkgconf", "tar"),
-    # What Spack itself runs: gpg for signed build caches, patchelf where a prefix gets longer.
+    # Programs that Spack runs: gpg for signed build caches, patchelf if a prefix gets longer.
     *("bzip2", "ca-certificates", "ccache", "file", "gpg", "gzip", "patch", "patchelf"),
     *("python3", "python3-cffi-backend", "unzip", "xz-utils", "zstd"),
 )
 SETUP_SCRIPT = "setup-base.sh"
 SPACK_SETUP_SCRIPT = "setup-spack.sh"
 BASE_LIFE = timedelta(days=90)
-"""An older base instance is made anew by the next launch (craft-providers' lxd/launcher.py)."""
+"""The next launch replaces an older base instance (craft-providers' lxd/launcher.py)."""
 
 INSTANCE_INDEX: Final = PurePosixPath("/opt/spack-misc")
-"""Spack's index of its recipes, as it was made with the base: a start for `misc_cache`."""
+"""Spack's index of its package recipes, made with the base: the initial content of `misc_cache`."""
 CHECKOUT_FILE: Final = ".slurm-factory-checkout"
-"""One line in the top directory of Spack and of spack-packages: which they are."""
+"""One line in the top directory of Spack and of spack-packages: their identity."""
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 
 
 @dataclass(frozen=True)
 class SpackRefs:
-    """Which Spack, and which recipes.
+    """The versions of Spack and its package recipes.
 
     Attributes:
         url: Of Spack: http(s), file, or an absolute directory (host).
@@ -66,7 +66,7 @@ class SpackRefs:
 
     @property
     def redacted(self) -> SpackRefs:
-        """The same without credentials in the URLs: for people and records."""
+        """The same without credentials in the URLs, for display and records."""
         return SpackRefs(
             without_credentials(self.url),
             self.ref,
@@ -77,13 +77,13 @@ class SpackRefs:
 
 @dataclass(frozen=True)
 class BaseSetup:
-    """What a base instance is made of; one base serves all builds with the same setup.
+    """The definition of a base instance; all builds with the same setup share one base.
 
     Attributes:
         base: The distribution.
         deps: The recipe it serves.
-        spack: None for the recipe that needs none.
-        packages: Further packages, which externals in the user's Spack configuration need.
+        spack: None for the recipe `system`.
+        packages: Additional packages for externals in the user's Spack configuration.
     """
 
     base: Base
@@ -93,19 +93,19 @@ class BaseSetup:
 
 
 def without_credentials(url: str) -> str:
-    """`url` less user name and password."""
+    """`url` without user name and password."""
     return _CREDENTIALS.sub("", url)
 
 
 def base_packages(setup: BaseSetup) -> tuple[str, ...]:
-    """Every package that a base of `setup` gets."""
+    """Every package of a base with `setup`."""
     if setup.spack is None:
         return tuple(sorted({*TOOLS, *packages_for(setup.base), *setup.packages}))
     return tuple(sorted({*SPACK_TOOLS, *setup.packages}))
 
 
 def setup_digest(setup: BaseSetup) -> str:
-    """Changes whenever what the setup installs does; for `system` it knows nothing of Spack."""
+    """Changes with everything that the setup installs; for `system`, without Spack."""
     content = [resources.script(SETUP_SCRIPT), *base_packages(setup)]
     if setup.spack is not None:
         content += [resources.script(SPACK_SETUP_SCRIPT), spack_digest(setup.spack)]
@@ -113,21 +113,21 @@ def setup_digest(setup: BaseSetup) -> str:
 
 
 def spack_digest(refs: SpackRefs) -> str:
-    """Changes with the Spack or the recipes that are used, not with who fetches them."""
+    """Changes with the versions of Spack and its package recipes, not with credentials."""
     redacted = refs.redacted
     return _short_digest([redacted.url, redacted.ref, redacted.packages_url, redacted.packages_ref])
 
 
 def record_path(setup: BaseSetup, images_dir: Path) -> Path:
-    """Where the record of the current base is kept (host)."""
+    """Path of the record of the current base (host)."""
     return images_dir / f"{setup.base.slug}-{setup_digest(setup)}.json"
 
 
 def load_record(setup: BaseSetup, images_dir: Path) -> dict[str, Any] | None:
-    """The record of the current base; None if it was not made yet, or is damaged.
+    """The record of the current base; None if it is missing or damaged.
 
     Args:
-        setup: What the base is made of.
+        setup: The definition of the base.
         images_dir: Directory of the records (host).
 
     Returns:
@@ -145,14 +145,14 @@ def load_record(setup: BaseSetup, images_dir: Path) -> dict[str, Any] | None:
 def write_record(
     record: dict[str, Any], setup: BaseSetup, images_dir: Path, made: datetime | None = None
 ) -> None:
-    """Keep the record of the current base, whole or not at all.
+    """Save the record of the current base atomically.
 
     Args:
-        record: What the base contains.
-        setup: What the base is made of.
+        record: The content of the base.
+        setup: The definition of the base.
         images_dir: Directory of the records (host).
-        made: When the base instance was made; None: now. The file gets this time, since the content
-            is a part of the build key.
+        made: Creation time of the base instance; None: now. The file gets this time, because the
+            content is part of the build key.
     """
     path = record_path(setup, images_dir)
     with atomic_write(path) as file:
@@ -179,7 +179,7 @@ VERSION = re.compile(r"""^(?:__version__|spack_version) = ["']([^"'\s]+)["']""",
 
 
 def directory_of(url: str) -> Path | None:
-    """The directory (host) that a path or a file:// URL names; None for other URLs."""
+    """The directory (host) of a path or a file:// URL; None for other URLs."""
     place = urlsplit(url)
     if place.scheme in {"http", "https"}:
         return None
@@ -193,7 +193,7 @@ def is_repository(directory: Path) -> bool:
 
 
 def unpacked_at(url: str) -> Path | None:
-    """The directory (host) with plain files at `url`; None if there is none that can be read."""
+    """The directory (host) with plain files at `url`; None if there is no readable one."""
     directory = directory_of(url)
     try:
         plain = directory and directory.is_dir() and not is_repository(directory)
@@ -203,7 +203,7 @@ def unpacked_at(url: str) -> Path | None:
 
 
 def spack_version(directory: Path) -> str:
-    """What the Spack in a directory (host) calls itself, such as 1.1.0; empty if it does not say.
+    """The version of the Spack in a directory (host), such as 1.1.0; empty if unknown.
 
     Spack keeps it in one file (lib/spack/spack/__init__.py, 0.16 to 1.1).
     """

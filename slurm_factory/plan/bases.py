@@ -1,4 +1,4 @@
-"""What packages are built on: distributions and their releases."""
+"""Bases: distributions and their releases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slurm_factory.util.hints import nearest, printable, quoted
 
 
 class Image(BaseModel):
-    """An image on one of LXD's own remotes."""
+    """An image on one of LXD's remotes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,7 +24,7 @@ class Image(BaseModel):
 
 
 class SecurityArchive(BaseModel):
-    """Where security updates come from, if not from the archive itself."""
+    """The archive of security updates, if it is a separate one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,7 +33,7 @@ class SecurityArchive(BaseModel):
 
 
 class Archive(BaseModel):
-    """Where the distribution's packages come from."""
+    """The archive of the distribution's packages."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,7 +60,7 @@ class Base(BaseModel):
 
     @property
     def slug(self) -> str:
-        """The name as it stands in file and instance names, such as debian-12."""
+        """The name in file and instance names, such as debian-12."""
         return self.name.replace("@", "-")
 
 
@@ -84,7 +84,7 @@ def find_base(name: str, host: tuple[str, str]) -> Base:
 
     Args:
         name: `ubuntu@24.04`, …, or `same`.
-        host: What `host_release` tells.
+        host: The result of `host_release`.
 
     Raises:
         ConfigurationError: There is no such base.
@@ -105,7 +105,7 @@ def find_base(name: str, host: tuple[str, str]) -> Base:
 
 
 def _nearest(wanted: str) -> str | None:
-    """By the name of the release, else by the number that is next to it, else by spelling."""
+    """By the name of the release, else by the nearest number, else by spelling."""
     distribution, _, version = wanted.partition("@")
     candidates = [base for base in bases() if base.distribution == distribution]
     named = [base for base in bases() if version and base.codename.startswith(version)]

@@ -1,4 +1,4 @@
-"""Locks of files (host): held by one, shared, or looked at from outside."""
+"""File locks (host): exclusive, shared, and checks from outside."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import filelock
 
 
 class Notes(Protocol):
-    """Takes sentences for people, as a Reporter does."""
+    """Shows messages to the user, as a Reporter does."""
 
     def note(self, text: str, /) -> None:
         """Show one."""
@@ -22,17 +22,16 @@ class Notes(Protocol):
 
 @contextmanager
 def take_if_free(lock: Path) -> Iterator[bool]:
-    """Take a lock that nobody holds, and keep it while the block runs.
+    """Take a free lock, and hold it while the block runs.
 
-    Programs that run in an instance can put anything in the place of a lock. Where there is no
-    regular file, nobody holds a lock; filelock ends in an error there. A lock that cannot be looked
-    at counts as held.
+    Programs in an instance can replace a lock file with anything. If it is not a regular file, it
+    is not locked; filelock would fail there. A lock that cannot be checked counts as held.
 
     Args:
-        lock: File (host), which need not be there.
+        lock: File (host), which need not exist.
 
     Yields:
-        Whether the lock is free; True also where there is none.
+        Whether the lock is free; True also if there is no file.
     """
     try:
         there = stat.S_ISREG(lock.lstat().st_mode)
@@ -60,9 +59,7 @@ def take_if_free(lock: Path) -> Iterator[bool]:
 
 @contextmanager
 def share(lock: Path, waiting: str = "", notes: Notes | None = None) -> Iterator[None]:
-    """Hold a lock together with others, and keep out who wants it alone.
-
-    Waits for whoever holds it alone.
+    """Hold a shared lock, which excludes exclusive holders. Waits for an exclusive holder.
 
     Args:
         lock: File (host).
@@ -90,9 +87,9 @@ def locked(path: Path, what: str, notes: Notes) -> Iterator[None]:
     """Hold a lock while the block runs.
 
     Args:
-        path: Of the lock file (host); made when missing, as its directory is.
-        what: That which only one build at a time may make, for people.
-        notes: Is told when another build holds the lock.
+        path: Path of the lock file (host); made if missing, with its directory.
+        what: Name of the object that only one build at a time may make.
+        notes: Shows a message if another build holds the lock.
 
     Raises:
         OSError: The file cannot be made.
@@ -113,14 +110,14 @@ def locked(path: Path, what: str, notes: Notes) -> Iterator[None]:
 def is_running(lock: Path) -> bool:
     """Whether the build that this lock file belongs to still runs.
 
-    A lock of somebody else, which cannot be looked at, counts as running.
+    A lock of another user, which cannot be checked, counts as running.
     """
     with take_if_free(lock) as free:
         return not free
 
 
 def is_visible(lock: Path) -> bool:
-    """Whether this user could look at a lock, if there is one."""
+    """Whether this user can check a lock, if there is one."""
     try:
         lock.stat()
     except PermissionError:

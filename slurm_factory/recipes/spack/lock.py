@@ -1,4 +1,4 @@
-"""What Spack decided to build: spack.lock, and those saved for later builds of the same plan."""
+"""Locks: the spack.lock of a build, and saved ones for later builds of the same plan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RUN_TIME = frozenset({"link", "run"})
 HASH_SHOWN = 7
-"""Characters of a hash in what Spack prints."""
+"""Characters of a hash in Spack's output."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Node:
 
     Attributes:
         name: Of the package.
-        version: As Spack writes it.
-        hash: Of the package with all that it is made from.
-        external: Prefix (instance) where the base has it; None for what Spack builds.
-        needs: (hash, kinds of dependency) of what it depends on.
+        version: In Spack's notation.
+        hash: Hash of the package with all its dependencies.
+        external: Prefix (instance) of an external of the base; None for packages that Spack builds.
+        needs: Hashes and kinds of its dependencies.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Lock:
 
     @property
     def packages(self) -> tuple[Node, ...]:
-        """What Spack installs: all but externals."""
+        """The packages that Spack installs: all but externals."""
         return tuple(node for node in self.nodes.values() if node.external is None)
 
     @property
     def run_time(self) -> tuple[Node, ...]:
-        """What the roots need to run, roots first, then by distance from them."""
+        """Run-time dependencies of the roots, roots first, then by distance."""
         return tuple(self.nodes[digest] for digest in self._reached())
 
     def _reached(self) -> Iterator[str]:
@@ -74,7 +74,7 @@ def read_lock(text: str) -> Lock:
     """The graph in a spack.lock.
 
     Raises:
-        ValueError: It is not one, or something of it is missing.
+        ValueError: It is invalid or incomplete.
     """
     try:
         document = parse_json(text)
@@ -83,7 +83,7 @@ def read_lock(text: str) -> Lock:
         known = all(need in nodes for node in nodes.values() for need, _ in node.needs)
         complete = known and nodes.keys() >= {*lock.roots}
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"no spack.lock: {error}") from error
+        raise ValueError(f"not a spack.lock: {error}") from error
     if not lock.roots or not complete:
         raise ValueError("a spack.lock that lacks packages")
     return lock
@@ -111,12 +111,12 @@ def save_lock(text: str, path: Path) -> None:
 
 
 def lock_key(project: Mapping[str, str], repository: str, record: Mapping[str, Any]) -> str:
-    """Hash of all that decides what Spack decides.
+    """Hash of all inputs of the concretization.
 
     Args:
         project: Text of each file of the project.
-        repository: Digest of our own recipes.
-        record: Of the base. Of its packages only those count that Spack knows of.
+        repository: Digest of our own package recipes.
+        record: Record of the base. Only packages that Spack uses count.
     """
     about_base = {name: record.get(name) for name in ("base", "externals", "checkouts")}
     document = [dict(project), repository, about_base]
