@@ -80,7 +80,7 @@ def second(site: Site, first: Build) -> Build:
     return build(site, *MINIMAL, "--force", "--keep-instance", "--jobs", "5")
 
 
-def test_base_is_recorded_so_that_up_to_date_can_be_told(site: Site, first: Build) -> None:
+def test_base_is_recorded_so_that_up_to_date_can_be_decided(site: Site, first: Build) -> None:
     record = load_record(SETUP, site.cache / "images")
     assert record is not None
     assert record["packages"]

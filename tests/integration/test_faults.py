@@ -78,7 +78,7 @@ def offline(site: Site) -> Site:
 # Sources
 
 
-def test_damaged_source_without_any_network_is_told_and_not_built(
+def test_damaged_source_without_any_network_is_reported_and_not_built(
     lxd: Settings, cache: Path
 ) -> None:
     source_in(cache).write_bytes(b"damaged")
@@ -89,7 +89,7 @@ def test_damaged_source_without_any_network_is_told_and_not_built(
 
 
 @pytest.mark.parametrize("content", [b"another file", None], ids=["other bytes", "truncated"])
-def test_mirror_that_serves_another_file_is_told_and_leaves_the_cache_alone(
+def test_mirror_that_serves_another_file_is_reported_and_leaves_the_cache_alone(
     lxd: Settings, cache: Path, mirror: tuple[Path, str], content: bytes | None
 ) -> None:
     source = source_in(cache)
@@ -110,13 +110,13 @@ def test_mirror_that_serves_another_file_is_told_and_leaves_the_cache_alone(
 # The cache directory
 
 
-def test_cache_directory_that_cannot_be_written_is_told(lxd: Settings, tmp_path: Path) -> None:
+def test_cache_directory_that_cannot_be_written_is_reported(lxd: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = Site(tmp_path / "file" / "cache", lxd.project_name).run(*MINIMAL)
     assert_one_message(done, 7, "cache directory", "SLURM_FACTORY_CACHE_DIR")
 
 
-def test_cache_directory_with_too_little_room_is_told_before_anything_is_done(
+def test_cache_directory_with_too_little_room_is_reported_before_anything_is_done(
     lxd: Settings, tmp_path: Path
 ) -> None:
     with small_file_system(tmp_path / "small", 64) as cache:
@@ -124,7 +124,7 @@ def test_cache_directory_with_too_little_room_is_told_before_anything_is_done(
     assert_one_message(done, 7, "cache directory", r"6\d MiB are free")
 
 
-def test_cache_directory_that_fills_up_is_told_and_leaves_no_artifact(
+def test_cache_directory_that_fills_up_is_reported_and_leaves_no_artifact(
     lxd: Settings, site: Site, tmp_path: Path
 ) -> None:
     warmth = in_memory_mebibytes(site.cache / "ccache")
@@ -159,12 +159,12 @@ def test_copy_that_was_broken_off_does_not_appear_after_all(site: Site, seconds:
     assert name not in instance_names(site.project)
 
 
-def test_machine_without_lxd_is_told_how_to_get_it(cache: Path) -> None:
+def test_machine_without_lxd_is_shown_how_to_get_it(cache: Path) -> None:
     done = Site(cache).having(PATH="/nonexistent").run(*MINIMAL)
     assert_one_message(done, 3, "LXD is not installed", "slurm.factory setup")
 
 
-def test_user_without_permission_for_lxd_is_told_how_to_get_it() -> None:
+def test_user_without_permission_for_lxd_is_shown_how_to_get_it() -> None:
     # Not in pytest's directory, which is closed to others.
     with tempfile.TemporaryDirectory() as cache:
         as_root("chown", str(NOBODY), cache)
@@ -173,12 +173,12 @@ def test_user_without_permission_for_lxd_is_told_how_to_get_it() -> None:
     assert_one_message(done, 3, "do not have access to LXD", "slurm.factory setup")
 
 
-def test_lxd_that_does_not_run_is_told(cache: Path, tmp_path: Path) -> None:
+def test_lxd_that_does_not_run_is_reported(cache: Path, tmp_path: Path) -> None:
     done = Site(cache).having(LXD_DIR=str(tmp_path)).run(*MINIMAL)
     assert_one_message(done, 3, "does not run", "slurm.factory setup")
 
 
-def test_lxd_that_refuses_connections_is_told(cache: Path, tmp_path: Path) -> None:
+def test_lxd_that_refuses_connections_is_reported(cache: Path, tmp_path: Path) -> None:
     # What a daemon that was killed leaves behind.
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(tmp_path / "unix.socket"))
@@ -197,7 +197,7 @@ def bare_site(
         yield replace(site, project=project)
 
 
-def test_base_instance_without_network_is_told_and_not_kept(bare_site: Site) -> None:
+def test_base_instance_without_network_is_reported_and_not_kept(bare_site: Site) -> None:
     done = bare_site.run(*MINIMAL, "--force")
     assert_one_message(done, 3, "instance cannot resolve", "slurm.factory doctor")
     assert bare_site.instances() == []
@@ -231,7 +231,7 @@ def test_compiler_error_reaches_the_user_with_the_way_into_the_instance(site: Si
     assert_one_message(done, 1, "make-slurm.sh", "error:", "lxc --project .* exec local:build-")
 
 
-def test_feature_that_configure_turns_down_fails_the_build(site: Site) -> None:
+def test_feature_that_configure_disables_fails_the_build(site: Site) -> None:
     done = _run_faulty(site, "promise")
     assert_one_message(done, 1, "disabled.*readline", "~readline")
 

@@ -116,7 +116,7 @@ def test_doctor_without_an_image_starts_an_instance_and_leaves_the_network_unche
     assert_nothing_tried_is_left()
 
 
-def test_instance_whose_owner_may_not_be_mapped_is_told_with_the_cause() -> None:
+def test_instance_whose_owner_may_not_be_mapped_is_reported_with_the_cause() -> None:
     outcome = try_instance(Account("nobody", 4711, 4711, in_group=False, in_session=False))
     assert not outcome.ok
     assert "4711" in outcome.output

@@ -53,7 +53,7 @@ def test_no_machine_but_the_controller_has_a_configuration_of_its_own(site: Site
 
 
 @pytest.mark.parametrize("directory", ["modules", "modulefiles"])
-def test_module_brings_commands_that_find_the_cluster(site: Site, directory: str) -> None:
+def test_module_provides_commands_that_find_the_cluster(site: Site, directory: str) -> None:
     assert "node1" in site.printed(f"/opt/slurm/{directory}\nmodule load slurm/25.05", "login1")
 
 

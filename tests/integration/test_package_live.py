@@ -65,7 +65,7 @@ def test_pam_slurm_lets_in_users_with_a_job_only(cluster: LiveCluster) -> None:
     assert "let in with a job only" in cluster.check("pam")
 
 
-def test_nss_slurm_tells_a_job_who_its_user_is(cluster: LiveCluster) -> None:
+def test_nss_slurm_gives_a_job_its_user(cluster: LiveCluster) -> None:
     assert "in a job: alice:" in cluster.check("nss")
 
 

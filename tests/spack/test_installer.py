@@ -48,7 +48,7 @@ def test_packages_are_pushed_as_they_finish_and_come_from_the_cache_the_next_tim
     assert {*database["database"]["installs"]} >= {*lock.nodes}
 
 
-def test_spack_goes_by_its_copy_of_an_index_that_is_gone_until_that_is_removed(toys: Toys) -> None:
+def test_spack_uses_its_copy_of_an_index_that_is_gone_until_that_is_removed(toys: Toys) -> None:
     toys.recipe("toymain")
     lock = toys.lock()
     toys.install(lock)
@@ -72,7 +72,7 @@ def test_spack_goes_by_its_copy_of_an_index_that_is_gone_until_that_is_removed(t
         (lambda toys: toys.recipe("toymain", damaged=True), Cause.CHECKSUM, "staging"),
     ],
 )
-def test_a_failure_is_listed_and_its_log_tells_the_reason(
+def test_a_failure_is_listed_and_its_log_shows_the_reason(
     toys: Toys, prepare: Callable[[Toys], None], cause: Cause, phase: str
 ) -> None:
     prepare(toys)

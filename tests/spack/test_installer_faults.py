@@ -121,7 +121,7 @@ def small(directory: Path, mebibytes: int = SMALL) -> Iterator[Path]:
         pytest.param("store", {"extra": INSTALL}, "install", id="prefix"),
     ],
 )
-def test_a_full_disk_of_the_instance_is_told_and_costs_only_the_package_that_met_it(
+def test_a_full_disk_of_the_instance_is_reported_and_costs_only_the_package_that_met_it(
     toys: Toys, factory: Callable[[], Factory], full: str, during: dict[str, Any], phase: str
 ) -> None:
     toys.recipe("toymain", needs="toydep", **during)
@@ -135,7 +135,7 @@ def test_a_full_disk_of_the_instance_is_told_and_costs_only_the_package_that_met
     assert here.build() == {"toydep": CACHED, "toymain": BUILT}
 
 
-def test_a_disk_of_the_instance_that_what_is_in_the_build_cache_fills_is_told(
+def test_a_disk_of_the_instance_that_what_is_in_the_build_cache_fills_is_reported(
     toys: Toys, factory: Callable[[], Factory]
 ) -> None:
     toys.recipe("toymain", needs="toydep", extra=INSTALL)
@@ -149,7 +149,7 @@ def test_a_disk_of_the_instance_that_what_is_in_the_build_cache_fills_is_told(
     assert here.build() == {"toydep": CACHED, "toymain": CACHED}
 
 
-def test_a_full_cache_directory_is_told_and_what_was_half_pushed_hinders_no_later_build(
+def test_a_full_cache_directory_is_reported_and_what_was_half_pushed_hinders_no_later_build(
     toys: Toys, factory: Callable[[], Factory], settings: Settings
 ) -> None:
     toys.recipe("toymain", needs="toydep", data=LARGE)
@@ -172,7 +172,7 @@ def test_a_full_cache_directory_is_told_and_what_was_half_pushed_hinders_no_late
 
 
 @pytest.mark.parametrize("left", [0.0, 0.5], ids=["nothing", "half of it"])
-def test_a_package_whose_entry_in_the_build_cache_was_cut_off_is_built_anew(
+def test_a_package_whose_entry_in_the_build_cache_was_cut_off_is_built_again(
     toys: Toys, factory: Callable[[], Factory], settings: Settings, left: float
 ) -> None:
     toys.recipe("toymain", needs="toydep")
@@ -207,7 +207,7 @@ def kill_group_that_writes_into(fifo: Path) -> None:
     [(False, {"toymain": BUILT}), (True, {"toydep": CACHED, "toymain": BUILT})],
     ids=["same instance", "new instance"],
 )
-def test_a_build_after_one_that_was_killed_makes_only_the_broken_package_anew(
+def test_a_build_after_one_that_was_killed_makes_only_the_broken_package_again(
     toys: Toys, factory: Callable[[], Factory], forget: bool, came: dict[str, str]
 ) -> None:
     fifo = toys.here / "fifo"

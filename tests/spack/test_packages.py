@@ -111,7 +111,7 @@ def toys(spack: Spack, tmp_path: Path) -> Toys:
     return Toys(spack, tmp_path)
 
 
-def test_archive_resources_and_patches_are_told_with_the_names_of_a_source_mirror(
+def test_archive_resources_and_patches_are_reported_with_the_names_of_a_source_mirror(
     toys: Toys,
 ) -> None:
     archive, resource, patch = toys.describe("1.0")[0].sources
@@ -137,7 +137,7 @@ def test_licenses_are_those_of_the_version_and_what_is_inherited_counts(toys: To
     assert bare.sources == ()
 
 
-def test_a_commit_of_a_repository_is_told_with_the_place_that_spack_takes_its_archive_from(
+def test_a_commit_of_a_repository_is_reported_with_the_place_that_spack_takes_its_archive_from(
     toys: Toys,
 ) -> None:
     main, _ = toys.describe("0.9")

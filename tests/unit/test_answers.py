@@ -50,13 +50,13 @@ def written(encoding: str, *prints: Callable[[], object], terminal: bool = False
     ("encoding", "expected"),
     [("utf-8", b"\xe2\x98\x83\xff\n"), ("ascii", b"\xe2\x98\x83\xff\n"), ("latin-1", b"??\n")],
 )
-def test_a_name_that_stdout_cannot_show_is_no_traceback(encoding: str, expected: bytes) -> None:
+def test_a_name_that_stdout_cannot_show_causes_no_traceback(encoding: str, expected: bytes) -> None:
     table = (("Path",), [("☃\udcff",)])
     assert written(encoding, lambda: print_line("☃\udcff")) == expected
     assert expected.rstrip() in written(encoding, lambda: print_table(*table))
 
 
-def test_a_table_for_nobody_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_for_nobody_causes_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     table = (("Path",), [("a",)])
     monkeypatch.setattr(sys, "stdout", None)
     print_table(*table)
@@ -79,7 +79,7 @@ def test_a_line_that_another_print_has_left_in_the_buffer_comes_first() -> None:
     assert told.decode() == "aä\n"
 
 
-def test_a_stdout_that_was_closed_before_the_start_is_no_error(
+def test_a_stdout_that_was_closed_before_the_start_is_not_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "stdout", None)
@@ -108,7 +108,7 @@ def test_credentials_are_masked_wherever_they_are_in_a_document(
     assert told.startswith('{\n  "version": ')
 
 
-def test_an_error_in_a_document_has_all_that_people_are_told() -> None:
+def test_an_error_in_a_document_has_all_that_users_see() -> None:
     error = DownloadError("What.", details="Why.", resolution="Do.")
     told: dict[str, Any] = {"brief": "What.", "details": "Why.", "resolution": "Do."}
     assert describe(error) == {"exit_code": 4, **told}
@@ -137,7 +137,7 @@ def test_paths_that_look_like_markup_are_printed_as_they_are() -> None:
     assert b"[red]x:smile:" in written("utf-8", lambda: print_table(*table))
 
 
-def test_an_answer_that_is_not_buffered_is_told_in_three_lines_on_a_full_disk() -> None:
+def test_an_answer_that_is_not_buffered_is_reported_in_three_lines_on_a_full_disk() -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "slurm_factory", "--version"],

@@ -268,7 +268,7 @@ def test_a_full_disk_in_any_step_is_an_output_error_and_loses_no_older_artifact(
         (errno.EDQUOT, None, OutputError, "{cache} could not be written."),
     ],
 )
-def test_what_the_system_refuses_is_told_as_what_it_is(
+def test_what_the_system_refuses_is_reported_as_what_it_is(
     settings: Settings,
     reporter: Reporter,
     steps: Steps,
@@ -287,7 +287,7 @@ def test_what_the_system_refuses_is_told_as_what_it_is(
     assert caught.value.resolution
 
 
-def test_a_certificate_that_the_user_may_not_read_is_not_told_as_a_full_disk(
+def test_a_certificate_that_the_user_may_not_read_is_not_reported_as_a_full_disk(
     settings: Settings,
     reporter: Reporter,
     steps: Steps,
@@ -360,7 +360,7 @@ def test_downloads_show_their_progress(
     assert set(shown) == {(1, 2)}
 
 
-def test_missing_build_packages_are_told_before_anything_is_downloaded(
+def test_missing_build_packages_are_reported_before_anything_is_downloaded(
     settings: Settings, reporter: Reporter, steps: Steps
 ) -> None:
     steps.failing["require_build_packages"] = LXDError("This machine lacks packages.")
@@ -369,7 +369,7 @@ def test_missing_build_packages_are_told_before_anything_is_downloaded(
     assert steps.done == ["require_build_packages"]
 
 
-def test_an_offline_build_fetches_nothing_and_tells_the_recipe(
+def test_an_offline_build_fetches_nothing_and_shows_the_recipe(
     settings: Settings, reporter: Reporter, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
@@ -397,7 +397,7 @@ def test_an_offline_build_without_its_sources_leaves_nothing_behind(
     assert tree_of(settings.work_dir) == []
 
 
-def test_a_machine_without_lxd_is_told_before_anything_is_downloaded(
+def test_a_machine_without_lxd_is_reported_before_anything_is_downloaded(
     settings: Settings,
     reporter: Reporter,
     steps: Steps,
@@ -410,7 +410,7 @@ def test_a_machine_without_lxd_is_told_before_anything_is_downloaded(
     assert steps.done == []
 
 
-def test_lxd_without_permission_is_told_before_anything_is_downloaded(
+def test_lxd_without_permission_is_reported_before_anything_is_downloaded(
     settings: Settings,
     reporter: Reporter,
     steps: Steps,

@@ -83,7 +83,7 @@ def test_ages_are_read_in_hours_days_and_weeks(text: str, age: timedelta) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1.5d", "1y", "30d30d", "999999d", "٣d"])
-def test_what_is_no_age_is_refused(text: str) -> None:
+def test_what_is_not_an_age_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_age(text)
     assert repr(text) in caught.value.brief
@@ -236,7 +236,7 @@ def test_full_and_caches_wait_for_a_running_build(settings: Settings, running: s
     assert not kinds & {"base", "image", "project", "record", "cache"}
 
 
-def test_an_option_that_does_nothing_tells_what_it_waits_for(
+def test_an_option_that_does_nothing_shows_what_it_waits_for(
     settings: Settings, running: str
 ) -> None:
     plan = planned(settings, full=True, caches=True)
@@ -282,7 +282,7 @@ def test_caches_do_not_wait_for_builds_with_another_cache_directory(
     assert plan.waiting == {"--full": (DEAD,)}
 
 
-def test_an_instance_whose_lock_is_out_of_sight_is_not_told_as_a_build_that_runs(
+def test_an_instance_whose_lock_is_out_of_sight_is_not_reported_as_a_build_that_runs(
     settings: Settings, lxc: FakeLxc, tmp_path: Path, own_session: Callable[[Path], None]
 ) -> None:
     lxc.instances([instance(DEAD, LONG_AGO, tmp_path / "theirs/x.lock")])
@@ -474,7 +474,7 @@ def test_the_record_of_a_base_goes_with_it(settings: Settings, lxc: FakeLxc) -> 
     assert names(plan, "record") == ["debian-12-2e4ef10cc2b0.json"]
 
 
-def test_an_instance_that_is_gone_already_is_no_error(settings: Settings, lxc: FakeLxc) -> None:
+def test_an_instance_that_is_gone_already_is_not_an_error(settings: Settings, lxc: FakeLxc) -> None:
     lxc.fail("delete --force", "Error: Instance not found")
     remove(Removal("instance", DEAD), settings)
     lxc.instances([instance(DEAD, LONG_AGO)])
@@ -482,7 +482,7 @@ def test_an_instance_that_is_gone_already_is_no_error(settings: Settings, lxc: F
         remove(Removal("instance", DEAD), settings)
 
 
-def test_a_path_that_is_gone_already_is_no_error(settings: Settings) -> None:
+def test_a_path_that_is_gone_already_is_not_an_error(settings: Settings) -> None:
     (settings.work_dir / "gone.lock").touch()
     make_old(settings.work_dir / "other/file")
     remove(Removal("stage", str(settings.work_dir / "gone")), settings)
@@ -546,7 +546,7 @@ def test_a_version_that_is_a_link_has_no_builds(
 
 
 @pytest.mark.parametrize("kind", ["directory", "link"])
-def test_a_lock_that_is_no_file_is_removed_with_what_it_is_beside(
+def test_a_lock_that_is_not_a_file_is_removed_with_what_it_is_beside(
     settings: Settings, lxc: FakeLxc, tmp_path: Path, kind: str
 ) -> None:
     make_old(settings.work_dir / f"{ENDED}/file")

@@ -228,7 +228,7 @@ def test_a_wrong_value_in_the_file_is_answered_in_words_of_this_program(name: st
         assert not error or error.resolution == f"Correct {name} in {path}."
 
 
-def test_a_size_without_its_unit_in_the_file_is_told_how_to_write_one() -> None:
+def test_a_size_without_its_unit_in_the_file_is_shown_how_to_write_one() -> None:
     write_settings("memory_limit = 8\n")
     assert "such as 8GiB; in the file, put it in quotation marks." in refused().details
 
@@ -286,7 +286,7 @@ def test_a_directory_in_place_of_the_settings_file_is_refused() -> None:
 
 
 @pytest.mark.parametrize("key", ["IF_PROJECT_NAME", "SLURM_FACTORY_PROJECT_NAME", "CPU_LIMIT"])
-def test_names_of_variables_are_no_keys_of_the_file(key: str) -> None:
+def test_names_of_variables_are_not_keys_of_the_file(key: str) -> None:
     write_settings(f'{key} = "x"\n')
     assert f"There is no setting {key} " in refused().brief
 
@@ -411,7 +411,7 @@ def test_a_tilde_in_the_directory_of_spack_means_the_home() -> None:
         *("https://a.example/\nb", "/srv/spack\n", "~nobody-has-this-name/spack", "ext::sh -c id"),
     ],
 )
-def test_what_is_neither_url_nor_directory_is_no_repository(url: str) -> None:
+def test_what_is_neither_url_nor_directory_is_not_a_repository(url: str) -> None:
     assert "spack_packages_url" in refused(spack_packages_url=url).brief
 
 
@@ -427,7 +427,7 @@ def test_a_tag_a_branch_and_a_commit_are_refs(ref: str) -> None:
         *("a^", "a:b", "a?", "a*", "[a", "a\\", "@{-1}", "$(id)", "../../etc", "ħ", "x" * 201),
     ],
 )
-def test_what_git_or_a_file_name_could_misread_is_no_ref(ref: str) -> None:
+def test_what_git_or_a_file_name_could_misread_is_not_a_ref(ref: str) -> None:
     assert "spack_ref" in refused(spack_ref=ref).brief
 
 

@@ -241,7 +241,7 @@ def test_any_lock_that_is_kept_or_that_spack_has_written(runs: Runs, content: st
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
-def test_what_is_no_file_in_the_place_of_one_is_neither_waited_for_nor_a_traceback(
+def test_what_is_not_a_file_in_the_place_of_one_is_neither_waited_for_nor_a_traceback(
     runs: Runs, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")  # No LXD.

@@ -206,7 +206,7 @@ def test_the_project_of_the_command_line_is_checked_as_any_setting(run: Runner) 
     assert "Correct --project-name." in result.err
 
 
-def test_a_variable_that_is_no_setting_is_warned_of_with_the_nearest_name(
+def test_a_variable_that_is_not_a_setting_is_warned_of_with_the_nearest_name(
     run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_FACTORY_MEMORYLIMIT", "8GiB")
@@ -271,7 +271,7 @@ def prefetched(
     return given
 
 
-def test_prefetch_tells_how_much_there_is_and_which_directory_to_carry(
+def test_prefetch_shows_how_much_there_is_and_which_directory_to_carry(
     run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     given = prefetched(monkeypatch, tmp_path)
@@ -452,7 +452,7 @@ def test_a_machine_without_builds_lists_none(run: Runner) -> None:
     assert run("list", "--json").document == {"version": JSON_VERSION, "builds": []}
 
 
-def test_a_cache_that_cannot_be_read_is_not_told_as_a_machine_without_builds(
+def test_a_cache_that_cannot_be_read_is_not_reported_as_a_machine_without_builds(
     run: Runner, tmp_path: Path
 ) -> None:
     (tmp_path / "cache").write_text("")
@@ -462,7 +462,7 @@ def test_a_cache_that_cannot_be_read_is_not_told_as_a_machine_without_builds(
     assert "Not a directory" in result.err
 
 
-def test_finished_builds_are_listed_and_damaged_ones_told_apart(
+def test_finished_builds_are_listed_and_damaged_ones_distinguished(
     run: Runner, tmp_path: Path
 ) -> None:
     path = published(tmp_path / "cache/builds", tmp_path / "staged")
@@ -488,7 +488,7 @@ def test_names_with_brackets_and_colons_are_printed_as_they_are(
     assert f"{odd}/builds/24.11/slurm-24.11-debian-12-system " in run("list").out
 
 
-def test_an_up_to_date_build_is_told_with_the_lines_that_put_it_to_use(
+def test_an_up_to_date_build_is_reported_with_the_lines_that_put_it_to_use(
     run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = published(tmp_path / "with space", tmp_path / "staged")
@@ -646,7 +646,7 @@ def test_clean_does_not_tell_a_cache_that_cannot_be_read_as_nothing_to_remove(
     assert lxc.changes == []
 
 
-def test_clean_ends_with_the_code_of_the_first_error_and_tells_what_is_left(
+def test_clean_ends_with_the_code_of_the_first_error_and_shows_what_is_left(
     run: Runner, lxc: FakeLxc
 ) -> None:
     lxc.fail("delete --force", "Error: The instance is busy")
@@ -656,7 +656,7 @@ def test_clean_ends_with_the_code_of_the_first_error_and_tells_what_is_left(
     assert "The instance is busy" in result.err
 
 
-def test_clean_tells_which_instance_it_keeps(run: Runner, lxc: FakeLxc, tmp_path: Path) -> None:
+def test_clean_shows_which_instance_it_keeps(run: Runner, lxc: FakeLxc, tmp_path: Path) -> None:
     lock = tmp_path / "live.lock"
     lxc.instances([instance("build-live", datetime.now(UTC), lock)])
     with locked_elsewhere(lock):
@@ -774,7 +774,7 @@ def interrupted(during: str, before: str, *numbers: int) -> tuple[int, str, str]
         ("slurm_factory.output.stdout", signal.SIGHUP),
     ],
 )
-def test_ctrl_c_while_the_program_is_loaded_is_no_traceback(
+def test_ctrl_c_while_the_program_is_loaded_causes_no_traceback(
     during: str, number: signal.Signals
 ) -> None:
     assert interrupted(during, "SIG_DFL", number) == (130, "", "")
@@ -784,7 +784,9 @@ def test_a_signal_that_is_ignored_stays_so_while_the_program_is_loaded() -> None
     assert interrupted("typer", "SIG_IGN", *HELD) == (0, f"{__version__}\n", "")
 
 
-def test_ctrl_c_before_a_command_begins_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_before_a_command_begins_causes_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 

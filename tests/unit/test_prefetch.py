@@ -125,7 +125,7 @@ def test_the_second_time_no_source_is_downloaded(
     assert prefetch(PLANS, settings, reporter) == first
 
 
-def test_a_source_that_cannot_be_had_stops_nothing_else(
+def test_a_source_that_cannot_be_fetched_stops_nothing_else(
     world: World, settings: Settings, reporter: Reporter
 ) -> None:
     world.failing["slurm 24.11"] = DownloadError("-")

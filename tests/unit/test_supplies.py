@@ -134,7 +134,7 @@ def test_offline_one_missing_source_is_named_and_nothing_else(
     assert missing(PLANS[0], machine)[0] == [f"source of {absent}"]
 
 
-def test_no_source_is_asked_for_before_spack_has_told_what_the_build_cache_lacks(
+def test_no_source_is_asked_for_before_spack_has_reported_what_the_build_cache_lacks(
     machine: Machine,
 ) -> None:
     machine.has_base(PLANS[1])

@@ -75,7 +75,7 @@ def test_a_lock_that_may_not_be_looked_at_counts_as_running(
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "link to a file", "link to nothing", "loop"])
-def test_what_is_no_file_is_no_lock_that_a_build_holds(tmp_path: Path, kind: str) -> None:
+def test_what_is_not_a_file_is_no_lock_that_a_build_holds(tmp_path: Path, kind: str) -> None:
     lock, file = tmp_path / "x.lock", tmp_path / "thesis"
     file.write_text("years of work")
     if kind == "directory":

@@ -193,7 +193,7 @@ def test_a_plain_directory_is_known_by_the_checksum_of_what_is_in_it(
     assert before.startswith("sha256:")
 
 
-def test_unpacked_files_of_another_spack_are_taken_and_their_version_is_told(
+def test_unpacked_files_of_another_spack_are_taken_and_their_version_is_reported(
     refs: SpackRefs, cache: Path, tmp_path: Path
 ) -> None:
     said: list[str] = []
@@ -217,7 +217,7 @@ def test_a_tree_that_was_unpacked_from_an_archive_can_be_packed_again(
 # --- the cache ----------------------------------------------------------------------------------
 
 
-def test_what_was_brought_once_is_never_asked_for_again(
+def test_what_was_fetched_once_is_never_asked_for_again(
     refs: SpackRefs, repository: Path, cache: Path
 ) -> None:
     with served(repository) as server:
@@ -271,7 +271,7 @@ def require_way_out(error: SlurmFactoryError, setting: str = "SLURM_FACTORY_SPAC
     assert "--deps system" in error.resolution
 
 
-def test_a_dead_port_is_told_at_once_with_the_settings_that_help(
+def test_a_dead_port_is_reported_at_once_with_the_settings_that_help(
     refs: SpackRefs, cache: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -301,7 +301,7 @@ def test_no_way_of_not_being_there_takes_ten_seconds() -> None:
     assert module.ANSWER_SECONDS < 10
 
 
-def test_a_machine_without_git_is_told(
+def test_a_machine_without_git_is_reported(
     refs: SpackRefs, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -342,7 +342,7 @@ def test_a_proxy_of_the_environment_is_used(
 
 
 @pytest.mark.parametrize("line", REASONS)
-def test_an_answer_that_will_not_change_is_told_and_not_asked_for_again(
+def test_an_answer_that_will_not_change_is_reported_and_not_asked_for_again(
     refs: SpackRefs, server: GitServer, cache: Path, line: str
 ) -> None:
     server.script = [status(line)]
@@ -352,14 +352,14 @@ def test_an_answer_that_will_not_change_is_told_and_not_asked_for_again(
     assert len(server.requests) == 1
 
 
-def test_a_web_page_is_no_repository(refs: SpackRefs, server: GitServer, cache: Path) -> None:
+def test_a_web_page_is_not_a_repository(refs: SpackRefs, server: GitServer, cache: Path) -> None:
     server.script = [page(b"<html>Sign in</html>")]
     error = refusal(replace(refs, url=server.url), cache)
     require_way_out(error)
     assert error.details == "There is no git repository."
 
 
-def test_nonsense_that_calls_itself_git_is_no_traceback(
+def test_nonsense_that_calls_itself_git_causes_no_traceback(
     refs: SpackRefs, server: GitServer, cache: Path
 ) -> None:
     kind = "application/x-git-upload-pack-advertisement"
@@ -435,7 +435,7 @@ def test_a_password_is_sent_and_never_shown(
     assert "ret@" not in f"{error}{said}"
 
 
-def test_a_directory_that_is_not_there_is_told(refs: SpackRefs, cache: Path) -> None:
+def test_a_directory_that_is_not_there_is_reported(refs: SpackRefs, cache: Path) -> None:
     error = refusal(replace(refs, url="/nowhere/spack"), cache)
     require_way_out(error)
     assert error.details == "/nowhere/spack: No such file or directory."
@@ -455,7 +455,7 @@ def test_a_directory_with_something_else_is_refused_before_it_is_read(
     assert error.brief == "/ is not spack."
 
 
-def test_a_damaged_repository_is_no_traceback(
+def test_a_damaged_repository_causes_no_traceback(
     refs: SpackRefs, repository: Path, cache: Path
 ) -> None:
     for file in repository.glob(".git/objects/??/*"):

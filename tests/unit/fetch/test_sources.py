@@ -235,7 +235,7 @@ def test_download_is_continued_by_a_later_run_from_another_url(
     assert server.requests[-1] == ("/two.tar.gz", f"bytes={HALF}-")
 
 
-def test_server_that_ignores_ranges_sends_the_file_anew(server: Server, tmp_path: Path) -> None:
+def test_server_that_ignores_ranges_sends_the_file_again(server: Server, tmp_path: Path) -> None:
     part_of(tmp_path).write_bytes(CONTENT[:HALF])
     server.script = [whole]
     assert fetch(source(server.url()), tmp_path).read_bytes() == CONTENT

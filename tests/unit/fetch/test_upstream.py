@@ -98,7 +98,7 @@ def test_every_base_has_a_clingo_that_runs_on_its_python_and_its_glibc(
     assert source.extension == archive_extension(source.urls[0]), "stored as Spack would"
 
 
-def test_an_architecture_without_clingo_is_told_what_it_can_build() -> None:
+def test_an_architecture_without_clingo_is_shown_what_it_can_build() -> None:
     with pytest.raises(ConfigurationError, match="riscv64") as caught:
         clingo_source(bases()[0], "riscv64")
     assert "--deps system" in caught.value.resolution

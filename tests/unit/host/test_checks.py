@@ -121,7 +121,7 @@ def test_machine_that_is_set_up_passes_every_check() -> None:
         ({"inotify_instances": 128}, "inotify", Status.WARNING, "slurm-factory setup"),
     ],
 )
-def test_each_fault_is_found_alone_and_has_a_command_that_mends_it(
+def test_each_fault_is_found_alone_and_has_a_command_that_fixes_it(
     changes: dict[str, Any], name: str, status: Status, fix: str
 ) -> None:
     checks = host_checks(replace(READY, **changes))
@@ -152,7 +152,7 @@ def test_daemon_that_this_user_may_not_ask_is_not_called_running() -> None:
         assert (check.status, check.message) == (Status.SKIPPED, "this user may not use the daemon")
 
 
-def test_cause_of_an_instance_that_does_not_start_is_told() -> None:
+def test_cause_of_an_instance_that_does_not_start_is_reported() -> None:
     assert instance_start_check(Outcome(0, "", "")).status is Status.OK
     check = instance_start_check(Outcome(1, "Error: no cgroup\n", ""))
     assert (check.status, check.message) == (Status.FAILED, "no instance starts: no cgroup")
@@ -188,7 +188,7 @@ def test_names_of_checks_are_unique_in_the_json_document() -> None:
     assert len({check.name for check in host_checks(READY)}) == len(HOST_CHECKS)
 
 
-def test_directory_pool_is_no_fault_where_nothing_better_can_be_had() -> None:
+def test_directory_pool_is_not_a_fault_where_nothing_better_is_available() -> None:
     lxd = replace(READY_LXD, pools={"default": "dir"})
     check = named(host_checks(replace(READY, lxd=lxd, loop_devices=False)), "storage")
     assert (check.status, check.fix_command) == (Status.WARNING, None)
@@ -227,7 +227,7 @@ def test_firewall_is_blamed_first_for_a_silent_network(line: str) -> None:
     assert "ufw allow in on lxdbr0" in (failed.fix_command or "")
 
 
-def test_untrusted_https_mirror_is_told_from_an_unreachable_one() -> None:
+def test_untrusted_https_mirror_is_distinguished_from_an_unreachable_one() -> None:
     seen = "mirror=https://m/debian\narchive=E: The certificate is NOT trusted.\n"
     checks = instance_checks(READY, parse_report(SEEN + seen))
     assert "update-ca-certificates" in (named(checks, "instance-archive").fix_command or "")

@@ -29,7 +29,7 @@ def test_bridge_never_hides_a_route_an_address_or_a_name_server() -> None:
     assert subnet == IPv4Network("10.202.77.0/24")
 
 
-def test_name_server_that_is_no_address_is_passed_over() -> None:
+def test_name_server_that_is_not_an_address_is_passed_over() -> None:
     text = "nameserver dns1\nnameserver\nnameserver 10.202.7.53\n"
     assert taken_subnets([], [], text) == (IPv4Network("10.202.7.53/32"),)
 

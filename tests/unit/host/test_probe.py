@@ -49,7 +49,7 @@ def test_quoted_and_bare_values_of_os_release_are_understood() -> None:
     assert parse_os_release(text) == UBUNTU
 
 
-def test_os_release_without_version_is_no_error() -> None:
+def test_os_release_without_version_is_not_an_error() -> None:
     assert parse_os_release("ID=debian\n") == OsRelease("debian", "", "this system")
 
 
@@ -84,7 +84,7 @@ NOT_STARTED = Outcome(1, "", "Error: The LXD daemon doesn't appear to be started
         (NOT_STARTED, Daemon.DENIED, Daemon.STOPPED),
     ],
 )
-def test_daemon_that_hangs_refuses_or_denies_is_told_apart(
+def test_daemon_that_hangs_refuses_or_denies_is_distinguished(
     outcome: Outcome, socket: Daemon, expected: Daemon
 ) -> None:
     assert classify_answer(outcome, socket) is expected
@@ -150,7 +150,7 @@ def test_ubuntus_installer_script_is_not_taken_for_lxd(
     assert probe_flavor() is Flavor.SNAP
 
 
-def test_program_that_hangs_is_killed_and_one_that_is_missing_is_no_traceback() -> None:
+def test_program_that_hangs_is_killed_and_one_that_is_missing_causes_no_traceback() -> None:
     assert run(["sleep", "60"], seconds=0.05).status == TIMED_OUT
     assert run(["no-such-program-here"]).status == NOT_FOUND
 

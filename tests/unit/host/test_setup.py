@@ -72,7 +72,7 @@ def test_steps_are_taken_in_order_and_none_twice(machine: Machine) -> None:
     assert len(machine.reported) == 2
 
 
-def test_check_changes_nothing_and_tells_what_is_missing(machine: Machine) -> None:
+def test_check_changes_nothing_and_shows_what_is_missing(machine: Machine) -> None:
     mark = machine.add("first")
     result = machine.run(check=True)
     assert not mark.exists()
@@ -109,7 +109,7 @@ def test_log_that_others_could_read_is_closed_to_them(machine: Machine) -> None:
     assert log.stat().st_mode & 0o777 == 0o600
 
 
-def test_log_that_cannot_be_written_is_no_traceback(machine: Machine) -> None:
+def test_log_that_cannot_be_written_causes_no_traceback(machine: Machine) -> None:
     make_cache_dir(machine.settings)
     (machine.settings.logs_dir / "setup.log").mkdir(parents=True)
     machine.add("first")
@@ -117,7 +117,7 @@ def test_log_that_cannot_be_written_is_no_traceback(machine: Machine) -> None:
         machine.run()
 
 
-def test_cache_below_a_directory_that_cannot_be_entered_is_no_traceback(
+def test_cache_below_a_directory_that_cannot_be_entered_causes_no_traceback(
     machine: Machine, own_session: Callable[[Path], None]
 ) -> None:
     machine.add("step", "true")
@@ -212,7 +212,7 @@ def test_apt_without_network_is_a_download_error(machine: Machine) -> None:
         machine.run()
 
 
-def test_missing_program_is_no_traceback(machine: Machine) -> None:
+def test_missing_program_causes_no_traceback(machine: Machine) -> None:
     machine.add("lxd", "no-such-program-here")
     with pytest.raises(LXDError):
         machine.run()
@@ -231,7 +231,7 @@ def test_step_that_is_not_required_may_fail(machine: Machine) -> None:
     assert after.exists()
 
 
-def test_user_who_cannot_become_root_is_told_before_anything_runs(machine: Machine) -> None:
+def test_user_who_cannot_become_root_is_refused_before_anything_runs(machine: Machine) -> None:
     mark = machine.add("first")
     machine.facts = replace(FRESH, privilege=Privilege.NONE)
     with pytest.raises(LXDError, match="cannot become root"):
@@ -244,7 +244,7 @@ def test_user_without_privilege_may_run_setup_where_nothing_is_to_do(machine: Ma
     assert machine.run().ready
 
 
-def test_new_group_member_is_told_how_to_go_on_in_this_shell(
+def test_new_group_member_is_shown_how_to_go_on_in_this_shell(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -278,7 +278,7 @@ def test_setup_is_not_believed_before_an_instance_has_started(
     assert tried.read_text() == "tried\n" * 2
 
 
-def test_instance_that_does_not_start_is_told_with_its_cause_and_the_way_without_lxd(
+def test_instance_that_does_not_start_is_reported_with_its_cause_and_the_way_without_lxd(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     try_by(machine, monkeypatch, f"echo Error: no cgroup; exit {plan.NONE_STARTS}")
@@ -302,7 +302,7 @@ def installed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-def test_where_no_instance_starts_one_line_tells_why_and_packages_are_installed_instead(
+def test_where_no_instance_starts_one_line_shows_why_and_packages_are_installed_instead(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, installed: list[str]
 ) -> None:
     try_by(machine, monkeypatch, f"echo Error: no cgroup.; exit {plan.NONE_STARTS}")
@@ -336,7 +336,7 @@ esac
 @pytest.mark.parametrize(
     ("failing", "code"), [("import", 1), ("init", 1), ("start", 9), ("exec", 9), ("none", 0)]
 )
-def test_only_an_instance_that_is_there_and_does_not_start_tells_that_none_can(
+def test_only_an_instance_that_is_there_and_does_not_start_shows_that_none_can(
     tmp_path: Path, failing: str, code: int
 ) -> None:
     stand_in = tmp_path / "lxc"
@@ -507,7 +507,7 @@ def test_apt_that_never_ends_is_not_waited_for_for_ever(fake_apt: Path) -> None:
     assert len((fake_apt / "calls").read_text().splitlines()) == 1
 
 
-def test_other_error_of_apt_is_told_at_once(fake_apt: Path) -> None:
+def test_other_error_of_apt_is_reported_at_once(fake_apt: Path) -> None:
     (fake_apt / "apt-get").write_text("#!/bin/sh\necho >> ${0%/*}/calls; exit 100\n")
     assert apt_get(60) == 100
     assert (fake_apt / "calls").read_text() == "\n"

@@ -106,7 +106,7 @@ def test_new_bridge_translates_addresses_and_avoids_what_is_taken() -> None:
     assert create.endswith("bridge.mtu=1400")
 
 
-def test_machine_without_a_free_subnet_is_told_what_to_do() -> None:
+def test_machine_without_a_free_subnet_is_shown_what_to_do() -> None:
     private = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
     facts = replace(READY, lxd=EMPTY_LXD, taken=tuple(IPv4Network(text) for text in private))
     with pytest.raises(LXDError) as error:
@@ -145,7 +145,7 @@ def test_root_needs_neither_group_nor_a_line_of_its_own() -> None:
     assert needed(facts) == []
 
 
-def test_machine_on_which_lxd_cannot_run_is_not_changed_and_the_way_without_is_told() -> None:
+def test_machine_on_which_lxd_cannot_run_is_not_changed_and_the_way_without_is_reported() -> None:
     with pytest.raises(LXDError, match="cannot run") as caught:
         plan_setup(replace(FRESH, obstacle="the kernel has no control groups"))
     assert caught.value.details == "The cause: the kernel has no control groups."

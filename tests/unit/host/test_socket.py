@@ -23,7 +23,7 @@ def path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def test_daemon_that_listens_is_told_from_one_that_left_its_socket_or_was_never_there(
+def test_daemon_that_listens_is_distinguished_from_one_that_left_its_socket_or_was_never_there(
     path: Path,
 ) -> None:
     assert socket_state() is Daemon.STOPPED

@@ -206,7 +206,7 @@ def test_the_password_of_a_proxy_is_neither_in_a_command_line_nor_left_in_a_base
     assert "geheim" not in str(base.get_command_environment())
 
 
-def test_a_launch_tells_beforehand_whether_it_has_to_make_the_base(
+def test_a_launch_knows_beforehand_whether_it_has_to_make_the_base(
     fake: FakeLxc, settings: Settings
 ) -> None:
     assert not needs_base(SETUP, "x86_64", settings)

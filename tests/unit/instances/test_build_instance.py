@@ -92,7 +92,7 @@ def test_an_instance_that_a_build_leaves_on_purpose_is_marked_as_that(
     assert fake.changes[-1] == f"config set {NAME} user.slurm_factory.kept=yes"
 
 
-def test_after_a_failed_build_the_instance_is_kept_and_the_error_tells_how_to_enter_it(
+def test_after_a_failed_build_the_instance_is_kept_and_the_error_shows_how_to_enter_it(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher(monkeypatch)
@@ -117,7 +117,7 @@ def test_there_is_no_way_into_an_instance_that_somebody_has_deleted(
         assert caught.value.resolution == ""
 
 
-def test_a_kept_instance_that_somebody_has_stopped_is_told_with_the_command_that_starts_it(
+def test_a_kept_instance_that_somebody_has_stopped_is_reported_with_the_command_that_starts_it(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher(monkeypatch)

@@ -134,7 +134,7 @@ def test_a_server_that_cannot_be_reached_or_has_no_such_image_is_none(
         "",
     ],
 )
-def test_an_lxc_that_cannot_ask_is_no_reason_to_make_an_image(
+def test_an_lxc_that_cannot_ask_is_not_a_reason_to_make_an_image(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     monkeypatch.setattr(images_module, "_bootstrap", pytest.fail)
@@ -144,7 +144,7 @@ def test_an_lxc_that_cannot_ask_is_no_reason_to_make_an_image(
         ensured(settings)
 
 
-def test_a_server_that_does_not_answer_is_no_reason_to_make_an_image_and_told_with_a_way_out(
+def test_a_server_that_does_not_answer_is_not_a_reason_to_make_an_image_and_reported_with_a_way_out(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hang(*_: str, **__: object) -> str:
@@ -167,7 +167,7 @@ def test_a_setting_keeps_image_servers_from_being_asked(
     assert not [call for call in fake.calls if "image info" in call]
 
 
-def test_a_machine_without_mmdebstrap_is_told_how_to_get_it(
+def test_a_machine_without_mmdebstrap_is_shown_how_to_get_it(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     only = tmp_path / "only"

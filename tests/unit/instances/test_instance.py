@@ -162,7 +162,7 @@ def test_only_the_last_lines_of_a_long_output_are_kept() -> None:
         (["error: one", "error: two", "bye"], "error: two"),
     ],
 )
-def test_the_line_that_tells_why_is_found(tail: list[str], telling: str) -> None:
+def test_the_line_that_shows_why_is_found(tail: list[str], telling: str) -> None:
     assert error_line(tail, "nothing").startswith(telling)
 
 
@@ -214,7 +214,7 @@ def test_what_lxc_says_about_the_last_attempt_to_start_a_command_is_not_lost() -
     [([], "was deleted meanwhile"), ([{"status": "Stopped"}], "was stopped meanwhile")],
 )
 @pytest.mark.parametrize("status", [137, 255, 1])
-def test_an_instance_that_somebody_ended_is_not_told_as_want_of_memory(
+def test_an_instance_that_somebody_ended_is_not_reported_as_want_of_memory(
     fake: FakeLxc, there: list[dict[str, str]], happened: str, status: int
 ) -> None:
     fake.instances([instance(NAME, NOW) | changes for changes in there])
@@ -240,7 +240,7 @@ def test_an_instance_that_is_being_deleted_still_runs_when_its_commands_are_dead
     assert len([call for call in fake.calls if call.startswith("operation")]) == 2
 
 
-def test_lxd_that_is_gone_in_the_middle_is_told_as_that(
+def test_lxd_that_is_gone_in_the_middle_is_reported_as_that(
     fake: FakeLxc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lxc_module, "socket_state", lambda: Daemon.STOPPED)

@@ -85,7 +85,7 @@ def test_what_the_base_contains_is_recorded_with_every_launch(
     assert record["packages"]["libc6:amd64"] == "2.36-9"
 
 
-def test_a_record_that_every_launch_writes_anew_stays_as_old_as_its_base(
+def test_a_record_that_every_launch_writes_again_stays_as_old_as_its_base(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = datetime.now(UTC) - timedelta(days=89)
@@ -103,7 +103,7 @@ def test_a_record_lives_as_long_as_craft_providers_keeps_a_base() -> None:
     assert inspect.signature(LAUNCH).parameters["expiration"].default == base_record.BASE_LIFE
 
 
-def test_waiting_for_the_base_is_told_only_while_another_build_makes_it(
+def test_waiting_for_the_base_is_reported_only_while_another_build_makes_it(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
@@ -251,7 +251,7 @@ def test_a_finished_base_survives_a_launch_that_fails(
 
 
 @pytest.mark.parametrize("error", SILENT, ids=lambda error: type(error).__name__)
-def test_lxd_that_stops_answering_during_a_launch_is_not_told_as_a_full_cache(
+def test_lxd_that_stops_answering_during_a_launch_is_not_reported_as_a_full_cache(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     launcher(monkeypatch, error)
@@ -276,7 +276,7 @@ def test_a_project_whose_making_was_broken_off_gets_its_profile_after_all(
     assert made == [settings.project_name]
 
 
-def test_lxd_that_hangs_while_the_project_is_made_is_no_traceback(
+def test_lxd_that_hangs_while_the_project_is_made_causes_no_traceback(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def create(**_: object) -> None:

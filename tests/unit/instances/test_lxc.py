@@ -139,7 +139,7 @@ def test_new_member_of_lxds_group_gets_the_line_that_works_in_the_same_shell(
     assert explain(said, ["list"]).resolution == "Run `slurm-factory setup`."
 
 
-def test_a_machine_without_lxc_is_told_how_to_get_it(
+def test_a_machine_without_lxc_is_shown_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -154,6 +154,6 @@ def test_an_lxc_that_hangs_is_given_up(fake: FakeLxc) -> None:
         lxc("list", project="p", timeout=0.1)
 
 
-def test_an_answer_of_lxc_that_is_not_utf_8_is_no_traceback(fake: FakeLxc) -> None:
+def test_an_answer_of_lxc_that_is_not_utf_8_causes_no_traceback(fake: FakeLxc) -> None:
     (fake.directory / "lxc").write_text("#!/bin/sh\nprintf 'caf\\351'\n")
     assert lxc("list", project="p") == "caf�"

@@ -184,7 +184,7 @@ def spack_build(count: int) -> SpackBuild:
     )
 
 
-def test_a_build_by_spack_tells_the_slowest_packages_and_what_the_caches_gave(
+def test_a_build_by_spack_shows_the_slowest_packages_and_what_the_caches_gave(
     built: Outcome, summary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = built.manifest.model_copy(update={"spack": spack_build(12)})

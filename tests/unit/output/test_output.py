@@ -280,7 +280,7 @@ def test_github_output_has_groups_and_commands() -> None:
 
 
 @pytest.mark.parametrize("line", ["::error::no", "  ::set-output name=x::y", "a ##[group]b"])
-def test_output_of_a_compiler_is_no_workflow_command(line: str) -> None:
+def test_output_of_a_compiler_is_not_a_workflow_command(line: str) -> None:
     stream = io.StringIO()
     reporter_of(Mode.GITHUB, stream).line(line)
     assert not stream.getvalue().lstrip().startswith("::")

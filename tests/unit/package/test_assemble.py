@@ -138,7 +138,7 @@ def test_manifest_holds_the_whole_plan_and_what_the_base_contained(
     assert manifest.build_key == here.job.plan.build_key(RECORD)
 
 
-def test_what_the_host_must_have_is_told_from_what_it_may_have(
+def test_what_the_host_must_have_is_distinguished_from_what_it_may_have(
     here: Here, built: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = POLICY.model_dump(mode="json")
@@ -195,7 +195,7 @@ def built_by_spack(here: Here, compiled: Path, tmp_path: Path) -> Built:
     return replace(built, spack=SPACK, configure=SPACK.configure, build_paths=paths)
 
 
-def test_a_package_of_the_spack_recipe_tells_what_spack_did(
+def test_a_package_of_the_spack_recipe_shows_what_spack_did(
     here: Here, built_by_spack: Built
 ) -> None:
     manifest, sbom = assembled(here.with_plan(spack_plan(gpu=True)), built_by_spack)

@@ -89,7 +89,7 @@ def test_tree_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
         collect_licenses(tmp_path, {"zlib1g": tmp_path / "COPYING"})
 
 
-def test_a_text_that_cannot_be_read_is_not_told_as_one_that_cannot_be_written(
+def test_a_text_that_cannot_be_read_is_not_reported_as_one_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = tmp_path / "libraries/lz4"

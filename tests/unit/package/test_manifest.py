@@ -42,7 +42,7 @@ def test_manifest_of_a_later_version_says_so_and_not_which_field_is_wrong(tmp_pa
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "1", '{"manifest_version": 1}', "\udcff"])
-def test_what_is_no_manifest_is_one_clear_error(tmp_path: Path, text: str) -> None:
+def test_what_is_not_a_manifest_is_one_clear_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "with space" / "m.json"
     path.parent.mkdir()
     path.write_text(text, "utf-8", "surrogateescape")

@@ -183,7 +183,7 @@ def test_lines_of_the_readme_lead_to_srun(shell: Shell, tmp_path: Path) -> None:
     assert result.stdout == f"{shell.opt}/slurm/software/bin/srun\n", result.stderr
 
 
-def test_places_are_searched_in_the_order_users_are_told(shell: Shell, tmp_path: Path) -> None:
+def test_places_are_searched_in_the_documented_order(shell: Shell, tmp_path: Path) -> None:
     given = tmp_path / "given"
     at = shell.unpack(tmp_path / "unpacked")
     places = (
@@ -201,7 +201,7 @@ def test_places_are_searched_in_the_order_users_are_told(shell: Shell, tmp_path:
     assert result.stdout.splitlines() == [f"srun of {place}" for place in places], result.stderr
 
 
-def test_tree_of_another_version_is_turned_down_by_name(shell: Shell, tmp_path: Path) -> None:
+def test_tree_of_another_version_is_rejected_by_name(shell: Shell, tmp_path: Path) -> None:
     at = shell.unpack(tmp_path)
     tree = make_tree(at / "software", NEWER)
     explanation = f"holds {IDENTITY.stem} (Slurm 25.05.8)"
@@ -338,7 +338,7 @@ def test_load_without_any_tree_says_where_it_looked_and_the_rest_still_works(
     assert "24.11.5" in result.stdout
 
 
-def test_prefix_that_path_cannot_hold_is_turned_down(shell: Shell, tmp_path: Path) -> None:
+def test_prefix_that_path_cannot_hold_is_rejected(shell: Shell, tmp_path: Path) -> None:
     at = shell.unpack(tmp_path / "unpacked")
     tree = make_tree(tmp_path / "a:b")
     result = shell.run(at, "module load slurm; echo code=$?", SLURM_INSTALL_PREFIX=tree)
@@ -517,6 +517,6 @@ def test_text_is_quoted_for_the_language_it_lands_in(
 
 
 @pytest.mark.parametrize("version", ["../24.11", "24.11 x", "$(id)", "[id]", "-1", ""])
-def test_version_that_is_no_plain_name_never_reaches_a_module(version: str) -> None:
+def test_version_that_is_not_a_plain_name_never_reaches_a_module(version: str) -> None:
     with pytest.raises(ValidationError):
         PackageIdentity(**IDENTITY.model_dump() | {"version": version})

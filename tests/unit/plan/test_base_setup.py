@@ -53,7 +53,7 @@ def test_the_version_that_spacks_files_tell_is_read(text: str, tmp_path: Path) -
     assert spack_version(tmp_path) == "1.1.0"
 
 
-def test_a_directory_that_tells_no_version_has_none(tmp_path: Path) -> None:
+def test_a_directory_that_shows_no_version_has_none(tmp_path: Path) -> None:
     assert spack_version(tmp_path) == ""
     write_files(tmp_path, {VERSION_FILE: "import os\n"})
     assert spack_version(tmp_path) == ""

@@ -40,7 +40,7 @@ def test_same_means_the_release_of_this_machine_under_its_real_name(name: str) -
     assert find_base("same", (distribution, version)).name == name
 
 
-def test_same_is_refused_on_a_machine_that_is_no_base_and_its_release_is_named() -> None:
+def test_same_is_refused_on_a_machine_that_is_not_a_base_and_its_release_is_named() -> None:
     error = refusal("same", ("fedora", "42"))
     assert "fedora@42" in error.brief
     assert "--base same" in error.brief
@@ -81,7 +81,7 @@ def test_a_machine_without_os_release_is_nameless(monkeypatch: pytest.MonkeyPatc
     assert host_release() == ("unknown", "unknown")
 
 
-def test_a_rolling_distribution_without_a_version_is_told_apart(
+def test_a_rolling_distribution_without_a_version_is_distinguished(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"ID": "arch"})

@@ -86,7 +86,7 @@ def test_openmpi_is_promised_by_the_spack_recipe_and_explained_for_the_other() -
     assert "openmpi" in selection.unavailable
 
 
-def test_what_is_built_beside_slurm_is_no_variant_of_it() -> None:
+def test_what_is_built_beside_slurm_is_not_a_variant_of_it() -> None:
     for feature in table():
         assert not (feature.roots and feature.variant), feature.name
 
@@ -141,7 +141,7 @@ def test_what_can_be_switched_off_has_an_argument_that_does_it() -> None:
             assert feature.off, feature.name
 
 
-def test_what_configure_is_told_to_do_is_checked_afterwards() -> None:
+def test_what_configure_should_enable_is_checked_afterwards() -> None:
     for feature in table():
         if feature.on or feature.types:
             assert feature.defines or feature.files or feature.empty, feature.name
@@ -256,7 +256,9 @@ def test_what_no_package_has_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("text", ["+ipxe", "+h", "+gdk"])
-def test_a_variant_like_no_other_is_refused_with_a_list_of_those_that_can_be_had(text: str) -> None:
+def test_a_variant_like_no_other_is_refused_with_a_list_of_those_that_are_available(
+    text: str,
+) -> None:
     details = refusal(text).details
     assert details.startswith("There are readline, hwloc, ")
     assert "gtk" not in details
@@ -292,7 +294,7 @@ def test_a_variant_of_an_empty_cell_is_refused_with_the_reason_of_the_table() ->
     assert error.details == "Sview needs GTK 2, and Spack has only GTK 3.24 and newer."
 
 
-def test_leaving_out_what_cannot_be_had_anyway_is_no_error() -> None:
+def test_leaving_out_what_is_not_available_anyway_is_not_an_error() -> None:
     assert "gtk" not in chosen(BuildType.STANDARD, "~gtk")
 
 

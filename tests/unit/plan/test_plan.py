@@ -40,7 +40,7 @@ def copy_patches(directory: Path) -> Path:
 
 
 @pytest.mark.parametrize("build_type", BuildType)
-def test_configure_is_told_the_same_as_ever(build_type: BuildType) -> None:
+def test_configure_gets_the_same_arguments_as_ever(build_type: BuildType) -> None:
     for name in series():
         plan = sample_plan(
             name, gpu=build_type is BuildType.GPU, minimal=build_type is BuildType.MINIMAL
@@ -130,7 +130,7 @@ def test_destructive_mode_builds_only_what_this_machine_runs() -> None:
         ),
     ],
 )
-def test_spack_never_builds_on_this_very_machine_and_the_command_that_does_is_told(
+def test_spack_never_builds_on_this_very_machine_and_the_command_that_does_is_reported(
     changes: dict[str, Any], command: str
 ) -> None:
     error = refusal(make_request(deps=Deps.SPACK, destructive_mode=True, **changes))
@@ -323,7 +323,7 @@ def test_a_plan_with_spack_shows_no_arguments_that_only_the_other_recipe_gives_c
     assert "--with-rsmi=/usr" not in json.dumps(spack_plan(gpu=True).describe())
 
 
-def test_what_the_table_tells_configure_changes_the_build_key_with_spack_too(
+def test_what_configure_gets_from_the_table_changes_the_build_key_with_spack_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(planning, "CONFIGURE_ARGUMENTS", ("--enable-debug",))

@@ -162,7 +162,7 @@ def test_a_section_may_replace_or_extend_what_is_there(
         ("packages: {}\n---\npackages: {}\n", "Line 2, column 1"),
     ],
 )
-def test_a_mistake_in_the_yaml_is_told_with_line_and_column(
+def test_a_mistake_in_the_yaml_is_reported_with_line_and_column(
     text: str, place: str, tmp_path: Path
 ) -> None:
     error = refusal(write(tmp_path, text))
@@ -171,12 +171,12 @@ def test_a_mistake_in_the_yaml_is_told_with_line_and_column(
 
 
 @pytest.mark.parametrize("content", [b"packages: \x00\n", b"\xff\xfe\x00", "packages: \x1b[31m\n"])
-def test_a_file_that_is_no_text_is_refused(content: str | bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused(content: str | bytes, tmp_path: Path) -> None:
     assert refusal(write(tmp_path, content)).brief.endswith("is not YAML.")
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n", "text", "3", "~"])
-def test_what_is_no_mapping_is_refused(text: str, tmp_path: Path) -> None:
+def test_what_is_not_a_mapping_is_refused(text: str, tmp_path: Path) -> None:
     assert "not a mapping" in refusal(write(tmp_path, text)).details
 
 

@@ -44,7 +44,7 @@ def test_what_the_cpu_or_one_before_it_is_can_be_built(
 
 
 @pytest.mark.parametrize("target", ["x86_64_v3", "haswell", "zen4"])
-def test_an_older_machine_is_told_its_own_level_before_anything_is_made(
+def test_an_older_machine_is_shown_its_own_level_before_anything_is_made(
     target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(targets, "host", lambda: TARGETS["sandybridge"])

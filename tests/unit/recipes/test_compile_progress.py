@@ -57,7 +57,7 @@ def test_files_of_other_directories_are_named_where_they_are(word: str, name: st
     assert progress(ENTER, f"{PLAIN} a.o {word}").passed == [f"1 of 1 files: {name}"]
 
 
-def test_more_files_than_were_announced_are_no_mistake_and_none_no_progress() -> None:
+def test_more_files_than_were_announced_are_not_a_mistake_and_none_no_progress() -> None:
     assert progress("Files to compile: 1", "checking", "Making all in api").passed == []
     many = progress("Files to compile: 1", *[f"{PLAIN} {n}.o {n}.c" for n in "ab"]).passed
     assert many[-1] == "2 of 2 files: b.c"

@@ -47,7 +47,7 @@ def test_a_tree_whose_list_of_files_takes_several_commands_is_stripped(tree: Pat
     assert len([*manual.iterdir()]) == count
 
 
-def test_a_tree_without_a_program_is_no_failure(tree: Path) -> None:
+def test_a_tree_without_a_program_is_not_a_failure(tree: Path) -> None:
     (tree / "bin/program").unlink()
     strip(tree)
 

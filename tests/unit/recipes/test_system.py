@@ -58,14 +58,14 @@ def turned_down(*promised: tuple[str, str]) -> BuildError:
 # --- promises -----------------------------------------------------------------------------------
 
 
-def test_what_configure_turned_down_fails_the_build_with_its_own_reason() -> None:
+def test_a_feature_that_configure_disabled_fails_the_build_with_its_own_reason() -> None:
     error = turned_down(("restd", "HAVE_JSON"), ("restd", "HAVE_JWT"))
     assert "restd" in error.brief
     assert error.details == "configure: WARNING: unable to locate jwt library"
     assert '--additional-variants "~restd"' in error.resolution
 
 
-def test_every_feature_that_was_turned_down_is_named_once() -> None:
+def test_every_feature_that_was_disabled_is_named_once() -> None:
     error = turned_down(("restd", "HAVE_JWT"), ("restd", "HAVE_YAML"), ("cgroup", "HAVE_BPF"))
     assert error.brief.endswith("restd, cgroup.")
     assert "jwt library" in error.details

@@ -44,7 +44,7 @@ def test_defined_versions_are_read(library: Path) -> None:
     assert "COMMON_1" in facts.defines_versions
 
 
-def test_runpath_is_told_from_rpath(tmp_path: Path) -> None:
+def test_runpath_is_distinguished_from_rpath(tmp_path: Path) -> None:
     options = ["-Wl,--enable-new-dtags", "-Wl,-rpath,/x"]
     facts = read_elf(compile_elf(tmp_path / "libx.so", answer("f", "x"), options=options))
     assert facts is not None
@@ -59,7 +59,7 @@ def test_programs_of_every_kind_are_executables(tmp_path: Path, options: tuple[s
     assert (facts.interpreter is None) == ("-static" in options)
 
 
-def test_object_files_and_texts_are_no_elf_files_of_interest(tmp_path: Path) -> None:
+def test_object_files_and_texts_are_not_elf_files_of_interest(tmp_path: Path) -> None:
     compile_elf(tmp_path / "x.o", "int f;", options=["-c"])
     (tmp_path / "text").write_text("#!/bin/sh\n", "utf-8")
     (tmp_path / "empty").touch()

@@ -66,7 +66,7 @@ def test_pmix_is_taken_with_or_without_a_number(name: str) -> None:
     assert rule.sonames == ("libpmix.so.2",)
 
 
-def test_file_that_opens_nothing_brings_nothing() -> None:
+def test_file_that_opens_nothing_fetches_nothing() -> None:
     assert load_policy().dlopened_by(LUA, facts()) == ()
     assert load_policy().dlopened_by(PurePosixPath("bin/x"), facts("libpmix.so.2")) == ()
 
@@ -81,7 +81,7 @@ def test_names_that_gnutls_only_compares_are_not_opened() -> None:
     assert load_policy().opened_names(elf) == {"libother.so.1"}
 
 
-def test_plugin_directories_lie_where_slurm_is_told_to_look() -> None:
+def test_plugin_directories_lie_where_slurm_looks() -> None:
     targets = {rule.id: str(rule.target) for rule in load_policy().directories}
     assert targets == {
         "mariadb-plugins": "lib/private/mariadb/plugin",

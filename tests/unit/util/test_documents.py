@@ -94,7 +94,7 @@ def test_a_document_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1,]", nested(1000), nested(100_000), '"\\ud800"'])
-def test_what_is_no_document_is_a_value_error_of_one_line(text: str) -> None:
+def test_what_is_not_a_document_is_a_value_error_of_one_line(text: str) -> None:
     with pytest.raises(ValueError, match=r"^Invalid JSON: [^\n]+$"):
         parse_json(text)
 
@@ -152,6 +152,6 @@ def test_an_odd_index_of_a_build_cache_counts_as_old(tmp_path: Path, odd: Make) 
 
 
 @pytest.mark.parametrize("text", [nested(5000), '{"roots": 1, "concrete_specs": {}}', "[]", "1"])
-def test_what_is_no_lock_of_spack_is_a_value_error(text: str) -> None:
+def test_what_is_not_a_lock_of_spack_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_lock(text)

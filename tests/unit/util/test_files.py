@@ -60,7 +60,7 @@ def test_nothing_is_left_of_a_file_that_did_not_become_whole(
         (errno.ENOSPC, "/etc/x", "/c/file could not be written.", "No space left on device: /etc"),
     ],
 )
-def test_what_the_system_refuses_is_told_of_the_file_that_it_is_about(
+def test_what_the_system_refuses_is_reported_of_the_file_that_it_is_about(
     number: int, named: str | None, brief: str, details: str
 ) -> None:
     with pytest.raises(OutputError) as caught, file_errors(Path("/c/file"), "used"):

@@ -50,7 +50,7 @@ def test_a_quota_counts_although_the_file_system_has_room(
     assert has_no_room(tmp_path) is full
 
 
-def test_a_limit_on_the_size_of_files_is_no_full_disk(tmp_path: Path) -> None:
+def test_a_limit_on_the_size_of_files_is_not_a_full_disk(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (NEARLY_FULL_BYTES // 2, hard))
     try:

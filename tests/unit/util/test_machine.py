@@ -10,7 +10,7 @@ def test_either_spelling_is_read_and_the_lower_case_one_wins() -> None:
     assert proxies(environ) == {"http_proxy": "http://a:1", "https_proxy": "http://b:1"}
 
 
-def test_an_empty_variable_is_no_proxy() -> None:
+def test_an_empty_variable_is_not_a_proxy() -> None:
     assert proxies({"http_proxy": "", "no_proxy": "localhost", "PATH": "/bin"}) == {
         "no_proxy": "localhost"
     }

@@ -144,7 +144,9 @@ def test_the_tree_holds_slurm_and_munges_programs_and_nothing_of_the_build(here:
     assert "the license of munge" in (tree / "share/licenses/munge/copyright").read_text()
 
 
-def test_a_program_in_the_tree_that_is_not_slurms_is_told_with_its_package(here: StandIn) -> None:
+def test_a_program_in_the_tree_that_is_not_slurms_is_reported_with_its_package(
+    here: StandIn,
+) -> None:
     shutil.copy("/bin/true", here.folder / "prefixes/munge-1/sbin/munged")
     installed = built(here).installed
     assert {str(path): package.name for path, package in installed.items()} == {
@@ -161,7 +163,7 @@ def test_a_link_into_a_prefix_that_stays_behind_is_left_out(here: StandIn) -> No
     assert (tree / "bin/sbatch").readlink() == Path("srun")
 
 
-def test_the_manifest_tells_of_each_package_how_it_came_and_how_long_it_took(
+def test_the_manifest_shows_for_each_package_how_it_came_and_how_long_it_took(
     here: StandIn,
 ) -> None:
     lines = (
@@ -248,7 +250,7 @@ def test_keys_that_cannot_be_read_or_are_none_are_a_matter_of_the_settings(
     assert "no valid OpenPGP data" in caught.value.details
 
 
-def test_another_source_mirror_is_no_reason_to_concretize_again(here: StandIn) -> None:
+def test_another_source_mirror_is_not_a_reason_to_concretize_again(here: StandIn) -> None:
     project, _ = write_project(here.spack)
     other = choosing(here.spack, source_mirrors=("https://m.example/sources",))
     assert write_project(other)[0].saved_lock == project.saved_lock
@@ -312,7 +314,7 @@ def test_a_second_build_does_not_concretize_again(here: StandIn) -> None:
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"roots": []}'])
-def test_a_damaged_kept_lock_is_no_error_and_is_replaced(here: StandIn, damage: str) -> None:
+def test_a_damaged_kept_lock_is_not_an_error_and_is_replaced(here: StandIn, damage: str) -> None:
     built(here)
     (saved,) = here.spack.job.settings.spack_locks_dir.iterdir()
     saved.write_text(damage)
@@ -353,7 +355,7 @@ def test_a_plan_that_spack_finds_no_way_for_is_one_clear_error(here: StandIn) ->
     assert str(here.spack.logs / "spack.yaml") in caught.value.resolution
 
 
-def test_what_leaves_no_way_is_told_with_spacks_first_reason(here: StandIn) -> None:
+def test_what_leaves_no_way_is_reported_with_spacks_first_reason(here: StandIn) -> None:
     here.answers("concretize", recorded("concretize-munge.txt"), 1)
     with pytest.raises(SpackError) as caught:
         built(here)
@@ -454,7 +456,7 @@ def test_only_a_failed_download_is_tried_again_and_then_it_is_one(here: StandIn)
     assert here.screen.getvalue().count("Next attempt in") == spack_install.ATTEMPTS - 1
 
 
-def test_a_download_that_works_the_second_time_is_no_failure(here: StandIn) -> None:
+def test_a_download_that_works_the_second_time_is_not_a_failure(here: StandIn) -> None:
     failing(here, "toyfetch")
     here.answers("install-2", "")
     install(here.spack, read_lock(recorded("toymain.lock")))
@@ -462,7 +464,7 @@ def test_a_download_that_works_the_second_time_is_no_failure(here: StandIn) -> N
 
 
 @pytest.mark.parametrize(("name", "kind"), [("toynet", DownloadError), ("toyfail", SpackError)])
-def test_what_trying_again_does_not_mend_is_tried_once(
+def test_what_trying_again_does_not_fix_is_tried_once(
     here: StandIn, name: str, kind: type[SlurmFactoryError]
 ) -> None:
     failing(here, name)
@@ -506,14 +508,14 @@ def test_what_works_with_the_old_installer_is_tried_again_with_the_new_one(
     assert [c.split()[0] for c in here.calls].count("install") == 2
 
 
-def test_spack_itself_failing_is_told_with_its_last_error(here: StandIn) -> None:
+def test_spack_itself_failing_is_reported_with_its_last_error(here: StandIn) -> None:
     here.answers("install", "==> Error: [Errno 1] Operation not permitted\n", 1)
     error = failure_of(here, SpackError)
     assert "Operation not permitted" in error.details
     assert error.resolution == f"Evidence: {here.spack.logs}."
 
 
-def test_spack_itself_meeting_the_limit_of_an_instance_is_told_as_a_full_disk(
+def test_spack_itself_meeting_the_limit_of_an_instance_is_reported_as_a_full_disk(
     here: StandIn,
 ) -> None:
     said = "==> Error: [Errno 122] Disk quota exceeded: '/root/project/.spack.lock.tmp'\n"
@@ -529,7 +531,7 @@ def full(here: StandIn) -> None:
     (stage / "spack-build-out.txt").write_text("cc1: No space left on device\n")
 
 
-def test_a_full_disk_of_the_instance_is_told_from_a_full_cache(
+def test_a_full_disk_of_the_instance_is_distinguished_from_a_full_cache(
     here: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full(here)
@@ -539,7 +541,7 @@ def test_a_full_disk_of_the_instance_is_told_from_a_full_cache(
     assert "cache directory" in failure_of(here, OutputError).brief
 
 
-def test_a_full_disk_is_told_with_the_phase_that_met_it(here: StandIn) -> None:
+def test_a_full_disk_is_reported_with_the_phase_that_met_it(here: StandIn) -> None:
     full(here)
     with pytest.raises(SpackError, match=r"toyfail@1\.0 failed in phase build: the disk"):
         install(here.spack, read_lock(recorded("toyfail.lock")))
@@ -573,7 +575,7 @@ TOYFETCH = "ywnzdaqu2xqxqspax33fe3hl5qzwgm3e"
     [(TOYFETCH, True, 2), (TOYFETCH, False, 1), (SLURM, True, 1)],
     ids=["remote", "remote, and available nowhere", "not remote, so that it was tried before"],
 )
-def test_a_source_that_a_further_build_cache_seemed_to_spare_is_brought_where_spack_cannot(
+def test_a_source_that_a_remote_build_cache_seemed_to_spare_is_fetched_where_spack_cannot(
     here: StandIn, remote: str, there: bool, attempts: int
 ) -> None:
     failing(here, "toyfetch")
@@ -610,7 +612,7 @@ def test_each_finished_package_is_one_line_where_there_is_no_terminal(here: Stan
 # --- promises -----------------------------------------------------------------------------------
 
 
-def test_what_configure_turned_down_fails_the_build(here: StandIn) -> None:
+def test_a_feature_that_configure_disabled_fails_the_build(here: StandIn) -> None:
     here.prefix("slurm-1", {".spack/archived-files/config.h": "/* #undef HAVE_READLINE */\n"})
     log = "configure:4711: WARNING: unable to locate readline\n"
     here.prefix("slurm-1", {".spack/archived-files/config.log": log})
@@ -684,7 +686,7 @@ def test_an_index_that_names_all_entries_is_left_alone(tmp_path: Path) -> None:
     assert not index_is_current(tmp_path)
 
 
-def test_an_index_that_names_an_entry_which_was_removed_is_made_anew(tmp_path: Path) -> None:
+def test_an_index_that_names_an_entry_which_was_removed_is_made_again(tmp_path: Path) -> None:
     entry(tmp_path, "a", 100)
     entry(tmp_path, "b", 100).unlink()
     indexed(tmp_path, 200, "a", "b")
@@ -731,7 +733,7 @@ def test_spack_decides_by_what_is_in_the_build_cache_now(here: StandIn) -> None:
         lambda cache: indexed(cache, 200, "a").unlink(),
     ],
 )
-def test_a_damaged_index_which_would_end_spack_is_made_anew(
+def test_a_damaged_index_which_would_end_spack_is_made_again(
     tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
     entry(tmp_path, "a", 100)

@@ -44,7 +44,7 @@ def test_all_packages_of_a_first_build_count_as_built_and_externals_not_at_all()
     assert all(state.seconds > 0 for state in progress.states.values())
 
 
-def test_packages_from_the_build_cache_are_told_from_those_that_were_built() -> None:
+def test_packages_from_the_build_cache_are_distinguished_from_those_that_were_built() -> None:
     snapshot = progress_of("toymain.lock", "install-cached.txt").snapshot()
     assert (snapshot.done, snapshot.total, snapshot.cached) == (4, 4, 4)
 
@@ -117,7 +117,7 @@ def test_a_server_that_does_not_answer_is_worth_another_attempt() -> None:
 
 
 @pytest.mark.parametrize(("name", "cause"), [("fetch", Cause.FETCH), ("net", Cause.CHECKSUM)])
-def test_the_old_installer_tells_the_same_reason_as_a_log(name: str, cause: Cause) -> None:
+def test_the_old_installer_shows_the_same_reason_as_a_log(name: str, cause: Cause) -> None:
     reason = reason_in(f"old-toy{name}.txt")
     assert reason.cause is cause
     assert reason.lines == reason_in(f"log-toy{name}.txt").lines
@@ -139,7 +139,7 @@ def test_a_source_that_is_nowhere_is_not_asked_for_again() -> None:
     assert (reason.cause, reason.transient) == (Cause.FETCH, False)
 
 
-def test_a_wrong_checksum_is_told_from_a_failed_download_and_not_tried_again() -> None:
+def test_a_wrong_checksum_is_distinguished_from_a_failed_download_and_not_tried_again() -> None:
     reason = reason_in("log-toynet.txt")
     assert (reason.cause, reason.transient) == (Cause.CHECKSUM, False)
     assert "sha256 checksum failed" in reason.lines[0]
@@ -163,7 +163,7 @@ def test_a_mirror_with_a_wrong_file_and_no_other_source_is_a_wrong_checksum() ->
         ("configure: error: no acceptable C compiler found", Cause.BUILD),
     ],
 )
-def test_disk_and_memory_are_told_from_what_the_source_is_to_blame_for(
+def test_disk_and_memory_are_distinguished_from_what_the_source_is_to_blame_for(
     line: str, cause: Cause
 ) -> None:
     log = ["checking for gcc... gcc", line, "Traceback (most recent call last):", "  File x"]
@@ -172,27 +172,29 @@ def test_disk_and_memory_are_told_from_what_the_source_is_to_blame_for(
     assert (reason.cause, reason.lines[0]) == (cause, line)
 
 
-def test_a_full_disk_that_only_pythons_error_tells_of_is_found() -> None:
+def test_a_full_disk_that_only_a_python_error_shows_is_found() -> None:
     log = ["Traceback (most recent call last):", "OSError: [Errno 28] No space left on device"]
     reason = explain(log)
     assert reason is not None
     assert reason.cause is Cause.DISK
 
 
-def test_a_disk_that_a_source_fills_is_no_failed_download() -> None:
+def test_a_disk_that_a_source_fills_is_not_a_failed_download() -> None:
     reason = reason_in("log-toystage.txt")
     assert (reason.cause, reason.transient) == (Cause.DISK, False)
     assert "toymain-1.0.tar.gz: OSError: [Errno 28] No space left on device" in reason.lines[0]
 
 
 @pytest.mark.parametrize("name", ["log-toypush.txt", "old-toypush.txt"])
-def test_a_build_cache_that_is_full_is_told_from_a_package_that_cannot_be_built(name: str) -> None:
+def test_a_build_cache_that_is_full_is_distinguished_from_a_package_that_cannot_be_built(
+    name: str,
+) -> None:
     reason = reason_in(name)
     assert reason.cause is Cause.DISK
     assert reason.lines[0].startswith("Failed to push toymain@1.0/")
 
 
-def test_a_log_that_tells_nothing_gives_no_reason() -> None:
+def test_a_log_that_shows_nothing_gives_no_reason() -> None:
     assert explain([]) is None
     assert explain(["checking for gcc... gcc"]) is None
 
@@ -219,7 +221,7 @@ def test_run_time_packages_come_roots_first_and_without_what_is_only_needed_to_b
         '{"roots": [{"hash": "a"}], "concrete_specs": {"a": 3}}',
     ],
 )
-def test_a_damaged_lock_is_no_lock(text: str, tmp_path: Path) -> None:
+def test_a_damaged_lock_is_not_a_lock(text: str, tmp_path: Path) -> None:
     path = tmp_path / "lock.json"
     path.write_text(text)
     assert load_lock(path) is None

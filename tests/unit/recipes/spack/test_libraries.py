@@ -249,7 +249,7 @@ def test_without_a_source_the_license_by_spack_is_named_and_the_lack_of_text_sta
 
 
 @pytest.mark.parametrize("size", [20, 0])
-def test_a_damaged_archive_is_no_error(finder: LicenseFinder, size: int) -> None:
+def test_a_damaged_archive_is_not_an_error(finder: LicenseFinder, size: int) -> None:
     source = archive(finder.source_cache, {"COPYING": "copy it"})
     path = finder.source_cache / source.stored_as
     path.write_bytes(path.read_bytes()[:size])

@@ -179,7 +179,7 @@ def test_prefetch_fetches_also_what_is_in_the_build_cache_of_this_machine(
     assert [path.read_text() for path in paths] == ["munge-0.tar.gz"]
 
 
-def test_a_build_stops_at_a_source_that_cannot_be_had_and_tells_where_to_put_it(
+def test_a_build_stops_at_a_source_that_cannot_be_fetched_and_shows_where_to_put_it(
     here: StandIn, upstream: Upstream, lock: Lock
 ) -> None:
     upstream.offers(MUNGE, "munge").unlink()
@@ -188,7 +188,7 @@ def test_a_build_stops_at_a_source_that_cannot_be_had_and_tells_where_to_put_it(
     assert str(here.spack.job.settings.source_cache_dir) in caught.value.resolution
 
 
-def test_prefetch_brings_all_it_can_and_names_each_source_that_cannot_be_had(
+def test_prefetch_fetches_all_it_can_and_names_each_source_that_cannot_be_fetched(
     here: StandIn, upstream: Upstream, lock: Lock
 ) -> None:
     upstream.offers(MUNGE, "munge").unlink()
@@ -202,7 +202,7 @@ def test_prefetch_brings_all_it_can_and_names_each_source_that_cannot_be_had(
     assert upstream.fetched == {"lz4-1.tar.gz"}
 
 
-def test_a_source_that_cannot_be_had_is_no_failure_where_another_build_cache_may_have_the_package(
+def test_a_missing_source_is_not_a_failure_where_another_build_cache_may_have_the_package(
     here: StandIn, upstream: Upstream, lock: Lock
 ) -> None:
     upstream.offers(MUNGE, "munge").unlink()
@@ -215,7 +215,7 @@ def test_a_source_that_cannot_be_had_is_no_failure_where_another_build_cache_may
 
 
 @pytest.mark.parametrize("url", [REMOTE, f"{REMOTE}/"])
-def test_what_a_further_build_cache_has_needs_no_sources(
+def test_what_a_remote_build_cache_has_needs_no_sources(
     here: StandIn, upstream: Upstream, lock: Lock, url: str
 ) -> None:
     upstream.offers(MUNGE, "munge")
@@ -226,7 +226,7 @@ def test_what_a_further_build_cache_has_needs_no_sources(
     assert upstream.fetched == {"lz4-1.tar.gz"}
 
 
-def test_spack_is_not_asked_where_this_and_further_build_caches_have_everything(
+def test_spack_is_not_asked_where_this_and_remote_build_caches_have_everything(
     here: StandIn, lock: Lock
 ) -> None:
     spack = with_build_cache(here.spack, signed=False)
@@ -261,7 +261,7 @@ def test_without_trusted_keys_a_signed_build_cache_spares_no_source(
     ],
     ids=["damaged", "no index", "gone", "damaged list", "no list", "another's"],
 )
-def test_sources_are_fetched_where_it_is_not_known_what_a_further_build_cache_has(
+def test_sources_are_fetched_where_it_is_not_known_what_a_remote_build_cache_has(
     here: StandIn, upstream: Upstream, lock: Lock, spoil: Callable[[Path], object]
 ) -> None:
     upstream.offers(MUNGE, "munge")
@@ -280,7 +280,7 @@ def test_a_build_cache_that_is_no_longer_in_the_settings_spares_no_source(
     assert upstream.fetched == {"munge-0.tar.gz"}
 
 
-def test_what_was_left_out_is_brought_in_its_order_up_to_the_first_that_cannot_be_had(
+def test_what_was_left_out_is_fetched_in_its_order_up_to_the_first_that_cannot_be_fetched(
     here: StandIn, upstream: Upstream, lock: Lock
 ) -> None:
     upstream.offers(MUNGE, "munge").unlink()
@@ -314,7 +314,7 @@ def test_a_commit_of_a_repository_is_left_to_spack_in_a_build(
     assert [call.split()[0] for call in here.calls] == ["python"]
 
 
-def test_prefetch_lets_spack_fetch_a_commit_and_tells_where_it_can_be_put_if_that_fails(
+def test_prefetch_lets_spack_fetch_a_commit_and_shows_where_it_can_be_put_if_that_fails(
     here: StandIn, upstream: Upstream, lock: Lock
 ) -> None:
     upstream.says(LZ4, "lz4", None, COMMIT)
@@ -404,7 +404,7 @@ def test_prefetch_lets_spack_decide_as_an_offline_build_does(
     assert [call.split()[0] for call in here.calls].count("concretize") == 1
 
 
-def test_what_prefetch_brought_is_enough_for_an_offline_build_and_the_second_time_for_itself(
+def test_what_prefetch_fetched_is_enough_for_an_offline_build_and_the_second_time_for_itself(
     here: StandIn, upstream: Upstream
 ) -> None:
     paths = here.spack.paths
