@@ -58,7 +58,7 @@ def _turn(item: pytest.Item) -> int:
 
 
 def pytest_configure() -> None:
-    """Begin as the program does, whatever shell has started this."""
+    """Start with the program's umask, in any shell."""
     # A user of Debian 13 has 0002; the program never lets a group write (main.py).
     os.umask(0o022)
     # A shell starts what runs in the background with Ctrl-C ignored, and programs inherit that.

@@ -142,7 +142,7 @@ class Site:
             spack = replace(plain, job=replace(plain.job, plan=plan))
             self._configure(spack)
             trust_keys(spack)
-            # Spack reads the indexes anew, as it does when it decides.
+            # Spack reads the indexes again, as it does for concretization.
             spack.run("buildcache", "list")
             lock = read_lock((self.toys.project / "spack.lock").read_text())
             yield Build(spack, lock, screen, in_remote_caches(spack, lock))

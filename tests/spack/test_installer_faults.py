@@ -1,4 +1,5 @@
-"""Full disks and killed builds with the real Spack: what is told, and what the next build finds."""
+"""Full disks and killed builds with the real Spack: the messages, and the state for the next
+build."""
 
 import os
 import signal

@@ -113,7 +113,7 @@ class RecordingExecutor(Executor):
 
 
 class ScriptedExecutor(RecordingExecutor):
-    """Runs one prepared shell command after the other, whatever it is asked to run."""
+    """Runs prepared shell commands in order, ignoring the requested ones."""
 
     def __init__(self, *scripts: str) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ class Site:
     program: tuple[str, ...] = PROGRAM
 
     def having(self, **environment: str) -> Self:
-        """The same place with further environment variables."""
+        """The same site with additional environment variables."""
         return replace(self, environment={**self.environment, **environment})
 
     @property

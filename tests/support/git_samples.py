@@ -60,7 +60,7 @@ def write_files(directory: Path, files: dict[str, str]) -> None:
 
 @dataclass
 class GitServer:
-    """What a server was asked, and what it shall do instead of its work, one entry a request.
+    """The requests to a server, and its prepared faults, one per request.
 
     Attributes:
         url: Of the repository.

@@ -1,7 +1,7 @@
 """Ends a unit test that starts a program which changes the machine, or leaves the loopback network.
 
-An audit hook (PEP 578) sees every way Python has to do either, whoever imported what from where.
-It cannot be taken away again, so that it asks whether protection is on.
+An audit hook (PEP 578) sees every way in which Python can do either, independent of imports. It
+cannot be taken away again, so that it asks whether protection is on.
 """
 
 import ipaddress
@@ -64,7 +64,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 def _check_program(
     sandbox: Path, program: Any, argv: Sequence[Any], _directory: Any, environment: Any
 ) -> None:
-    """`subprocess.Popen` tells the program, its arguments, directory and environment."""
+    """`subprocess.Popen` reports the program, its arguments, directory and environment."""
     words = [os.fsdecode(word) for word in (program, *argv[1:])]
     candidates = words if Path(words[0]).name in RUNNERS else words[:1]
     path = (environment or os.environ).get("PATH")
@@ -79,7 +79,7 @@ def _check_command_line(_sandbox: Path, command: Any) -> None:
 
 
 def _check_address(_sandbox: Path, _socket: socket.socket, address: Any) -> None:
-    """`socket.connect` tells (host, port, …), or the path of a Unix socket."""
+    """`socket.connect` reports (host, port, …), or the path of a Unix socket."""
     if isinstance(address, tuple):
         _check_host(_sandbox, address[0])
     elif b"lxd" in os.fsencode(address):

@@ -57,7 +57,7 @@ class FakeInstance(RecordingExecutor):
 
 
 class FakeLauncher:
-    """`lxd.launch`, failing as it is told, one error a call."""
+    """`lxd.launch` with prepared failures, one error per call."""
 
     def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)

@@ -1,4 +1,4 @@
-"""A reporter that remembers what it is told."""
+"""A reporter that records its calls."""
 
 import io
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """Slurm's own list of its plugins, as its Makefiles have it.
 
-`python tests/unit/slurm_plugins.py ARCHIVE…` writes the recorded lists anew (one archive a series).
+`python tests/support/slurm_plugins.py ARCHIVE…` regenerates the recorded lists (one archive per
+series).
 """
 
 import json

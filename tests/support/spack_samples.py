@@ -80,7 +80,7 @@ LOCK: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class StandIn:
-    """The stand-in, what it is told to answer, and the build that it serves."""
+    """The stand-in, its prepared answers, and its build."""
 
     folder: Path
     spack: Spack

@@ -1,4 +1,4 @@
-"""What reaches stdout, whatever that is: a terminal, a file, a closed pipe."""
+"""Output on stdout: a terminal, a file, a closed pipe."""
 
 import contextlib
 import hashlib
@@ -38,7 +38,7 @@ class Target(io.BytesIO):
 
 
 def written(encoding: str, *prints: Callable[[], object], terminal: bool = False) -> bytes:
-    """What has arrived without any further flush."""
+    """Output without another flush."""
     target = Target(terminal=terminal)
     with contextlib.redirect_stdout(io.TextIOWrapper(target, encoding)):
         for print_it in prints:

@@ -69,7 +69,7 @@ def finish(settings: Settings, scratch: Path, key: str) -> Path:
 
 
 class Steps:
-    """Steps of a destructive build, each of which may be told to fail."""
+    """Steps of a destructive build, each of which may be made to fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.failing: dict[str, BaseException] = {}

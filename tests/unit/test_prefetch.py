@@ -1,4 +1,4 @@
-"""Filling the caches: all that plans need, each file once, whatever else cannot be had."""
+"""Filling the caches: everything that plans need, each file once, despite failures."""
 
 import hashlib
 from collections.abc import Iterator

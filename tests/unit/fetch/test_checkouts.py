@@ -1,4 +1,4 @@
-"""Spack and its recipes: brought once, from git or a directory, or a clear reason why not."""
+"""Spack and its package recipes: fetched once, from git or a directory, or a clear error."""
 
 import socket
 import subprocess

@@ -1,4 +1,4 @@
-"""What the instance that `doctor` starts is told, and how."""
+"""The environment of the instance that `doctor` starts."""
 
 from pathlib import Path
 

@@ -69,7 +69,7 @@ def test_uninitialized_lxd_has_neither_pool_nor_network() -> None:
 
 
 NOT_STARTED = Outcome(1, "", "Error: The LXD daemon doesn't appear to be started")
-"""What lxc of Debian 13 says whatever the cause."""
+"""Message of lxc on Debian 13 for every cause."""
 
 
 @pytest.mark.parametrize(

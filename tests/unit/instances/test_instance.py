@@ -193,7 +193,7 @@ def test_lxcs_transient_failure_to_start_a_command_is_survived() -> None:
     instance.run(["make"], {"A": "b"}, lines.append, what="make-slurm.sh")
     assert executor.commands == ["make"] * 3
     assert executor.environments == [{"A": "b"}] * 3
-    assert lines == ["made"], "a start that is retried is no output, and no error"
+    assert lines == ["made"], "a retried start is neither output nor an error"
     assert reporter.lines == ["lxc could not start make-slurm.sh, which is tried again"] * 2
 
 

@@ -48,7 +48,7 @@ from slurm_factory.util.process import TRANSIENT
 def test_the_image_of_a_base_that_cannot_be_copied_is_not_taken_for_granted(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The base is made anew, from an image that may be gone by now."""
+    """The base is made again, from an image that may be gone."""
     made = launcher(monkeypatch)
     served = ImageName(DEBIAN.image.remote, DEBIAN.image.alias)
     fake.images([])

@@ -82,7 +82,7 @@ def test_an_instance_whose_disk_is_full_is_deleted_by_a_second_attempt(
 SAYS_NOT_STARTED = (
     "Error: The LXD daemon doesn't appear to be started (socket path: /var/lib/lxd/unix.socket)"
 )
-"""What lxc of Debian 13 writes whatever the cause."""
+"""Message of lxc on Debian 13 for every cause."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What instances are told of proxies."""
+"""The proxies of instances."""
 
 import pytest
 from launch_samples import DEBIAN, MADE_HERE

@@ -1,4 +1,4 @@
-"""Manifests must come back as they were written, or be turned down with a reason."""
+"""Manifests must be read as they were written, or be rejected with a reason."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Directories of plain files, told from git repositories; the version that Spack's files tell."""
+"""Plain directories as opposed to git repositories; the version in Spack's files."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -376,7 +376,7 @@ def test_number_of_jobs_does_not_change_the_build_key() -> None:
 
 def test_reasons_and_mirrors_do_not_change_the_build_key() -> None:
     plan = sample_plan()
-    unavailable = dict.fromkeys(plan.selection.unavailable, "told in other words")
+    unavailable = dict.fromkeys(plan.selection.unavailable, "in other words")
     archive = plan.base.archive.model_copy(update={"mirror": "http://other.example/debian"})
     other = replace(
         plan,

@@ -68,7 +68,7 @@ def test_a_target_of_another_architecture_is_refused_at_planning(tmp_path: Path)
 
 @pytest.fixture
 def unpacked(tmp_path: Path) -> dict[str, Any]:
-    """Settings that name plain directories, of which Spack's tells its version."""
+    """Settings with plain directories; the one of Spack contains its version."""
     write_files(tmp_path, {"spack/lib/spack/spack/__init__.py": '__version__ = "1.1.1"\n'})
     write_files(tmp_path, {"recipes/repos/a": ""})
     urls = {"spack_url": f"{tmp_path}/spack", "spack_packages_url": f"{tmp_path}/recipes"}

@@ -1,4 +1,4 @@
-"""What is read back may be anything: it is told as an error, without a traceback or a hang."""
+"""Files may contain anything: errors without a traceback or a hang."""
 
 import os
 import signal

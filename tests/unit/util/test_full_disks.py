@@ -1,4 +1,4 @@
-"""A full disk and a used-up quota are told apart from other trouble."""
+"""A full disk and an exceeded quota are distinguished from other errors."""
 
 import errno
 import os

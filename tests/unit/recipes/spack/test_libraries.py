@@ -1,4 +1,5 @@
-"""Libraries and licenses of a Spack build: from its own prefixes first, from the base if told."""
+"""Libraries and licenses of a Spack build: from its own prefixes first, from the base if
+configured."""
 
 import hashlib
 import io

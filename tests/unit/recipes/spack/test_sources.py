@@ -1,4 +1,4 @@
-"""Sources of Spack's packages: which are fetched, which are missed, and what is told of them."""
+"""Sources of Spack's packages: fetched and missing ones, and their messages."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ class Upstream:
         self.sources: dict[str, list[dict[str, Any]]] = {}
 
     def offers(self, digest: str, name: str, *, ending: str = ".tar.gz") -> Path:
-        """Let a package have one more source, which can be had; returns its place upstream."""
+        """Add an available source to a package; returns its upstream path."""
         number = sum(map(len, self.sources.values()))
         path = self.directory / f"{name}-{number}{ending}"
         path.write_text(path.name)
