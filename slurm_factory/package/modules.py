@@ -11,12 +11,12 @@ from slurm_factory.util.files import write_text
 
 DESCRIPTION = "Slurm workload manager: commands, libraries and headers"
 HELP = """\
-Puts the commands of Slurm {release} ({build_type} build) on PATH, its manual pages on MANPATH, and
-its headers and libraries where compilers, pkg-config and CMake look.
+Adds the commands of Slurm {release} ({build_type} build) to PATH, its manual pages to MANPATH, and
+its headers and libraries to the search paths of compilers, pkg-config and CMake.
 
-The configuration is read from /etc/slurm. The package is looked for in SLURM_INSTALL_PREFIX,
-beside these module files, in /opt/slurm/software and in /opt/software; SLURM_ROOT tells where it
-was found."""
+Slurm reads its configuration from /etc/slurm. The module looks for the package in
+SLURM_INSTALL_PREFIX, beside its own file, in /opt/slurm/software and in /opt/software; SLURM_ROOT
+is the path where it found the package."""
 
 
 def render_lmod(identity: PackageIdentity) -> str:

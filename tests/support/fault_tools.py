@@ -311,7 +311,7 @@ def copy_image(settings: Settings, project: str, scratch: Path) -> bool:
 
 
 def as_stranger(site: Site) -> Site:
-    """The same command, run by a user who may not talk to LXD."""
+    """The same command, run by a user without access to LXD."""
     prefix = () if os.geteuid() == 0 else ("sudo", "-n", "--preserve-env")
     become = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
     capabilities = (f"--inh-caps={READ_ALL}", f"--ambient-caps={READ_ALL}")

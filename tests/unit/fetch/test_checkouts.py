@@ -201,7 +201,7 @@ def test_unpacked_files_of_another_spack_are_taken_and_their_version_is_reported
         own = {"lib/spack/spack/__init__.py": f'__version__ = "{version}"\n'}
         write_files(tmp_path / version, SPACK | own)
         fetched(replace(refs, url=str(tmp_path / version)), cache, said)
-    assert said == [f"{tmp_path}/1.0.2: this is Spack 1.0.2; what this program knows of is v1.1.0."]
+    assert said == [f"{tmp_path}/1.0.2: this is Spack 1.0.2; slurm-factory supports v1.1.0."]
 
 
 def test_a_tree_that_was_unpacked_from_an_archive_can_be_packed_again(

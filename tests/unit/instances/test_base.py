@@ -117,7 +117,7 @@ def test_an_archive_that_cannot_be_resolved_fails_the_setup_and_is_named(
 ) -> None:
     monkeypatch.setattr(base_module, "READY_SECONDS", 0)
     base = make_base(Network(reach="deb.example"))
-    with pytest.raises(BaseConfigurationError, match=r"deb\.example cannot be resolved"):
+    with pytest.raises(BaseConfigurationError, match=r"cannot resolve deb\.example"):
         base.setup(executor=RecordingExecutor(failing=["getent"]))
 
 

@@ -1,4 +1,4 @@
-"""Commands in an instance: their output, their failures, and their end when broken off."""
+"""Commands in an instance: their output, their failures, and their end when aborted."""
 
 import os
 import signal
@@ -194,7 +194,7 @@ def test_lxcs_transient_failure_to_start_a_command_is_survived() -> None:
     assert executor.commands == ["make"] * 3
     assert executor.environments == [{"A": "b"}] * 3
     assert lines == ["made"], "a retried start is neither output nor an error"
-    assert reporter.lines == ["lxc could not start make-slurm.sh, which is tried again"] * 2
+    assert reporter.lines == ["lxc could not start make-slurm.sh; trying again"] * 2
 
 
 def test_lxcs_transient_failure_is_not_retried_for_ever() -> None:
@@ -211,7 +211,7 @@ def test_what_lxc_says_about_the_last_attempt_to_start_a_command_is_not_lost() -
 
 @pytest.mark.parametrize(
     ("there", "happened"),
-    [([], "was deleted meanwhile"), ([{"status": "Stopped"}], "was stopped meanwhile")],
+    [([], "was deleted in the meantime"), ([{"status": "Stopped"}], "was stopped in the meantime")],
 )
 @pytest.mark.parametrize("status", [137, 255, 1])
 def test_an_instance_that_somebody_ended_is_not_reported_as_want_of_memory(
@@ -220,7 +220,7 @@ def test_an_instance_that_somebody_ended_is_not_reported_as_want_of_memory(
     fake.instances([instance(NAME, NOW) | changes for changes in there])
     with pytest.raises(LXDError) as caught:
         run(ScriptedExecutor(f"exit {status}"), lambda _: None)
-    assert caught.value.brief == f"make-slurm.sh was broken off: the instance {NAME} {happened}."
+    assert caught.value.brief == f"make-slurm.sh was aborted: the instance {NAME} {happened}."
     assert caught.value.exit_code == 3
     assert "memory" not in f"{caught.value.details} {caught.value.resolution}".lower()
 
@@ -235,7 +235,7 @@ def test_an_instance_that_is_being_deleted_still_runs_when_its_commands_are_dead
     }
     fake.operations([deleting], then=[])
     fake.instances([instance(NAME, NOW) | {"status": "Stopped"}])
-    with pytest.raises(LXDError, match="was stopped meanwhile"):
+    with pytest.raises(LXDError, match="was stopped in the meantime"):
         run(ScriptedExecutor("exit 137"), lambda _: None)
     assert len([call for call in fake.calls if call.startswith("operation")]) == 2
 

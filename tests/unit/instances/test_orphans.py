@@ -37,7 +37,7 @@ def test_the_instance_of_a_killed_build_is_stopped_by_the_next_one_which_says_so
         assert fake.changes[0] == "stop --force build-orphan"
     assert [call for call in fake.changes if call.startswith("stop")] == fake.changes[:1]
     [note] = reporter.notes
-    assert note.startswith("build-orphan still ran, though its build was killed.")
+    assert note.startswith("Stopped build-orphan, whose build was killed.")
 
 
 def test_an_instance_whose_build_was_killed_before_it_named_its_lock_is_stopped_too(

@@ -356,7 +356,7 @@ def test_log_on_a_full_disk_does_not_hide_the_real_error(tmp_path: Path) -> None
     reporter = reporter_of(Mode.PLAIN, stream)
     reporter.log_to(tmp_path)
     run_steps(reporter)
-    assert stream.getvalue().count("is not complete: [Errno 28]") == 1
+    assert stream.getvalue().count("is incomplete: [Errno 28]") == 1
     assert "Error: make failed." in stream.getvalue()
 
 

@@ -334,7 +334,7 @@ def test_load_without_any_tree_says_where_it_looked_and_the_rest_still_works(
     assert result.stdout.endswith("done=0\n")
     assert "failed" not in result.stdout
     assert "slurm/24.11" in result.stdout
-    assert "The configuration is read from /etc/slurm." in result.stdout
+    assert "Slurm reads its configuration from /etc/slurm." in result.stdout
     assert "24.11.5" in result.stdout
 
 

@@ -266,4 +266,4 @@ def test_no_builds_directory_means_no_artifacts(builds: Path) -> None:
 def test_size_that_differs_is_a_problem_even_where_the_name_matches(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
     manifest = make_manifest((File(name="x", size=1, sha256="0" * 64),))
-    assert problem_with(manifest, tmp_path).startswith("x is not the file")
+    assert problem_with(manifest, tmp_path).startswith("x does not match")

@@ -260,7 +260,7 @@ def test_a_variant_like_no_other_is_refused_with_a_list_of_those_that_are_availa
     text: str,
 ) -> None:
     details = refusal(text).details
-    assert details.startswith("There are readline, hwloc, ")
+    assert details.startswith("Available: readline, hwloc, ")
     assert "gtk" not in details
 
 

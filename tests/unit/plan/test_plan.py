@@ -136,7 +136,7 @@ def test_spack_never_builds_on_this_very_machine_and_the_command_that_does_is_re
     error = refusal(make_request(deps=Deps.SPACK, destructive_mode=True, **changes))
     assert "--destructive-mode" in error.brief
     assert error.resolution.endswith(f"run: slurm-factory build {command}")
-    assert error.resolution.startswith("Leave it out to build in LXD, or ")
+    assert error.resolution.startswith("Omit it to build in LXD, or ")
 
 
 @pytest.mark.parametrize("host", [DEBIAN_12, ("fedora", "42"), ("debian", "11"), ("unknown",) * 2])
@@ -171,7 +171,7 @@ def test_no_advice_about_building_on_this_machine_leads_to_another_error(
 @pytest.mark.parametrize("deps", Deps)
 def test_a_variant_that_is_advised_is_accepted(deps: Deps, variants: str) -> None:
     details = refusal(make_request(deps=deps, additional_variants=variants)).details
-    listed = details.partition("There are ")[2].rstrip(".").split(", ")
+    listed = details.partition("Available: ")[2].rstrip(".").split(", ")
     near = re.search(r"Did you mean (\w+)\?", details)
     for name in [near[1]] if near else listed:
         word, sign = variants.split(maxsplit=1)[0], variants[0]
@@ -267,7 +267,7 @@ def test_a_plan_with_spack_names_what_it_is_made_with_and_no_password() -> None:
 
 
 def test_a_request_for_spack_that_does_not_say_which_is_a_mistake_of_the_program() -> None:
-    with pytest.raises(ValueError, match="which Spack"):
+    with pytest.raises(ValueError, match="version of Spack"):
         make_plan(make_request(deps=Deps.SPACK, spack=None), X86_64, DEBIAN_12)
 
 

@@ -93,8 +93,8 @@ def test_unpacked_files_with_default_settings_keep_their_base(unpacked: dict[str
 @pytest.mark.parametrize(
     ("setting", "ref", "why"),
     [
-        ("spack_ref", "v1.1", "is Spack 1.1.1, and no git repository."),
-        ("spack_ref", "develop", "is Spack 1.1.1, and no git repository."),
+        ("spack_ref", "v1.1", "contains Spack 1.1.1 and is not a git repository."),
+        ("spack_ref", "develop", "contains Spack 1.1.1 and is not a git repository."),
         ("spack_packages_ref", "v1.1.1", "is not a git repository."),
     ],
 )
@@ -194,9 +194,9 @@ def test_a_whole_environment_is_not_taken_for_a_configuration(tmp_path: Path) ->
     [
         ("package", "Did you mean packages?"),
         ("configs:", "Did you mean config?"),
-        ("include", "It takes concretizer, config,"),
-        ("view", "It takes concretizer, config,"),
-        ("\x1b" + "x" * 500, "It takes concretizer, config,"),
+        ("include", "Supported sections: concretizer, config,"),
+        ("view", "Supported sections: concretizer, config,"),
+        ("\x1b" + "x" * 500, "Supported sections: concretizer, config,"),
     ],
 )
 def test_a_section_that_a_build_does_not_take_is_refused_with_the_nearest(
@@ -237,7 +237,7 @@ def test_a_directory_that_no_instance_sees_is_refused_as_a_repository(
     (recipes / "repo.yaml").touch()
     text = yaml.safe_dump({f"repos{sign}": {f"site{sign}": str(recipes)}})
     error = refusal(write(tmp_path, text))
-    assert error.brief.endswith("names a repository that no instance sees: 'site'.")
+    assert error.brief.endswith("contains a repository that instances do not see: 'site'.")
     assert f"{tmp_path} as /opt/slurm-factory-cache" in error.details
 
 

@@ -81,23 +81,23 @@ def forgotten_version_need(tree: Path) -> None:
 BREAKAGES = {
     "build run path": (
         patchelf("--force-rpath", "--set-rpath", "/opt/slurm/software/lib", "bin/alone"),
-        "bin/alone: run path /opt/slurm/software/lib is a path of the build",
+        "bin/alone: run path /opt/slurm/software/lib is a build path",
     ),
     "foreign run path": (
         patchelf("--force-rpath", "--set-rpath", "/usr/lib", "bin/alone"),
-        "bin/alone: run path /usr/lib leads out of the tree",
+        "bin/alone: run path /usr/lib points outside the tree",
     ),
     "relative run path": (
         patchelf("--force-rpath", "--set-rpath", "lib", "bin/alone"),
-        "bin/alone: run path lib leads out of the tree",
+        "bin/alone: run path lib points outside the tree",
     ),
     "escaping run path": (
         patchelf("--force-rpath", "--set-rpath", "$ORIGIN/../../lib", "bin/alone"),
-        "bin/alone: run path $ORIGIN/../../lib leads out of the tree",
+        "bin/alone: run path $ORIGIN/../../lib points outside the tree",
     ),
     "dangling run path": (
         patchelf("--force-rpath", "--set-rpath", "$ORIGIN/../lib64", "bin/alone"),
-        "bin/alone: run path $ORIGIN/../lib64 leads nowhere",
+        "bin/alone: run path $ORIGIN/../lib64 does not exist",
     ),
     "DT_RUNPATH": (
         patchelf("--set-rpath", "$ORIGIN/../lib/slurm", "bin/alone"),
@@ -105,7 +105,7 @@ BREAKAGES = {
     ),
     "build interpreter": (
         patchelf("--set-interpreter", "/srv/build/ld.so", "bin/alone"),
-        "bin/alone: interpreter /srv/build/ld.so is a path of the build",
+        "bin/alone: interpreter /srv/build/ld.so is a build path",
     ),
     "foreign interpreter": (
         patchelf("--set-interpreter", "/usr/local/lib/ld.so", "bin/alone"),
@@ -113,11 +113,11 @@ BREAKAGES = {
     ),
     "unknown library": (
         patchelf("--add-needed", "libnowhere.so.1", "bin/alone"),
-        "bin/alone: needs libnowhere.so.1, to which its run path does not lead",
+        "bin/alone: needs libnowhere.so.1, which its run path does not find",
     ),
     "library of the tree that only another file's run path leads to": (
         patchelf("--add-needed", "libengine.so", "bin/alone"),
-        "bin/alone: needs libengine.so, to which its run path does not lead",
+        "bin/alone: needs libengine.so, which its run path does not find",
     ),
     "library by path": (
         patchelf("--add-needed", "/usr/lib/libdeep.so.1", "bin/alone"),
@@ -125,11 +125,11 @@ BREAKAGES = {
     ),
     "lost symbol version": (
         other_symbol_version,
-        "lib/slurm/plug.so: wants COMMON_1 of libcommon-",
+        "lib/slurm/plug.so: requires COMMON_1 of libcommon-",
     ),
     "inconsistent symbol versions": (
         forgotten_version_need,
-        "lib/slurm/plug.so: wants versions of libcommon-",
+        "lib/slurm/plug.so: requires versions of libcommon-",
     ),
     "setuid": (mode("bin/tool", 0o4000), "bin/tool: is setuid or setgid"),
     "setgid": (mode("lib/slurm", 0o2000), "lib/slurm: is setuid or setgid"),
@@ -144,7 +144,7 @@ BREAKAGES = {
     ),
     "escaping link": (
         link("bin/sh", "../../sh"),
-        "bin/sh: is a symbolic link out of the tree, to ../../sh",
+        "bin/sh: is a symbolic link to ../../sh, outside the tree",
     ),
     "dangling link": (
         link("bin/sh", "nothing"),
@@ -158,11 +158,11 @@ BREAKAGES = {
     "static library": (text("lib/libx.a", ""), "lib/libx.a: is only a build file"),
     "build shebang": (
         text("bin/script", "#!/srv/build/python\n"),
-        "bin/script: contains /srv/build, a path of the build",
+        "bin/script: contains /srv/build, a build path",
     ),
     "build path in pkg-config": (
         text("lib/pkgconfig/x.pc", "prefix=/opt/slurm/software\n"),
-        "lib/pkgconfig/x.pc: contains /opt/slurm/software, a path of the build",
+        "lib/pkgconfig/x.pc: contains /opt/slurm/software, a build path",
     ),
     "fifo": (
         lambda tree: os.mkfifo(tree / "pipe", 0o600),
