@@ -314,7 +314,7 @@ def print_prefetched(prefetched: Prefetched, plans: Sequence[BuildPlan], *, as_j
         return
     have = f"{len(prefetched.files)} files, {file_size(prefetched.size)}, are in {directory}"
     use = "copy it to the machine that runs build --offline, or run that here"
-    print_line(f"{have}: {'incomplete' if failures else use}.")
+    print_line(f"{have}: {'some files are missing' if failures else use}.")
 
 
 def print_builds(artifacts: Sequence[PublishedArtifact], *, as_json: bool) -> None:

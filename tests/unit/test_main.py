@@ -213,7 +213,7 @@ def test_a_variable_that_is_not_a_setting_is_warned_of_with_the_nearest_name(
     result = run("versions", "--json")
     assert result.code == 0
     assert result.document["releases"]
-    assert "SLURM_FACTORY_MEMORYLIMIT is not a setting" in result.err
+    assert "SLURM_FACTORY_MEMORYLIMIT, which is not a setting" in result.err
     assert "did you mean SLURM_FACTORY_MEMORY_LIMIT?" in result.err
 
 
@@ -271,7 +271,7 @@ def prefetched(
     return given
 
 
-def test_prefetch_shows_how_much_there_is_and_which_directory_to_carry(
+def test_prefetch_shows_how_much_there_is_and_which_directory_to_copy(
     run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     given = prefetched(monkeypatch, tmp_path)
@@ -279,7 +279,7 @@ def test_prefetch_shows_how_much_there_is_and_which_directory_to_carry(
     result = run("prefetch", *plan)
     assert (result.code, result.err) == (0, "")
     (line,) = result.out.splitlines()
-    assert line.startswith(f"1 files, 1.2 kB, are in {tmp_path}/cache: carry it ")
+    assert line.startswith(f"1 files, 1.2 kB, are in {tmp_path}/cache: copy it ")
     document = run("prefetch", *plan, "--json").document
     assert document == {
         "version": JSON_VERSION,
@@ -316,7 +316,7 @@ def test_what_prefetch_could_not_fetch_is_named_and_the_first_of_it_is_the_exit_
     assert "slurm-25.05: No lz4." in result.err
     assert "slurm-24.11: No way." in result.err
     assert "Error: No lz4." in result.err
-    assert "not all" in result.out
+    assert "some files are missing" in result.out
     as_json = run("prefetch", "--all", "--json")
     assert as_json.code == 4
     assert [(f["what"], f["exit_code"]) for f in as_json.document["failures"]] == [
@@ -652,7 +652,7 @@ def test_clean_ends_with_the_code_of_the_first_error_and_shows_what_is_left(
     lxc.fail("delete --force", "Error: The instance is busy")
     result = run("clean", "--yes")
     assert result.code == 3
-    assert f"{DEAD} is left" in result.err
+    assert f"{DEAD} was not removed" in result.err
     assert "The instance is busy" in result.err
 
 

@@ -231,7 +231,7 @@ def test_other_file_system_is_found_out_before_the_old_artifact_is_touched(
         manifest = make_manifest(load_manifest(builds / "24.11" / IDENTITY.manifest).files)
         staged = write_manifest(manifest, elsewhere / f"slurm-factory-test-{os.getpid()}")
         try:
-            with pytest.raises(OutputError, match="cannot be moved"):
+            with pytest.raises(OutputError, match="Cannot move"):
                 publish(staged, builds / "24.11")
         finally:
             staged.unlink()

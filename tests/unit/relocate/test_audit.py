@@ -222,7 +222,7 @@ def test_unclean_tree_ends_the_build_with_the_first_problems_in_one_line(tree: P
         audited(tree).require_clean()
     assert caught.value.exit_code == 6
     assert "5 problem(s)" in caught.value.brief
-    assert caught.value.details.count("only needed to build") == 3
+    assert caught.value.details.count("only a build file") == 3
     assert "\n" not in caught.value.details
 
 
