@@ -8,16 +8,16 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 SCRIPTS := .ci/run $(shell find benchmarks slurm_factory tests tools -name '*.sh' 2>/dev/null)
 
-# The system's certificates also hold the authority of a proxy that looks into TLS.
+# The system's certificates also contain the CA of a proxy that inspects TLS.
 export UV_SYSTEM_CERTS := 1
 
-build: environment ## Build Slurm 24.11.5 for the release this machine runs, in LXD where that can be had
+build: environment ## Build Slurm 24.11.5 for the release this machine runs, in LXD if possible
 	tools/build.sh $(BIN)/slurm-factory
 
-# Exit code 3: LXD cannot be used here. The container tests then say so themselves. Two processes
+# Exit code 3: LXD cannot be used here. The container tests then report it themselves. Two processes
 # take a file of tests each, in the order of tests/conftest.py; container tests wait more than they
 # compute, and a build takes all CPUs.
-test: environment-for-tests ## Run all tests, those in containers too
+test: environment-for-tests ## Run all tests, including those in containers
 	tests/install-test-tools.sh .venv/share/module-systems
 	$(BIN)/slurm-factory setup || [[ $$? == 3 ]]
 	tools/with-lxd-group.sh $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -37,14 +37,14 @@ format: environment-for-tests ## Format the Python code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: environment-for-tests ## Write docs/options.md and a table of docs/limits.md anew from the code
+docs: environment-for-tests ## Regenerate docs/options.md and a table in docs/limits.md from the code
 	$(BIN)/python docs/generate.py
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 18
 
-# Inexact: what `make test` has installed may stay.
-environment: ## Make .venv, which has the program, and nothing else
+# Inexact: keeps the packages that `make test` has installed.
+environment: ## Make only .venv, which contains the program
 	@tools/install-uv.sh .tools $(UV_VERSION)
 	@$(UV) sync --quiet --frozen --no-dev --inexact
 
