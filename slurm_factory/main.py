@@ -49,14 +49,14 @@ VersionOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-GpuOption = Annotated[bool, typer.Option("--gpu", help="Add detection of GPUs.")]
+GpuOption = Annotated[bool, typer.Option("--gpu", help="Add GPU detection.")]
 MinimalOption = Annotated[
     bool, typer.Option("--minimal", help="Munge, readline and nss_slurm only.")
 ]
 VariantsOption = Annotated[
     str,
     typer.Option(
-        help='Features to add or leave out, such as "+hdf5 ~restd".',
+        help='Features to add or remove, such as "+hdf5 ~restd".',
         autocompletion=completion.variants,
     ),
 ]
@@ -208,7 +208,7 @@ def prefetch(
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Fetch everything that a build needs, for build --offline here or on another machine."""
+    """Fetch everything for a later build --offline, here or elsewhere."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
         from slurm_factory import prefetch as fetching
@@ -325,7 +325,7 @@ def setup(
 def doctor(
     *, as_json: JsonOption = False, verbose: VerboseOption = False, quiet: QuietOption = False
 ) -> None:
-    """Check this machine for problems and print the commands that fix them."""
+    """Check this machine and print the commands that fix problems."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
         from slurm_factory import answers
         from slurm_factory.host import checks as kinds

@@ -237,7 +237,7 @@ def _refuse_absent(name: str) -> None:
             raise ConfigurationError(
                 f"--additional-variants: no package has {found[0]}.",
                 details=absence.reason,
-                resolution=f"Leave {name} out; docs/limits.md lists what no package has.",
+                resolution=f"Remove {name}; docs/limits.md lists the plugins that no package has.",
             )
 
 
