@@ -270,7 +270,7 @@ def test_a_package_that_cannot_be_taken_is_named_and_built_from_its_source(
             happens(site.theirs)
         state = build.install()
     assert (state.from_cache, state.damaged) == (False, True)
-    assert "toymain@1.0 is damaged, gone, or not signed" in build.warnings[0]
+    assert "toymain@1.0 in a build cache is damaged, gone, or not signed" in build.warnings[0]
     # Spack sees nothing of this machine's directories.
     attempts = 1 if spack_reaches_the_source else 2
     assert build.screen.getvalue().count("Next attempt in") == attempts - 1
