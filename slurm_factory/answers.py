@@ -95,7 +95,7 @@ def print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> Non
     on stdout.
 
     Args:
-        outcome: Of a build, or of one that was not needed.
+        outcome: Outcome of a build, or of one that was not needed.
         reporter: Knows the steps and their times.
         as_json: Print the manifest instead.
 

@@ -41,7 +41,7 @@ def build(
 
     Args:
         plan: What to build.
-        settings: Of this site.
+        settings: Settings of this site.
         reporter: Shows and logs what happens.
         keep_instance: Always keep the build instance.
         offline: Download nothing; fail at the start if something is missing.

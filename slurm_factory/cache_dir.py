@@ -35,7 +35,7 @@ def make_cache_dir(settings: Settings, owner: int | None = None) -> None:
     """Make the cache directory, for its owner alone, and mark it. An existing one keeps its mode.
 
     Args:
-        settings: Of this site.
+        settings: Settings of this site.
         owner: User id of its owner; None: this user.
 
     Raises:
@@ -59,7 +59,7 @@ def require_ours(settings: Settings, owner: int | None = None) -> None:
     remove that. An empty directory may become a cache directory.
 
     Args:
-        settings: Of this site.
+        settings: Settings of this site.
         owner: User id of its owner; None: this user.
 
     Raises:

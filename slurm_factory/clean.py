@@ -146,7 +146,7 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
 
     Args:
         request: What to remove.
-        settings: Of this site.
+        settings: Settings of this site.
         now: The time against which ages are measured.
 
     Raises:
@@ -197,7 +197,7 @@ def remove_all(
 
     Args:
         removals: What to remove, in this order.
-        settings: Of this site.
+        settings: Settings of this site.
         warn: Called with each object that was not removed, and why.
         planned: Time of the plan; files published later stay.
 
@@ -265,7 +265,7 @@ def _needed(removals: Sequence[Removal], settings: Settings, *, alone: bool) -> 
 
     Args:
         removals: What to remove.
-        settings: Of this site.
+        settings: Settings of this site.
         alone: Whether no build with this cache directory runs.
     """
     caches = {r for r in removals if r.kind == "cache" or _is_of_an_image(r, settings)}

@@ -20,7 +20,7 @@ class Job:
 
     Attributes:
         plan: What to build.
-        settings: Of this site.
+        settings: Settings of this site.
         reporter: Takes steps and lines.
         workspace: Directories of this build (host), below the cache directory.
         jobs: Number of parallel compilers.

@@ -366,7 +366,7 @@ def run() -> None:
     from slurm_factory.output.stream import fill_closed_streams
 
     fill_closed_streams()
-    # Other users must not be able to change our files, whatever the login shell allows.
+    # Other users must not be able to change our files, even if the login shell allows it.
     os.umask(os.umask(0o022) | 0o022)
     # Otherwise messages of libraries would go to stderr.
     logging.getLogger().addHandler(logging.NullHandler())

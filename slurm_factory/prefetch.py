@@ -80,7 +80,7 @@ def prefetch(plans: Sequence[BuildPlan], settings: Settings, reporter: Reporter)
 
     Args:
         plans: At least one plan; all for the same recipe and base.
-        settings: Of this site.
+        settings: Settings of this site.
         reporter: Shows and logs what happens.
 
     Raises:

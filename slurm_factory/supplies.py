@@ -141,7 +141,7 @@ def launch_instance(job: Job, spack_files: SpackFiles | None = None) -> Iterator
     """The instance of a build, or this machine; raises as `build_instance.lxd_instance` does.
 
     Args:
-        job: Of this build.
+        job: Job of this build.
         spack_files: The files for its base; None if the base exists, or needs no Spack.
     """
     plan, settings, reporter, workspace = job.plan, job.settings, job.reporter, job.workspace

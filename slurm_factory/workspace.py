@@ -70,9 +70,9 @@ def open_workspace(
     caches and bases while the mark of the cache directory is locked.
 
     Args:
-        build_id: Of the build.
-        settings: Of this site.
-        notes: Is told where `clean` has to be waited for.
+        build_id: Id of the build.
+        settings: Settings of this site.
+        notes: Shows a message before waiting for `clean`.
 
     Raises:
         OutputError: The cache directory cannot be written or is full.

@@ -204,7 +204,7 @@ class _File:
     Attributes:
         path: Below the top directory.
         mode: As in stat(2) and git.
-        content: Of the file.
+        content: Content of the file.
         mtime: Seconds since 1970.
     """
 

@@ -79,7 +79,7 @@ class Git:
 
         Args:
             directory: Where to make it (host); must not exist.
-            url: Of the other repository: http, https, or an absolute path (host).
+            url: URL of the other repository: http, https, or an absolute path (host).
             timeout: Seconds without data after which a transfer counts as aborted.
 
         Raises:

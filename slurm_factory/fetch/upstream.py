@@ -102,7 +102,7 @@ def not_here(
     Args:
         missing: A name for each missing object.
         plan: What to build.
-        settings: Of this site.
+        settings: Settings of this site.
         note: What else the user should do.
     """
     return DownloadError(

@@ -263,7 +263,7 @@ def instance_checks(facts: HostFacts, seen: Mapping[str, str]) -> tuple[Check, .
     """The network as an instance sees it.
 
     Args:
-        facts: Of the machine it runs on.
+        facts: Facts of the machine it runs on.
         seen: The lines that resources/scripts/host-probe-network.sh printed, by key.
     """
     address = seen.get("address", "")

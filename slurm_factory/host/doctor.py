@@ -110,7 +110,7 @@ def instance_start_check(outcome: Outcome) -> Check:
     """An instance starts and runs commands.
 
     Args:
-        outcome: Of the attempt; the last line that it printed is the cause of a failure.
+        outcome: Outcome of the attempt; the last line that it printed is the cause of a failure.
     """
     if outcome.ok:
         return Check("instance-start", Status.OK, "an instance starts and runs commands")

@@ -75,7 +75,7 @@ class Lxd:
     """State of a running daemon that answers.
 
     Attributes:
-        version: Of the server.
+        version: Version of the server.
         drivers: Storage drivers whose programs and kernel parts are there.
         pools: Name → driver.
         networks: Names of the bridges that LXD manages.

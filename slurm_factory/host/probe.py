@@ -249,7 +249,7 @@ def classify_answer(outcome: Outcome, state: Daemon) -> Daemon:
     """The daemon's state from an attempt at `lxc query /1.0`.
 
     Args:
-        outcome: Of the attempt.
+        outcome: Outcome of the attempt.
         state: State of the socket for this process: `denied` if root has made the attempt.
     """
     if outcome.ok:

@@ -269,7 +269,7 @@ def needs_base(setup: BaseSetup, architecture: str, settings: Settings) -> bool:
     Args:
         setup: The definition of the base.
         architecture: As uname(1) names it.
-        settings: Of this site.
+        settings: Settings of this site.
 
     Raises:
         LXDError: LXD does not answer.
@@ -305,7 +305,7 @@ def present_bases(
         setup: The definition of the base.
         architecture: As uname(1) names it.
         project: LXD project.
-        entries: Of all instances in it (`lxc.list_instances`).
+        entries: Entries of all instances in it (`lxc.list_instances`).
     """
     by_name = {entry["name"]: entry for entry in entries}
     images = candidates(setup.base, architecture)

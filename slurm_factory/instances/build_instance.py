@@ -55,7 +55,7 @@ def lxd_instance(launch: Launch, settings: Settings, reporter: Reporter) -> Iter
 
     Args:
         launch: What to launch.
-        settings: Of this site.
+        settings: Settings of this site.
         reporter: Shows progress, and a warning if the instance cannot be deleted.
 
     Raises:

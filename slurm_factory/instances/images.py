@@ -68,7 +68,7 @@ def ensure_image(
     Args:
         base: The distribution's release.
         architecture: As uname(1) names it.
-        settings: Of this site.
+        settings: Settings of this site.
         reporter: Shows progress and waiting.
 
     Raises:

@@ -70,7 +70,7 @@ class Instance:
     """A place where commands run.
 
     Attributes:
-        name: Of the LXD instance, or `this machine`.
+        name: Name of the LXD instance, or `this machine`.
         executor: Runs commands in it.
         cache_on_host: The cache directory (host).
         cache: The same directory in the instance.

@@ -60,7 +60,7 @@ class Launch:
     Attributes:
         setup: The definition of the base.
         architecture: As uname(1) names it.
-        name: Of the instance.
+        name: Name of the instance.
         lock: Lock file (host), locked while the build runs.
         keep: Always keep the instance.
         spack_files: To make a base for Spack; see `base.needs_base`.
@@ -92,7 +92,7 @@ def launch_copy(
 
     Args:
         launch: What to launch.
-        settings: Of this site.
+        settings: Settings of this site.
         reporter: Shows progress, and waiting for another build.
 
     Returns:
@@ -303,7 +303,7 @@ def ensure_project(settings: Settings, reporter: Reporter) -> None:
     (`project_create` in lxd/lxc.py).
 
     Args:
-        settings: Of this site.
+        settings: Settings of this site.
         reporter: Shows waiting.
 
     Raises:

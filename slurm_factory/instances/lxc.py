@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCAL = "local:"
-"""This machine's LXD, whatever remote the user has switched to (lxc remote switch)."""
+"""This machine's LXD, even if the user has switched to another remote (lxc remote switch)."""
 BASE_PREFIX = "base-instance-slurm-factory-"
 """Prefix of the names of base instances (craft-providers' lxd/launcher.py and our tag)."""
 IMAGE_PREFIX = "slurm-factory-"
@@ -91,7 +91,7 @@ def lxc(
     """Run `lxc --project PROJECT ARGUMENTS`.
 
     Args:
-        arguments: Of the lxc command.
+        arguments: Arguments of the lxc command.
         project: LXD project.
         timeout: Limit in seconds.
         stdin: Text for its standard input.
@@ -144,7 +144,7 @@ def explain(stderr: str, arguments: Sequence[str]) -> LXDError:
 
     Args:
         stderr: Its error output.
-        arguments: Of the lxc command.
+        arguments: Arguments of the lxc command.
     """
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     message = lines[-1].removeprefix("Error: ") if lines else "lxc failed without a message."
@@ -207,7 +207,7 @@ def require_running(name: str, project: str, what: str) -> None:
     Waits for LXD: a command dies some moments before its instance is stopped or deleted.
 
     Args:
-        name: Of the instance.
+        name: Name of the instance.
         project: LXD project.
         what: Name of the failed command in errors.
 

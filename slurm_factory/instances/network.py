@@ -45,7 +45,7 @@ def find_network(base: Base, image: ImageName, settings: Settings) -> Network:
     Args:
         base: The distribution.
         image: Its image; one made here has no list of sources of its own.
-        settings: Of this site.
+        settings: Settings of this site.
 
     Raises:
         ConfigurationError: Instances cannot reach a proxy.

@@ -35,7 +35,7 @@ def stop_orphans(
     processors. They are stopped and not deleted, to keep evidence; `clean` deletes them.
 
     Args:
-        entries: Of all instances in the project (`lxc.list_instances`).
+        entries: Entries of all instances in the project (`lxc.list_instances`).
         settings: For the LXD project and the directory of locks.
         reporter: Shows the stopped instances, and warnings about others.
     """
@@ -67,7 +67,7 @@ def is_orphan(entry: Mapping[str, Any], work: Path) -> bool:
     recorded the lock, the name and the age of the instance identify it.
 
     Args:
-        entry: Of `lxc list`.
+        entry: Entry of `lxc list`.
         work: Directory of the locks of this user's builds (host).
     """
     config, name = entry["config"], entry["name"]

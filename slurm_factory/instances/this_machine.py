@@ -32,7 +32,7 @@ def this_machine(base: Base, settings: Settings, work: pathlib.Path) -> Iterator
 
     Args:
         base: The release that this machine runs.
-        settings: Of this site.
+        settings: Settings of this site.
         work: Directory (host) of this build.
     """
     build_dir = work / "build"

@@ -53,7 +53,7 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
     """Make a package from the result of a recipe, in the work directory.
 
     Args:
-        job: Of this build.
+        job: Job of this build.
         built: Its tree is changed in place.
         base_record: The content of the base.
 

@@ -41,7 +41,7 @@ def write_sbom(
     is that of the Slurm release.
 
     Args:
-        identity: Of the package.
+        identity: Identity of the package.
         source: Archive that Slurm was built from.
         license_text: Text of Slurm's license with its exception (upstream's LICENSE.OpenSSL).
         bundled: All bundled files, including their dependencies.

@@ -53,9 +53,9 @@ class SpackRefs:
     """The versions of Spack and its package recipes.
 
     Attributes:
-        url: Of Spack: http(s), file, or an absolute directory (host).
+        url: URL of Spack: http(s), file, or an absolute directory (host).
         ref: Tag, branch or commit.
-        packages_url: Of spack-packages.
+        packages_url: URL of spack-packages.
         packages_ref: Tag, branch or commit.
     """
 

@@ -153,7 +153,7 @@ class Patch:
         """Return what was read of the patch while a build runs, if it is what was planned.
 
         Args:
-            content: Of its file.
+            content: Content of its file.
 
         Raises:
             BuildError: It is another one.
@@ -305,7 +305,7 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
 
     Args:
         request: What the user asked for.
-        architecture: Of this machine, as uname(1) names it.
+        architecture: Architecture of this machine, as uname(1) names it.
         host: (ID, VERSION_ID) of this machine's distribution.
 
     Raises:

@@ -53,8 +53,8 @@ def choose_spack(settings: Settings, architecture: str) -> SpackChoice:
     """The settings of Spack.
 
     Args:
-        settings: Of this site.
-        architecture: Of this machine, as uname(1) names it; determines the default target.
+        settings: Settings of this site.
+        architecture: As uname(1) names it; determines the default target.
 
     Raises:
         ConfigurationError: The file that `spack_config` names cannot be used, there is no such
@@ -114,7 +114,7 @@ def load_spack_config(path: Path, cache_dir: Path) -> str:
     """Read the user's own configuration of Spack.
 
     Args:
-        path: Of the file (host).
+        path: Path of the file (host).
         cache_dir: The only directory of this machine that instances see (host).
 
     Returns:
@@ -240,7 +240,7 @@ def require_target(target: str, architecture: str) -> None:
 
     Args:
         target: Value of the setting.
-        architecture: Of this machine, as uname(1) names it.
+        architecture: Architecture of this machine, as uname(1) names it.
 
     Raises:
         ConfigurationError: archspec does not know it, or it belongs to another architecture.

@@ -64,7 +64,7 @@ def share(lock: Path, waiting: str = "", notes: Notes | None = None) -> Iterator
     Args:
         lock: File (host).
         waiting: What is waited for, a sentence for people.
-        notes: Is told so before it has to be waited for.
+        notes: Shows a message before waiting.
 
     Raises:
         OSError: There is no such file, or it cannot be locked.

@@ -104,7 +104,7 @@ def clean_copy(settings: Settings) -> Iterator[CleanInstance]:
     """A copy of the prepared instance, deleted afterwards.
 
     Args:
-        settings: Of this site; `project_name` is the LXD project that is used.
+        settings: Settings of this site; `project_name` is the LXD project that is used.
     """
     prepared = _ensure_prepared(settings)
     instance = CleanInstance(f"live-{secrets.token_hex(4)}", settings.project_name)

@@ -63,7 +63,7 @@ class GitServer:
     """The requests to a server, and its prepared faults, one per request.
 
     Attributes:
-        url: Of the repository.
+        url: URL of the repository.
         requests: Method, path and authorization of each request.
         script: Stand-ins; the repository itself answers where there is none.
     """

@@ -173,8 +173,8 @@ def try_package(settings: Settings, manifest: Path, on_line: Callable[[str], Non
     """Run every check at every place, for trials by hand.
 
     Args:
-        settings: Of this site.
-        manifest: Of a finished package (host).
+        settings: Settings of this site.
+        manifest: Manifest of a finished package (host).
         on_line: Takes a line for each thing done.
 
     Raises:

@@ -144,7 +144,7 @@ def build_on_this_machine(
         settings: Their cache directory is made if need be.
         paths: Where Spack and the rest is.
         screen: Takes what users see.
-        build_dir: Of the instance; below the cache directory by default.
+        build_dir: Build dir of the instance; below the cache directory by default.
     """
     work = settings.work_dir / "build-1"
     for directory in (settings.cache_dir, settings.ccache_dir, settings.logs_dir):

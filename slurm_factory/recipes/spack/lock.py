@@ -25,7 +25,7 @@ class Node:
     """A package of the graph.
 
     Attributes:
-        name: Of the package.
+        name: Name of the package.
         version: In Spack's notation.
         hash: Hash of the package with all its dependencies.
         external: Prefix (instance) of an external of the base; None for packages that Spack builds.

@@ -53,7 +53,7 @@ class PackageDescription:
 
     Attributes:
         hash: Spack's.
-        name: Of the package.
+        name: Name of the package.
         version: In Spack's notation.
         licenses: SPDX expressions.
         homepage: Empty where the package recipe names none.

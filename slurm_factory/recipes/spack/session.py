@@ -129,7 +129,7 @@ class Spack:
         """Run a Spack command in the project.
 
         Args:
-            arguments: Of `spack -D <project>`; no line breaks.
+            arguments: Arguments of `spack -D <project>`; no line breaks.
             on_line: Called with each line it prints; by default it goes to the build log.
 
         Raises:

@@ -34,7 +34,7 @@ class RunTimePackage:
     """A package that the tree may need.
 
     Attributes:
-        name: Of Spack's package.
+        name: Name of Spack's package.
         version: In Spack's notation.
         hash: Spack's hash of it with all its dependencies.
         prefix: Prefix in the instance.
