@@ -90,8 +90,11 @@ class Git:
         host = address.netloc.rpartition("@")[2]
         self._url = address._replace(netloc=host).geturl() if address.netloc else url
         self._environment = _environment(timeout, address.username, address.password)
-        self._options = ["-c", f"safe.directory={url}", "-c", f"safe.directory={url}/.git"]
-        if address.username:
+        self._options: list[str] = []
+        if not address.netloc:
+            # The user has named this directory, whoever owns it.
+            self._options += ["-c", f"safe.directory={url}", "-c", f"safe.directory={url}/.git"]
+        if address.username or address.password:
             self._options += ["-c", "credential.helper=", "-c", f"credential.helper={CREDENTIALS}"]
         self._run("init", "--quiet", "--bare", str(directory))
 
@@ -125,9 +128,7 @@ class Git:
         try:
             self._run("fetch", "--quiet", "--no-tags", "--depth", "1", self._url, wanted)
         except TransferError as error:
-            if FULL_COMMIT.fullmatch(wanted) and re.search(
-                "not our ref|no such remote ref", str(error)
-            ):
+            if FULL_COMMIT.fullmatch(wanted) and NOT_GIVEN.search(str(error)):
                 raise NoSuchRefError from error
             raise
         return self._run("rev-parse", "--verify", "FETCH_HEAD^{commit}").strip()

@@ -88,6 +88,9 @@ def open_url(session: requests.Session, url: str, offset: int, timeout: float) -
         response = session.get(url, headers=headers, stream=True, timeout=timeouts)
     except exceptions.RequestException as error:
         raise classified(error, timeouts) from error
+    # requests passes on what urllib3 says of an impossible host name.
+    except urllib3.exceptions.HTTPError as error:
+        raise TransferError(f"the URL cannot be used: {error}") from error
     with response:
         yield _body_of(response, offset)
 

@@ -26,7 +26,7 @@ CLINGO = "clingo"
 def sources_for(plan: BuildPlan, settings: Settings) -> dict[str, Source]:
     """Every source archive of a package, by name; `slurm` is Slurm's own."""
     sources = {SLURM: slurm_source(plan.release, debian_mirrors(settings))}
-    return sources | {name: catalogd_source(name) for name in plan.selection.sources}
+    return sources | {name: catalog_source(name) for name in plan.selection.sources}
 
 
 def base_sources(plan: BuildPlan) -> dict[str, Source]:
@@ -57,7 +57,7 @@ def clingo_source(base: Base, architecture: str) -> Source:
             details=f"There is no clingo for Python {base.python} on {architecture}.",
             resolution="Build with --deps system, which needs no Spack.",
         )
-    return catalogd_source(name)
+    return catalog_source(name)
 
 
 def slurm_source(release: Release, mirrors: Sequence[str]) -> Source:
@@ -84,7 +84,7 @@ def debian_mirrors(settings: Settings) -> tuple[str, ...]:
     return configured_mirrors(ETC_APT, "debian")
 
 
-def catalogd_source(name: str) -> Source:
+def catalog_source(name: str) -> Source:
     """The source that resources/sources.toml lists under a name."""
     row = _rows()[name]
     return Source(**{**row, "urls": tuple(row["urls"])})

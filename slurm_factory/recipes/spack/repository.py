@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_factory import resources
 from slurm_factory.constants import INSTANCE_PREFIX, SPACK_NAMESPACE
-from slurm_factory.fetch.upstream import catalogd_source
+from slurm_factory.fetch.upstream import catalog_source
 from slurm_factory.plan.features import table
 from slurm_factory.plan.plan import (
     COMPILER_FLAGS,
@@ -121,6 +121,6 @@ def _when(patch: dict[str, str]) -> str:
 
 def _nvml() -> dict[str, dict[str, str]]:
     """Version and source of the wheel with NVML's header."""
-    source = catalogd_source("nvml")
+    source = catalog_source("nvml")
     found = [(match, url) for url in source.urls if (match := WHEEL.search(url))]
     return {match["version"]: {"sha256": source.sha256, "url": url} for match, url in found[:1]}

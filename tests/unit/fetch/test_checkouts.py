@@ -421,6 +421,7 @@ def test_a_password_is_sent_and_never_shown(
         status("503 Service Unavailable"),
         status("401 Unauthorized", WWW_Authenticate='Basic realm="git"'),
     ]
+    assert "sec" not in " ".join(Git(tmp_path / "own", url, PATIENCE)._command("fetch"))
     started = tmp_path / "started"
     monkeypatch.setenv("GIT_TRACE", str(started))
     fetched(replace(refs, url=url), cache, said)

@@ -336,7 +336,13 @@ def test_every_url_is_listed_with_its_reason_and_what_to_do(server: Server, tmp_
     assert "SLURM_FACTORY_SOURCE_MIRRORS" in error.resolution
 
 
-@pytest.mark.parametrize("url", ["gopher://host/x.tar.gz", "http://", "file:///nowhere/x.tar.gz"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("gopher://host/x.tar.gz", "http://", "file:///nowhere/x.tar.gz"),
+        *("http://mirror..example/x.tar.gz", f"http://{'a' * 64}.example/x.tar.gz"),
+    ],
+)
 def test_url_that_makes_no_sense_is_one_clear_error(tmp_path: Path, url: str) -> None:
     with pytest.raises(DownloadError):
         fetch(source(url), tmp_path)
