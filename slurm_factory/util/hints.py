@@ -61,5 +61,7 @@ def _is_part(part: str, whole: str) -> bool:
 def _without_password(text: str) -> str:
     """Up to the last @: a password may contain characters that end it in a valid URL."""
     end, scheme = text.rfind("@"), text.find("://")
+    if end < 0:
+        return text
     start = scheme + 3 if scheme >= 0 else 0
     return f"{text[:start]}***{text[end:]}" if ":" in text[start:end] else text

@@ -63,3 +63,10 @@ def test_what_is_long_or_deep_is_repeated_in_one_short_line() -> None:
     assert "..." in quoted(deep)
     while deep:  # Else the interpreter would take it apart recursively.
         deep = deep[0]  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "value", ["debian:12", "mirror.example:3142/debian", "htp://mirror:3142/debian", "/srv/a:b/c"]
+)
+def test_a_value_without_a_password_is_repeated_whole(value: str) -> None:
+    assert printable(value) == value
