@@ -205,11 +205,13 @@ def _open_log(log: Path, settings: Settings, account: Account) -> IO[str]:
         for_account = os.geteuid() == 0 and _belongs_to(account, settings.cache_dir)
         make_cache_dir(settings, account.uid if for_account else None)
         log.parent.mkdir(exist_ok=True)
-        log.touch(mode=0o600)
-        log.chmod(0o600)
+        # What ran in an instance may have left a link or a pipe there.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        file = os.fdopen(os.open(log, flags, 0o600), "a", encoding="utf-8")
+        os.fchmod(file.fileno(), 0o600)
         for path in missing if for_account else ():
             os.chown(path, account.uid, account.gid, follow_symlinks=False)
-        return log.open("a", encoding="utf-8")
+        return file
 
 
 def _belongs_to(account: Account, path: Path) -> bool:

@@ -109,6 +109,18 @@ def test_log_that_others_could_read_is_closed_to_them(machine: Machine) -> None:
     assert log.stat().st_mode & 0o777 == 0o600
 
 
+def test_log_that_is_a_link_is_refused_and_nothing_is_written_behind_it(machine: Machine) -> None:
+    elsewhere = machine.directory / "elsewhere"
+    elsewhere.write_text("somebody else's")
+    make_cache_dir(machine.settings)
+    machine.settings.logs_dir.mkdir(parents=True)
+    (machine.settings.logs_dir / "setup.log").symlink_to(elsewhere)
+    machine.add("step")
+    with pytest.raises(OutputError, match=r"setup\.log"):
+        machine.run()
+    assert elsewhere.read_text() == "somebody else's"
+
+
 def test_log_that_cannot_be_written_causes_no_traceback(machine: Machine) -> None:
     make_cache_dir(machine.settings)
     (machine.settings.logs_dir / "setup.log").mkdir(parents=True)
