@@ -46,7 +46,7 @@ def this_machine(base: Base, settings: Settings, work: pathlib.Path) -> Iterator
         cache_on_host=settings.cache_dir,
         cache=pathlib.PurePosixPath(settings.cache_dir),
         build_dir=pathlib.PurePosixPath(build_dir),
-        record=read_record(BaseSetup(base, Deps.SYSTEM), executor),
+        record=machine_record(base),
     )
 
 
@@ -117,9 +117,21 @@ def size_in_bytes(size: str) -> int:
 
 
 def machine_record(base: Base) -> dict[str, Any]:
-    """The content of this machine, in the format of a base's record."""
+    """The content of this machine, in the format of a base's record.
+
+    Raises:
+        LXDError: dpkg does not answer.
+    """
     executor = HostExecutor({"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
-    return read_record(_setup(base), executor)
+    try:
+        return read_record(_setup(base), executor)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise LXDError(
+            "The packages of this machine cannot be listed.",
+            details=" ".join(str(error).split()),
+            resolution="Run `dpkg-query --show` and correct what it reports, then run the command"
+            " again.",
+        ) from error
 
 
 def require_build_packages(base: Base) -> None:

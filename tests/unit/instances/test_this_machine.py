@@ -1,6 +1,7 @@
 """What a build takes of this machine: compilers at once, and packages it must have."""
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,13 @@ def test_the_packages_of_this_very_machine_are_recorded() -> None:
     record = machine.machine_record(DEBIAN)
     [libc] = [version for name, version in record["packages"].items() if "libc6:" in name]
     assert libc
+
+
+def test_a_dpkg_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise subprocess.CalledProcessError(2, ["dpkg-query"])
+
+    monkeypatch.setattr(machine, "read_record", fail)
+    with pytest.raises(LXDError, match="cannot be listed") as caught:
+        machine.machine_record(DEBIAN)
+    assert "dpkg-query" in caught.value.details
