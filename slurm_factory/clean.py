@@ -261,7 +261,7 @@ def _look(settings: Settings, now: datetime) -> _Seen:
 
 
 def _needed(removals: Sequence[Removal], settings: Settings, *, alone: bool) -> set[Removal]:
-    """Remove what builds share, if no new build needs it.
+    """The removals of shared things that a build may need by now.
 
     Args:
         removals: What to remove.

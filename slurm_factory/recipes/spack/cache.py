@@ -7,7 +7,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from slurm_factory.util.documents import parse_json, read_bytes, read_json, read_text
+from slurm_factory.util.documents import parse_json, read_bytes, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +123,7 @@ def _forget_index(spack: Spack) -> None:
     (settings.buildcache_dir / INDEX).unlink(missing_ok=True)
     here = f"file://{spack.inside(settings.buildcache_dir)}"
     for copies in settings.spack_misc_dir.glob(f"*/{COPIES}"):
-        if here in read_text(copies):
+        if here.encode() in read_bytes(copies):
             shutil.rmtree(copies.parent)
 
 

@@ -26,7 +26,7 @@ libraries=(contribs/pmi contribs/pmi2 contribs/nss_slurm)
 [[ ${WITH_PAM} != yes ]] || libraries+=(contribs/pam contribs/pam_slurm_adopt)
 for directory in src "${libraries[@]}"; do
     [[ ! -f ${directory}/Makefile ]] || objects_below "${directory}"
-done | awk '{ sum += $1 } END { print "Files to compile: " sum + 0 }'
+done | awk '{ sum += $1 } END { print "Files to compile: " sum + 0 }' || true
 
 make -j "${JOBS}" "${arguments[@]}" -C src
 for library in "${libraries[@]}"; do
