@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from slurm_factory.instances.lxc import (
     project_exists,
 )
 from slurm_factory.instances.orphans import BUILD_NAME, LAUNCHING
+from slurm_factory.package.publish import locked
 from slurm_factory.util.files import file_errors
 from slurm_factory.util.locks import is_running, is_visible, take_if_free
 from slurm_factory.workspace import BUILD_ID
@@ -212,7 +213,7 @@ def remove_all(
     with take_if_free(settings.cache_dir / MARK) as alone:
         needed = _needed(removals, settings, alone=alone)
         for removal in removals:
-            with take_if_free(_lock_of(removal, settings)) as idle:
+            with take_if_free(_lock_of(removal, settings)) as idle, _no_publisher(removal):
                 if removal in needed or not idle or _is_newer(removal, planned):
                     warn(f"{removal.name} is kept: a build has begun to use it.")
                     continue
@@ -226,6 +227,14 @@ def remove_all(
     if errors:
         raise errors[0]
     return tuple(done)
+
+
+def _no_publisher(removal: Removal) -> AbstractContextManager[None]:
+    """Keep a package from being published between the look at its age and its removal."""
+    directory = Path(removal.name).parent
+    if removal.kind == "build" and directory.is_dir():
+        return locked(directory)
+    return nullcontext()
 
 
 def remove(removal: Removal, settings: Settings) -> None:

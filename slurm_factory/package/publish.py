@@ -78,7 +78,7 @@ def publish(manifest: Path, directory: Path) -> Path:
     with file_errors(directory / manifest.name):
         _flush([manifest.parent / name for name in (*names, manifest.name)])
         directory.mkdir(parents=True, exist_ok=True)
-        with _locked(directory), signals_held():
+        with locked(directory), signals_held():
             _require_one_file_system(manifest.parent, directory)
             _finish_all(directory)
             _flush([manifest.parent])
@@ -95,7 +95,7 @@ def finish_publishing(directory: Path) -> None:
     """
     with suppress(OSError):
         if any(directory.glob(f".*{COMPLETE}")):
-            with _locked(directory), signals_held():
+            with locked(directory), signals_held():
                 _finish_all(directory)
 
 
@@ -191,7 +191,7 @@ def _flush(paths: Iterable[Path]) -> None:
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[None]:
     """Lock the directory against other publishers, without a lock file."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

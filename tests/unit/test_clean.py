@@ -1,5 +1,6 @@
 """What `clean` removes, in which order, and what it never touches."""
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -575,6 +576,28 @@ def test_a_package_that_was_published_after_the_look_stays(
     assert warnings == [f"{package} is kept: a build has begun to use it."]
     later = datetime.now(UTC) + timedelta(seconds=1)
     assert remove_all(plan.removals, settings, pytest.fail, later) == plan.removals
+
+
+def test_a_package_is_removed_with_every_publisher_locked_out(
+    settings: Settings, lxc: FakeLxc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = settings.builds_dir / "25.05/slurm-25.05.sha256"
+    make_old(package)
+    seen: list[bool] = []
+
+    def watched(*_: object) -> None:
+        descriptor = os.open(package.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            seen.append(False)
+        except BlockingIOError:
+            seen.append(True)
+        finally:
+            os.close(descriptor)
+
+    monkeypatch.setattr("slurm_factory.clean.remove", watched)
+    remove_all(planned(settings, builds=True).removals, settings, pytest.fail)
+    assert seen == [True]
 
 
 def test_caches_are_removed_with_every_build_locked_out(
