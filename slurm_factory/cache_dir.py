@@ -42,7 +42,7 @@ def make_cache_dir(settings: Settings, owner: int | None = None) -> None:
         OutputError: It cannot be made, or is not a cache directory.
     """
     cache = settings.cache_dir
-    with file_errors(cache, "used"):
+    with file_errors(cache, "used as the cache directory"):
         try:
             cache.mkdir(parents=True, mode=0o700)
         except FileExistsError:
@@ -67,7 +67,7 @@ def require_ours(settings: Settings, owner: int | None = None) -> None:
     """
     cache = settings.cache_dir
     owner = os.getuid() if owner is None else owner
-    with file_errors(cache, "used"):
+    with file_errors(cache, "used as the cache directory"):
         status = cache.stat()
         if status.st_uid != owner:
             raise unusable(cache, f"It belongs to the user with the id {status.st_uid}")

@@ -105,7 +105,7 @@ def prepare_cache(settings: Settings) -> None:
         *(settings.images_dir, settings.logs_dir, settings.work_dir),
     )
     make_cache_dir(settings)
-    with file_errors(cache, "used"):
+    with file_errors(cache, "used as the cache directory"):
         for directory in directories:
             directory.mkdir(exist_ok=True)
         free = shutil.disk_usage(cache).free
