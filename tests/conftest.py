@@ -122,12 +122,14 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:
         return
-    # Errors of collection have no keywords.
-    reports = [report for reports in reporter.stats.values() for report in reports]
-    seen = [r for r in reports if "integration" in getattr(r, "keywords", ())]
+    # Beside reports of tests there are errors of collection, warnings, and tests that -k left out.
+    entries = [entry for entries in reporter.stats.values() for entry in entries]
+    reports = [entry for entry in entries if isinstance(entry, pytest.TestReport)]
+    seen = [report for report in reports if "integration" in report.keywords]
     if not seen:
         return
     skipped = [report for report in seen if report.skipped]
-    reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped}
+    told = (r.longrepr[2] for r in skipped if isinstance(r.longrepr, tuple))
+    reasons = {reason.removeprefix("Skipped: ") for reason in told}
     because = f": {'; '.join(sorted(reasons))}" if reasons else ""
     reporter.write_line(f"{len(skipped)} container tests were skipped{because}.")
