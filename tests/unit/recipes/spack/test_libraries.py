@@ -52,7 +52,7 @@ def pmix(here: StandIn) -> RunTimePackage:
     return RunTimePackage("pmix", "5.0", MUNGE, f"{here.folder}/store/pmix", False, (LICENSE,))
 
 
-LICENSE = Path("/work/license")
+LICENSE = Path("/srv/license")
 OF_BASE = RunTimePackage("zlib", "1.2.13", "z" * 32, "/usr", external=True)
 
 
