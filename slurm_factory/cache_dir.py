@@ -27,6 +27,7 @@ Signature: 8a477f597d28d172789f06886806bc55
 # For information about cache directory tags, see https://bford.info/cachedir/
 """
 """See the Cache Directory Tagging Specification: backups can skip the directory."""
+CORRECT_IT = "Free space there, correct its permissions, or set SLURM_FACTORY_CACHE_DIR."
 NO_CONTENT = {"lost+found"}
 """Entries of a new file system."""
 
@@ -72,11 +73,10 @@ def require_ours(settings: Settings, owner: int | None = None) -> None:
         if status.st_uid != owner:
             raise unusable(cache, f"It belongs to the user with the id {status.st_uid}")
         if status.st_mode & 0o022:
-            raise OutputError(
-                f"The cache directory {cache} cannot be used.",
-                details=f"Others may write to it (its mode is {stat.S_IMODE(status.st_mode):o}).",
-                resolution=f"Run `chmod go-w {shlex.quote(str(cache))}`, or set"
-                " SLURM_FACTORY_CACHE_DIR.",
+            raise unusable(
+                cache,
+                f"Others may write to it (its mode is {stat.S_IMODE(status.st_mode):o})",
+                f"Run `chmod go-w {shlex.quote(str(cache))}`, or set SLURM_FACTORY_CACHE_DIR.",
             )
         names = {entry.name for entry in cache.iterdir()} - NO_CONTENT
         if names and not is_marked(cache):
@@ -92,12 +92,12 @@ def is_marked(cache: Path) -> bool:
         return False
 
 
-def unusable(cache: Path, reason: str) -> OutputError:
-    """The error for a cache directory (host) that cannot be used."""
+def unusable(cache: Path, reason: str, resolution: str = CORRECT_IT) -> OutputError:
+    """The error for a cache directory (host) that cannot be used; `reason` without its period."""
     return OutputError(
         f"The cache directory {cache} cannot be used.",
         details=f"{reason}.",
-        resolution="Free space there, correct its permissions, or set SLURM_FACTORY_CACHE_DIR.",
+        resolution=resolution,
     )
 
 
@@ -118,10 +118,10 @@ def _mark(cache: Path) -> None:
 
 def _foreign(cache: Path) -> OutputError:
     mark = shlex.quote(str(cache / MARK))
-    return OutputError(
-        f"The cache directory {cache} cannot be used.",
-        details=f"It is not empty and has no file {MARK}, so slurm-factory may not have made it.",
-        resolution="Set SLURM_FACTORY_CACHE_DIR to a new or empty directory. If an earlier"
+    return unusable(
+        cache,
+        f"It is not empty and has no file {MARK}, so slurm-factory may not have made it",
+        "Set SLURM_FACTORY_CACHE_DIR to a new or empty directory. If an earlier"
         f" slurm-factory made this one, run `touch {mark}`.",
     )
 
@@ -130,9 +130,9 @@ def _refuse_links(settings: Settings) -> None:
     """Programs in an instance could redirect slurm-factory to any directory by a link."""
     for directory in settings.directories:
         if directory.is_symlink():
-            raise OutputError(
-                f"The cache directory {settings.cache_dir} cannot be used.",
-                details=f"{directory} is a link, and slurm-factory does not follow links there.",
-                resolution=f"Remove the link: rm {shlex.quote(str(directory))}; or set"
+            raise unusable(
+                settings.cache_dir,
+                f"{directory} is a link, and slurm-factory does not follow links there",
+                f"Remove the link: rm {shlex.quote(str(directory))}; or set"
                 " SLURM_FACTORY_CACHE_DIR to a directory with free space.",
             )
