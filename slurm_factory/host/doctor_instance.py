@@ -16,6 +16,7 @@ from slurm_factory.exceptions import LXDError
 from slurm_factory.host import setup_steps as plan
 from slurm_factory.host.facts import Account, HostFacts
 from slurm_factory.host.probe import SUDO
+from slurm_factory.util.machine import certificates_in
 from slurm_factory.util.process import FROM_STDIN, TRANSIENT, Outcome, exports, run
 
 SCRIPT = "host-probe-network.sh"
@@ -108,8 +109,8 @@ def parse_report(text: str) -> dict[str, str]:
 
 def further_certificates(directory: Path) -> str:
     """The text of all `*.crt` files (PEM) in and below a host directory."""
-    files = sorted(directory.rglob("*.crt")) if directory.is_dir() else []
-    return "".join(f"{file.read_text(errors='replace').strip()}\n" for file in files)
+    texts = (file.read_text(errors="replace") for file in certificates_in(directory))
+    return "".join(f"{text.strip()}\n" for text in texts)
 
 
 def last_line(text: str) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.instances.images import ImageName, mirror_of, sources_list
-from slurm_factory.util.machine import is_loopback, proxies, proxy_host
+from slurm_factory.util.machine import certificates_in, is_loopback, proxies, proxy_host
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
@@ -55,16 +55,11 @@ def find_network(base: Base, image: ImageName, settings: Settings) -> Network:
         if name != "no_proxy":
             _require_reachable(name, value)
     proxy = given.get("http_proxy") or given.get("https_proxy")
-    certificates = (
-        tuple(sorted(settings.ca_certificates.rglob("*.crt")))
-        if settings.ca_certificates.is_dir()
-        else ()
-    )
     set_mirrors = {"debian": settings.debian_mirror, "ubuntu": settings.ubuntu_mirror}
     own_sources = image.remote == "local" or set_mirrors[base.distribution]
     return Network(
         proxies=given,
-        certificates=certificates,
+        certificates=certificates_in(settings.ca_certificates),
         sources_list=sources_list(base, settings) if own_sources else "",
         reach=(proxy and proxy_host(proxy))
         or urlsplit(mirror_of(base, settings)).hostname

@@ -1,4 +1,4 @@
-"""Memory and proxies of this machine."""
+"""Memory, proxies and CA certificates of this machine."""
 
 import re
 from collections.abc import Mapping
@@ -53,3 +53,8 @@ def is_loopback(host: str) -> bool:
         # Resolvers treat 127.1 as 127.0.0.1 (inet_aton(3)).
         return host.startswith("127.") and host.replace(".", "").isdecimal()
     return address.is_loopback or address.is_unspecified
+
+
+def certificates_in(directory: Path) -> tuple[Path, ...]:
+    """All `*.crt` files in and below a host directory, sorted; none if it does not exist."""
+    return tuple(sorted(directory.rglob("*.crt"))) if directory.is_dir() else ()
