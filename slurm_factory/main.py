@@ -328,12 +328,12 @@ def doctor(
     """Check this machine and print the commands that fix problems."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
         from slurm_factory import answers
-        from slurm_factory.host import checks as kinds
         from slurm_factory.host import doctor as examination
+        from slurm_factory.host.checks import Status
 
         checks = examination.doctor(settings)
         answers.print_checks(checks, as_json=as_json)
-        if any(check.status == kinds.Status.FAILED for check in checks):
+        if any(check.status == Status.FAILED for check in checks):
             raise typer.Exit(3)
 
 
