@@ -10,6 +10,8 @@ SCRIPTS := .ci/run $(shell find benchmarks slurm_factory tests tools -name '*.sh
 
 # The system's certificates also contain the CA of a proxy that inspects TLS.
 export UV_SYSTEM_CERTS := 1
+# Tests start hundreds of Python processes, each of which would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 build: environment ## Build Slurm 24.11.5 for the release this machine runs, in LXD if possible
 	tools/build.sh $(BIN)/slurm-factory
