@@ -10,7 +10,8 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection
-from elftools.elf.segments import InterpSegment
+from elftools.elf.sections import Section
+from elftools.elf.segments import InterpSegment, Segment
 
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.relocate.tree import regular_files
@@ -96,11 +97,10 @@ def _facts(path: Path, stream: BinaryIO) -> ElfFacts | None:
     elf = ELFFile(stream)
     if elf["e_type"] not in LINKED_TYPES:
         return None
-    dynamic = _dynamic_entries(elf)
+    segments, sections = list(elf.iter_segments()), list(elf.iter_sections())
+    dynamic = _dynamic_entries(segments)
     soname = next(iter(dynamic["DT_SONAME"]), None)
-    interpreters = [
-        s.get_interp_name() for s in elf.iter_segments() if isinstance(s, InterpSegment)
-    ]
+    interpreters = [s.get_interp_name() for s in segments if isinstance(s, InterpSegment)]
     interpreter = str(interpreters[0]) if interpreters else None
     runs = elf["e_type"] == "ET_EXEC" or (interpreter is not None and soname is None)
     run_paths = dynamic["DT_RUNPATH"] or dynamic["DT_RPATH"]
@@ -112,13 +112,13 @@ def _facts(path: Path, stream: BinaryIO) -> ElfFacts | None:
         run_path=tuple(entry for value in run_paths for entry in value.split(":") if entry),
         uses_runpath=bool(dynamic["DT_RUNPATH"]),
         interpreter=interpreter,
-        needs_versions=_needed_versions(elf),
-        defines_versions=_defined_versions(elf),
-        mentions=_mentions(elf),
+        needs_versions=_needed_versions(sections),
+        defines_versions=_defined_versions(sections),
+        mentions=_mentions(sections),
     )
 
 
-def _dynamic_entries(elf: ELFFile) -> dict[str, list[str]]:
+def _dynamic_entries(segments: list[Segment]) -> dict[str, list[str]]:
     fields = {
         "DT_NEEDED": "needed",
         "DT_SONAME": "soname",
@@ -126,35 +126,35 @@ def _dynamic_entries(elf: ELFFile) -> dict[str, list[str]]:
         "DT_RUNPATH": "runpath",
     }
     entries: dict[str, list[str]] = {name: [] for name in fields}
-    segments = [s for s in elf.iter_segments() if isinstance(s, DynamicSegment)]
-    for tag in (tag for segment in segments for tag in segment.iter_tags()):
+    linking = [segment for segment in segments if isinstance(segment, DynamicSegment)]
+    for tag in (tag for segment in linking for tag in segment.iter_tags()):
         if tag.entry.d_tag in fields:
             entries[tag.entry.d_tag].append(getattr(tag, fields[tag.entry.d_tag]))
     return entries
 
 
-def _needed_versions(elf: ELFFile) -> tuple[VersionNeed, ...]:
+def _needed_versions(sections: list[Section]) -> tuple[VersionNeed, ...]:
     return tuple(
         VersionNeed(str(need.name), tuple(sorted(str(version.name) for version in versions)))
-        for section in elf.iter_sections()
+        for section in sections
         if isinstance(section, GNUVerNeedSection)
         for need, versions in section.iter_versions()
     )
 
 
-def _defined_versions(elf: ELFFile) -> frozenset[str]:
+def _defined_versions(sections: list[Section]) -> frozenset[str]:
     return frozenset(
         str(next(names).name)
-        for section in elf.iter_sections()
+        for section in sections
         if isinstance(section, GNUVerDefSection)
         for _, names in section.iter_versions()
     )
 
 
-def _mentions(elf: ELFFile) -> frozenset[str]:
+def _mentions(sections: list[Section]) -> frozenset[str]:
     return frozenset(
         match[1].decode()
-        for section in elf.iter_sections()
+        for section in sections
         if section.name.startswith(".rodata")
         for match in LIBRARY_NAME.finditer(section.data())
     )
