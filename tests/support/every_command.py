@@ -1,12 +1,13 @@
-"""Runs every command of the program, with stdout or stderr as a test wants it.
+"""Runs every command of the program, with stdout or stderr as its tests want them.
 
-A program of its own: `every_command.py TARGET`, with the cache directory in the environment; a
-second argument asks for commands that are used wrongly. What would need a machine is replaced by
-its outcome; all that reads arguments and writes answers is the program's own. It starts once, and
-each command runs in a copy of the process, to its very end.
+A program of its own, with the cache directory in the environment. It prints how each command ended
+for each of TARGETS, and then how each that is used wrongly ended. What would need a machine is
+replaced by its outcome; all that reads arguments and writes answers is the program's own. It
+starts once, and each command runs in a copy of the process, to its very end.
 """
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -49,10 +50,8 @@ COMMANDS = (
     ("clean", "--yes"),
 )
 WRONG = ((), ("-v",), ("nonsense",), ("build",), ("build", "--nope"), ("clean", "--older-than"))
-TARGETS = (
-    *("", "closed stdout", "full disk", "closed pipe", "closed stderr", "closed stdin"),
-    *("full disk for stderr", "closed pipe for stderr"),
-)
+TARGETS = ("", "closed stdout", "full disk", "closed pipe", "closed stderr", "closed stdin")
+TARGETS_OF_WRONG = ("", "closed stderr", "full disk for stderr", "closed pipe for stderr")
 
 
 def outcome(plan: Any, settings: Any, *, up_to_date: bool) -> Outcome:
@@ -153,8 +152,10 @@ def import_all() -> None:
 
 
 if __name__ == "__main__":
-    chosen = TARGETS[TARGETS.index(sys.argv[1])]
-    commands = WRONG if sys.argv[2:] else COMMANDS
     replace_machine()
     import_all()
-    json.dump([*results(chosen, commands)], sys.stdout)
+    # Copies share what is there, for no collection of garbage touches it.
+    gc.freeze()
+    right = {target: [*results(target, COMMANDS)] for target in TARGETS}
+    wrong = {target: [*results(target, WRONG)] for target in TARGETS_OF_WRONG}
+    json.dump({"right": right, "wrong": wrong}, sys.stdout)

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -28,37 +27,38 @@ class Ending(NamedTuple):
     err: str
 
 
-def run_all(target: str, cache: Path, *which: str) -> list[Ending]:
-    """Every command with its streams as `target` says; `which` may be "wrong" (usage)."""
-    own = {"SLURM_FACTORY_CACHE_DIR": str(cache), "HOME": str(cache.parent), "GITHUB_OUTPUT": ""}
+def codes(endings: list[Ending]) -> dict[str, int]:
+    return {ending.command: ending.code for ending in endings}
+
+
+Endings = dict[str, dict[str, list[Ending]]]
+
+
+@pytest.fixture(scope="module")
+def endings(tmp_path_factory: pytest.TempPathFactory) -> Endings:
+    """How every command ended, by right and wrong usage and by the state of its streams."""
+    directory = tmp_path_factory.mktemp("streams")
+    publish(stage(directory / "staged"), directory / "cache/builds/24.11")
+    cache = {"SLURM_FACTORY_CACHE_DIR": str(directory / "cache"), "HOME": str(directory)}
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), target, *which],
-        env={**os.environ, **own},
+        [sys.executable, str(SCRIPT)],
+        env={**os.environ, **cache, "GITHUB_OUTPUT": ""},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return [Ending(*ending) for ending in json.loads(done.stdout)]
-
-
-def codes(endings: list[Ending]) -> dict[str, int]:
-    return {ending.command: ending.code for ending in endings}
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache directory with one finished build."""
-    directory = tmp_path_factory.mktemp("streams")
-    publish(stage(directory / "staged"), directory / "cache/builds/24.11")
-    return directory / "cache"
+    return {
+        usage: {target: [Ending(*ending) for ending in found] for target, found in targets.items()}
+        for usage, targets in json.loads(done.stdout).items()
+    }
 
 
 @pytest.fixture(scope="module")
-def usual(cache: Path) -> list[Ending]:
+def usual(endings: Endings) -> list[Ending]:
     """All commands with streams that take everything."""
-    return run_all("", cache)
+    return endings["right"][""]
 
 
 def test_every_command_answers_where_its_streams_take_it(usual: list[Ending]) -> None:
@@ -68,47 +68,45 @@ def test_every_command_answers_where_its_streams_take_it(usual: list[Ending]) ->
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr", "stdin"])
 def test_a_command_does_its_work_though_a_stream_was_closed_before_the_start(
-    stream: str, usual: list[Ending], cache: Path
+    stream: str, usual: list[Ending], endings: Endings
 ) -> None:
-    endings = run_all(f"closed {stream}", cache)
-    assert codes(endings) == codes(usual)
-    assert [e.command for e in endings if "Traceback" in e.err] == []
+    found = endings["right"][f"closed {stream}"]
+    assert codes(found) == codes(usual)
+    assert [e.command for e in found if "Traceback" in e.err] == []
     if stream != "stdout":
-        assert [timeless(e.out) for e in endings] == [timeless(e.out) for e in usual]
+        assert [timeless(e.out) for e in found] == [timeless(e.out) for e in usual]
 
 
 def timeless(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.strip().startswith("Make "))
 
 
-def test_an_answer_that_a_full_disk_loses_is_exit_code_7(cache: Path) -> None:
-    endings = run_all("full disk", cache)
-    assert codes(endings) == {e.command: OutputError.exit_code for e in endings}
-    for ending in endings:
+def test_an_answer_that_a_full_disk_loses_is_exit_code_7(endings: Endings) -> None:
+    found = endings["right"]["full disk"]
+    assert codes(found) == {e.command: OutputError.exit_code for e in found}
+    for ending in found:
         assert "No space left on device." in ending.err.splitlines()[-2], ending
 
 
 def test_a_reader_that_has_gone_is_exit_code_141_and_not_a_word(
-    cache: Path, usual: list[Ending]
+    endings: Endings, usual: list[Ending]
 ) -> None:
-    endings = run_all("closed pipe", cache)
-    assert codes(endings) == {e.command: READER_GONE for e in endings}
+    found = endings["right"]["closed pipe"]
+    assert codes(found) == {e.command: READER_GONE for e in found}
     told = {e.command: len(e.err.splitlines()) for e in usual}
-    assert {e.command: len(e.err.splitlines()) for e in endings} == told
+    assert {e.command: len(e.err.splitlines()) for e in found} == told
 
 
 @pytest.mark.parametrize(
     "target", ["", "closed stderr", "full disk for stderr", "closed pipe for stderr"]
 )
 def test_wrong_usage_is_exit_code_2_whether_the_message_can_be_written_or_not(
-    target: str, cache: Path
+    target: str, endings: Endings
 ) -> None:
-    endings = run_all(target, cache, "wrong")
-    assert set(codes(endings).values()) == {2}
-    assert [e.command for e in endings if re.search("Usage: |Error: |^$", e.err)] == [
-        *codes(endings)
-    ]
-    assert [e.command for e in endings if "Traceback" in e.err] == []
+    found = endings["wrong"][target]
+    assert set(codes(found).values()) == {2}
+    assert [e.command for e in found if re.search("Usage: |Error: |^$", e.err)] == [*codes(found)]
+    assert [e.command for e in found if "Traceback" in e.err] == []
 
 
 def test_what_stands_in_for_a_closed_stream_takes_its_descriptor() -> None:
