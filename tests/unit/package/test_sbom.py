@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from package_samples import CURL, IDENTITY, SOURCE, ZLIB
 
 from slurm_factory.exceptions import OutputError
@@ -23,6 +21,10 @@ def sbom(directory: Path, *libraries: BundledFile) -> dict[str, Any]:
 
 
 def test_document_follows_the_cyclonedx_schema(tmp_path: Path) -> None:
+    # Here, because each process of a test run would wait seconds for the grammars in it.
+    from cyclonedx.schema import SchemaVersion  # noqa: PLC0415
+    from cyclonedx.validation.json import JsonStrictValidator  # noqa: PLC0415
+
     text = json.dumps(sbom(tmp_path))
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
 

@@ -13,6 +13,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,19 @@ from slurm_factory.exceptions import OutputError
 from slurm_factory.package.tarball import BLOCK_SIZE, pack
 
 
+@cache
+def contents() -> list[bytes]:
+    """Three files of about 1 MB, which can be compressed."""
+    generator = random.Random(1)
+    words = [generator.randbytes(7) for _ in range(2000)]
+    return [b"".join(generator.choices(words, k=150_000)) for _ in range(3)]
+
+
 def make_tree(tree: Path, names: tuple[str, ...] = ("b", "a", "c")) -> Path:
     """About 3 MB, so that several blocks are compressed at once."""
     (tree / "bin").mkdir(parents=True)
-    generator = random.Random(1)
-    words = [generator.randbytes(7) for _ in range(2000)]
-    for name in names:
-        (tree / "bin" / name).write_bytes(b"".join(generator.choices(words, k=150_000)))
+    for name, content in zip(names, contents(), strict=False):
+        (tree / "bin" / name).write_bytes(content)
     (tree / "bin" / "program").write_text("#!/bin/sh\n")
     (tree / "bin" / "program").chmod(0o4775)
     (tree / "lib").mkdir()
