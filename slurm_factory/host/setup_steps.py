@@ -232,27 +232,28 @@ def group_step(facts: HostFacts) -> SetupStep:
 
 
 def proxy_step(facts: HostFacts) -> SetupStep:
-    """The environment's proxies, which the daemon needs to fetch images."""
+    """The environment's proxies, which the daemon needs to fetch images.
+
+    The command reads them from the environment: its words are in the process list, and in the log
+    of sudo(8), for everybody to see.
+    """
     have = facts.lxd.proxies if facts.lxd else {}
     keys = {
         "http_proxy": "proxy_http",
         "https_proxy": "proxy_https",
         "no_proxy": "proxy_ignore_hosts",
     }
-    wanted = {
-        key: facts.proxies[name]
-        for name, key in keys.items()
-        if name in facts.proxies and key not in have
-    }
+    wanted = {key: name for name, key in keys.items() if name in facts.proxies and key not in have}
     if not wanted or set(wanted) == {"proxy_ignore_hosts"}:
         return SetupStep("proxy", needed=False, why="none to set")
+    setting = ("config", "set", "local:")
     return SetupStep(
         "proxy",
         needed=True,
         why=f"this environment has {' '.join(sorted(wanted))}, LXD does not",
         commands=tuple(
-            (*LXC, "config", "set", "local:", f"core.{key}={value}")
-            for key, value in wanted.items()
+            ("sh", "-c", f'printf %s "${name}" | {shlex.join((*LXC, *setting))} core.{key} -')
+            for key, name in wanted.items()
         ),
     )
 

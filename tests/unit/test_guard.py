@@ -23,7 +23,13 @@ def test_container(monkeypatch, required):
 
 
 @pytest.mark.parametrize(
-    "command", [["mount", "--version"], ["/bin/mount", "--version"], ["env", "mount", "--version"]]
+    "command",
+    [
+        ["mount", "--version"],
+        ["/bin/mount", "--version"],
+        ["env", "mount", "--version"],
+        ["sh", "-c", "true | mount --version"],
+    ],
 )
 def test_unit_test_cannot_run_a_program_that_changes_the_machine(command: list[str]) -> None:
     with pytest.raises(GuardError, match="mount"):

@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from slurm_factory.host.setup import SetupResult, elevated, setup
 from slurm_factory.host.setup_steps import Command, SetupStep, proxy_step
 from slurm_factory.main import app
 from slurm_factory.resources import host_script
+from slurm_factory.util import process
 
 PROXY = "http://me:s3cret@proxy.example:3128"
 ROOTED = replace(READY, privilege=Privilege.ROOT)
@@ -191,21 +191,25 @@ def test_a_user_keeps_what_setup_makes(machine: Machine, monkeypatch: pytest.Mon
     assert mark.exists()
 
 
-def test_password_of_a_proxy_is_neither_in_the_log_nor_in_the_document(
+def test_password_of_a_proxy_reaches_lxd_and_neither_a_command_line_nor_the_log(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = proxy_step(replace(READY, lxd=READY_LXD, proxies={"http_proxy": PROXY}))
-    [command] = step.commands
-    assert command[-1] == f"core.proxy_http={PROXY}"
     mark = machine.directory / "proxy"
-    machine.add("proxy", "sh", "-c", f"touch {mark}", command[-1])
+    lxc = machine.directory / "bin" / "lxc"
+    lxc.parent.mkdir()
+    lxc.write_text(f'#!/bin/sh\n{{ echo "$*"; cat; }} > {mark}\n')
+    lxc.chmod(0o755)
+    monkeypatch.setattr(process, "SEARCH_PATH", f"{lxc.parent}:{process.SEARCH_PATH}")
+    monkeypatch.setenv("HTTP_PROXY", PROXY)
+    [command] = proxy_step(replace(READY, lxd=READY_LXD, proxies={"http_proxy": PROXY})).commands
+    machine.add("proxy", *command)
     result = machine.run()
+    assert mark.read_text() == f"--project default config set local: core.proxy_http -\n{PROXY}"
     assert result.log is not None
-    assert "core.proxy_http=http://***@proxy.example:3128" in result.log.read_text()
     monkeypatch.setattr(run_setup, "setup", lambda *_, **__: result)
     printed = CliRunner().invoke(app, ["setup", "--json"]).stdout
-    assert "http://***@proxy.example:3128" in json.dumps(json.loads(printed))
-    assert "s3cret" not in printed + result.log.read_text()
+    assert "core.proxy_http" in printed
+    assert "s3cret" not in " ".join(command) + printed + result.log.read_text()
 
 
 def test_failed_step_stops_setup_with_its_own_last_error(machine: Machine) -> None:

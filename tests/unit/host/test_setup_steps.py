@@ -135,7 +135,9 @@ def test_firewall_is_left_alone_for_a_network_that_is_not_lxds() -> None:
 
 def test_proxy_of_the_environment_reaches_lxd_and_a_set_one_stays() -> None:
     facts = replace(READY, proxies={"https_proxy": "http://p:3128", "no_proxy": "localhost"})
-    assert "core.proxy_https=http://p:3128" in shell(facts, "proxy")
+    assert '"$https_proxy" | lxc --project default config set local: core.proxy_https -' in shell(
+        facts, "proxy"
+    )
     kept = replace(READY_LXD, proxies={"proxy_https": "http://other:1"})
     assert needed(replace(facts, lxd=kept)) == []
 
