@@ -32,6 +32,7 @@ from slurm_factory.instances.orphans import BUILD_NAME, LAUNCHING
 from slurm_factory.package.publish import locked
 from slurm_factory.util.files import file_errors
 from slurm_factory.util.locks import is_running, is_visible, take_if_free
+from slurm_factory.util.process import which
 from slurm_factory.workspace import BUILD_ID
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ def _look(settings: Settings, now: datetime) -> _Seen:
     A machine without lxc, which only builds on itself, has nothing in LXD.
     """
     project = settings.project_name
-    there = shutil.which("lxc") is not None and project_exists(project)
+    there = which("lxc") is not None and project_exists(project)
     instances = tuple(lxc_json("list", LOCAL, project=project)) if there else ()
     locks = sorted(_named(settings.work_dir, BUILD_LOCK))
     building = tuple(f"{BUILD_PREFIX}{lock.stem}" for lock in locks if is_running(lock))

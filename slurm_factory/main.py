@@ -364,8 +364,11 @@ def versions(
 def run() -> None:
     """Entry point of the program."""
     from slurm_factory.output.stream import fill_closed_streams
+    from slurm_factory.util.search_path import search_path
 
     fill_closed_streams()
+    # craft-providers looks for lxc there.
+    os.environ["PATH"] = search_path()
     # Other users must not be able to change our files, even if the login shell allows it.
     os.umask(os.umask(0o022) | 0o022)
     # Otherwise messages of libraries would go to stderr.

@@ -7,7 +7,6 @@ import json
 import os
 import pwd
 import shlex
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -21,6 +20,7 @@ from slurm_factory.exceptions import LXDError
 from slurm_factory.host.facts import Daemon
 from slurm_factory.host.socket import socket_state
 from slurm_factory.util.files import disk_full_lines
+from slurm_factory.util.process import NOT_FOUND, TIMED_OUT, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,7 +85,7 @@ def lxc(
     *arguments: str,
     project: str,
     timeout: float = SIMPLE_SECONDS,
-    stdin: str | None = None,
+    stdin: str = "",
     cwd: Path | None = None,
 ) -> str:
     """Run `lxc --project PROJECT ARGUMENTS`.
@@ -104,34 +104,23 @@ def lxc(
         LXDError: It failed, did not end in time, or is not installed.
     """
     command = ["lxc", "--project", project, *arguments]
-    try:
-        done = subprocess.run(
-            command,
-            input=stdin if stdin is not None else "",
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-            cwd=cwd,
-            # Ctrl-C must reach only this program, which may be cleaning up.
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
+    # Ctrl-C must reach only this program, which may be cleaning up.
+    done = run(command, seconds=timeout, text=stdin, own_session=True, cwd=cwd)
+    if done.status == NOT_FOUND:
         raise LXDError(
             "LXD is not installed.",
             details="There is no lxc command.",
             resolution="Run `slurm-factory setup`.",
-        ) from error
-    except subprocess.TimeoutExpired as error:
+        )
+    if done.status == TIMED_OUT:
         raise TimedOutError(
             f"LXD did not answer within {timeout:.0f} s.",
             details=f"Command: lxc {' '.join(arguments[:3])}",
             resolution="Run `slurm-factory doctor`.",
-        ) from error
-    if done.returncode != 0:
-        raise explain(done.stderr, arguments)
-    return done.stdout
+        )
+    if not done.ok:
+        raise explain(done.errors, arguments)
+    return done.output
 
 
 def lxc_json(*arguments: str, project: str) -> Any:

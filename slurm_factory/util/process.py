@@ -18,9 +18,7 @@ from typing import IO, Any, Protocol
 
 from slurm_factory.util.files import FULL
 from slurm_factory.util.machine import proxies
-
-SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin:/snap/bin"
-"""Users of Debian have no sbin directory in PATH, and shells older than snapd no /snap/bin."""
+from slurm_factory.util.search_path import search_path
 
 NOT_FOUND = 127
 TIMED_OUT = 124
@@ -45,7 +43,7 @@ class Outcome:
 
 def which(program: str) -> Path | None:
     """Path (host) of a program, also in the sbin and snap directories."""
-    found = shutil.which(program, path=SEARCH_PATH)
+    found = shutil.which(program, path=search_path())
     return Path(found) if found else None
 
 
@@ -55,6 +53,7 @@ def run(
     seconds: float = QUERY_SECONDS,
     text: str = "",
     own_session: bool = False,
+    cwd: Path | None = None,
 ) -> Outcome:
     """Run a program to its end, or kill it.
 
@@ -63,6 +62,7 @@ def run(
         seconds: Time after which it is killed.
         text: Its standard input.
         own_session: Start it in its own session, which Ctrl-C does not reach.
+        cwd: Directory (host) to run in.
     """
     try:
         done = subprocess.run(
@@ -75,6 +75,7 @@ def run(
             timeout=seconds,
             env=environment(),
             start_new_session=own_session,
+            cwd=cwd,
         )
     except FileNotFoundError as error:
         return Outcome(NOT_FOUND, "", str(error))
@@ -99,7 +100,7 @@ def run_logged(argv: Sequence[str], log: IO[str]) -> Outcome:
 def environment() -> dict[str, str]:
     """This process's environment with the wider search path, untranslated messages, and the
     proxies in the spelling that all programs support."""
-    own = {"PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8"}
+    own = {"PATH": search_path(), "LC_ALL": "C.UTF-8"}
     return {**os.environ, **proxies(os.environ), **own}
 
 

@@ -48,7 +48,7 @@ LIGHT = (
     *("slurm_factory.__main__", "slurm_factory.completion", "slurm_factory.constants"),
     *("slurm_factory.exceptions", "slurm_factory.main", "slurm_factory.output"),
     *("slurm_factory.output.stream", "slurm_factory.resources", "slurm_factory.util"),
-    "slurm_factory.util.signals",
+    *("slurm_factory.util.search_path", "slurm_factory.util.signals"),
 )
 """Modules that --help and completion may load."""
 

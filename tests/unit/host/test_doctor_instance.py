@@ -1,12 +1,12 @@
 """The environment of the instance that `doctor` starts."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from slurm_factory import resources
 from slurm_factory.host.doctor_instance import look_from_inside
-from slurm_factory.util import process
 
 PROXY = "http://somebody:s3cret@proxy.example:3128"
 LXC = r"""#!/bin/sh
@@ -34,7 +34,7 @@ def test_proxies_reach_the_instance_and_stand_in_no_command_line(
     (tmp_path / "lxc").chmod(0o755)
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(process, "SEARCH_PATH", f"{tmp_path}:{process.SEARCH_PATH}")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(resources, "script", lambda _: SCRIPT)
     seen = look_from_inside("project", "image", "the certificates", proxies)
     assert seen == {"proxy": proxies.get("http_proxy", ""), "certificates": "the certificates"}

@@ -20,7 +20,6 @@ from slurm_factory.host.setup import SetupResult, elevated, setup
 from slurm_factory.host.setup_steps import Command, SetupStep, proxy_step
 from slurm_factory.main import app
 from slurm_factory.resources import host_script
-from slurm_factory.util import process
 
 PROXY = "http://me:s3cret@proxy.example:3128"
 ROOTED = replace(READY, privilege=Privilege.ROOT)
@@ -199,7 +198,7 @@ def test_password_of_a_proxy_reaches_lxd_and_neither_a_command_line_nor_the_log(
     lxc.parent.mkdir()
     lxc.write_text(f'#!/bin/sh\n{{ echo "$*"; cat; }} > {mark}\n')
     lxc.chmod(0o755)
-    monkeypatch.setattr(process, "SEARCH_PATH", f"{lxc.parent}:{process.SEARCH_PATH}")
+    monkeypatch.setenv("PATH", f"{lxc.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("HTTP_PROXY", PROXY)
     [command] = proxy_step(replace(READY, lxd=READY_LXD, proxies={"http_proxy": PROXY})).commands
     machine.add("proxy", *command)

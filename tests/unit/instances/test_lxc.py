@@ -27,6 +27,7 @@ from slurm_factory.instances.lxc import (
     lxc,
     wait_for_operations,
 )
+from slurm_factory.util import search_path
 
 
 def test_a_copy_that_lxd_finishes_after_all_is_deleted_too(
@@ -146,6 +147,21 @@ def test_a_machine_without_lxc_is_shown_how_to_get_it(
     with pytest.raises(LXDError, match="LXD is not installed") as caught:
         lxc("list", project="p")
     assert "slurm-factory setup" in caught.value.resolution
+
+
+def test_an_lxc_of_snap_is_found_where_cron_starts_builds(
+    fake: FakeLxc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_path, "FURTHER_DIRECTORIES", (str(fake.directory),))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    lxc("list", "local:", project="p")
+    assert fake.calls == ["list"]
+
+
+def test_lxc_speaks_english_in_any_locale(fake: FakeLxc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    (fake.directory / "lxc").write_text("#!/bin/sh\necho $LC_ALL\n")
+    assert lxc("list", project="p") == "C.UTF-8\n"
 
 
 def test_an_lxc_that_hangs_is_given_up(fake: FakeLxc) -> None:
