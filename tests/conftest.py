@@ -34,11 +34,11 @@ CONTAINER_TESTS = (
     "test_build",
     "test_install_page",
     "test_package_live",
-    "test_destructive",
-    "test_interruptions",
-    "test_faults",
-    "test_contents",
     "test_host",
+    "test_destructive",
+    "test_faults",
+    "test_interruptions",
+    "test_contents",
 )
 """Files in the order in which they begin. The longest come first, so that the last to run ends
 soon after the others; the first compiles what most others wait for."""

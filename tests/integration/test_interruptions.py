@@ -10,8 +10,9 @@ from fault_tools import MINIMAL, Site, Terminal, source_in
 
 pytestmark = pytest.mark.integration
 
-STEPS = ("Launch", "Configure", "Compile", "Install and strip", "Pack")
-"""Those after Relocate run on this machine alone and are one case: the last stands for them."""
+STEPS = ("Launch", "Configure", "Compile", "Pack")
+"""Installing runs in the instance, as compiling does. What follows it runs on this machine alone
+and is one case: the last stands for it."""
 
 
 def test_clean_removes_what_a_killed_build_leaves(site: Site) -> None:

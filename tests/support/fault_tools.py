@@ -21,8 +21,10 @@ from craft_providers.lxd.project import create_with_default_profile
 from filelock import FileLock
 
 from slurm_factory.cache_dir import make_cache_dir
-from slurm_factory.config import Settings
+from slurm_factory.config import SOURCE_CACHE, Settings
 from slurm_factory.constants import Deps
+from slurm_factory.fetch.sources import fetch
+from slurm_factory.fetch.upstream import catalog_source, slurm_source
 from slurm_factory.instances.base import (
     PresentBase,
     base_instance_name,
@@ -47,8 +49,9 @@ RELEASE = "24.11.5"
 BASE = find_base("same", host_release())
 SETUP = BaseSetup(BASE, Deps.SYSTEM)
 PLAN = ("--slurm-version", RELEASE, "--deps", "system", "--base", "same")
-MINIMAL = ("build", *PLAN, "--minimal")
-SOURCE = Path("_source-cache", "archive")
+MINIMAL = ("build", *PLAN, "--minimal", "--additional-variants", "+nvml +rsmi +oneapi")
+"""As little as a package may have, and the plugins for GPUs, which need no compilation of their own
+then: config.h, which each file reads, is another one with them."""
 PROGRAM = (sys.executable, "-m", "slurm_factory")
 NOBODY = 65534
 READ_ALL = "+dac_read_search"
@@ -191,11 +194,13 @@ def assert_one_message(
 
 
 def make_cache(directory: Path, settings: Settings, ccache: Path | None = None) -> Path:
-    """A cache directory that has the source and, if one is given, this compiler cache."""
+    """A cache directory that has the sources and, if one is given, this compiler cache."""
     make_cache_dir(settings.model_copy(update={"cache_dir": directory}))
-    source = source_in(directory)
-    source.parent.mkdir(parents=True)
-    shutil.copy2(source_in(settings.cache_dir), source)
+    nvml = fetch(catalog_source("nvml"), settings.source_cache_dir, mirrors=settings.source_mirrors)
+    for source in (source_in(settings.cache_dir), nvml):
+        target = directory / source.relative_to(settings.cache_dir)
+        target.parent.mkdir(parents=True)
+        shutil.copy2(source, target)
     if ccache:
         share_ccache(ccache, directory / "ccache")
     return directory
@@ -226,8 +231,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 def source_in(cache: Path) -> Path:
     """The archive of Slurm in a cache directory, which may hold those of other releases too."""
-    digest = find_release(RELEASE).sha256
-    return cache / "spack-sourcecache" / SOURCE / digest[:2] / f"{digest}.tar.gz"
+    return cache / SOURCE_CACHE / slurm_source(find_release(RELEASE), ()).stored_as
 
 
 @contextmanager
