@@ -10,24 +10,13 @@ import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final, TypeVar, cast
+from typing import IO, Final, cast
 from urllib.parse import unquote, urlsplit
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_exponential,
-)
-
-from slurm_factory.fetch.http import TransferError, TransientError, UnreachableError
+from slurm_factory.fetch.http import TransferError, TransientError, UnreachableError, with_retries
 
 ANSWER_SECONDS: Final = 9.0
 """For the list of refs: a wrong address must fail in less than ten seconds."""
-ATTEMPTS: Final = 4
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 8.0
 FULL_COMMIT: Final = re.compile("[0-9a-f]{40}")
 KINDS: Final = ("refs/tags/", "refs/heads/", "refs/remotes/origin/")
 """Where to look for a name, in this order, as git-rev-parse(1) does."""
@@ -60,7 +49,6 @@ CREDENTIALS: Final = (
 user of the machine can read."""
 
 
-T = TypeVar("T")
 
 
 class NoSuchRefError(Exception):
@@ -195,8 +183,8 @@ def fetch_ref(git: Git, ref: str, warn: Callable[[str], None]) -> str:
         TransferError: It cannot be fetched.
         NoSuchRefError: There is no such ref.
     """
-    wanted = find_ref(ref, _with_retries(git.refs, warn))
-    return _with_retries(lambda: git.fetch(wanted), warn)
+    wanted = find_ref(ref, with_retries(git.refs, warn))
+    return with_retries(lambda: git.fetch(wanted), warn)
 
 
 def find_ref(name: str, refs: Mapping[str, str]) -> str:
@@ -258,17 +246,3 @@ def _failure(messages: str) -> TransferError:
     if any(TRANSIENT.search(line) for line in lines):
         return TransientError(reason)
     return TransferError(reason)
-
-
-def _with_retries(action: Callable[[], T], warn: Callable[[str], None]) -> T:
-    def tell(state: RetryCallState) -> None:
-        warn(str(state.outcome.exception()) if state.outcome else "")
-
-    retrying = Retrying(
-        retry=retry_if_exception_type(TransientError),
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
-        before_sleep=tell,
-        reraise=True,
-    )
-    return retrying(action)

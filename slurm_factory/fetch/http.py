@@ -2,21 +2,33 @@
 
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3
 from requests import exceptions
 from requests.adapters import HTTPAdapter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+)
 
 from slurm_factory.constants import APPLICATION
 
+T = TypeVar("T")
+
+ATTEMPTS: Final = 4
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE: Final = 8.0
 CONNECT_TIMEOUT: Final = 10.0
 CHUNK: Final = 1 << 16
 TRANSIENT_STATUS: Final = frozenset({408, 429})
@@ -43,6 +55,31 @@ class TransientError(TransferError):
 
 class NoSuchPartError(TransientError):
     """The server does not continue from the requested offset."""
+
+
+def with_retries(action: Callable[[], T], warn: Callable[[str], None] | None = None) -> T:
+    """Do a transfer, again after a pause if that may help.
+
+    Args:
+        action: Raises a `TransientError` for a failure that may pass.
+        warn: Called with the reason of each failure after which it is done again.
+
+    Raises:
+        TransferError: As `action` raised it the last time.
+    """
+
+    def tell(state: RetryCallState) -> None:
+        if warn and state.outcome:
+            warn(str(state.outcome.exception()))
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(TransientError),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
+        before_sleep=tell,
+        reraise=True,
+    )
+    return retrying(action)
 
 
 @dataclass(frozen=True)

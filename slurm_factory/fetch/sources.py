@@ -12,7 +12,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from filelock import FileLock
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from slurm_factory.exceptions import DownloadError
 from slurm_factory.fetch.http import (
@@ -23,15 +22,13 @@ from slurm_factory.fetch.http import (
     UnreachableError,
     new_session,
     open_url,
+    with_retries,
 )
 from slurm_factory.util.files import file_errors
 
 Report = Callable[[int, int | None], None]
 """Called with the bytes received so far and the bytes expected (None: unknown)."""
 
-ATTEMPTS = 4
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 8.0
 ARCHIVE_EXTENSIONS: Final = tuple(
     f".{name}"
     for name in (
@@ -161,13 +158,7 @@ class _Download:
         Raises:
             TransferError: `part` could not be completed from there.
         """
-        retrying = Retrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE),
-            reraise=True,
-        )
-        retrying(self._attempt, url)
+        with_retries(lambda: self._attempt(url))
 
     def _attempt(self, url: str) -> None:
         offset = self.part.stat().st_size if self.part.exists() else 0

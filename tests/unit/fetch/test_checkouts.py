@@ -28,6 +28,7 @@ from slurm_factory.exceptions import (
     SlurmFactoryError,
 )
 from slurm_factory.fetch import git as module
+from slurm_factory.fetch import http
 from slurm_factory.fetch.checkouts import fetch_checkouts, missing_checkouts
 from slurm_factory.fetch.git import Git, fetch_ref
 from slurm_factory.plan.base_setup import SpackRefs
@@ -50,7 +51,7 @@ REASONS = {
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_PAUSE", 0)
+    monkeypatch.setattr(http, "FIRST_PAUSE", 0)
 
 
 @pytest.fixture
@@ -364,7 +365,7 @@ def test_nonsense_that_calls_itself_git_causes_no_traceback(
 ) -> None:
     kind = "application/x-git-upload-pack-advertisement"
     for nonsense in (b"", b"0", b"zzzz", b"001e# service=git-upload-pack\n", b"\xff" * 99):
-        server.script = [page(nonsense, kind)] * module.ATTEMPTS
+        server.script = [page(nonsense, kind)] * http.ATTEMPTS
         require_way_out(refusal(replace(refs, url=server.url), cache))
 
 

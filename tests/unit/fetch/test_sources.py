@@ -16,7 +16,6 @@ import requests
 
 from slurm_factory.exceptions import DownloadError, OutputError, SlurmFactoryError
 from slurm_factory.fetch import http as transfer
-from slurm_factory.fetch import sources
 from slurm_factory.fetch.sources import Source, archive_extension, cached, fetch
 
 CONTENT = random.Random(1).randbytes(300_000)
@@ -134,7 +133,7 @@ def status(code: int) -> Answer:
 
 @pytest.fixture(autouse=True)
 def _quick_and_direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.001)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -272,7 +271,7 @@ def test_a_server_in_lasting_trouble_is_given_up(server: Server, tmp_path: Path)
     server.script = [status(503)]
     with pytest.raises(DownloadError, match="HTTP 503 Service Unavailable"):
         fetch(source(server.url()), tmp_path)
-    assert len(server.requests) == sources.ATTEMPTS
+    assert len(server.requests) == transfer.ATTEMPTS
 
 
 def test_wrong_checksum_is_refused_and_the_next_url_tried(server: Server, tmp_path: Path) -> None:
