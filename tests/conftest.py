@@ -34,10 +34,11 @@ CONTAINER_TESTS = (
     "test_build",
     "test_install_page",
     "test_package_live",
-    "test_host",
+    "test_failed_builds",
+    "test_interruptions",
     "test_destructive",
     "test_faults",
-    "test_interruptions",
+    "test_host",
     "test_contents",
 )
 """Files in the order in which they begin. The longest come first, so that the last to run ends

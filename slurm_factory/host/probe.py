@@ -95,20 +95,6 @@ def probe() -> HostFacts:
     )
 
 
-def why_lxd_cannot_run() -> str | None:
-    """The reason why this user cannot make LXD run here; None if it runs or could.
-
-    None if LXD is only not installed or not started.
-    """
-    if probe_lxd(socket_state())[0] is Daemon.ANSWERING:
-        return None
-    privilege = probe_privilege()
-    if privilege is Privilege.NONE:
-        state = "this user may not use LXD" if probe_flavor() else "LXD is not installed"
-        return f"{state}, and this user cannot become root to change that"
-    return probe_obstacle(privilege, parse_id_map(_text(UID_MAP)), parse_id_map(_text(GID_MAP)))
-
-
 def probe_obstacle(
     privilege: Privilege, uids: Sequence[range], gids: Sequence[range]
 ) -> str | None:

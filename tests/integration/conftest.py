@@ -17,7 +17,8 @@ from slurm_factory.config import Settings, load_settings
 from slurm_factory.constants import Deps
 from slurm_factory.exceptions import LXDError
 from slurm_factory.host.doctor_instance import last_line, try_instance
-from slurm_factory.host.probe import probe_account, why_lxd_cannot_run
+from slurm_factory.host.facts import Daemon, Privilege
+from slurm_factory.host.probe import probe, probe_account
 from slurm_factory.instances.lxc import lxc
 from slurm_factory.plan.bases import host_release
 from slurm_factory.plan.plan import BuildRequest, make_plan
@@ -33,7 +34,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def lxd(shared: Path) -> Settings:
     """Settings of this site, once LXD is known to work."""
-    reason = why_lxd_cannot_run()
+    reason = _why_lxd_cannot_run()
     if reason is not None:
         pytest.skip(f"LXD cannot run here: {reason}")
     try:
@@ -44,6 +45,16 @@ def lxd(shared: Path) -> Settings:
     if reason:
         pytest.skip(f"LXD cannot run here: no instance starts: {reason}")
     return load_settings()
+
+
+def _why_lxd_cannot_run() -> str | None:
+    """None if LXD runs, or is only not installed or not started."""
+    facts = probe()
+    if facts.daemon is Daemon.ANSWERING:
+        return None
+    if facts.privilege is Privilege.NONE:
+        return "LXD does not answer, and this user cannot become root to change that"
+    return facts.obstacle
 
 
 def _why_no_instance_starts(known: Path) -> str:
@@ -79,6 +90,17 @@ def build_package(lxd: Settings, shared: Path) -> Callable[..., Path]:
         return lxd.builds_dir / plan.version / f"{plan.stem}-manifest.json"
 
     return build
+
+
+@pytest.fixture(scope="module")
+def fresh_site(
+    lxd: Settings, build_package: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A place of its own with sources and a base instance, where nothing was compiled yet."""
+    build_package(RELEASE, "same")
+    cache = make_cache(tmp_path_factory.mktemp("fresh"), lxd)
+    with own_project(lxd) as project:
+        yield Site(cache, project)
 
 
 @pytest.fixture(scope="session")

@@ -5,16 +5,15 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_tools import MINIMAL, RELEASE, SETUP, Site, copy_cache, make_cache, own_project
+from fault_tools import MINIMAL, SETUP, Site, copy_cache
 from filelock import FileLock
 
-from slurm_factory.config import Settings
 from slurm_factory.plan.base_setup import load_record
 
 pytestmark = pytest.mark.integration
@@ -48,14 +47,8 @@ def build(site: Site, *arguments: str) -> Build:
 
 
 @pytest.fixture(scope="module")
-def site(
-    lxd: Settings, build_package: BuildPackage, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
-    """A place of its own, with a base instance and an empty compiler cache."""
-    build_package(RELEASE, "same")
-    cache = make_cache(tmp_path_factory.mktemp("build"), lxd)
-    with own_project(lxd) as project:
-        yield Site(cache, project)
+def site(fresh_site: Site) -> Site:
+    return fresh_site
 
 
 @pytest.fixture(scope="module")

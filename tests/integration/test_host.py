@@ -17,10 +17,8 @@ from slurm_factory.host.checks import Status
 from slurm_factory.host.doctor import doctor
 from slurm_factory.host.doctor_instance import find_image, look_from_inside, try_instance
 from slurm_factory.host.facts import Account
-from slurm_factory.host.probe import why_lxd_cannot_run
 from slurm_factory.host.setup import setup
 
-REASON = why_lxd_cannot_run()
 IMAGE_SCRIPT = """
 mmdebstrap --quiet --variant=minbase \
     --include=systemd,systemd-sysv,systemd-resolved,dbus,iproute2,ca-certificates,netbase,udev \
@@ -33,10 +31,7 @@ END
 tar -C "$1" -czf "$1/metadata.tar.gz" metadata.yaml
 """
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(REASON is not None, reason=f"LXD cannot run here: {REASON}"),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lxd")]
 
 
 def lxc(*arguments: str) -> str:

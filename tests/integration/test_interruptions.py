@@ -1,18 +1,36 @@
-"""A build that is interrupted leaves nothing but the caches.
+"""A build that is interrupted, or whose disk fills up, leaves nothing but the caches.
 
 That builds work after each of these is seen by the next, which gets further.
 """
 
 import signal
+import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from fault_tools import MINIMAL, Site, Terminal, source_in
+from fault_tools import (
+    MINIMAL,
+    Site,
+    Terminal,
+    assert_one_message,
+    in_memory_mebibytes,
+    make_cache,
+    source_in,
+)
+from file_systems import fill, small_file_system
+
+from slurm_factory.config import Settings
 
 pytestmark = pytest.mark.integration
 
 STEPS = ("Launch", "Configure", "Compile", "Pack")
 """Installing runs in the instance, as compiling does. What follows it runs on this machine alone
 and is one case: the last stands for it."""
+
+
+NEEDED_MEBIBYTES = 1100
+"""A little more than a build asks for at the start."""
 
 
 def test_clean_removes_what_a_killed_build_leaves(site: Site) -> None:
@@ -61,6 +79,25 @@ def test_signal_to_the_program_alone_ends_it_as_ctrl_c_does(site: Site) -> None:
         terminal.process.send_signal(signal.SIGTERM)
         assert terminal.finish() == 130
     _assert_nothing_left(site, terminal, before)
+
+
+def test_cache_directory_that_fills_up_is_reported_and_leaves_no_artifact(
+    lxd: Settings, site: Site, tmp_path: Path
+) -> None:
+    warmth = in_memory_mebibytes(site.cache / "ccache")
+    with small_file_system(tmp_path / "small", NEEDED_MEBIBYTES + warmth) as directory:
+        make_cache(directory, lxd, site.cache / "ccache")
+        place = replace(site, cache=directory)
+        with Terminal(place, *MINIMAL) as terminal:
+            terminal.wait_for("Compile …")
+            fill(directory)
+            code = terminal.finish()
+        done = subprocess.CompletedProcess((), code, "", terminal.text.replace("\r", ""))
+        assert_one_message(done, 7, "could not be written|is full")
+        assert place.published() == []
+        assert place.run("clean", "--yes").returncode == 0
+        assert place.instances() == []
+        assert place.staged() == []
 
 
 def _assert_nothing_left(site: Site, terminal: Terminal, published: list[str]) -> None:
