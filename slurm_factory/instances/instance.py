@@ -21,8 +21,8 @@ KILLED = 137
 """128 + SIGKILL: the only sign that the memory limit ended a process."""
 COMPILER_KILLED = "Killed signal terminated program"
 """gcc's message if this happens to one of its processes."""
-ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
-"""The environment of every command of a build."""
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
+"""The environment of every command of a build. LXD sets LANG by itself, and ccache hashes it."""
 
 
 class CommandError(BuildError):

@@ -30,11 +30,15 @@ def ccache_environment(job: Job, instance: Instance, source: PurePosixPath) -> d
     preprocessor a second time (ccache(1), "depend_mode"). The inode cache stores the hashes of
     headers, which every compilation would compute again; it is beside the source and removed with
     it, because inodes are meaningless in another instance (ccache(1), "inode_cache").
+
+    An entry serves a build in any directory: -ffile-prefix-map is what makes its objects the same
+    there, so that the directory in it must not count (ccache(1), "ignore_options").
     """
     return {
         "CCACHE_DIR": str(instance.inside(job.settings.ccache_dir)),
         "CCACHE_BASEDIR": str(source),
         "CCACHE_NOHASHDIR": "1",
+        "CCACHE_IGNOREOPTIONS": "-ffile-prefix-map=*",
         "CCACHE_COMPILERCHECK": "content",
         "CCACHE_DEPEND": "1",
         "CCACHE_INODECACHE": "1",

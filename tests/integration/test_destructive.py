@@ -14,21 +14,32 @@ pytestmark = pytest.mark.integration
 PLACE_TELLING = {"software/lib/libpmi.so.0.0.0", "software/lib/nss/libnss_slurm.so.2"}
 """Libtool gave them the run path of the build directory, whose length stays when it is replaced."""
 
+GPU_INTERFACES = ("gpu_nvml.c",)
+"""Their options name the directory of a header outside of Slurm's source."""
+
 
 def test_destructive_mode_gives_the_same_files_and_leaves_the_machine_alone(
     lxd: Settings, site: Site, tmp_path: Path
 ) -> None:
-    # With an empty compiler cache: nothing comes from the build in LXD.
-    with machine_for_builds(site, make_cache(tmp_path, lxd)) as machine:
+    # ccache takes an object only for the same source, compiler and options.
+    cache = make_cache(tmp_path, lxd, site.cache / "ccache")
+    with machine_for_builds(site, cache) as machine:
+        known = compiled_in(cache)
         run_there(machine, "occupy.sh")
         document = machine.build(*MINIMAL, "--destructive-mode")
         assert run_there(machine, "changes.sh") == ""
+        assert compiled_in(cache) <= known + len(GPU_INTERFACES)
     name = load_manifest(made_in_lxd(site)).identity.software_tarball
     built = contents(tmp_path / "builds" / RELEASE / name)
     expected = contents(made_in_lxd(site).with_name(name))
     assert Path(document["manifest_path"]).name == made_in_lxd(site).name
     assert built.keys() == expected.keys()
     assert {name for name in built if built[name] != expected[name]} <= PLACE_TELLING
+
+
+def compiled_in(cache: Path) -> int:
+    """The number of compilations that a compiler cache knows."""
+    return sum(1 for _ in (cache / "ccache").glob("*/**/*R"))
 
 
 def made_in_lxd(site: Site) -> Path:
