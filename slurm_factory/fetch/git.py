@@ -49,8 +49,6 @@ CREDENTIALS: Final = (
 user of the machine can read."""
 
 
-
-
 class NoSuchRefError(Exception):
     """A repository has no such tag, branch or commit; `near` are similar names."""
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 PLACE_TELLING = {"software/lib/libpmi.so.0.0.0", "software/lib/nss/libnss_slurm.so.2"}
 """Libtool gave them the run path of the build directory, whose length stays when it is replaced."""
 
-GPU_INTERFACES = ("gpu_nvml.c",)
+WITH_NVML = ("gpu_nvml.c", "gres_mps.c")
 """Their options name the directory of a header outside of Slurm's source."""
 
 
@@ -28,7 +28,7 @@ def test_destructive_mode_gives_the_same_files_and_leaves_the_machine_alone(
         run_there(machine, "occupy.sh")
         document = machine.build(*MINIMAL, "--destructive-mode")
         assert run_there(machine, "changes.sh") == ""
-        assert compiled_in(cache) <= known + len(GPU_INTERFACES)
+        assert compiled_in(cache) <= known + len(WITH_NVML)
     name = load_manifest(made_in_lxd(site)).identity.software_tarball
     built = contents(tmp_path / "builds" / RELEASE / name)
     expected = contents(made_in_lxd(site).with_name(name))
