@@ -86,7 +86,7 @@ def protect_machine(
 
 
 @pytest.fixture
-def own_session(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+def close_to_us(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Lets a path and all below it seem to lie in somebody's 0700 directory, also to root."""
 
     def close(closed: Path) -> None:

@@ -172,10 +172,10 @@ def test_what_was_built_on_a_base_that_has_outlived_itself_is_not_up_to_date(
 
 
 def test_a_cache_that_cannot_be_entered_has_nothing_up_to_date(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, own_session: Callable[[Path], None]
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, close_to_us: Callable[[Path], None]
 ) -> None:
     monkeypatch.setattr("slurm_factory.instances.this_machine.machine_record", lambda _: RECORD)
-    own_session(settings.cache_dir)
+    close_to_us(settings.cache_dir)
     assert find_up_to_date(sample_plan(destructive_mode=True), settings) is None
 
 

@@ -284,10 +284,10 @@ def test_caches_do_not_wait_for_builds_with_another_cache_directory(
 
 
 def test_an_instance_whose_lock_is_out_of_sight_is_not_reported_as_a_build_that_runs(
-    settings: Settings, lxc: FakeLxc, tmp_path: Path, own_session: Callable[[Path], None]
+    settings: Settings, lxc: FakeLxc, tmp_path: Path, close_to_us: Callable[[Path], None]
 ) -> None:
     lxc.instances([instance(DEAD, LONG_AGO, tmp_path / "theirs/x.lock")])
-    own_session(tmp_path / "theirs")
+    close_to_us(tmp_path / "theirs")
     plan = planned(settings, full=True)
     assert plan.removals == ()
     assert "another user" in plan.notes[0]

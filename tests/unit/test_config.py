@@ -270,10 +270,10 @@ def test_a_file_that_a_setting_names_and_that_is_not_there_is_refused(
 
 
 def test_the_directory_of_certificates_need_not_be_there_when_nobody_named_it(
-    own_session: Callable[[Path], None],
+    close_to_us: Callable[[Path], None],
 ) -> None:
     directory = load_settings().ca_certificates
-    own_session(directory)
+    close_to_us(directory)
     assert load_settings().ca_certificates == directory
     refused(ca_certificates=directory)
 

@@ -64,13 +64,13 @@ def test_looking_at_a_lock_does_not_leave_one_behind(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_may_not_be_looked_at_counts_as_running(
-    tmp_path: Path, own_session: Callable[[Path], None]
+    tmp_path: Path, close_to_us: Callable[[Path], None]
 ) -> None:
     lock = tmp_path / "theirs/x.lock"
     lock.parent.mkdir()
     lock.touch()
     assert not is_running(lock)
-    own_session(lock.parent)
+    close_to_us(lock.parent)
     assert is_running(lock)
 
 

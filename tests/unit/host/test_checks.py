@@ -280,10 +280,10 @@ def test_cache_directory_that_is_not_made_yet_is_judged_by_its_parent(tmp_path: 
 
 
 def test_cache_directory_below_a_closed_one_is_judged_by_what_can_be_seen(
-    tmp_path: Path, own_session: Callable[[Path], None]
+    tmp_path: Path, close_to_us: Callable[[Path], None]
 ) -> None:
     (tmp_path / "closed").mkdir()
-    own_session(tmp_path / "closed" / "cache")
+    close_to_us(tmp_path / "closed" / "cache")
     assert nearest_existing(tmp_path / "closed" / "cache" / "x") == tmp_path / "closed"
 
 

@@ -129,10 +129,10 @@ def test_log_that_cannot_be_written_causes_no_traceback(machine: Machine) -> Non
 
 
 def test_cache_below_a_directory_that_cannot_be_entered_causes_no_traceback(
-    machine: Machine, own_session: Callable[[Path], None]
+    machine: Machine, close_to_us: Callable[[Path], None]
 ) -> None:
     machine.add("step", "true")
-    own_session(machine.settings.cache_dir)
+    close_to_us(machine.settings.cache_dir)
     with pytest.raises(OutputError) as caught:
         machine.run()
     assert caught.value.details == "Permission denied."
