@@ -29,10 +29,10 @@ def test_destructive_mode_gives_the_same_files_and_leaves_the_machine_alone(
         document = machine.build(*MINIMAL, "--destructive-mode")
         assert run_there(machine, "changes.sh") == ""
         assert compiled_in(cache) <= known + len(WITH_NVML)
-    name = load_manifest(made_in_lxd(site)).identity.software_tarball
+    name = load_manifest(site.manifest).identity.software_tarball
     built = contents(tmp_path / "builds" / RELEASE / name)
-    expected = contents(made_in_lxd(site).with_name(name))
-    assert Path(document["manifest_path"]).name == made_in_lxd(site).name
+    expected = contents(site.manifest.with_name(name))
+    assert Path(document["manifest_path"]).name == site.manifest.name
     assert built.keys() == expected.keys()
     assert {name for name in built if built[name] != expected[name]} <= PLACE_TELLING
 
@@ -40,12 +40,6 @@ def test_destructive_mode_gives_the_same_files_and_leaves_the_machine_alone(
 def compiled_in(cache: Path) -> int:
     """The number of compilations that a compiler cache knows."""
     return sum(1 for _ in (cache / "ccache").glob("*/**/*R"))
-
-
-def made_in_lxd(site: Site) -> Path:
-    """The manifest (host) of the one package of a site."""
-    [manifest] = (site.cache / "builds" / RELEASE).glob("*-manifest.json")
-    return manifest
 
 
 def contents(tarball: Path) -> dict[str, bytes | str]:

@@ -123,6 +123,12 @@ class Site:
         """Every file below builds/."""
         return sorted(path.name for path in (self.cache / "builds").glob("*/*"))
 
+    @property
+    def manifest(self) -> Path:
+        """The manifest (host) of its one package."""
+        [manifest] = (self.cache / "builds" / RELEASE).glob("*-manifest.json")
+        return manifest
+
 
 class Terminal:
     """The command in a session of its own, on a terminal."""
