@@ -59,12 +59,12 @@ def build(
         require_machine(job)
         with launch_instance(job, _supplies(job)) as instance:
             built = RECIPES[plan.deps].build(job, instance)
-            manifest = assemble(job, built, instance.record)
-            # Before deleting the instance, which may hang: the package is finished at this point.
-            with reporter.step("Publish"):
-                published = _publish(manifest, settings.builds_dir / plan.version)
-            if job.keep and instance.enter_command:
-                reporter.note(f"The instance is kept: {instance.enter_command}")
+        # From here on, nothing that ran in the instance can change anything.
+        if job.keep and instance.enter_command:
+            reporter.note(f"The instance is kept: {instance.enter_command}")
+        manifest = assemble(job, built, instance.record)
+        with reporter.step("Publish"):
+            published = _publish(manifest, settings.builds_dir / plan.version)
     return Outcome(published, load_manifest(published), up_to_date=False, log=workspace.log)
 
 

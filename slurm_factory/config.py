@@ -45,6 +45,7 @@ OTHER_VARIABLES = {"project_name": (OLD_PROJECT_VARIABLE,)}
 # Names of directories below the cache directory, which instances see under the same names.
 SOURCE_CACHE = "spack-sourcecache"
 BUILDCACHE = "spack-buildcache"
+SITE_BUILDCACHES = "spack-buildcache-site"
 SPACK_INDEX = "spack-misc"
 
 
@@ -193,13 +194,20 @@ class Settings(BaseSettings):
         return self.cache_dir / BUILDCACHE
 
     @property
+    def site_buildcaches_dir(self) -> Path:
+        """Spack's binary packages by other recipes than the default ones, a directory for each
+        set of recipes (host)."""
+        return self.cache_dir / SITE_BUILDCACHES
+
+    @property
     def spack_checkouts_dir(self) -> Path:
         """Archives of Spack and of its recipes (host)."""
         return self.cache_dir / "spack-checkouts"
 
     @property
     def spack_misc_dir(self) -> Path:
-        """Spack's indexes, a directory for each Spack with its recipes (host)."""
+        """Copies of the indexes of remote build caches, a directory for each Spack with its
+        recipes, and license texts (host)."""
         return self.cache_dir / SPACK_INDEX
 
     @property
@@ -243,7 +251,8 @@ class Settings(BaseSettings):
         """Those that are only caches: their content can be made or fetched again."""
         return (
             *(self.ccache_dir, self.configure_dir, self.source_cache_dir, self.buildcache_dir),
-            *(self.spack_checkouts_dir, self.spack_misc_dir, self.spack_locks_dir),
+            *(self.site_buildcaches_dir, self.spack_checkouts_dir, self.spack_misc_dir),
+            self.spack_locks_dir,
         )
 
 

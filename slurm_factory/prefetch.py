@@ -141,7 +141,7 @@ class _Work:
         with self._part(f"packages of {self._first.plan.base.name}"):
             if not spack_files and self._needs_base():
                 return
-            with launch_instance(self._first, spack_files) as instance:
+            with launch_instance(self._first, spack_files, self._jobs[1:]) as instance:
                 for job in self._jobs:
                     stem = job.plan.stem
                     with self._part(stem), self._reporter.step(stem):

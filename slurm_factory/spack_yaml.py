@@ -13,17 +13,18 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from slurm_factory import resources
-from slurm_factory.config import BUILDCACHE, SOURCE_CACHE, SPACK_INDEX
+from slurm_factory.config import BUILDCACHE, SOURCE_CACHE
 from slurm_factory.constants import (
     INSTANCE_BUILD,
     INSTANCE_CACHE,
+    INSTANCE_PACKAGES,
     INSTANCE_PROJECT,
     INSTANCE_SPACK_PACKAGES,
     INSTANCE_STORE,
     INSTANCE_VIEW,
     SPACK_NAMESPACE,
 )
-from slurm_factory.plan.base_setup import spack_digest
+from slurm_factory.plan.base_setup import INSTANCE_INDEX
 from slurm_factory.plan.plan import SPACK_REPOSITORY, BuildPlan, SpackChoice
 
 TEMPLATE = "spack.yaml.j2"
@@ -34,7 +35,11 @@ EXTERNALS_YAML: Final = "externals.yaml"
 SITE_YAML: Final = "site.yaml"
 """The user's own configuration of Spack, if any; beside spack.yaml."""
 LOCAL_BUILDCACHE: Final = "local"
-"""Name of the local build cache."""
+"""Name of the build cache of this machine."""
+SITE_BUILDCACHE: Final = "site"
+"""Name of that for packages by other recipes than the default ones."""
+OWN_PACKAGES: Final = "made-here"
+"""Name of the build cache in the instance, from which this program takes new packages."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ def generate_yaml_string(plan: BuildPlan) -> str:
         collected=["munge", *(_name(root) for root in plan.roots)],
         store=INSTANCE_STORE,
         stage=INSTANCE_BUILD / "spack-stage",
-        source_cache=INSTANCE_CACHE / SOURCE_CACHE,
-        misc_cache=INSTANCE_CACHE / SPACK_INDEX / spack_digest(spack.refs),
+        source_cache=INSTANCE_BUILD / "spack-sources",
+        misc_cache=INSTANCE_INDEX,
         target=spack.target,
     )
 
@@ -85,12 +90,16 @@ def generate_yaml_string(plan: BuildPlan) -> str:
 def _mirrors(spack: SpackChoice) -> Iterator[_Mirror]:
     """Local mirrors, then those of the settings, in the order in which Spack uses them.
 
-    The local build cache needs no signatures: only its owner can write to it. A file URL means a
+    The local build caches need no signatures: no instance can write to them. A file URL means a
     directory of this machine, not of the instance: slurm-factory itself fetches from it first.
     """
     yield _Mirror("sources", f"file://{INSTANCE_CACHE / SOURCE_CACHE}")
-    cache = f"file://{INSTANCE_CACHE / BUILDCACHE}"
-    yield _Mirror(LOCAL_BUILDCACHE, cache, binary=True, signed=False, autopush=True)
+    for name in spack.local_buildcaches:
+        cache = f"file://{INSTANCE_CACHE / name}"
+        shown = LOCAL_BUILDCACHE if name == BUILDCACHE else SITE_BUILDCACHE
+        yield _Mirror(shown, cache, binary=True, signed=False)
+    made = f"file://{INSTANCE_PACKAGES}"
+    yield _Mirror(OWN_PACKAGES, made, binary=True, signed=False, autopush=True)
     remote = [url for url in spack.source_mirrors if not url.startswith("file:")]
     for number, url in enumerate(remote, start=1):
         yield _Mirror(f"sources-{number}", url)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,16 +137,21 @@ def fetch_source_archives(
 
 
 @contextmanager
-def launch_instance(job: Job, spack_files: SpackFiles | None = None) -> Iterator[Instance]:
+def launch_instance(
+    job: Job, spack_files: SpackFiles | None = None, others: Sequence[Job] = ()
+) -> Iterator[Instance]:
     """The instance of a build, or this machine; raises as `build_instance.lxd_instance` does.
 
     Args:
         job: Job of this build.
         spack_files: The files for its base; None if the base exists, or needs no Spack.
+        others: Further jobs, for the same base, that use the instance.
     """
     plan, settings, reporter, workspace = job.plan, job.settings, job.reporter, job.workspace
+    jobs = (job, *others)
+    mounts = tuple(dict.fromkeys(m for each in jobs for m in RECIPES[plan.deps].mounts(each)))
     if plan.destructive:
-        instance = this_machine(plan.base, settings, workspace.work)
+        instance = this_machine(plan.base, settings, workspace.work, mounts)
     else:
         from slurm_factory.instances.build_instance import lxd_instance
         from slurm_factory.instances.launch import Launch
@@ -159,6 +164,7 @@ def launch_instance(job: Job, spack_files: SpackFiles | None = None) -> Iterator
             keep=job.keep,
             spack_files=spack_files,
             offline=job.offline,
+            mounts=mounts,
         )
         instance = lxd_instance(launch, settings, reporter)
     with ExitStack() as stack:

@@ -43,6 +43,11 @@ class Workspace:
         return self.settings.work_dir / self.build_id
 
     @property
+    def input(self) -> Path:
+        """Files that this program gives to the instance, which cannot change them."""
+        return self.work / "input"
+
+    @property
     def lock(self) -> Path:
         """Lock file of the running build."""
         return self.settings.work_dir / f"{self.build_id}.lock"
@@ -66,7 +71,7 @@ def open_workspace(
 ) -> Iterator[Workspace]:
     """Make and lock the build's directories.
 
-    Staged files stay after a failure, because the kept instance uses them. `clean` does not touch
+    Staged files stay after a failure, to be looked into. `clean` does not touch
     caches and bases while the mark of the cache directory is locked.
 
     Args:
@@ -122,6 +127,8 @@ def _forget(workspace: Workspace) -> None:
 
 def _forget_if_empty(workspace: Workspace) -> None:
     """Without an instance, there are no staged files, and no instance to keep."""
+    with suppress(OSError):
+        workspace.input.rmdir()
     with suppress(OSError):
         workspace.work.rmdir()
         workspace.lock.unlink()

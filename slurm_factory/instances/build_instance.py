@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
-import subprocess
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
-
-from craft_providers import ProviderError
 
 from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE
 from slurm_factory.exceptions import (
@@ -20,7 +19,7 @@ from slurm_factory.exceptions import (
     SlurmFactoryError,
 )
 from slurm_factory.instances.instance import ENVIRONMENT, Instance, enter_command
-from slurm_factory.instances.launch import CLIENT_ERRORS, Launch, launch_copy, unreachable
+from slurm_factory.instances.launch import Launch, launch_copy
 from slurm_factory.instances.lxc import (
     KEPT_KEY,
     LOCAL,
@@ -30,7 +29,9 @@ from slurm_factory.instances.lxc import (
     delete_quietly,
     delete_unfinished,
     instance_status,
+    list_instances,
     lxc,
+    patch_instance,
 )
 from slurm_factory.instances.network import both_spellings
 from slurm_factory.util.signals import signals_held
@@ -39,8 +40,11 @@ if TYPE_CHECKING:
     from craft_providers import lxd
 
     from slurm_factory.config import Settings
+    from slurm_factory.instances.instance import Mount
     from slurm_factory.output.reporter import Reporter
 
+MEMORY_SHARE = "90%"
+"""Limit of memory without a setting: the build ends before this machine does."""
 NOTHING_TO_SEE = (ConfigurationError, DownloadError, LXDError, OutputError)
 """Failures for which the instance has no evidence: with an LXDError it is gone or does not run,
 and on a full disk it would take up space."""
@@ -103,25 +107,30 @@ def _equip(
     executor: lxd.LXDInstance,
     record: Mapping[str, Any],
 ) -> Instance:
-    """Mount the cache and set the limits."""
-    limits = {
+    """Set the limits, and leave no other devices than disk, network and what the build needs."""
+    project = settings.project_name
+    entry = _entry(launch.name, project)
+    _require_unprivileged(entry, project)
+    config = {
         "limits.cpu": settings.cpu_limit,
-        "limits.memory": settings.memory_limit,
+        "limits.memory": settings.memory_limit or MEMORY_SHARE,
         "limits.processes": settings.process_limit,
         LOCK_KEY: launch.lock,
     }
-    pairs = [f"{key}={value}" for key, value in limits.items() if value is not None]
-    lxc("config", "set", f"{LOCAL}{launch.name}", *pairs, project=settings.project_name)
-    try:
-        executor.mount(host_source=settings.cache_dir, target=INSTANCE_CACHE)
-    except ProviderError as error:
-        raise LXDError(
-            f"Cannot mount {settings.cache_dir} in the instance.",
-            details=" ".join((error.details or error.brief).split()),
-            resolution="Run `slurm-factory setup`, which writes the required id map.",
-        ) from error
-    except (subprocess.SubprocessError, *CLIENT_ERRORS) as error:
-        raise unreachable(error) from error
+    _prepare(launch.mounts, entry)
+    devices = {
+        name: {"type": "none"}
+        for name, device in entry["expanded_devices"].items()
+        if not _is_needed(device, launch)
+    }
+    for number, mount in enumerate(launch.mounts):
+        devices[f"mount-{number}"] = _device(mount, settings)
+    patch_instance(
+        launch.name,
+        project,
+        config={key: str(value) for key, value in config.items() if value is not None},
+        devices=devices,
+    )
     executor.default_command_environment.update(ENVIRONMENT)
     return Instance(
         name=launch.name,
@@ -129,11 +138,70 @@ def _equip(
         cache_on_host=settings.cache_dir,
         cache=INSTANCE_CACHE,
         build_dir=INSTANCE_BUILD,
+        mounts=launch.mounts,
         record=record,
         project=settings.project_name,
         reporter=reporter,
         secrets=both_spellings(os.environ),
     )
+
+
+def _entry(name: str, project: str) -> Mapping[str, Any]:
+    entries = [entry for entry in list_instances(project) if entry["name"] == name]
+    if not entries:
+        raise LXDError(
+            f"The instance {name} was deleted in the meantime.",
+            details="Another program or user has deleted it.",
+            resolution="Run the command again.",
+        )
+    return entries[0]
+
+
+def _require_unprivileged(entry: Mapping[str, Any], project: str) -> None:
+    for key in ("security.privileged", "security.nesting"):
+        if entry["expanded_config"].get(key) == "true":
+            raise LXDError(
+                f"The instances of the LXD project {project} have {key}.",
+                details="Code in such an instance may take over this machine.",
+                resolution="Take it out of the profile: lxc profile unset --project"
+                f" {project} {LOCAL}default {key}",
+            )
+
+
+def _is_needed(device: Mapping[str, str], launch: Launch) -> bool:
+    """Whether a device of the profile is the disk of the instance, or a network that it uses."""
+    if device["type"] == "nic":
+        return not launch.offline
+    return device["type"] == "disk" and device.get("path") == "/"
+
+
+def _device(mount: Mount, settings: Settings) -> dict[str, str]:
+    """A mount in LXD's notation. LXD 5.0 ignores the options for directories, others need not."""
+    return {
+        "type": "disk",
+        "source": str(mount.source),
+        "path": str(INSTANCE_CACHE / mount.source.relative_to(settings.cache_dir)),
+        "readonly": "false" if mount.writable else "true",
+        "raw.mount.options": "nosuid,nodev",
+    }
+
+
+def _prepare(mounts: Sequence[Mount], entry: Mapping[str, Any]) -> None:
+    """Make the directories; those to write to belong to the instance's root.
+
+    That is this user, or, where root builds, an id that nobody has.
+    """
+    idmap = json.loads(entry["config"]["volatile.last_state.idmap"])
+    owner = next(row["Hostid"] for row in idmap if row["Isuid"] and row["Nsid"] == 0)
+    for mount in mounts:
+        mount.source.mkdir(parents=True, exist_ok=True)
+        if not mount.writable:
+            mount.source.chmod(0o755)
+        elif mount.source.stat().st_uid != owner:
+            # Only root sees this: LXD's map has changed, and the content serves nobody any more.
+            shutil.rmtree(mount.source)
+            mount.source.mkdir()
+            os.chown(mount.source, owner, owner)
 
 
 def _kept_notice(launch: Launch, settings: Settings) -> str:

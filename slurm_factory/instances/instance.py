@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from slurm_factory import resources
-from slurm_factory.exceptions import BuildError, LXDError, SlurmFactoryError
+from slurm_factory.exceptions import (
+    BuildError,
+    LXDError,
+    SlurmFactoryError,
+    VerificationError,
+)
 from slurm_factory.instances.lxc import require_running
 from slurm_factory.util.files import cache_is_full, disk_full_lines, has_no_room
-from slurm_factory.util.process import ATTEMPTS, TRANSIENT, error_line, follow, start_with_secrets
+from slurm_factory.util.process import (
+    ATTEMPTS,
+    STREAMED,
+    TAIL_LINES,
+    TRANSIENT,
+    error_line,
+    follow,
+    receive,
+    start_with_secrets,
+)
+from slurm_factory.util.tar_stream import TAR, refused, unpack
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.util.process import CommandRunner
 
@@ -23,6 +42,12 @@ COMPILER_KILLED = "Killed signal terminated program"
 """gcc's message if this happens to one of its processes."""
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
 """The environment of every command of a build. LXD sets LANG by itself, and ccache hashes it."""
+
+
+LARGEST_FILE = 64 << 20
+"""Limit in bytes for a single file that an instance delivers."""
+
+T = TypeVar("T")
 
 
 class CommandError(BuildError):
@@ -66,14 +91,28 @@ def _says(tail: Sequence[str], text: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Mount:
+    """A directory of this machine that an instance sees below its cache directory.
+
+    Attributes:
+        source: The directory (host), below the cache directory; made if missing.
+        writable: Whether the instance may change it.
+    """
+
+    source: Path
+    writable: bool = False
+
+
+@dataclass(frozen=True)
 class Instance:
-    """A place where commands run.
+    """A place where commands run. Nothing that ran in it is trusted.
 
     Attributes:
         name: Name of the LXD instance, or `this machine`.
         executor: Runs commands in it.
         cache_on_host: The cache directory (host).
-        cache: The same directory in the instance.
+        cache: Its path in the instance, which sees only `mounts` below it.
+        mounts: The directories that it sees.
         build_dir: Directory for compiling (instance), on the fastest storage there is.
         record: The content of the base.
         project: LXD project; None for this machine.
@@ -86,13 +125,20 @@ class Instance:
     cache_on_host: Path
     cache: PurePosixPath
     build_dir: PurePosixPath
+    mounts: tuple[Mount, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
     project: str | None = None
     reporter: Reporter | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)
 
     def inside(self, path: Path) -> PurePosixPath:
-        """The instance's path of a host path below the cache directory."""
+        """The instance's path of a host path below one of its mounts.
+
+        Raises:
+            ValueError: The instance does not see it.
+        """
+        if not any(path.is_relative_to(mount.source) for mount in self.mounts):
+            raise ValueError(f"no instance sees {path}")
         return self.cache / path.relative_to(self.cache_on_host)
 
     @property
@@ -157,6 +203,75 @@ class Instance:
             on_line(line)
         if returncode != 0:
             raise self._failure(what, returncode, tail)
+
+    def take_directory(
+        self, directory: PurePosixPath, target: Path, *, links: bool = False
+    ) -> None:
+        """Copy a directory out of the instance, as a stream whose members are checked.
+
+        Args:
+            directory: Directory in the instance.
+            target: Directory to make (host), which no instance sees.
+            links: Allow links to something in the directory.
+
+        Raises:
+            VerificationError: It contains something that no honest build makes; see `unpack`.
+            CommandError: It cannot be read.
+            LXDError: The instance or LXD was stopped, or the instance was deleted.
+            OutputError: It cannot be written.
+        """
+        command = [*TAR, f"--directory={directory}", "."]
+
+        def take(stream: BinaryIO) -> bool:
+            unpack(stream, target, links=links)
+            return True
+
+        self._receive(command, take, f"Reading {directory}")
+
+    def take_file(self, path: PurePosixPath, largest: int = LARGEST_FILE) -> bytes:
+        """The content of a file in the instance.
+
+        Args:
+            path: The file (instance).
+            largest: Limit for its size in bytes.
+
+        Raises:
+            VerificationError: It is larger.
+            CommandError: It cannot be read.
+            LXDError: The instance or LXD was stopped, or the instance was deleted.
+        """
+
+        def take(stream: BinaryIO) -> bytes:
+            content = stream.read(largest + 1)
+            if len(content) > largest:
+                raise refused(f"{path} is larger than {largest >> 20} MiB.")
+            return content
+
+        return self._receive(["cat", "--", str(path)], take, f"Reading {path}")
+
+    def _receive(self, command: Sequence[str], take: Callable[[BinaryIO], T], what: str) -> T:
+        """Pass the output of a command to `take`; retries if lxc fails to start it."""
+
+        def take_some(stream: BufferedReader) -> T | None:
+            return take(stream) if stream.peek(1) else None
+
+        for _ in range(ATTEMPTS):
+            with tempfile.TemporaryFile() as errors:
+                process = self.executor.execute_popen([*command], stderr=errors, **STREAMED)
+                try:
+                    taken = receive(process, take_some)
+                except VerificationError:
+                    # The stream ends early too if somebody deletes the instance.
+                    if self.project is not None:
+                        require_running(self.name, self.project, what)
+                    raise
+                errors.seek(0)
+                lines = errors.read(LARGEST_FILE).decode(errors="replace").splitlines()
+            if process.returncode == 0:
+                return take(BytesIO()) if taken is None else taken
+            if taken is not None or not any(TRANSIENT in line for line in lines):
+                break
+        raise self._failure(what, process.returncode, lines[-TAIL_LINES:])
 
     def _failure(self, what: str, returncode: int, tail: Sequence[str]) -> SlurmFactoryError:
         if self.project is not None:

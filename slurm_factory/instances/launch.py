@@ -49,6 +49,7 @@ from slurm_factory.util.signals import signals_held
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
+    from slurm_factory.instances.instance import Mount
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.plan.bases import Base
 
@@ -64,7 +65,8 @@ class Launch:
         lock: Lock file (host), locked while the build runs.
         keep: Always keep the instance.
         spack_files: To make a base for Spack; see `base.needs_base`.
-        offline: The instance need not reach the network; for an existing base.
+        offline: The instance gets no network; for an existing base.
+        mounts: The directories of this machine that the instance sees.
     """
 
     setup: BaseSetup
@@ -74,6 +76,7 @@ class Launch:
     keep: bool = False
     spack_files: SpackFiles | None = None
     offline: bool = False
+    mounts: tuple[Mount, ...] = ()
 
     @property
     def base(self) -> Base:
@@ -190,7 +193,9 @@ def _launch_once(
             use_base_instance=True,
             auto_clean=True,
             project=project,
-            map_user_uid=True,
+            # Root of an instance is the user of this machine, but never root of it: LXD's own map
+            # makes it an id that nobody has.
+            map_user_uid=os.getuid() != 0,
             uid=os.getuid(),
             gid=_primary_group(),
         )

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from slurm_factory.constants import APPLICATION, LXD_GROUP
 from slurm_factory.exceptions import LXDError
@@ -103,7 +103,34 @@ def lxc(
     Raises:
         LXDError: It failed, did not end in time, or is not installed.
     """
-    command = ["lxc", "--project", project, *arguments]
+    return _output(["--project", project], arguments, timeout, stdin, cwd)
+
+
+def patch_instance(name: str, project: str, **changes: Any) -> None:
+    """Change an instance in one step.
+
+    Args:
+        name: Name of the instance.
+        project: LXD project.
+        changes: Parts of its configuration to merge, such as `config` and `devices` (LXD's
+            rest-api.md, `PATCH /1.0/instances/<name>`).
+
+    Raises:
+        LXDError: As `lxc` does.
+    """
+    url = f"{LOCAL}/1.0/instances/{name}?project={quote(project)}"
+    arguments = ["query", "--wait", "-X", "PATCH", url, "--data", json.dumps(changes)]
+    _output([], arguments, SIMPLE_SECONDS)
+
+
+def _output(
+    options: Sequence[str],
+    arguments: Sequence[str],
+    timeout: float,
+    stdin: str = "",
+    cwd: Path | None = None,
+) -> str:
+    command = ["lxc", *options, *arguments]
     # Ctrl-C must reach only this program, which may be cleaning up.
     done = run(command, seconds=timeout, text=stdin, own_session=True, cwd=cwd)
     if done.status == NOT_FOUND:

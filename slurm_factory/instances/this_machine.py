@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from slurm_factory.config_types import UNITS
 from slurm_factory.constants import Deps
 from slurm_factory.exceptions import ConfigurationError, LXDError
 from slurm_factory.instances.base_contents import read_record
-from slurm_factory.instances.instance import ENVIRONMENT, Instance
+from slurm_factory.instances.instance import ENVIRONMENT, Instance, Mount
 from slurm_factory.instances.network import both_spellings
 from slurm_factory.plan.base_setup import BaseSetup, base_packages
 from slurm_factory.util.machine import available_memory
@@ -27,14 +27,19 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @contextmanager
-def this_machine(base: Base, settings: Settings, work: pathlib.Path) -> Iterator[Instance]:
+def this_machine(
+    base: Base, settings: Settings, work: pathlib.Path, mounts: Sequence[Mount] = ()
+) -> Iterator[Instance]:
     """This machine as an instance; writes only to `work` and the caches.
 
     Args:
         base: The release that this machine runs.
         settings: Settings of this site.
         work: Directory (host) of this build.
+        mounts: The directories that an instance would see.
     """
+    for mount in mounts:
+        mount.source.mkdir(parents=True, exist_ok=True)
     build_dir = work / "build"
     build_dir.mkdir(parents=True, exist_ok=True)
     environment = {**ENVIRONMENT, "PATH": SYSTEM_PATH, "HOME": str(work)}
@@ -46,6 +51,7 @@ def this_machine(base: Base, settings: Settings, work: pathlib.Path) -> Iterator
         cache_on_host=settings.cache_dir,
         cache=pathlib.PurePosixPath(settings.cache_dir),
         build_dir=pathlib.PurePosixPath(build_dir),
+        mounts=tuple(mounts),
         record=machine_record(base),
     )
 

@@ -65,13 +65,13 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
         OutputError: A file cannot be written.
     """
     identity = identity_of(job.plan)
-    reporter, tree, libraries = job.reporter, built.tree, built.libraries
+    reporter, tree = job.reporter, built.tree
     staging = job.workspace.work / "artifacts"
     staging.mkdir()
     with reporter.step("Relocate"):
-        relocation = relocate(tree, libraries, load_policy())
+        relocation = relocate(tree, built.closure, load_policy())
         _add_licenses(tree, relocation)
-        collect_common_licenses(tree, libraries.fetch_common_licenses())
+        collect_common_licenses(tree, built.common_licenses)
         write_identity(tree, identity)
     with reporter.step("Audit"):
         report = audit(tree, load_policy(), _build_paths(job, built))
@@ -114,7 +114,7 @@ def _bundled(built: Built, relocation: Relocation, report: AuditReport) -> tuple
     """Every ELF file that does not belong to Slurm, with its package."""
     names = {item.path: item.library.package for item in relocation.bundled}
     packages = {
-        item.path: built.libraries.packages[
+        item.path: built.packages[
             names.get(item.path) or _package_of_directory(item.path, relocation)
         ]
         for item in report.bundled

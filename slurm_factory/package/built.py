@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
-from slurm_factory.relocate.closure import LibrarySource
+from slurm_factory.relocate.closure import Closure
 
 if TYPE_CHECKING:
     from slurm_factory.package.manifest import SpackBuild
@@ -30,24 +30,15 @@ class Package:
     spack_hash: str | None = None
 
 
-class Libraries(LibrarySource, Protocol):
-    """A source of libraries, with their packages."""
-
-    packages: dict[str, Package]
-    """Packages with fetched files, by name."""
-
-    def fetch_common_licenses(self) -> Path:
-        """The license texts that copyright files refer to, in a directory on the host."""
-        ...
-
-
 @dataclass(frozen=True)
 class Built:
-    """The result of a recipe.
+    """The result of a recipe: all on the host, and complete, so that the instance can go.
 
     Attributes:
         tree: Installed and stripped (host), not yet relocated; packaging changes it in place.
-        libraries: The source of the libraries that the tree needs.
+        closure: The libraries that the tree needs and lacks.
+        packages: Packages of files of the closure, by name.
+        common_licenses: Directory (host) with the license texts that copyright files refer to.
         installed: The package of each ELF file of the tree that does not belong to Slurm, by path.
         build_paths: Paths (instance) that the package must not contain, in addition to those of
             every build.
@@ -56,7 +47,9 @@ class Built:
     """
 
     tree: Path
-    libraries: Libraries
+    closure: Closure
+    packages: Mapping[str, Package]
+    common_licenses: Path
     installed: Mapping[PurePosixPath, Package]
     build_paths: tuple[str, ...]
     configure: tuple[str, ...]

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.package.manifest import PackageIdentity
+from slurm_factory.relocate.tree import make_room, regular_files
 from slurm_factory.util.files import file_errors, write_text
 
 LICENSES = PurePosixPath("share/licenses")
@@ -31,7 +32,8 @@ def write_identity(tree: Path, identity: PackageIdentity) -> Path:
     Raises:
         OutputError: It cannot be written.
     """
-    return write_text(tree / IDENTITY, identity.model_dump_json(indent=2) + "\n")
+    with file_errors(tree / IDENTITY):
+        return write_text(make_room(tree, IDENTITY), identity.model_dump_json(indent=2) + "\n")
 
 
 def collect_licenses(tree: Path, bundled: Mapping[str, Path]) -> tuple[Path, ...]:
@@ -50,14 +52,11 @@ def collect_licenses(tree: Path, bundled: Mapping[str, Path]) -> tuple[Path, ...
             the component.
         OutputError: A text cannot be written.
     """
-    wanted = [
-        (path, tree / LICENSES / component / "copyright")
-        for component, path in sorted(bundled.items())
-    ]
-    for source, destination in wanted:
-        _require(source, destination.parent.name, LICENSE_MISSING)
-        _copy(source, destination)
-    return tuple(destination for _, destination in wanted)
+    written = []
+    for component, text in sorted(bundled.items()):
+        _require(text, component, LICENSE_MISSING)
+        written.append(_copy(text, tree, LICENSES / component / "copyright"))
+    return tuple(written)
 
 
 def collect_common_licenses(tree: Path, texts: Path) -> tuple[Path, ...]:
@@ -77,14 +76,12 @@ def collect_common_licenses(tree: Path, texts: Path) -> tuple[Path, ...]:
             the component.
         OutputError: A text cannot be written.
     """
-    named: dict[str, Path] = {}
-    for path in sorted((tree / LICENSES).glob("*/*")):
+    named: dict[str, None] = {}
+    for path in regular_files(tree / LICENSES):
         for name in sorted(_common_licenses_in(path.read_text("utf-8", errors="replace"))):
             _require(texts / name, path.parent.name, COMMON_LICENSE_MISSING)
-            named[name] = tree / COMMON_LICENSES / name
-    for name, destination in named.items():
-        _copy(texts / name, destination)
-    return tuple(named.values())
+            named[name] = None
+    return tuple(_copy(texts / name, tree, COMMON_LICENSES / name) for name in named)
 
 
 def _common_licenses_in(text: str) -> set[str]:
@@ -102,7 +99,6 @@ def _require(text: Path, component: str, resolution: str) -> None:
         )
 
 
-def _copy(source: Path, destination: Path) -> None:
-    with file_errors(destination):
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, destination)
+def _copy(source: Path, tree: Path, path: PurePosixPath) -> Path:
+    with file_errors(tree / path):
+        return Path(shutil.copyfile(source, make_room(tree, path)))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 from slurm_factory import __version__, resources
+from slurm_factory.config import BUILDCACHE
 from slurm_factory.constants import (
     APPLICATION,
     DEFAULT_BASE,
@@ -87,6 +88,8 @@ class SpackChoice:
             have to be built.
         signed: Whether those must have a trusted signature.
         ignored_refs: Refs that do not apply, because Spack comes from a plain directory.
+        buildcache: The build cache of this machine that gets the packages, below the cache
+            directory.
     """
 
     refs: SpackRefs
@@ -97,6 +100,13 @@ class SpackChoice:
     buildcaches: tuple[str, ...] = ()
     signed: bool = True
     ignored_refs: tuple[str, ...] = ()
+    buildcache: str = BUILDCACHE
+
+    @property
+    def local_buildcaches(self) -> tuple[str, ...]:
+        """Build caches of this machine, below the cache directory: the first one gets the packages
+        of the build."""
+        return tuple(dict.fromkeys((self.buildcache, BUILDCACHE)))
 
     def describe(self) -> dict[str, Any]:
         """The inputs that determine the bytes of a package, without passwords, as JSON."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +12,7 @@ import yaml
 from archspec.cpu import TARGETS, host
 from yaml.constructor import ConstructorError
 
-from slurm_factory.config import ENVIRONMENT_PREFIX, Settings
+from slurm_factory.config import BUILDCACHE, ENVIRONMENT_PREFIX, SITE_BUILDCACHES, Settings
 from slurm_factory.constants import (
     INSTANCE_CACHE,
     INSTANCE_SPACK,
@@ -29,6 +32,7 @@ SECTIONS = ("concretizer", "config", "env_vars", "packages", "repos", "toolchain
 (spack.readthedocs.io/en/latest/configuration.html); the others are for other uses of Spack, or name
 files that are not in the instance. Spack would use `mirrors` with `--offline` too, and its
 passwords would be in manifests."""
+REF_SETTINGS = ("spack_url", "spack_ref", "spack_packages_url", "spack_packages_ref")
 OVERRIDING = "+-:"
 """Characters at the end of a key with which Spack replaces or extends (same page, "Overriding")."""
 OWN_REPOSITORIES = frozenset({SPACK_NAMESPACE, "builtin"})
@@ -62,25 +66,50 @@ def choose_spack(settings: Settings, architecture: str) -> SpackChoice:
     """
     if settings.spack_target:
         require_target(settings.spack_target, architecture)
+    config = (
+        load_spack_config(settings.spack_config, settings.cache_dir)
+        if settings.spack_config
+        else ""
+    )
+    refs = SpackRefs(
+        url=settings.spack_url,
+        ref=settings.spack_ref,
+        packages_url=settings.spack_packages_url,
+        packages_ref=settings.spack_packages_ref,
+    )
     return SpackChoice(
-        refs=SpackRefs(
-            url=settings.spack_url,
-            ref=settings.spack_ref,
-            packages_url=settings.spack_packages_url,
-            packages_ref=settings.spack_packages_ref,
-        ),
+        refs=refs,
         target=settings.spack_target or default_target(architecture),
-        config=(
-            load_spack_config(settings.spack_config, settings.cache_dir)
-            if settings.spack_config
-            else ""
-        ),
+        config=config,
         packages=settings.spack_base_packages,
         source_mirrors=settings.source_mirrors,
         buildcaches=settings.spack_buildcaches,
         signed=not settings.spack_unsigned_buildcaches,
         ignored_refs=_ignored_refs(settings),
+        buildcache=_buildcache(refs, config),
     )
+
+
+def _buildcache(refs: SpackRefs, config: str) -> str:
+    """Packages by other recipes than the default ones go to a cache of their own, which no other
+    build uses."""
+    default = SpackRefs(*(Settings.model_fields[name].default for name in REF_SETTINGS))
+    if refs == default and not config:
+        return BUILDCACHE
+    recipes = json.dumps([config, asdict(refs.redacted)])
+    return f"{SITE_BUILDCACHES}/{hashlib.sha256(recipes.encode()).hexdigest()[:16]}"
+
+
+def seen_repositories(config: str) -> tuple[PurePosixPath, ...]:
+    """Directories of a site's package repositories, relative to the cache directory.
+
+    Args:
+        config: As `load_spack_config` returns it, or empty.
+    """
+    locations = [value for _, value in _repositories(yaml.safe_load(config) or {})]
+    paths = [PurePosixPath(location) for location in locations if isinstance(location, str)]
+    below = [path for path in paths if path.is_relative_to(INSTANCE_CACHE)]
+    return tuple(dict.fromkeys(path.relative_to(INSTANCE_CACHE) for path in below))
 
 
 def _ignored_refs(settings: Settings) -> tuple[str, ...]:
@@ -189,7 +218,9 @@ def _is_visible(directory: str, cache_dir: Path) -> bool:
         return True
     try:
         below = PurePosixPath(directory).relative_to(INSTANCE_CACHE)
-        return ".." not in below.parts and (cache_dir / below / "repo.yaml").is_file()
+        # The cache directory itself would show everything in it.
+        inside = bool(below.parts) and ".." not in below.parts
+        return inside and (cache_dir / below / "repo.yaml").is_file()
     except (ValueError, OSError):
         return False
 

@@ -1,7 +1,9 @@
-"""The compiler cache that all builds share, and its statistics for one build."""
+"""The compiler cache of a source, and its statistics for one build."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,26 @@ class CompilerCacheUse:
     misses: int
 
 
+def compiler_cache(job: Job) -> Path:
+    """Directory (host) of the compiler cache for all that a job compiles.
+
+    It serves only builds of the same sources: nothing shows whether an object in it really comes
+    from the source that it claims. Other builds would rarely find anything, because every file of
+    Slurm reads a header that contains the release.
+    """
+    plan = job.plan
+    sources = {
+        "slurm": plan.release.sha256,
+        "patches": [patch.sha256 for patch in plan.patches],
+        # Names the package recipes.
+        "spack": plan.spack.buildcache if plan.spack else "",
+    }
+    digest = hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:16]
+    # What instances of root write belongs to another user than what root itself writes.
+    place = "-this-machine" if plan.destructive else ""
+    return job.settings.ccache_dir / f"{plan.release.release}-{digest}{place}"
+
+
 def ccache_environment(job: Job, instance: Instance, source: PurePosixPath) -> dict[str, str]:
     """Settings of ccache for compilations below the directory `source` (instance).
 
@@ -35,7 +57,9 @@ def ccache_environment(job: Job, instance: Instance, source: PurePosixPath) -> d
     there, so that the directory in it must not count (ccache(1), "ignore_options").
     """
     return {
-        "CCACHE_DIR": str(instance.inside(job.settings.ccache_dir)),
+        "CCACHE_DIR": str(instance.inside(compiler_cache(job))),
+        # A file with settings in the cache could name a program to run.
+        "CCACHE_CONFIGPATH": str(instance.build_dir / "ccache.conf"),
         "CCACHE_BASEDIR": str(source),
         "CCACHE_NOHASHDIR": "1",
         "CCACHE_IGNOREOPTIONS": "-ffile-prefix-map=*",
@@ -47,15 +71,12 @@ def ccache_environment(job: Job, instance: Instance, source: PurePosixPath) -> d
     }
 
 
-def compiler_cache_use(stats_log: Path) -> CompilerCacheUse:
-    """Count the entries of a statistics log (host) (ccache(1), "stats_log").
+def compiler_cache_use(stats_log: str) -> CompilerCacheUse:
+    """Count the entries of a statistics log (ccache(1), "stats_log").
 
-    It has one line for each incremented counter; there is no log if nothing was compiled.
+    It has one line for each incremented counter.
     """
-    try:
-        counters = stats_log.read_text("utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return CompilerCacheUse(hits=0, misses=0)
+    counters = stats_log.splitlines()
     return CompilerCacheUse(
         hits=sum(counters.count(name) for name in HITS), misses=counters.count(MISS)
     )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from slurm_factory.fetch.sources import Source
-    from slurm_factory.instances.instance import Instance
+    from slurm_factory.instances.instance import Instance, Mount
     from slurm_factory.job import Job
     from slurm_factory.package.built import Built
 
@@ -33,6 +33,10 @@ class Recipe(Protocol):
 
     def sources(self, job: Job, /) -> dict[str, Source]:
         """Sources that the cache must have before there is an instance, by name."""
+        ...
+
+    def mounts(self, job: Job, /) -> tuple[Mount, ...]:
+        """The directories of this machine that the instance of a build sees."""
         ...
 
     def prefetch(self, job: Job, instance: Instance, /) -> tuple[Path, ...]:

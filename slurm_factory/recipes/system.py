@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from slurm_factory.constants import INSTANCE_PREFIX
 from slurm_factory.exceptions import BuildError, SlurmFactoryError
 from slurm_factory.fetch.upstream import sources_for
+from slurm_factory.instances.instance import Mount
 from slurm_factory.package.built import Built
 from slurm_factory.plan.plan import COMPILER_FLAGS, LINKER_FLAGS
-from slurm_factory.recipes.ccache import ccache_environment
+from slurm_factory.recipes.ccache import ccache_environment, compiler_cache
 from slurm_factory.recipes.compile_progress import CompileProgress
-from slurm_factory.recipes.distro_libraries import InstanceLibraries, read_installed
+from slurm_factory.recipes.configure_results import ConfigureResults
+from slurm_factory.recipes.distro_libraries import InstanceLibraries, installed_packages
 from slurm_factory.recipes.feature_checks import check_config_h, require_files
+from slurm_factory.relocate.policy import load_policy
+from slurm_factory.relocate.relocate import find_closure
 from slurm_factory.resources import patches_dir
 
 if TYPE_CHECKING:
@@ -25,12 +29,16 @@ if TYPE_CHECKING:
     from slurm_factory.fetch.sources import Source
     from slurm_factory.instances.instance import Instance
     from slurm_factory.job import Job
+    from slurm_factory.package.built import Package
 
 NVML_HEADER = "nvidia/nvml_dev/include/nvml.h"
+MOST_LINES = 20_000
+"""Lines of configure's output that are kept to explain a missing feature; it prints about 900."""
 PLAIN_SHELL = ("SHELL=/bin/sh",)
 """Shell for make, which starts libtool two thousand times: dash takes half the time of bash.
 configure itself needs bash, because it compares with ==.
 """
+EVIDENCE = ("config.log", "config.h")
 SOURCE_NAME = "/usr/src/slurm"
 """Prefix of file names in messages and debug macros, independent of the build directory."""
 
@@ -42,6 +50,15 @@ def check(_: Job) -> None:
 def sources(job: Job) -> dict[str, Source]:
     """All that is compiled."""
     return sources_for(job.plan, job.settings)
+
+
+def mounts(job: Job) -> tuple[Mount, ...]:
+    """The directories of this machine that the instance of a build sees."""
+    return (
+        Mount(job.settings.source_cache_dir),
+        Mount(job.workspace.input),
+        Mount(compiler_cache(job), writable=True),
+    )
 
 
 def prefetch(_: Job, __: Instance) -> tuple[Path, ...]:
@@ -69,10 +86,16 @@ def build(job: Job, instance: Instance) -> Built:
         _make(job, instance, source)
     with reporter.step("Install and strip"):
         tree, installed = _install(job, instance, source)
+    with reporter.step("Collect libraries"):
+        libraries = InstanceLibraries(job, instance)
+        closure = find_closure(tree, libraries, load_policy())
+        common_licenses = libraries.fetch_common_licenses()
     return Built(
         tree=tree,
-        libraries=InstanceLibraries(job, instance),
-        installed=read_installed(installed),
+        closure=closure,
+        packages=libraries.packages,
+        common_licenses=common_licenses,
+        installed=installed,
         build_paths=(str(instance.build_dir),),
         configure=job.plan.configure_arguments,
     )
@@ -99,18 +122,15 @@ def _evidence_kept(job: Job, instance: Instance, source: PurePosixPath) -> Itera
         yield
     except BuildError:
         logs = job.workspace.log.parent
-        # The instance itself may have failed; report the first error.
-        with suppress(SlurmFactoryError, OSError):
-            instance.run_script(
-                "keep-evidence.sh",
-                {"SOURCE": source, "OUT": instance.inside(logs)},
-                job.reporter.line,
-            )
+        for name in EVIDENCE:
+            # The instance itself may have failed; report the first error.
+            with suppress(SlurmFactoryError, OSError):
+                (logs / name).write_bytes(instance.take_file(source / name))
         raise
 
 
 def _unpack(job: Job, instance: Instance, archive: Path, source: PurePosixPath) -> None:
-    patches = job.workspace.work / "patches"
+    patches = job.workspace.input / "patches"
     patches.mkdir(exist_ok=True)
     for patch in job.plan.patches:
         shipped = patches_dir() / patch.name
@@ -130,37 +150,30 @@ def _unpack(job: Job, instance: Instance, archive: Path, source: PurePosixPath) 
 def _configure(job: Job, instance: Instance, source: PurePosixPath) -> None:
     build = str(instance.build_dir)
     arguments = [a.replace("{build}", build) for a in job.plan.configure_arguments]
-    output: list[str] = []
+    results = ConfigureResults(job, instance)
+    output: deque[str] = deque(maxlen=MOST_LINES)
+
+    def take(line: str) -> None:
+        job.reporter.line(line)
+        output.append(line)
+
     instance.run_script(
         "configure-slurm.sh",
         {
             **compiler_environment(job, source),
             "SOURCE": source,
             "CONFIGURE_ARGUMENTS": "\n".join(arguments),
-            "SAVED": _saved_configure(job, instance),
+            "CACHE": results.load(),
         },
-        _both(job.reporter.line, output.append),
+        take,
     )
-    config_h: list[str] = []
-    instance.run(["cat", str(source / "config.h")], {}, config_h.append, what="Reading config.h")
+    config_h = instance.take_file(source / "config.h").decode(errors="replace").splitlines()
     check_config_h(job.plan.selection.defines, config_h, output)
-
-
-def _saved_configure(job: Job, instance: Instance) -> str:
-    """Path of configure's saved result (instance) for the next build of this plan on this base.
-
-    Empty on this machine, because the result contains the directory of the build.
-    """
-    if job.plan.destructive:
-        return ""
-    directory = job.settings.configure_dir
-    directory.mkdir(parents=True, exist_ok=True)
-    key = job.plan.build_key(instance.record)
-    return str(instance.inside(directory / f"{key}.status"))
+    results.save(source / "config.cache")
 
 
 def _make_nvml_stub(job: Job, instance: Instance, wheel: Path) -> None:
-    header = job.workspace.work / "nvml.h"
+    header = job.workspace.input / "nvml.h"
     with zipfile.ZipFile(wheel) as archive, archive.open(NVML_HEADER) as member:
         header.write_bytes(member.read())
     instance.run_script(
@@ -189,39 +202,33 @@ def _make(job: Job, instance: Instance, source: PurePosixPath) -> None:
     )
 
 
-def _install(job: Job, instance: Instance, source: PurePosixPath) -> tuple[Path, Path]:
-    """The tree, and the list of files in it from the instance (host)."""
-    stage, installed = job.workspace.work / "stage", job.workspace.work / "installed.tsv"
+def _install(
+    job: Job, instance: Instance, source: PurePosixPath
+) -> tuple[Path, dict[PurePosixPath, Package]]:
+    """The tree (host), and the package of each program in it that is not Slurm's."""
+    stage, installed = instance.build_dir / "stage", instance.build_dir / "installed.tsv"
+    made = stage / INSTANCE_PREFIX.relative_to("/")
     instance.run_script(
         "install-slurm.sh",
         {
             **compiler_environment(job, source),
             "SOURCE": source,
-            "STAGE": instance.inside(stage),
+            "STAGE": stage,
             "MAKE_ARGUMENTS": "\n".join(PLAIN_SHELL),
             "PREFIX": INSTANCE_PREFIX,
             "JOBS": str(job.jobs),
             "WITH_PAM": _with_pam(job),
-            "INSTALLED": instance.inside(installed),
+            "INSTALLED": installed,
         },
         job.reporter.line,
     )
+    instance.run_script("strip-tree.sh", {"TREE": made}, job.reporter.line)
     tree = job.workspace.work / "software"
-    (stage / INSTANCE_PREFIX.relative_to("/")).rename(tree)
-    shutil.rmtree(stage)
-    instance.run_script("strip-tree.sh", {"TREE": instance.inside(tree)}, job.reporter.line)
+    instance.take_directory(made, tree, links=True)
     require_files(job.plan.selection.files, tree)
-    return tree, installed
+    return tree, installed_packages(instance.take_file(installed))
 
 
 def _with_pam(job: Job) -> str:
     chosen = any(feature.name == "pam" for feature in job.plan.selection.chosen)
     return "yes" if chosen else "no"
-
-
-def _both(*takers: Callable[[str], None]) -> Callable[[str], None]:
-    def take(line: str) -> None:
-        for taker in takers:
-            taker(line)
-
-    return take

@@ -15,10 +15,10 @@ from slurm_factory.relocate.policy import Policy, matches
 from slurm_factory.relocate.tree import (
     BUILD_ONLY_SUFFIXES,
     entries,
-    lies_inside,
     regular_files,
     symlinks,
 )
+from slurm_factory.util.files import lies_inside
 
 SHOWN_PROBLEMS = 3
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from slurm_factory.relocate.elf import ElfKind, FactsByPath
-from slurm_factory.relocate.tree import lies_inside, symlinks
+from slurm_factory.relocate.tree import symlinks
+from slurm_factory.util.files import lies_inside
 
 PRIVATE = PurePosixPath("lib/private")
 PREFERRED = (PurePosixPath("lib"), PurePosixPath("lib/slurm"), PRIVATE)

@@ -1,11 +1,11 @@
 """Make a tree of programs and libraries run from any path.
 
-Analysis (`scan`, `collect`, `plan_edits`) is apart from writing (`apply_edits`), and `audit` looks
-at the result with the same analysis, and needs only the tree and the policy.
+`find_closure` reads the tree and fetches the libraries that it lacks; `relocate` then needs nothing
+from outside. Analysis (`scan`, `plan_edits`) is apart from writing (`apply_edits`), and `audit`
+looks at the result with the same analysis, and needs only the tree and the policy.
 """
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +14,7 @@ from slurm_factory.relocate.edits import apply_edits, plan_edits
 from slurm_factory.relocate.elf import scan
 from slurm_factory.relocate.names import PRIVATE, index_libraries, tagged
 from slurm_factory.relocate.policy import Policy
-from slurm_factory.relocate.tree import normalize
+from slurm_factory.relocate.tree import make_room, normalize, regular_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,22 @@ class Relocation:
     directories: tuple[PlacedDirectory, ...]
 
 
-def relocate(tree: Path, source: LibrarySource, policy: Policy) -> Relocation:
+def find_closure(tree: Path, source: LibrarySource, policy: Policy) -> Closure:
+    """Find and fetch all libraries that a tree needs and does not contain.
+
+    Args:
+        tree: The tree (host), stripped; not changed.
+        source: Source of the libraries.
+        policy: Rules for libraries outside, libraries opened by name, and plugin directories.
+
+    Raises:
+        VerificationError: A library is missing, or a file is not valid ELF.
+    """
+    facts = scan(tree)
+    return collect(facts, index_libraries(tree, facts), source, policy)
+
+
+def relocate(tree: Path, closure: Closure, policy: Policy) -> Relocation:
     """Bundle the closure of a tree into its `lib/private` and let every file find its libraries.
 
     Bundled libraries get content-tagged names, except those that are opened by name. The same
@@ -42,14 +57,13 @@ def relocate(tree: Path, source: LibrarySource, policy: Policy) -> Relocation:
 
     Args:
         tree: The tree (host), stripped; changed in place.
-        source: Source of the libraries.
-        policy: Rules for libraries outside, libraries opened by name, and plugin directories.
+        closure: What `find_closure` has found for it.
+        policy: The same policy.
 
     Raises:
-        VerificationError: A library is missing, a file is not valid ELF, or patchelf failed.
+        VerificationError: A file is not valid ELF, patchelf failed, or the tree has a link in
+            place of a directory that it needs.
     """
-    facts = scan(tree)
-    closure = collect(facts, index_libraries(tree, facts), source, policy)
     bundled = tuple(_name(library, closure) for library in closure.libraries)
     _place(tree, closure, bundled)
     normalize(tree)
@@ -68,17 +82,11 @@ def _name(library: Library, closure: Closure) -> Bundled:
 
 def _place(tree: Path, closure: Closure, bundled: tuple[Bundled, ...]) -> None:
     for placed in closure.directories:
-        shutil.copytree(
-            placed.directory.path, tree / placed.target, symlinks=True, dirs_exist_ok=True
-        )
-    (tree / PRIVATE).mkdir(parents=True, exist_ok=True)
+        for file in regular_files(placed.directory.path):
+            inner = file.relative_to(placed.directory.path)
+            shutil.copy(file, make_room(tree, placed.target / inner))
     for item in bundled:
-        shutil.copyfile(item.library.path, tree / item.path)
-    _link_names(tree / PRIVATE, closure.opened_as)
-
-
-def _link_names(private: Path, opened_as: Mapping[str, frozenset[str]]) -> None:
-    for soname, names in opened_as.items():
+        shutil.copyfile(item.library.path, make_room(tree, item.path))
+    for soname, names in closure.opened_as.items():
         for name in sorted(names - {soname}):
-            (private / name).unlink(missing_ok=True)
-            (private / name).symlink_to(soname)
+            make_room(tree, PRIVATE / name).symlink_to(soname)

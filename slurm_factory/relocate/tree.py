@@ -4,7 +4,9 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from slurm_factory.exceptions import VerificationError
 
 BAKED_PREFIX = re.compile(r"^prefix=(?P<prefix>/.*)$|^libdir=(?P<parent>/.*)/lib\w*$", re.MULTILINE)
 """Slurm's slurm.pc has no prefix, only the directories below it."""
@@ -35,10 +37,32 @@ def symlinks(tree: Path) -> Iterator[Path]:
     return (path for path, status in entries(tree) if stat.S_ISLNK(status.st_mode))
 
 
-def lies_inside(tree: Path, path: Path) -> bool:
-    """Whether `path` (host), symbolic links resolved, is `tree` or below it."""
-    # Path.resolve raises on a loop of links, realpath does not.
-    return Path(os.path.realpath(path)).is_relative_to(tree.resolve())
+def make_room(tree: Path, path: PurePosixPath) -> Path:
+    """The place for a new file in a tree (host), with its directories, and with nothing there.
+
+    A tree may contain links to other files in it: writing never goes through one.
+
+    Raises:
+        VerificationError: One of its directories is something else, or it is a directory.
+    """
+    for parent in reversed(path.parents[:-1]):
+        directory = tree / parent
+        if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+            raise _taken(parent)
+        directory.mkdir(parents=True, exist_ok=True)
+    place = tree / path
+    if place.is_dir() and not place.is_symlink():
+        raise _taken(path)
+    place.unlink(missing_ok=True)
+    return place
+
+
+def _taken(path: PurePosixPath) -> VerificationError:
+    return VerificationError(
+        f"The tree cannot be completed: {path} is in the way.",
+        details="It is a link, or not of the expected kind.",
+        resolution="An honest build makes no such thing. Look at the build log.",
+    )
 
 
 def normalize(tree: Path) -> None:
@@ -79,11 +103,11 @@ def _remove_empty_directories(tree: Path) -> None:
 
 def _relocate_pkgconfig(path: Path, tree: Path) -> None:
     """Derive the prefix from the location of the file itself (pkg-config(1), `pcfiledir`)."""
-    text = path.read_text("utf-8")
+    text = path.read_text("utf-8", errors="surrogateescape")
     match = BAKED_PREFIX.search(text)
     if match is None:
         return
     baked = match["prefix"] or match["parent"]
     climb = "/".join([".."] * len(path.parent.relative_to(tree).parts))
     others = re.sub(r"^prefix=.*\n", "", text, flags=re.MULTILINE).replace(baked, "${prefix}")
-    path.write_text(f"prefix=${{pcfiledir}}/{climb}\n{others}", "utf-8")
+    path.write_text(f"prefix=${{pcfiledir}}/{climb}\n{others}", "utf-8", errors="surrogateescape")

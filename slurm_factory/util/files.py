@@ -74,6 +74,12 @@ def cache_is_full(what: str, cache: Path, details: str) -> OutputError:
     )
 
 
+def lies_inside(directory: Path, path: Path) -> bool:
+    """Whether `path` (host), symbolic links resolved, is `directory` or below it."""
+    # Path.resolve raises on a loop of links, realpath does not.
+    return Path(os.path.realpath(path)).is_relative_to(directory.resolve())
+
+
 @contextmanager
 def atomic_write(destination: Path) -> Iterator[IO[bytes]]:
     """A file that gets its name if the block succeeds, and disappears if it fails.

@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeVar, cast
 
 from slurm_factory.util.files import FULL
 from slurm_factory.util.machine import proxies
@@ -143,6 +144,14 @@ PIPED: dict[str, Any] = {
 }
 
 
+# The output of a command as bytes; its errors go to a file.
+STREAMED: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.PIPE,
+    "start_new_session": True,
+}
+
+
 TRANSIENT = "Failed to retrieve PID of executing child process"
 """Error of lxc exec under load, before it starts the command; seen with LXD 5.0, rc 255."""
 ATTEMPTS = 3
@@ -207,6 +216,24 @@ def follow(
             _end_session(process, grace)
             raise
     return process.returncode, tail
+
+
+T = TypeVar("T")
+
+
+def receive(process: subprocess.Popen[bytes], take: Callable[[BufferedReader], T]) -> T:
+    """Let `take` read the output of a process, and wait for its end.
+
+    Args:
+        process: Started with `STREAMED`.
+        take: Reads the output to its end; if it fails, the process is killed.
+    """
+    with process:
+        try:
+            return take(cast("BufferedReader", process.stdout))
+        except BaseException:
+            _end_session(process, grace=0)
+            raise
 
 
 def error_line(tail: Sequence[str], default: str) -> str:

@@ -16,7 +16,7 @@ from spack_samples import build_on_this_machine
 from toys import Toys
 
 from slurm_factory.config import Settings
-from slurm_factory.recipes.spack.cache import in_remote_caches
+from slurm_factory.recipes.spack.cache import in_remote_caches, save_remote_indexes
 from slurm_factory.recipes.spack.install import PackageState, install
 from slurm_factory.recipes.spack.lock import Lock, read_lock
 from slurm_factory.recipes.spack.project import trust_keys
@@ -144,6 +144,7 @@ class Site:
             trust_keys(spack)
             # Spack reads the indexes again, as it does for concretization.
             spack.run("buildcache", "list")
+            save_remote_indexes(spack)
             lock = read_lock((self.toys.project / "spack.lock").read_text())
             yield Build(spack, lock, screen, in_remote_caches(spack, lock))
 
@@ -154,11 +155,11 @@ class Site:
             python=PurePosixPath(spack.python),
             project=PurePosixPath(self.toys.project),
             store=PurePosixPath(self.toys.here / "store"),
+            packages=PurePosixPath(self.settings.buildcache_dir),
+            index=PurePosixPath(self.misc),
         )
 
     def _configure(self, spack: Spack) -> None:
-        spack.misc_cache.parent.mkdir(parents=True)
-        spack.misc_cache.symlink_to(self.misc)
         signed = str(spack.choice.signed).lower()
         theirs = f'theirs: {{url: "file://{self.theirs}", source: false, signed: {signed}}}'
         text = (self.toys.project / "spack.yaml").read_text()

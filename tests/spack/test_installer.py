@@ -9,7 +9,7 @@ import pytest
 from real_spack import Spack
 from toys import Toys
 
-from slurm_factory.recipes.spack.cache import COPIES, index_is_current
+from slurm_factory.recipes.spack.cache import index_is_current
 from slurm_factory.recipes.spack.failure import Cause, explain, failed_packages
 
 pytestmark = pytest.mark.spack
@@ -59,7 +59,7 @@ def test_spack_uses_its_copy_of_an_index_that_is_gone_until_that_is_removed(toys
         shutil.rmtree(toys.here / "cache")
         toys.forget()
         if not copy:
-            shutil.rmtree((toys.spack.cache / "misc" / COPIES).parent)
+            shutil.rmtree(toys.spack.cache / "misc/indices")
         again, said = toys.install(lock)
         assert again.snapshot().done == 1, said
         assert [state.damaged for state in again.states.values()] == [copy], said

@@ -10,7 +10,7 @@ from plan_samples import spack_plan
 from toys import Toys
 
 from slurm_factory.constants import SPACK_NAMESPACE
-from slurm_factory.recipes.spack.cache import COPIES
+from slurm_factory.recipes.spack.cache import CONTENTS
 from slurm_factory.recipes.spack.lock import Lock, Node
 from slurm_factory.spack_yaml import generate_yaml_string
 
@@ -103,7 +103,7 @@ def test_other_peoples_packages_are_reused_from_the_build_cache_and_ours_by_thei
     here.recipe("toyours", ALONE, "bin", ours=True)
     here.decide_by(shipped())
     after = here.decide()
-    assert f"file://{tmp_path}/cache__v3" in json.loads((misc / COPIES).read_text())
+    assert f"file://{tmp_path}/cache__v3" in json.loads((misc / "indices" / CONTENTS).read_text())
     assert after["toylib"] == before["toylib"]
     assert after["toysame"] == before["toysame"]
     assert (after["toyours"].version, before["toyours"].version) == ("1.0", "1.0")

@@ -3,6 +3,7 @@
 import atexit
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -55,6 +56,7 @@ case "$*" in
     ;;
 esac
 """
+PATCH = re.compile(r"query --wait -X PATCH local:/1\.0/instances/(.+)\?project=(\S+) --data (.+)")
 HOLDER = """
 import sys, filelock
 with filelock.FileLock(sys.argv[1]):
@@ -113,16 +115,28 @@ class FakeLxc:
 
     @property
     def calls(self) -> list[str]:
+        return [
+            PATCH.sub(r"patch \1", line)
+            if line.startswith("query ")
+            else shlex.join(shlex.split(line.replace("local:", ""))[2:])
+            for line in self._lines()
+        ]
+
+    @property
+    def patches(self) -> list[dict[str, Any]]:
+        """What was changed of instances in one step, with the project."""
+        found = filter(None, map(PATCH.fullmatch, self._lines()))
+        return [{"project": match[2], **json.loads(match[3])} for match in found]
+
+    def _lines(self) -> list[str]:
         path = self.directory / "calls"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [shlex.join(shlex.split(line.replace("local:", ""))[2:]) for line in lines]
+        return path.read_text().splitlines() if path.exists() else []
 
     @property
     def changes(self) -> list[str]:
         """The calls that do more than look."""
-        looking = ("query ", "image info ")
         calls = (call for call in self.calls if not call.endswith("--format json"))
-        return [call for call in calls if not call.startswith(looking)]
+        return [call for call in calls if not call.startswith("image info ")]
 
     def _list_instances(self, name: str, entries: Sequence[dict[str, Any]]) -> None:
         # One a line, so that the script can take one away.
@@ -171,7 +185,13 @@ def instance(
     """
     noted = {"status": "FINISHED", **providers}
     config = {f"user.craft_providers.{key}": value for key, value in noted.items()}
-    config["raw.idmap"] = "uid 0 0\ngid 0 0"
+    config["volatile.last_state.idmap"] = json.dumps(
+        [
+            {"Isuid": kind == "u", "Isgid": kind == "g", "Hostid": host, "Nsid": inner}
+            for kind in "ug"
+            for host, inner in ((os.getuid(), 0), (1_000_001, 1))
+        ]
+    )
     if description:
         config["image.description"] = description
     if lock:
@@ -182,6 +202,12 @@ def instance(
         "type": "container",
         "config": config,
         "created_at": created.strftime("%Y-%m-%dT%H:%M:%S.%f644Z"),
+        # The map of an ordinary user, as LXD notes it at the start of an instance.
+        "expanded_config": {},
+        "expanded_devices": {
+            "eth0": {"name": "eth0", "network": "lxdbr0", "type": "nic"},
+            "root": {"path": "/", "pool": "default", "type": "disk"},
+        },
         "last_used_at": "2026-11-22T17:17:38.281687144Z",
         "project": PROJECT,
     }

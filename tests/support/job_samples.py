@@ -12,6 +12,7 @@ from slurm_factory.instances.this_machine import this_machine
 from slurm_factory.job import Job
 from slurm_factory.output.reporter import Reporter, make_reporter
 from slurm_factory.plan.plan import BuildPlan
+from slurm_factory.recipes.recipe import RECIPES
 from slurm_factory.workspace import Workspace
 
 
@@ -40,5 +41,6 @@ def build_here(plan: BuildPlan, settings: Settings) -> Iterator[Here]:
     """A build whose work directory is there."""
     with make_reporter(quiet=True) as reporter:
         job = sample_job(plan, settings, reporter)
-        with this_machine(plan.base, settings, job.workspace.work) as instance:
+        mounts = RECIPES[plan.deps].mounts(job)
+        with this_machine(plan.base, settings, job.workspace.work, mounts) as instance:
             yield Here(job, instance)

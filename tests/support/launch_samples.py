@@ -1,5 +1,7 @@
 """LXD with a base and an image, a stand-in for `lxd.launch`, and launches from them."""
 
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -50,10 +52,6 @@ class FakeInstance(RecordingExecutor):
     def __init__(self) -> None:
         super().__init__()
         self.default_command_environment: dict[str, str | None] = {}
-        self.mounts: list[tuple[Path, str]] = []
-
-    def mount(self, *, host_source: Path, target: Any) -> None:
-        self.mounts.append((host_source, str(target)))
 
 
 class FakeLauncher:
@@ -70,6 +68,11 @@ class FakeLauncher:
         self.on_call(arguments["base_configuration"])
         if self.errors:
             raise self.errors.pop(0)
+        listed = Path(str(shutil.which("lxc"))).with_name("instances")
+        entries = [json.loads(line) for line in listed.read_text().splitlines()]
+        if not any(entry["name"] == name for entry in entries):
+            with listed.open("a") as file:
+                file.write(json.dumps(instance(name, NOW)) + "\n")
         return self.instance
 
 
@@ -86,9 +89,9 @@ def launcher(monkeypatch: pytest.MonkeyPatch, *errors: BaseException) -> FakeLau
 
 
 @contextmanager
-def launch_instance(settings: Settings, *, keep: bool = False) -> Iterator[Instance]:
+def launch_instance(settings: Settings, **changes: Any) -> Iterator[Instance]:
     """An instance of a launch from the base that is there."""
-    launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock", keep=keep)
+    launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock", **changes)
     with lxd_instance(launch, settings, Listener()) as place:
         yield place
 

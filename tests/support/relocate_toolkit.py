@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from slurm_factory.relocate.closure import Directory, Library
+from slurm_factory.relocate.closure import Directory, Library, LibrarySource
 from slurm_factory.relocate.policy import Policy
+from slurm_factory.relocate.relocate import Relocation, find_closure, relocate
 
 OUTSIDE = {"sonames": ("libc.so.6", "ld-linux*.so.*"), "reason": "the C library", "packages": {}}
 POLICY = Policy.model_validate(
@@ -107,6 +108,11 @@ def make_common(folder: Path, text: str, version: str = "COMMON_1") -> Path:
         answer("common", text),
         options=[version_script(folder, version)],
     )
+
+
+def relocate_with(tree: Path, source: LibrarySource, policy: Policy = POLICY) -> Relocation:
+    """Find the closure of a tree, and relocate it."""
+    return relocate(tree, find_closure(tree, source, policy), policy)
 
 
 @dataclass

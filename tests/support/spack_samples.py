@@ -15,6 +15,7 @@ from plan_samples import sample_settings, spack_plan
 from slurm_factory.config import Settings
 from slurm_factory.instances.this_machine import this_machine
 from slurm_factory.output.reporter import make_reporter
+from slurm_factory.recipes.recipe import RECIPES
 from slurm_factory.recipes.spack.packages import MARK
 from slurm_factory.recipes.spack.session import InstancePaths, Spack
 
@@ -121,12 +122,15 @@ def stand_in(tmp_path: Path, lock: dict[str, Any] | None = None) -> Iterator[Sta
     folder = tmp_path / "spack"
     folder.mkdir()
     shutil.copy(STAND_IN, folder / "spack")
+    shutil.copy(STAND_IN.with_name("update-index.py"), folder)
     (folder / "spack.lock").write_text(json.dumps(lock or LOCK))
     (folder / "prefixes").mkdir()
     paths = InstancePaths(
         program=PurePosixPath(folder / "spack"),
         python=PurePosixPath("/usr/bin/python3"),
         project=PurePosixPath(folder / "project"),
+        packages=PurePosixPath(folder / "packages"),
+        index=PurePosixPath(folder / "index"),
         store=PurePosixPath(folder / "store"),
     )
     screen = StringIO()
@@ -150,15 +154,14 @@ def build_on_this_machine(
     for directory in (settings.cache_dir, settings.ccache_dir, settings.logs_dir):
         directory.mkdir(parents=True, exist_ok=True)
     plan = spack_plan(minimal=True)
-    with (
-        this_machine(plan.base, settings, work) as place,
-        make_reporter(stream=screen, environment={}) as reporter,
-    ):
-        inside = PurePosixPath(build_dir) if build_dir else place.build_dir
-        instance = replace(place, record=RECORD, build_dir=inside)
+    with make_reporter(stream=screen, environment={}) as reporter:
         job = replace(sample_job(plan, settings, reporter), jobs=3)
-        reporter.log_to(job.workspace.log.parent)
-        yield Spack(job, instance, paths)
+        machine = this_machine(plan.base, settings, work, RECIPES[plan.deps].mounts(job))
+        with machine as place:
+            inside = PurePosixPath(build_dir) if build_dir else place.build_dir
+            instance = replace(place, record=RECORD, build_dir=inside)
+            reporter.log_to(job.workspace.log.parent)
+            yield Spack(job, instance, paths)
 
 
 def database(folder: Path, **prefixes: str) -> str:

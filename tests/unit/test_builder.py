@@ -34,11 +34,11 @@ from slurm_factory.job import Job
 from slurm_factory.output.reporter import Reporter, make_reporter
 from slurm_factory.package.built import Built
 from slurm_factory.package.manifest import load_manifest, write_manifest
-from slurm_factory.package.publish import find_artifacts, publish
+from slurm_factory.package.publish import publish
 from slurm_factory.plan.base_setup import BASE_LIFE, write_record
 from slurm_factory.plan.plan import BuildPlan
 from slurm_factory.recipes import system
-from slurm_factory.recipes.distro_libraries import InstanceLibraries
+from slurm_factory.relocate.closure import Closure
 from slurm_factory.up_to_date import Outcome, find_up_to_date
 from slurm_factory.workspace import prepare_cache
 
@@ -94,8 +94,7 @@ class Steps:
     def _compile(job: Job, instance: Instance) -> Built:
         tree = job.workspace.work / "software"
         tree.mkdir()
-        libraries = InstanceLibraries(job, instance)
-        return Built(tree, libraries, installed={}, build_paths=(), configure=())
+        return Built(tree, Closure((), (), {}), {}, tree, {}, build_paths=(), configure=())
 
     @staticmethod
     def _assemble(job: Job, built: Built, _: object) -> Path:
@@ -331,19 +330,18 @@ def test_a_package_that_cannot_be_published_is_kept_and_the_message_says_where(
     assert f"The finished files are in {staged};" in caught.value.resolution
 
 
-def test_a_package_is_published_before_its_instance_goes_which_may_hang(
+def test_the_instance_is_gone_before_anything_is_made_of_its_tree(
     settings: Settings, reporter: Reporter, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def hanging(*arguments: Any) -> Iterator[Instance]:
+    def going(*arguments: Any) -> Iterator[Instance]:
         with this_machine(*arguments) as instance:
             yield instance
-        raise LXDError("LXD did not answer within 180 s.")
+        steps.done.append("gone")
 
-    monkeypatch.setattr(preparation, "this_machine", hanging)
-    with pytest.raises(LXDError, match="did not answer"):
-        run(settings, reporter)
-    assert [found.problem for found in find_artifacts(settings.builds_dir)] == [""]
+    monkeypatch.setattr(preparation, "this_machine", going)
+    run(settings, reporter)
+    assert steps.done[-4:] == ["compile", "gone", "assemble", "publish"]
 
 
 def test_downloads_show_their_progress(

@@ -1,7 +1,7 @@
 """Filling the caches: everything that plans need, each file once, despite failures."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,9 @@ class World:
         return paths
 
     @contextmanager
-    def _launch_instance(self, _: Job, spack_files: SpackFiles | None = None) -> Iterator[str]:
+    def _launch_instance(
+        self, _: Job, spack_files: SpackFiles | None = None, __: Sequence[Job] = ()
+    ) -> Iterator[str]:
         self.spack_files = spack_files
         self._do("launch")
         yield "the instance"

@@ -14,7 +14,7 @@ from slurm_factory.config import Settings
 from slurm_factory.constants import BuildType
 from slurm_factory.plan.plan import BuildPlan
 from slurm_factory.plan.releases import series
-from slurm_factory.spack_yaml import LOCAL_BUILDCACHE, SITE_YAML, generate_yaml_string
+from slurm_factory.spack_yaml import LOCAL_BUILDCACHE, OWN_PACKAGES, SITE_YAML, generate_yaml_string
 
 SNAPSHOTS = DATA / "spack_yaml"
 HOSTILE = (
@@ -76,7 +76,7 @@ def test_no_string_of_the_user_can_break_out_of_its_value() -> None:
     harmless_document = environment(plan_with(buildcaches=harmless, source_mirrors=harmless))
     assert keys(document) == keys(harmless_document)
     urls = [mirror["url"] for mirror in document["mirrors"].values()]
-    assert sorted(urls[2:]) == sorted(HOSTILE * 2)
+    assert sorted(urls[3:]) == sorted(HOSTILE * 2)
 
 
 @pytest.mark.parametrize("text", ["a\nb: c", '" x: "y', "{{ 7 * 7 }}"])
@@ -107,29 +107,36 @@ def test_directories_of_the_cache_are_those_that_the_settings_name() -> None:
     document = environment(spack_plan())
     inside = "/opt/slurm-factory-cache"
     sources = f"{inside}/{settings.source_cache_dir.name}"
-    assert document["config"]["source_cache"] == sources
     assert document["mirrors"]["sources"]["url"] == f"file://{sources}"
     buildcache = f"file://{inside}/{settings.buildcache_dir.name}"
     assert document["mirrors"][LOCAL_BUILDCACHE]["url"] == buildcache
-    assert document["config"]["misc_cache"].startswith(f"{inside}/{settings.spack_misc_dir.name}/")
+    own = [document["config"][key] for key in ("source_cache", "misc_cache", "build_stage")]
+    own.append(document["mirrors"][OWN_PACKAGES]["url"].removeprefix("file://"))
+    assert not [path for path in own if path.startswith(inside)]
 
 
-def test_another_set_of_recipes_has_another_index() -> None:
-    other = replace(SPACK.refs, packages_ref="develop")
-    indexes = {
-        environment(plan_with(refs=refs))["config"]["misc_cache"] for refs in (SPACK.refs, other)
-    }
-    assert len(indexes) == 2
+def test_packages_by_other_recipes_come_from_a_cache_of_their_own_first() -> None:
+    mirrors = environment(plan_with(buildcache="spack-buildcache-site/0123"))["mirrors"]
+    urls = [mirror["url"] for mirror in mirrors.values() if mirror["binary"]]
+    inside = "file:///opt/slurm-factory-cache"
+    assert urls == [
+        f"{inside}/spack-buildcache-site/0123",
+        f"{inside}/spack-buildcache",
+        "file:///srv/build/spack-packages",
+    ]
 
 
-def test_only_the_local_build_cache_is_written_to_and_goes_without_signatures() -> None:
+def test_only_the_build_cache_in_the_instance_is_written_to_and_local_ones_need_no_signatures() -> (
+    None
+):
     mirrors = environment(plan_with(buildcaches=("https://a.example", "https://b.example")))[
         "mirrors"
     ]
     binary = {name: mirror for name, mirror in mirrors.items() if mirror["binary"]}
-    assert [name for name, mirror in binary.items() if mirror["autopush"]] == [LOCAL_BUILDCACHE]
-    assert [name for name, mirror in binary.items() if not mirror["signed"]] == [LOCAL_BUILDCACHE]
-    assert [mirror["url"] for mirror in binary.values()][1:] == [
+    assert [name for name, mirror in binary.items() if mirror["autopush"]] == [OWN_PACKAGES]
+    unsigned = [name for name, mirror in binary.items() if not mirror["signed"]]
+    assert unsigned == [LOCAL_BUILDCACHE, OWN_PACKAGES]
+    assert [mirror["url"] for mirror in binary.values()][2:] == [
         "https://a.example",
         "https://b.example",
     ]
@@ -143,14 +150,14 @@ def test_unsigned_packages_of_others_are_taken_only_where_the_settings_say_so() 
 def test_a_mirror_on_this_machine_is_not_given_to_spack_which_cannot_see_it() -> None:
     plan = plan_with(source_mirrors=("file:///srv/slurm", "https://a.example"))
     mirrors = environment(plan)["mirrors"]
-    assert "srv" not in str(mirrors)
+    assert "srv/slurm" not in str(mirrors)
     assert mirrors["sources-1"] == {"url": "https://a.example", "source": True, "binary": False}
 
 
 def test_a_local_mirror_is_asked_before_one_of_the_network() -> None:
     plan = plan_with(source_mirrors=("https://a.example",), buildcaches=("https://b.example",))
     urls = [mirror["url"] for mirror in environment(plan)["mirrors"].values()]
-    assert [url.split(":")[0] for url in urls] == ["file", "file", "https", "https"]
+    assert [url.split(":")[0] for url in urls] == ["file", "file", "file", "https", "https"]
 
 
 def test_what_is_wanted_of_libraries_never_turns_an_external_of_the_user_down() -> None:

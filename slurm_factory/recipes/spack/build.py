@@ -13,19 +13,25 @@ from slurm_factory.constants import (
     INSTANCE_VIEW,
 )
 from slurm_factory.exceptions import ConfigurationError, SpackError
-from slurm_factory.instances.instance import CommandError
+from slurm_factory.instances.instance import CommandError, Mount
 from slurm_factory.package.built import Built
 from slurm_factory.package.manifest import SpackBuild, SpackPackage
 from slurm_factory.plan.plan import default_target
-from slurm_factory.plan.spack import cloned_repositories, require_runnable
-from slurm_factory.recipes.ccache import compiler_cache_use
-from slurm_factory.recipes.spack.cache import in_remote_caches, refresh_index
+from slurm_factory.plan.spack import cloned_repositories, require_runnable, seen_repositories
+from slurm_factory.recipes.ccache import compiler_cache, compiler_cache_use
+from slurm_factory.recipes.spack.cache import (
+    in_remote_caches,
+    refresh_indexes,
+    save_remote_indexes,
+)
 from slurm_factory.recipes.spack.install import install
 from slurm_factory.recipes.spack.libraries import SpackLibraries, installed_packages
 from slurm_factory.recipes.spack.project import write_project
 from slurm_factory.recipes.spack.session import InstancePaths, Spack, spack_choice
 from slurm_factory.recipes.spack.sources import fetch_sources, require_sources
 from slurm_factory.recipes.spack.tree import collect
+from slurm_factory.relocate.policy import load_policy
+from slurm_factory.relocate.relocate import find_closure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +72,15 @@ def check(job: Job) -> None:
 def sources(_: Job) -> dict[str, Source]:
     """None: Spack lists its sources in the instance, where it knows the build cache."""
     return {}
+
+
+def mounts(job: Job) -> tuple[Mount, ...]:
+    """The directories of this machine that the instance of a build sees."""
+    settings, choice = job.settings, spack_choice(job)
+    shown = [settings.source_cache_dir, job.workspace.input]
+    shown += [settings.cache_dir / name for name in choice.local_buildcaches]
+    shown += [settings.cache_dir / path for path in seen_repositories(choice.config)]
+    return (*map(Mount, shown), Mount(compiler_cache(job), writable=True))
 
 
 def prefetch(job: Job, instance: Instance, paths: InstancePaths | None = None) -> tuple[Path, ...]:
@@ -118,13 +133,19 @@ def build(job: Job, instance: Instance, paths: InstancePaths | None = None) -> B
     else:
         with reporter.step("Fetch package sources"):
             fetch_sources(spack, lock, remote=remote)
+    # Before anything but Spack has run in the instance.
+    spack.packages  # noqa: B018
     with reporter.step("Build packages"):
         progress = install(spack, lock, remote=remote)
     with reporter.step("Collect and strip"):
         collected = collect(spack, lock)
+    with reporter.step("Collect libraries"):
+        libraries = SpackLibraries(spack, collected.packages)
         return Built(
             tree=collected.tree,
-            libraries=SpackLibraries(spack, collected.packages),
+            closure=find_closure(collected.tree, libraries, load_policy()),
+            packages=libraries.packages,
+            common_licenses=libraries.fetch_common_licenses(),
             installed=installed_packages(spack, collected),
             build_paths=(str(instance.build_dir), *map(str, OWN_PATHS)),
             configure=collected.configure or job.plan.configure_arguments,
@@ -137,17 +158,19 @@ def _decided(spack: Spack) -> tuple[Lock, bool]:
     reporter = spack.job.reporter
     with reporter.step("Prepare Spack"):
         project, saved = write_project(spack)
-        _refresh_index(spack)
+        _refresh_indexes(spack)
     if saved is not None:
         return project.accept(saved), False
     with reporter.step("Concretize"):
-        return _concretize(project), True
+        lock = _concretize(project)
+        save_remote_indexes(spack)
+        return lock, True
 
 
-def _refresh_index(spack: Spack) -> None:
-    """The content of the build cache affects the concretization."""
+def _refresh_indexes(spack: Spack) -> None:
+    """The content of the build caches affects the concretization."""
     try:
-        refresh_index(spack)
+        refresh_indexes(spack)
     except CommandError as error:
         raise SpackError(
             "Spack could not update the index of the build cache.",
@@ -177,6 +200,14 @@ def _suspect_settings(spack: Spack) -> str:
     return f"{', '.join(names)} or --additional-variants"
 
 
+def _stats_log(spack: Spack) -> str:
+    """Empty if nothing was compiled."""
+    try:
+        return spack.instance.take_file(spack.stats_log).decode(errors="replace")
+    except CommandError:
+        return ""
+
+
 def _record(
     spack: Spack,
     lock: Lock,
@@ -186,7 +217,7 @@ def _record(
     concretized: bool,
 ) -> SpackBuild:
     """The record of Spack for the manifest."""
-    use = compiler_cache_use(spack.stats_log)
+    use = compiler_cache_use(_stats_log(spack))
     run_time = {node.hash for node in lock.run_time}
     return SpackBuild(
         concretized=concretized,

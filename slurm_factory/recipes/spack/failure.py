@@ -45,6 +45,12 @@ class FailedPackage:
     hash: str
     log: PurePosixPath
 
+    @property
+    def stage(self) -> str:
+        """Name of its stage without Spack's prefix."""
+        name = self.log.parent.name.removeprefix("spack-stage-")
+        return name if name.strip(".") else self.hash
+
 
 @dataclass(frozen=True)
 class Reason:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -17,7 +19,7 @@ from slurm_factory.exceptions import DownloadError, SlurmFactoryError, SpackErro
 from slurm_factory.instances.instance import CommandError
 from slurm_factory.output.records import PackageProgress, duration
 from slurm_factory.output.text import mask_credentials
-from slurm_factory.recipes.spack.cache import refresh_index
+from slurm_factory.recipes.spack.cache import take_packages
 from slurm_factory.recipes.spack.failure import (
     Cause,
     FailedPackage,
@@ -41,6 +43,7 @@ FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 60.0
 BUNDLE = "failed"
 BUILD_LOG = "spack-build-out.txt"
+ENVIRONMENT_DUMP = "spack-build-env.txt"
 OLD_INSTALLER = ("-c", "config:installer:old", "install", "--only-concrete")
 
 
@@ -66,7 +69,6 @@ def install(spack: Spack, lock: Lock, *, remote: frozenset[str] = frozenset()) -
     """
     progress = InstallProgress(lock.packages)
     skipped = [node for node in lock.packages if node.hash in remote]
-    refresh_index(spack)
     retrying = Retrying(
         retry=retry_if_exception_type(_TransientError),
         stop=stop_after_attempt(ATTEMPTS),
@@ -76,12 +78,12 @@ def install(spack: Spack, lock: Lock, *, remote: frozenset[str] = frozenset()) -
     )
     try:
         retrying(_attempt, spack, progress, skipped)
-    except SlurmFactoryError:
+    except BaseException:
         # Report the first error.
         with suppress(SlurmFactoryError, OSError):
-            refresh_index(spack)
+            progress.take_packages(spack)
         raise
-    refresh_index(spack)
+    progress.take_packages(spack)
     return progress
 
 
@@ -102,6 +104,9 @@ def _attempt(spack: Spack, progress: InstallProgress, skipped: list[Node]) -> No
         if state.damaged and state.phase == "staging" and not state.ended:
             reporter.warning(_unusable(spack, state.node))
         reporter.packages(progress.snapshot(state if state.done else None))
+        if state.done:
+            # At once: if this program or the machine is killed, they are not lost.
+            progress.take_packages(spack)
 
     try:
         spack.run("install", "--only-concrete", "-j", str(spack.job.jobs), on_line=take)
@@ -162,10 +167,10 @@ def _fetch_skipped(
 def _keep_evidence(spack: Spack, failed: tuple[FailedPackage, ...]) -> Path:
     bundle = spack.logs / BUNDLE
     with suppress(SlurmFactoryError, OSError):
-        spack.run_script(
-            "spack-evidence.sh",
-            {"LOGS": "\n".join(str(f.log) for f in failed), "OUT": spack.inside(bundle)},
-        )
+        shutil.rmtree(bundle, ignore_errors=True)
+        logs = "\n".join(str(package.log) for package in failed)
+        taken = spack.fill(f"evidence-{secrets.token_hex(3)}", "spack-evidence.sh", {"LOGS": logs})
+        shutil.move(taken, bundle)
     return bundle
 
 
@@ -178,7 +183,7 @@ def _mask(bundle: Path) -> None:
 
 
 def _reason(spack: Spack, package: FailedPackage, bundle: Path) -> Reason:
-    log = bundle / package.log.parent.name.removeprefix("spack-stage-") / BUILD_LOG
+    log = bundle / package.stage / BUILD_LOG
     lines = log.read_text("utf-8", errors="replace").splitlines() if log.exists() else []
     return explain(lines) or _reason_of_old_installer(spack, package)
 
@@ -204,13 +209,12 @@ def _reason_of_old_installer(spack: Spack, package: FailedPackage) -> Reason:
 
 def _dump_environment(spack: Spack, package: FailedPackage, bundle: Path) -> None:
     """The build environment of the package, for manual tests."""
-    folder = bundle / package.log.parent.name.removeprefix("spack-stage-")
+    dumped = spack.instance.build_dir / ENVIRONMENT_DUMP
     with suppress(SlurmFactoryError, OSError):
+        spack.run("build-env", "--dump", str(dumped), f"/{package.hash}")
+        folder = bundle / package.stage
         folder.mkdir(parents=True, exist_ok=True)
-        spack.run(
-            *("build-env", "--dump", spack.inside(folder / "spack-build-env.txt")),
-            f"/{package.hash}",
-        )
+        (folder / ENVIRONMENT_DUMP).write_bytes(spack.instance.take_file(dumped))
 
 
 def _failure_of_spack(spack: Spack, error: CommandError) -> SlurmFactoryError:
@@ -324,6 +328,7 @@ class InstallProgress:
     nodes: Iterable[Node]
     clock: Callable[[], float] = time.monotonic
     states: dict[str, PackageState] = field(init=False)
+    taken: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.states = {node.hash[:HASH_SHOWN]: PackageState(node) for node in self.nodes}
@@ -336,6 +341,12 @@ class InstallProgress:
             return None
         self._change(state, found["state"])
         return state
+
+    def take_packages(self, spack: Spack) -> None:
+        """Take what was built since the last call out of the instance; raises as
+        `cache.take_packages` does."""
+        built = [s.node for s in self.states.values() if s.done and not s.from_cache]
+        self.taken |= take_packages(spack, [n for n in built if n.hash not in self.taken])
 
     def find(self, digest: str) -> PackageState | None:
         """The package with a hash."""

@@ -9,9 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from slurm_factory.package.built import Package
-from slurm_factory.recipes.distro_libraries import InstanceLibraries, read_rows
+from slurm_factory.recipes.distro_libraries import InstanceLibraries, one_of, regular, table
 from slurm_factory.relocate.closure import Directory, Library
 from slurm_factory.relocate.elf import read_elf
+from slurm_factory.util.hints import printable
+from slurm_factory.util.tar_stream import refused
 
 if TYPE_CHECKING:
     from slurm_factory.recipes.spack.session import Spack
@@ -44,38 +46,20 @@ class SpackLibraries:
 
     def fetch(self, sonames: Sequence[str]) -> dict[str, Library]:
         """Copies of the existing libraries, by soname."""
-        out = self._new_folder()
-        self.spack.instance.run_script(
-            "spack-fetch-libraries.sh",
-            {
-                "PREFIXES": "\n".join(self._built),
-                "SONAMES": "\n".join(sonames),
-                "OUT": self.spack.instance.inside(out),
-            },
-            self.spack.job.reporter.line,
-        )
-        rows = read_rows(out / "libraries.tsv")
-        found = {row[0]: self._library(out / "lib" / row[0], *row) for row in rows}
+        out = self._fill("spack-fetch-libraries.sh", {"SONAMES": "\n".join(sonames)})
+        rows = table(regular(out / "libraries.tsv").read_bytes(), 3)
+        found = {row[0]: self._library(out, *one_of(row, sonames)) for row in rows}
         rest = [soname for soname in sonames if soname not in found]
         return found | self._of_base(rest)
 
     def fetch_directory(self, patterns: Sequence[str]) -> Directory | None:
         """A copy of the first directory that matches one of the globs, if any."""
-        out = self._new_folder()
         below = [p.removeprefix(USR) for p in patterns if p.startswith(USR)]
-        self.spack.instance.run_script(
-            "spack-fetch-directory.sh",
-            {
-                "PREFIXES": "\n".join(self._built),
-                "PATTERNS": "\n".join(below),
-                "OUT": self.spack.instance.inside(out),
-            },
-            self.spack.job.reporter.line,
-        )
+        out = self._fill("spack-fetch-directory.sh", {"PATTERNS": "\n".join(below)})
         if not (out / "directory.tsv").exists():
             return self._directory_of_base(patterns)
-        [(prefix, origin)] = read_rows(out / "directory.tsv")
-        built = self._built[prefix]
+        [(prefix, origin)] = table((out / "directory.tsv").read_bytes(), 2, rows=1)
+        built = self._package_in(prefix)
         self._note(built)
         return Directory(
             path=out / "content",
@@ -119,12 +103,12 @@ class SpackLibraries:
             for path in (origin, usr_merged)
         )
 
-    def _library(self, path: Path, soname: str, prefix: str, origin: str) -> Library:
-        built = self._built[prefix]
+    def _library(self, out: Path, soname: str, prefix: str, origin: str) -> Library:
+        built = self._package_in(prefix)
         self._note(built)
         return Library(
             soname=soname,
-            path=path,
+            path=regular(out / "lib" / soname),
             origin=PurePosixPath(origin),
             package=built.name,
             version=built.release,
@@ -134,9 +118,15 @@ class SpackLibraries:
     def _note(self, built: RunTimePackage) -> Package:
         return self.packages.setdefault(built.name, _package(built, self.spack))
 
-    def _new_folder(self) -> Path:
+    def _package_in(self, prefix: str) -> RunTimePackage:
+        if prefix not in self._built:
+            raise refused(f"A list names a prefix of no package: {printable(prefix)}.")
+        return self._built[prefix]
+
+    def _fill(self, script: str, parameters: dict[str, str]) -> Path:
         self.folders += 1
-        return self.spack.work / f"spack-libraries-{self.folders}"
+        parameters = {**parameters, "PREFIXES": "\n".join(self._built)}
+        return self.spack.fill(f"spack-libraries-{self.folders}", script, parameters)
 
 
 def installed_packages(spack: Spack, collected: Collected) -> dict[PurePosixPath, Package]:

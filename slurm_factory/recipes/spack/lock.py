@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RUN_TIME = frozenset({"link", "run"})
+NAME = re.compile("[a-z0-9_][a-z0-9_-]*")
+"""Spack's own (spack.util.naming, valid_module_name), in lower case."""
+HASH = re.compile("[a-z2-7]{32}")
 HASH_SHOWN = 7
 """Characters of a hash in Spack's output."""
 
@@ -82,8 +86,12 @@ def read_lock(text: str) -> Lock:
         lock = Lock(tuple(root["hash"] for root in document["roots"]), nodes)
         known = all(need in nodes for node in nodes.values() for need, _ in node.needs)
         complete = known and nodes.keys() >= {*lock.roots}
+        named_well = all(NAME.fullmatch(n.name) and HASH.fullmatch(n.hash) for n in nodes.values())
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a spack.lock: {error}") from error
+    # Names and hashes become parts of paths.
+    if not named_well:
+        raise ValueError("a spack.lock with impossible names of packages")
     if not lock.roots or not complete:
         raise ValueError("a spack.lock that lacks packages")
     return lock

@@ -77,7 +77,7 @@ def describe_packages(spack: Spack) -> dict[str, PackageDescription]:
     Raises:
         SpackError: Spack does not answer, or in a form that this program cannot read.
     """
-    script = spack.work / SCRIPT
+    script = spack.input / SCRIPT
     script.write_text(resources.script(SCRIPT), "utf-8")
     output: list[str] = []
     try:

@@ -13,12 +13,10 @@ from slurm_factory.constants import SPACK_NAMESPACE
 from slurm_factory.exceptions import ConfigurationError, SpackError
 from slurm_factory.instances.instance import CommandError
 from slurm_factory.output.text import mask_credentials
-from slurm_factory.plan.base_setup import INSTANCE_INDEX
 from slurm_factory.plan.plan import SPACK_REPOSITORY
 from slurm_factory.recipes.spack.lock import load_lock, lock_key, read_lock, save_lock
 from slurm_factory.recipes.spack.repository import repository_digest, write_repository
 from slurm_factory.spack_yaml import EXTERNALS_YAML, SITE_YAML, SPACK_YAML, generate_yaml_string
-from slurm_factory.util.documents import read_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,11 +47,6 @@ class Project:
         plan, choice = self.spack.job.plan, replace(self.spack.choice, source_mirrors=())
         return self.files | {SPACK_YAML: generate_yaml_string(replace(plan, spack=choice))}
 
-    @property
-    def lock_file(self) -> Path:
-        """The lock of this build (host)."""
-        return self.spack.work / SPACK_LOCK
-
     def concretize(self) -> Lock:
         """Concretize this project and return its lock.
 
@@ -62,8 +55,8 @@ class Project:
             SpackError: Spack wrote no readable lock.
         """
         self.spack.run("concretize", "--force")
-        self.spack.fetch_files([(self.spack.paths.project / SPACK_LOCK, self.lock_file)])
-        return self.accept(read_bytes(self.lock_file).decode(errors="replace"))
+        lock = self.spack.instance.take_file(self.spack.paths.project / SPACK_LOCK)
+        return self.accept(lock.decode(errors="replace"))
 
     def accept(self, text: str) -> Lock:
         """Take `text` as this build's lock, save it and log it.
@@ -98,7 +91,7 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
     """
     project = Project(spack, _files(spack))
     lock = load_lock(project.saved_lock)
-    folder = spack.work / "spack-project"
+    folder = spack.input / "spack-project"
     repository = folder / SPACK_REPOSITORY / SPACK_NAMESPACE
     write_repository(repository, spack.job.plan.patches)
     for name, text in (project.files | ({SPACK_LOCK: lock} if lock else {})).items():
@@ -111,12 +104,22 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
         {
             "SOURCE": spack.inside(folder),
             "PROJECT": str(spack.paths.project),
-            "INDEX": str(INSTANCE_INDEX),
-            "MISC": spack.inside(spack.misc_cache),
+            "INDEXES": _give_indexes(spack),
+            "MISC": str(spack.paths.index),
         },
     )
     trust_keys(spack)
     return project, lock
+
+
+def _give_indexes(spack: Spack) -> str:
+    """Path (instance) of the saved indexes of remote build caches, or empty."""
+    if not spack.choice.buildcaches or not spack.remote_indexes.is_dir():
+        return ""
+    copies = spack.input / "indexes"
+    shutil.rmtree(copies, ignore_errors=True)
+    shutil.copytree(spack.remote_indexes, copies)
+    return spack.inside(copies)
 
 
 def trust_keys(spack: Spack) -> None:
@@ -128,7 +131,7 @@ def trust_keys(spack: Spack) -> None:
     keys = spack.job.settings.spack_buildcache_keys
     if keys is None or not spack.verifies:
         return
-    copy = spack.work / "buildcache-keys"
+    copy = spack.input / "buildcache-keys"
     try:
         shutil.copyfile(keys, copy)
         spack.run_script("spack-gpg.sh", {"GNUPG": spack.environment()["SPACK_GNUPGHOME"]})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from slurm_factory.constants import (
+    INSTANCE_PACKAGES,
     INSTANCE_PROJECT,
     INSTANCE_SPACK,
     INSTANCE_SPACK_PYTHON,
@@ -18,7 +19,7 @@ from slurm_factory.constants import (
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.instances.instance import CommandError
 from slurm_factory.output.text import mask_credentials
-from slurm_factory.plan.base_setup import spack_digest
+from slurm_factory.plan.base_setup import INSTANCE_INDEX, spack_digest
 from slurm_factory.recipes.ccache import ccache_environment
 from slurm_factory.recipes.spack.packages import describe_packages
 from slurm_factory.spack_yaml import SITE_YAML
@@ -47,12 +48,23 @@ Offline builds use no signed build caches.
 
 @dataclass(frozen=True)
 class InstancePaths:
-    """Paths of Spack in the instance."""
+    """Paths of Spack in the instance.
+
+    Attributes:
+        program: Spack itself.
+        python: The interpreter that runs it.
+        project: Directory of the project.
+        store: Where it installs packages.
+        packages: Build cache of the packages that it has built here.
+        index: Its `misc_cache`: the index of its package recipes, which came with the base.
+    """
 
     program: PurePosixPath = INSTANCE_SPACK / "bin/spack"
     python: PurePosixPath = INSTANCE_SPACK_PYTHON
     project: PurePosixPath = INSTANCE_PROJECT
     store: PurePosixPath = INSTANCE_STORE
+    packages: PurePosixPath = INSTANCE_PACKAGES
+    index: PurePosixPath = INSTANCE_INDEX
 
 
 def spack_choice(job: Job) -> SpackChoice:
@@ -86,14 +98,25 @@ class Spack:
         return self.job.workspace.log.parent
 
     @property
-    def misc_cache(self) -> Path:
-        """Directory (host) of the indexes of this version of Spack and its package recipes."""
-        return self.job.settings.spack_misc_dir / spack_digest(self.choice.refs)
+    def input(self) -> Path:
+        """Files (host) for the instance, which cannot change them."""
+        return self.job.workspace.input
 
     @property
-    def stats_log(self) -> Path:
-        """File (host) with the ccache statistics of this build."""
-        return self.work / "ccache-stats"
+    def buildcaches(self) -> tuple[Path, ...]:
+        """Build caches of this machine (host). The first one gets the packages of this build."""
+        return tuple(self.job.settings.cache_dir / name for name in self.choice.local_buildcaches)
+
+    @property
+    def remote_indexes(self) -> Path:
+        """Directory (host) with copies of the indexes of remote build caches, as a Spack of this
+        version has kept them."""
+        return self.job.settings.spack_misc_dir / spack_digest(self.choice.refs) / "indices"
+
+    @property
+    def stats_log(self) -> PurePosixPath:
+        """File (instance) with the ccache statistics of this build."""
+        return self.instance.build_dir / "ccache-stats"
 
     @property
     def verifies(self) -> bool:
@@ -116,7 +139,7 @@ class Spack:
         stage = instance.build_dir / "spack-stage"
         return {
             **ccache_environment(self.job, instance, stage),
-            "CCACHE_STATSLOG": str(instance.inside(self.stats_log)),
+            "CCACHE_STATSLOG": str(self.stats_log),
             "PYTHONUNBUFFERED": "1",
             "SOURCE_DATE_EPOCH": str(EPOCH),
             "SPACK_DISABLE_LOCAL_CONFIG": "1",
@@ -173,16 +196,18 @@ class Spack:
         """The instance's path of a host path below the cache directory."""
         return str(self.instance.inside(path))
 
-    def fetch_files(self, files: Sequence[tuple[PurePosixPath, Path]]) -> None:
-        """Copy files of the instance to the host, below the cache directory.
+    def fill(self, name: str, script: str, parameters: dict[str, str]) -> Path:
+        """Run a script that fills a directory OUT in the instance, and take that out.
 
-        Raises:
-            CommandError: One is missing.
+        Args:
+            name: Name of the directory.
+            script: File name of the script.
+            parameters: Its parameters besides OUT.
+
+        Returns:
+            The copy (host), in the work directory.
         """
-        for source, target in files:
-            self.instance.run(
-                ["cp", str(source), self.inside(target)],
-                {},
-                self.job.reporter.line,
-                what=f"Copying {source.name}",
-            )
+        made, taken = self.instance.build_dir / name, self.work / name
+        self.run_script(script, {**parameters, "OUT": str(made)})
+        self.instance.take_directory(made, taken)
+        return taken

@@ -15,6 +15,8 @@ from slurm_factory.fetch.sources import Source, fetch
 from slurm_factory.fetch.upstream import not_here, sources_for
 from slurm_factory.instances.instance import CommandError
 from slurm_factory.recipes.spack.cache import ENTRIES
+from slurm_factory.util.documents import LARGEST
+from slurm_factory.util.files import atomic_write, file_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,16 +132,19 @@ def _fetch_source(spack: Spack, wanted: PackageSource, *, every: bool) -> list[P
 
 def _cloned(spack: Spack, wanted: PackageSource) -> Path:
     """The archive that Spack makes of a commit in the instance, if the base has git."""
-    details = "Spack left nothing in the source cache."
-    cause = None
+    path = spack.job.settings.source_cache_dir / wanted.stored_as
+    fetched = spack.instance.build_dir / "spack-sources" / wanted.stored_as
     try:
         spack.run("fetch", f"/{wanted.hash}")
+        content = spack.instance.take_file(fetched, LARGEST)
     except CommandError as error:
         details, cause = error.details, error
-    found = wanted.find(spack.job.settings.source_cache_dir)
-    if found:
-        return found
-    path = spack.job.settings.source_cache_dir / wanted.stored_as
+    else:
+        with file_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                file.write(content)
+        return path
     raise DownloadError(
         f"{wanted.label}, a commit of a repository, could not be fetched.",
         details=details,
@@ -161,8 +166,10 @@ def _together(failures: list[DownloadError]) -> DownloadError:
 
 def _unbuilt(spack: Spack, lock: Lock) -> tuple[Node, ...]:
     """The packages that are not in the local build cache."""
-    entries = spack.job.settings.buildcache_dir / ENTRIES
-    return tuple(node for node in lock.packages if not _is_built(node, entries))
+    places = [cache / ENTRIES for cache in spack.buildcaches]
+    return tuple(
+        node for node in lock.packages if not any(_is_built(node, entries) for entries in places)
+    )
 
 
 def _in_no_cache(spack: Spack, nodes: Sequence[Node], remote: frozenset[str]) -> tuple[Node, ...]:

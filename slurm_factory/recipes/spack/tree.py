@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_factory.exceptions import BuildError, SpackError
 from slurm_factory.package.licenses import LICENSES
-from slurm_factory.recipes.distro_libraries import read_rows
+from slurm_factory.recipes.distro_libraries import path_below, table
 from slurm_factory.recipes.feature_checks import check_config_h, require_files
 from slurm_factory.recipes.spack.licenses import LicenseFinder
 from slurm_factory.recipes.spack.packages import PackageDescription
-from slurm_factory.util.documents import read_json
+from slurm_factory.relocate.tree import make_room
+from slurm_factory.util.documents import parse_json
+from slurm_factory.util.tar_stream import refused
 
 if TYPE_CHECKING:
     from slurm_factory.recipes.spack.lock import Lock, Node
@@ -82,11 +84,9 @@ def collect(spack: Spack, lock: Lock) -> Collected:
     packages = _run_time_packages(spack, lock)
     about = _fetch_about(spack, packages)
     about_slurm = about / _slurm(packages).hash
-    tree = spack.work / "software"
-    owners = _copy_parts(spack, packages, tree)
+    tree, owners = _copy_parts(spack, packages)
     packages = _with_licenses(spack, packages, about)
     _add_licenses(packages, tree)
-    spack.run_script("strip-tree.sh", {"TREE": spack.inside(tree)})
     _check_features(spack, about_slurm, tree)
     arguments = about_slurm / "archived-files" / "configure-arguments"
     return Collected(tree, packages, owners, tuple(_lines(arguments)))
@@ -97,10 +97,9 @@ def _slurm(packages: tuple[RunTimePackage, ...]) -> RunTimePackage:
 
 
 def _run_time_packages(spack: Spack, lock: Lock) -> tuple[RunTimePackage, ...]:
-    database = spack.work / "spack-database.json"
-    spack.fetch_files([(spack.paths.store / ".spack-db/index.json", database)])
+    database = spack.instance.take_file(spack.paths.store / ".spack-db/index.json")
     try:
-        installs = read_json(database)["database"]["installs"]
+        installs = parse_json(database)["database"]["installs"]
     except (KeyError, TypeError, ValueError) as error:
         raise SpackError(
             "Spack's list of what it has installed cannot be read.",
@@ -134,25 +133,17 @@ def _prefix(node: Node, installs: dict[str, Any]) -> str:
 
 
 def _fetch_about(spack: Spack, packages: tuple[RunTimePackage, ...]) -> Path:
-    out = spack.work / "spack-about"
-    spack.run_script(
-        "spack-about.sh",
-        {
-            "PACKAGES": "\n".join(
-                f"{p.name}|{p.hash}|{p.prefix}" for p in packages if not p.external
-            ),
-            "OUT": spack.inside(out),
-        },
-    )
-    return out
+    lines = (f"{p.name}|{p.hash}|{p.prefix}" for p in packages if not p.external)
+    return spack.fill("spack-about", "spack-about.sh", {"PACKAGES": "\n".join(lines)})
 
 
 def _copy_parts(
-    spack: Spack, packages: tuple[RunTimePackage, ...], tree: Path
-) -> dict[PurePosixPath, str]:
-    """Copy the parts of packages into the tree; returns the package of each file that does not
-    belong to Slurm."""
-    installed = spack.work / "spack-installed.tsv"
+    spack: Spack, packages: tuple[RunTimePackage, ...]
+) -> tuple[Path, dict[PurePosixPath, str]]:
+    """The tree with the parts of packages, stripped, and the package of each file in it that does
+    not belong to Slurm."""
+    instance = spack.instance
+    made, installed = instance.build_dir / "tree", instance.build_dir / "spack-installed.tsv"
     parts = [
         f"{package.name}|{package.prefix}|{part}"
         for package in packages
@@ -163,11 +154,19 @@ def _copy_parts(
         "spack-collect.sh",
         {
             "PARTS": "\n".join(parts),
-            "TREE": spack.inside(tree),
-            "INSTALLED": spack.inside(installed),
+            "TREE": str(made),
+            "INSTALLED": str(installed),
         },
     )
-    return {PurePosixPath(path): package for path, package in read_rows(installed)}
+    spack.run_script("strip-tree.sh", {"TREE": str(made)})
+    tree = spack.work / "software"
+    instance.take_directory(made, tree, links=True)
+    names = {package.name for package in packages}
+    rows = table(instance.take_file(installed), 2)
+    owners = {path_below(path): package for path, package in rows}
+    if not names.issuperset(owners.values()):
+        raise refused("A list of its files names packages that are not in the lock.")
+    return tree, owners
 
 
 def _with_licenses(
@@ -192,8 +191,7 @@ def _add_licenses(packages: tuple[RunTimePackage, ...], tree: Path) -> None:
     libraries."""
     for package in packages:
         if package.name in PARTS and package.name != "slurm" and package.licenses:
-            target = tree / LICENSES / package.name / "copyright"
-            target.parent.mkdir(parents=True, exist_ok=True)
+            target = make_room(tree, LICENSES / package.name / "copyright")
             target.write_bytes(package.licenses[0].read_bytes())
 
 

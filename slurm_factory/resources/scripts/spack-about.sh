@@ -9,3 +9,4 @@ while IFS='|' read -r name hash prefix; do
     [[ ! -d ${prefix}/.spack/archived-files ]] || cp -r "${prefix}/.spack/archived-files" "${out}/"
     [[ ! -d ${prefix}/share/licenses/${name} ]] || cp -rL "${prefix}/share/licenses/${name}" "${out}/licenses"
 done <<< "${PACKAGES}"
+find "${OUT}" -type l -delete

@@ -9,7 +9,6 @@ mkdir -p "${TREE}"
 while IFS='|' read -r package prefix part; do
     [[ -e ${prefix}/${part} ]] || continue
     mkdir -p "$(dirname "${TREE}/${part}")"
-    # Without the owner: the tree is on the host.
     cp -dR --preserve=mode,timestamps,links --no-target-directory "${prefix}/${part}" "${TREE}/${part}"
     if [[ ${package} != slurm ]]; then
         (cd "${prefix}" && find "${part}" -type f -printf "%p\t${package}\n") >> "${INSTALLED}"

@@ -1,12 +1,9 @@
 #!/usr/bin/env bash
 # Copy the project to the directory where Spack uses it. SOURCE: its files. PROJECT: directory to
-# make.
-# INDEX: the index of Spack's package recipes that came with the base. MISC: the one that Spack
-# uses.
+# make. INDEXES: copies of indexes of remote build caches, or empty. MISC: Spack's own cache.
 set -euo pipefail
 
 rm -rf "${PROJECT}"
-mkdir -p "$(dirname "${PROJECT}")" "${MISC}"
+mkdir -p "$(dirname "${PROJECT}")"
 cp -r "${SOURCE}" "${PROJECT}"
-# Without it, the first command would import every package recipe, which takes two minutes.
-[[ ! -d ${INDEX} ]] || cp -an "${INDEX}/." "${MISC}/"
+[[ -z ${INDEXES} ]] || cp -r "${INDEXES}" "${MISC}/indices"

@@ -1,15 +1,14 @@
 """The instance of one build: what it gets, when it is kept, and how it goes."""
 
+import json
 import os
-import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from craft_providers import lxd
 from fake_lxc import FakeLxc, instance
-from launch_samples import BASE_NAME, MADE_HERE, NAME, NOW, SETUP, SILENT, launch_instance, launcher
+from launch_samples import BASE_NAME, MADE_HERE, NAME, NOW, SETUP, launch_instance, launcher
 from plan_samples import sample_plan, sample_settings
 from reporter_samples import Listener
 
@@ -24,7 +23,9 @@ from slurm_factory.exceptions import (
     OutputError,
     SlurmFactoryError,
 )
+from slurm_factory.instances import build_instance
 from slurm_factory.instances.build_instance import lxd_instance
+from slurm_factory.instances.instance import Mount
 from slurm_factory.instances.launch import Launch
 from slurm_factory.instances.network import both_spellings
 from slurm_factory.job import Job
@@ -42,26 +43,141 @@ def test_the_commands_of_a_build_get_the_proxies_and_no_command_line_does(
     assert "geheim" not in f"{fake.calls} {launch.instance.default_command_environment}"
 
 
-def test_an_instance_gets_the_cache_the_limits_the_lock_and_goes_after_success(
+def test_an_instance_gets_its_mounts_the_limits_the_lock_and_goes_after_success(
     fake: FakeLxc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch = launcher(monkeypatch)
     settings = sample_settings(tmp_path / "cache", cpu_limit=2, memory_limit="4GiB")
-    with launch_instance(settings) as place:
+    mounts = (
+        Mount(settings.source_cache_dir),
+        Mount(settings.ccache_dir / "24.11.5", writable=True),
+    )
+    with launch_instance(settings, mounts=mounts) as place:
         assert place.project == "slurm-factory"
-        [configured] = fake.changes
-        assert configured.split() == [
-            *("config", "set", NAME),
-            *("limits.cpu=2", "limits.memory=4GiB", "limits.processes=10000"),
-            f"user.slurm_factory.lock={settings.work_dir / 'x.lock'}",
-        ]
-    assert launch.instance.mounts == [(settings.cache_dir, "/opt/slurm-factory-cache")]
+        assert place.mounts == mounts
+        assert all(mount.source.is_dir() for mount in mounts)
+        assert fake.changes == [f"patch {NAME}"]
+    [patch] = fake.patches
+    assert patch == {
+        "project": "slurm-factory",
+        "config": {
+            "limits.cpu": "2",
+            "limits.memory": "4GiB",
+            "limits.processes": "10000",
+            "user.slurm_factory.lock": str(settings.work_dir / "x.lock"),
+        },
+        "devices": {
+            "mount-0": {
+                "type": "disk",
+                "source": str(settings.source_cache_dir),
+                "path": "/opt/slurm-factory-cache/spack-sourcecache",
+                "readonly": "true",
+                "raw.mount.options": "nosuid,nodev",
+            },
+            "mount-1": {
+                "type": "disk",
+                "source": str(settings.ccache_dir / "24.11.5"),
+                "path": "/opt/slurm-factory-cache/ccache/24.11.5",
+                "readonly": "false",
+                "raw.mount.options": "nosuid,nodev",
+            },
+        },
+    }
     assert launch.instance.default_command_environment["LC_ALL"] == "C.UTF-8"
     assert fake.changes[1:] == [f"delete --force {NAME}"]
     [call] = launch.calls
-    assert call["map_user_uid"]
     assert call["use_base_instance"]
     assert (call["image_remote"], call["image_name"]) == ("local", MADE_HERE.alias)
+
+
+def test_memory_of_an_instance_is_limited_without_a_setting_too(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    with launch_instance(settings):
+        [patch] = fake.patches
+    assert patch["config"]["limits.memory"] == "90%"
+    assert patch["config"]["limits.processes"] == "10000"
+
+
+def test_instance_that_is_deleted_before_it_is_set_up_is_an_lxd_error(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_instance, "list_instances", lambda _: ())
+    launcher(monkeypatch)
+    with pytest.raises(LXDError, match="was deleted in the meantime"), launch_instance(settings):
+        pass
+
+
+@pytest.mark.parametrize(("uid", "mapped"), [(0, False), (1000, True)])
+def test_root_of_an_instance_is_never_root_of_this_machine(
+    fake: FakeLxc,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    uid: int,
+    mapped: bool,
+) -> None:
+    launch = launcher(monkeypatch)
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    with launch_instance(settings):
+        pass
+    [call] = launch.calls
+    assert (call["map_user_uid"], call["uid"]) == (mapped, uid)
+
+
+def listed(**changes: object) -> list[dict[str, object]]:
+    return [instance(BASE_NAME, NOW), instance(NAME, NOW) | changes]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_directory_to_write_to_belongs_to_the_instances_root_and_loses_what_others_wrote(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    idmap = [{"Isuid": True, "Isgid": False, "Hostid": 100_000, "Nsid": 0}]
+    config = {"volatile.last_state.idmap": json.dumps(idmap)}
+    fake.instances(listed(config=config))
+    cache = settings.ccache_dir / "24.11.5"
+    cache.mkdir(parents=True)
+    (cache / "by-root").touch()
+    for _ in range(2):
+        with launch_instance(settings, mounts=(Mount(cache, writable=True),)):
+            status = cache.stat()
+        fake.instances(listed(config=config))
+        assert (status.st_uid, status.st_gid) == (100_000, 100_000)
+        assert not (cache / "by-root").exists()
+        (cache / "by-the-instance").touch()
+    assert (cache / "by-the-instance").exists()
+
+
+@pytest.mark.parametrize("key", ["security.privileged", "security.nesting"])
+def test_instance_that_its_profile_makes_privileged_is_refused(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    launcher(monkeypatch)
+    fake.instances(listed(expanded_config={key: "true"}))
+    with pytest.raises(LXDError, match=key) as caught, launch_instance(settings):
+        pass
+    assert f"lxc profile unset --project slurm-factory local:default {key}" in str(caught.value)
+    assert fake.changes == [f"delete --force {NAME}"]
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_devices_that_a_build_does_not_need_are_taken_away(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    launcher(monkeypatch)
+    devices = {
+        "root": {"path": "/", "pool": "default", "type": "disk"},
+        "home": {"path": "/home", "source": "/home", "type": "disk"},
+        "card": {"type": "gpu"},
+        "eth0": {"type": "nic", "network": "lxdbr0"},
+    }
+    fake.instances(listed(expanded_devices=devices))
+    with launch_instance(settings, offline=offline):
+        [patch] = fake.patches
+    gone = {"home", "card"} | ({"eth0"} if offline else set())
+    assert patch["devices"] == {name: {"type": "none"} for name in gone}
 
 
 def test_a_build_from_a_base_that_is_there_asks_lxd_what_it_needs_once(
@@ -75,9 +191,10 @@ def test_a_build_from_a_base_that_is_there_asks_lxd_what_it_needs_once(
             assert [" ".join(call.split()[:2]) for call in fake.calls] == [
                 "project list",
                 "list --format",
-                "config set",
+                "list --format",
+                f"patch build-{workspace.build_id}",
             ]
-    assert [call.split()[0] for call in fake.calls[3:]] == ["delete"]
+    assert [call.split()[0] for call in fake.calls[4:]] == ["delete"]
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -111,9 +228,14 @@ def test_there_is_no_way_into_an_instance_that_somebody_has_deleted(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, keep: bool
 ) -> None:
     launcher(monkeypatch)
+
+    def end(error: SlurmFactoryError) -> None:
+        fake.instances([instance(BASE_NAME, NOW)])
+        raise error
+
     for error in (BuildError("make failed."), LXDError("The instance was deleted.")):
         with pytest.raises(type(error)) as caught, launch_instance(settings, keep=keep):
-            raise error
+            end(error)
         assert caught.value.resolution == ""
 
 
@@ -210,31 +332,11 @@ def test_keep_instance_keeps_it_after_ctrl_c_with_nothing_running_in_it(
     ]
 
 
-@pytest.mark.parametrize(
-    "error",
-    [*SILENT, subprocess.TimeoutExpired("lxc", 60)],
-    ids=lambda error: type(error).__name__,
-)
-def test_lxd_that_stops_answering_at_the_mount_is_an_lxd_error(
-    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def mount(**_: object) -> None:
-        raise error
-
-    launch = launcher(monkeypatch)
-    monkeypatch.setattr(launch.instance, "mount", mount)
-    with pytest.raises(LXDError, match="Cannot connect to LXD"), launch_instance(settings):
-        pass
-
-
 def test_a_cache_that_cannot_be_mounted_is_explained_and_leaves_no_instance(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def mount(**_: object) -> None:
-        raise lxd.LXDError("mount", details="newuidmap:\n uid range not allowed")
-
-    launch = launcher(monkeypatch)
-    monkeypatch.setattr(launch.instance, "mount", mount)
+    launcher(monkeypatch)
+    fake.fail("-X PATCH", "Error: newuidmap: uid range not allowed")
     with pytest.raises(LXDError) as caught, launch_instance(settings):
         pass
     assert caught.value.details == "newuidmap: uid range not allowed"

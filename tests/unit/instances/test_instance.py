@@ -17,10 +17,10 @@ from fake_lxc import FakeLxc, install_fake_lxc, instance
 from plan_samples import sample_plan, sample_settings
 from reporter_samples import Listener
 
-from slurm_factory.exceptions import BuildError, LXDError
+from slurm_factory.exceptions import BuildError, LXDError, VerificationError
 from slurm_factory.host.facts import Daemon
 from slurm_factory.instances import lxc as lxc_module
-from slurm_factory.instances.instance import CommandError, Instance
+from slurm_factory.instances.instance import CommandError, Instance, Mount
 from slurm_factory.instances.this_machine import HostExecutor, this_machine
 from slurm_factory.util.process import PIPED, TAIL_LINES, TRANSIENT, error_line, follow
 
@@ -55,6 +55,7 @@ def make_instance(
         cache_on_host=cache,
         cache=PurePosixPath("/opt/slurm-factory-cache"),
         build_dir=PurePosixPath("/srv/build"),
+        mounts=(Mount(cache / "spack-sourcecache"),),
         project="slurm-factory",
         reporter=reporter,
     )
@@ -257,9 +258,70 @@ def test_a_real_failure_is_not_run_again() -> None:
 
 def test_paths_of_the_cache_are_translated_and_others_refused(tmp_path: Path) -> None:
     instance = make_instance(HostExecutor({}), tmp_path)
-    assert str(instance.inside(tmp_path / "work/x")) == "/opt/slurm-factory-cache/work/x"
-    with pytest.raises(ValueError, match="subpath"):
-        instance.inside(Path("/etc"))
+    seen = instance.inside(tmp_path / "spack-sourcecache/x")
+    assert str(seen) == "/opt/slurm-factory-cache/spack-sourcecache/x"
+    for path in (tmp_path / "builds", tmp_path, Path("/etc")):
+        with pytest.raises(ValueError, match="no instance sees"):
+            instance.inside(path)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Instance]:
+    with this_machine(sample_plan().base, sample_settings(tmp_path), tmp_path / "work") as instance:
+        yield instance
+
+
+def test_directory_and_file_come_out_of_an_instance(machine: Instance, tmp_path: Path) -> None:
+    tree = Path(machine.build_dir) / "tree"
+    tree.mkdir()
+    (tree / "file").write_bytes(b"\xff\0content")
+    (tree / "link").symlink_to("file")
+    machine.take_directory(machine.build_dir / "tree", tmp_path / "taken", links=True)
+    assert (tmp_path / "taken/link").read_bytes() == b"\xff\0content"
+    assert machine.take_file(machine.build_dir / "tree/file") == b"\xff\0content"
+    (tree / "empty").touch()
+    assert machine.take_file(machine.build_dir / "tree/empty") == b""
+    with pytest.raises(VerificationError, match="link is a link"):
+        machine.take_directory(machine.build_dir / "tree", tmp_path / "without")
+
+
+def test_file_that_is_too_large_or_missing_is_one_clear_error(machine: Instance) -> None:
+    with pytest.raises(VerificationError, match=r"/dev/zero is larger than 1 MiB"):
+        machine.take_file(PurePosixPath("/dev/zero"), 1 << 20)
+    with pytest.raises(CommandError) as caught:
+        machine.take_file(PurePosixPath("/missing"))
+    assert caught.value.details == "cat: /missing: No such file or directory"
+
+
+def take(*scripts: str) -> bytes:
+    return make_instance(ScriptedExecutor(*scripts), Path("/c")).take_file(PurePosixPath("/f"))
+
+
+def test_lxc_that_cannot_start_is_started_again_and_nothing_comes_twice() -> None:
+    transient = f"echo 'Error: {TRANSIENT}' >&2; exit 255"
+    assert take(transient, "printf content") == b"content"
+    with pytest.raises(CommandError):
+        take("printf some; " + transient, "printf content")
+    with pytest.raises(CommandError):
+        take(transient, transient, transient)
+
+
+def test_stream_that_ends_because_the_instance_is_gone_is_reported_as_that(
+    fake: FakeLxc, tmp_path: Path
+) -> None:
+    instance = make_instance(ScriptedExecutor("printf cut; exit 1"), tmp_path)
+    fake.instances([])
+    with pytest.raises(LXDError, match="was deleted in the meantime"):
+        instance.take_directory(PurePosixPath("/tree"), tmp_path / "taken")
+
+
+def test_instance_that_sends_nothing_more_is_left_with_ctrl_c(tmp_path: Path) -> None:
+    executor = ScriptedExecutor("printf x; exec sleep 1000")
+    instance = make_instance(executor, tmp_path)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        instance.take_file(PurePosixPath("/f"))
 
 
 def test_the_command_that_enters_a_kept_instance_names_project_and_instance() -> None:
@@ -295,7 +357,8 @@ def test_this_machine_is_an_instance_that_cannot_be_entered_and_leaks_no_environ
     assert (found["LC_ALL"], found["TZ"], found["JOBS"]) == ("C.UTF-8", "UTC", "2")
     assert found["HOME"] == str(tmp_path / "work")
     assert instance.enter_command is None
-    assert instance.inside(tmp_path / "x") == PurePosixPath(tmp_path / "x")
+    seen = replace(instance, mounts=(Mount(tmp_path),))
+    assert seen.inside(tmp_path / "x") == PurePosixPath(tmp_path / "x")
 
 
 def test_the_executor_of_this_machine_sets_and_unsets_variables() -> None:

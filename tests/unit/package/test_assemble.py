@@ -20,6 +20,8 @@ from slurm_factory.package.manifest import Manifest, SpackBuild, SpackPackage, l
 from slurm_factory.recipes.spack.build import OWN_PATHS
 from slurm_factory.relocate.closure import Directory, Library
 from slurm_factory.relocate.elf import scan
+from slurm_factory.relocate.policy import Policy
+from slurm_factory.relocate.relocate import find_closure
 
 SLURMS_OWN = {"bin/tool", "lib/slurm/libengine.so", "lib/slurm/plug.so"}
 MUNGE = "bin/alone"
@@ -71,7 +73,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
         yield here
 
 
-def built_of(libraries: ToyLibraries, compiled: Path, here: Here) -> Built:
+def built_of(libraries: ToyLibraries, compiled: Path, here: Here, policy: Policy = POLICY) -> Built:
     """What a recipe would return: the toy tree, with munge of another package in it."""
     shutil.copytree(compiled / "instance", libraries.folder)
     (libraries.folder / "common-licenses").mkdir()
@@ -80,9 +82,12 @@ def built_of(libraries: ToyLibraries, compiled: Path, here: Here) -> Built:
     license_file = tree / "share/licenses/slurm/LICENSE.OpenSSL"
     license_file.parent.mkdir(parents=True)
     license_file.write_text("GPL, with an exception")
+    closure = find_closure(tree, libraries, policy)
     return Built(
         tree=tree,
-        libraries=libraries,
+        closure=closure,
+        packages=libraries.packages,
+        common_licenses=libraries.fetch_common_licenses(),
         installed={PurePosixPath(MUNGE): libraries.package("munge")},
         build_paths=(),
         configure=("--with-munge",),
@@ -139,14 +144,16 @@ def test_manifest_holds_the_whole_plan_and_what_the_base_contained(
 
 
 def test_what_the_host_must_have_is_distinguished_from_what_it_may_have(
-    here: Here, built: Built, monkeypatch: pytest.MonkeyPatch
+    here: Here, compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = POLICY.model_dump(mode="json")
     policy["dlopened"] = []
     policy["directories"] = []
     policy["outside"][0]["packages"] = {"apt": "libc6"}
     policy["outside"].append({"sonames": ["libnamed.so*"], "reason": "opened", "packages": {}})
-    monkeypatch.setattr(assembly, "load_policy", lambda: type(POLICY).model_validate(policy))
+    changed = type(POLICY).model_validate(policy)
+    monkeypatch.setattr(assembly, "load_policy", lambda: changed)
+    built = built_of(ToyLibraries(tmp_path / "instance"), compiled, here, changed)
     manifest, _ = assembled(here, built)
     found = {item.soname: (item.required, item.packages) for item in manifest.host_requirements}
     assert found["libc.so.6"] == (True, {"apt": "libc6"})
@@ -156,7 +163,7 @@ def test_what_the_host_must_have_is_distinguished_from_what_it_may_have(
 def test_texts_that_licenses_name_come_along_or_nothing_does(here: Here, built: Built) -> None:
     assembled(here, built)
     assert (built.tree / "share/licenses/common-licenses/GPL-2").read_text() == "the GPL"
-    (built.libraries.fetch_common_licenses() / "GPL-2").unlink()
+    (built.common_licenses / "GPL-2").unlink()
     (here.work / "artifacts").rename(here.work / "before")
     with pytest.raises(VerificationError, match="license text of"):
         assemble(here.job, built, RECORD)

@@ -80,13 +80,54 @@ def test_license_that_names_a_text_which_is_not_there_is_not_passed_on(
     assert "base-files" in caught.value.resolution
 
 
-def test_tree_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
-    (tmp_path / "share").write_text("")
-    with pytest.raises(OutputError):
-        write_identity(tmp_path, IDENTITY)
+def test_nothing_is_written_through_links_of_a_tree(tmp_path: Path, common: Path) -> None:
+    tree, outside = tmp_path / "tree", tmp_path / "outside"
+    outside.write_text("untouched")
+    (tree / "sbin").mkdir()
+    (tree / "sbin/slurmd").write_text("untouched")
+    places = {
+        "share/slurm-factory.json": outside,
+        "share/licenses/lz4/copyright": Path("../../../sbin/slurmd"),
+        "share/licenses/common-licenses/GPL-2": outside,
+    }
+    for place, target in places.items():
+        (tree / place).parent.mkdir(parents=True, exist_ok=True)
+        (tree / place).symlink_to(target)
+    write_identity(tree, IDENTITY)
+    collect_licenses(tree, {"lz4": common / "BSD"})
+    collect_common_licenses(tree, common)
+    assert outside.read_text() == (tree / "sbin/slurmd").read_text() == "untouched"
+    assert not any((tree / place).is_symlink() for place in places)
+
+
+@pytest.mark.parametrize("in_the_way", ["file", "link"])
+def test_directory_of_a_tree_that_is_none_is_refused(tmp_path: Path, in_the_way: str) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    if in_the_way == "file":
+        (tree / "share").write_text("")
+    else:
+        (tree / "share").symlink_to(tmp_path)
     (tmp_path / "COPYING").write_text("")
+    with pytest.raises(VerificationError, match="share is in the way"):
+        write_identity(tree, IDENTITY)
+    with pytest.raises(VerificationError, match="share is in the way"):
+        collect_licenses(tree, {"zlib1g": tmp_path / "COPYING"})
+    assert {path.name for path in tmp_path.iterdir()} == {"tree", "COPYING"}
+
+
+def test_tree_that_cannot_be_written_is_an_output_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    (tmp_path / "COPYING").write_text("")
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(OutputError):
-        collect_licenses(tmp_path, {"zlib1g": tmp_path / "COPYING"})
+        write_identity(tmp_path / "tree", IDENTITY)
+    with pytest.raises(OutputError):
+        collect_licenses(tmp_path / "tree", {"zlib1g": tmp_path / "COPYING"})
 
 
 def test_a_text_that_cannot_be_read_is_not_reported_as_one_that_cannot_be_written(

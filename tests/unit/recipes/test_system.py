@@ -14,7 +14,7 @@ import pytest
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from job_samples import Here, build_here
-from plan_samples import sample_plan, sample_settings
+from plan_samples import sample_plan, sample_settings, spack_plan
 
 from slurm_factory import resources
 from slurm_factory.constants import INSTANCE_PREFIX
@@ -23,9 +23,10 @@ from slurm_factory.instances.instance import CommandError, Instance
 from slurm_factory.job import Job
 from slurm_factory.plan.features import table
 from slurm_factory.plan.plan import Patch
+from slurm_factory.plan.releases import find_release
 from slurm_factory.recipes import system
-from slurm_factory.recipes.ccache import ccache_environment, compiler_cache_use
-from slurm_factory.recipes.distro_libraries import InstanceLibraries, read_installed
+from slurm_factory.recipes.ccache import ccache_environment, compiler_cache, compiler_cache_use
+from slurm_factory.recipes.distro_libraries import InstanceLibraries
 from slurm_factory.recipes.feature_checks import check_config_h, require_files
 from slurm_factory.recipes.spack.tree import PARTS
 from slurm_factory.recipes.system import compiler_environment
@@ -266,16 +267,31 @@ def test_no_path_of_this_build_reaches_the_object_files(here: Here) -> None:
     assert ccache_environment(here.job, here.instance, source)["CCACHE_BASEDIR"] == str(source)
 
 
-def test_what_ccache_logged_is_counted_and_no_log_means_nothing_was_compiled(
-    tmp_path: Path,
-) -> None:
-    log = tmp_path / "stats"
-    assert (compiler_cache_use(log).hits, compiler_cache_use(log).misses) == (0, 0)
-    log.write_text(
+def test_what_ccache_logged_is_counted() -> None:
+    use = compiler_cache_use(
         "# a.c\ndirect_cache_hit\n# b.c\npreprocessed_cache_hit\n# c.c\ncache_miss\n"
         "# conftest.c\nautoconf_test\n# cache_miss\n"
     )
-    assert (compiler_cache_use(log).hits, compiler_cache_use(log).misses) == (2, 1)
+    assert (use.hits, use.misses) == (2, 1)
+
+
+def test_compiler_cache_serves_only_builds_of_the_same_sources(here: Here) -> None:
+    spack, plan = spack_plan(), here.job.plan
+    assert spack.spack is not None
+    site = replace(spack.spack, buildcache="spack-buildcache-site/0123")
+    plans = [
+        plan,
+        replace(plan, release=find_release("25.05.8")),
+        replace(plan, patches=()),
+        replace(plan, destructive=True),
+        spack,
+        replace(spack, spack=site),
+    ]
+    caches = [compiler_cache(replace(here.job, plan=each)) for each in plans]
+    assert len({*caches}) == len(plans)
+    assert {path.parent for path in caches} == {here.job.settings.ccache_dir}
+    minimal = replace(here.job, plan=sample_plan(minimal=True))
+    assert compiler_cache(minimal) == compiler_cache(here.job)
 
 
 def fake_source(here: Here, files: dict[str, str]) -> Path:
@@ -286,7 +302,7 @@ def fake_source(here: Here, files: dict[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o755)
-    archive = here.work / "slurm.tar.gz"
+    archive = here.job.settings.source_cache_dir / "slurm.tar.gz"
     command = ["tar", "-czf", str(archive), "-C", str(here.work), top.name]
     subprocess.run(command, check=True)
     return archive
@@ -313,7 +329,7 @@ def test_configure_gets_its_arguments_unbroken_and_its_reason_reaches_the_user(
     assert "configure: WARNING: unable to locate jwt library" in caught.value.details
     arguments = (Path(source) / "arguments").read_text().splitlines()
     wanted = [a.replace("{build}", str(source.parent)) for a in here.job.plan.configure_arguments]
-    assert arguments == wanted
+    assert arguments == ["--config-cache", *wanted]
 
 
 @pytest.mark.parametrize("step", ["_configure", "_make"])
@@ -359,64 +375,10 @@ def test_an_argument_of_configure_may_hold_spaces_and_wildcards(here: Here) -> N
     configure.chmod(0o755)
     environment = dict.fromkeys(("CC", "CFLAGS", "LDFLAGS"), "")
     environment |= {"SOURCE": str(here.work), "CONFIGURE_ARGUMENTS": "--with-x=a b\n*"}
-    environment["SAVED"] = ""
+    environment["CACHE"] = ""
     lines: list[str] = []
     here.instance.run_script("configure-slurm.sh", environment, lines.append)
-    assert lines == ["<--with-x=a b><*>"]
-
-
-OUTCOME = """\
-#!/bin/sh
-echo counted >> asked
-cat > config.status <<'STATUS'
-echo written by config.status > config.h
-STATUS
-"""
-
-
-@pytest.mark.parametrize(
-    ("kept", "asked"),
-    [("good", 1), ("damaged", 2), ("none", 2)],
-    ids=["kept", "damaged", "not kept"],
-)
-def test_configure_asks_again_only_where_its_kept_outcome_is_of_no_use(
-    here: Here, kept: str, asked: int
-) -> None:
-    configure = here.work / "configure"
-    configure.write_text(OUTCOME)
-    configure.chmod(0o755)
-    outcome = here.work / "kept.status"
-    environment = dict.fromkeys(("CC", "CFLAGS", "LDFLAGS", "CONFIGURE_ARGUMENTS"), "")
-    environment |= {"SOURCE": str(here.work), "SAVED": str(outcome)}
-    here.instance.run_script("configure-slurm.sh", environment, lambda _: None)
-    if kept == "damaged":
-        outcome.write_text("exit 1\n")
-    elif kept == "none":
-        outcome.unlink()
-    (here.work / "config.status").unlink()
-    here.instance.run_script("configure-slurm.sh", environment, lambda _: None)
-    assert len((here.work / "asked").read_text().splitlines()) == asked
-    assert "STATUS" not in outcome.read_text()
-    assert (here.work / "config.h").exists() == (kept == "good")
-
-
-def test_the_kept_outcome_of_configure_is_that_of_the_same_plan_on_the_same_base(
-    here: Here,
-) -> None:
-    other = replace(here.instance, record={"packages": {"gcc:amd64": "other"}})
-    minimal = replace(here.job, plan=sample_plan(minimal=True))
-    names = {
-        system._saved_configure(job, instance)
-        for job, instance in (
-            (here.job, here.instance),
-            (here.job, other),
-            (minimal, here.instance),
-        )
-    }
-    assert len(names) == 3
-    assert system._saved_configure(here.job, here.instance) in names
-    destructive = replace(here.job, plan=replace(here.job.plan, destructive=True))
-    assert system._saved_configure(destructive, here.instance) == ""
+    assert lines == ["<--config-cache><--with-x=a b><*>"]
 
 
 MODULES = ("contribs/nss_slurm", "contribs/pam", "contribs/pam_slurm_adopt")
@@ -448,12 +410,11 @@ def test_programs_that_are_not_slurms_own_are_listed_with_their_package(
 ) -> None:
     source = here.instance.build_dir / "slurm"
     fake_compiled(Path(source))
-    libraries = here.work / "stage" / str(INSTANCE_PREFIX).lstrip("/") / "lib"
+    libraries = Path(here.instance.build_dir) / "stage" / str(INSTANCE_PREFIX).lstrip("/") / "lib"
     libraries.mkdir(parents=True)
     (libraries / "libnss_slurm.so.2").touch()
     monkeypatch.setattr(system, "require_files", lambda *_: None)
-    tree, listed = system._install(here.job, here.instance, source)
-    installed = read_installed(listed)
+    tree, installed = system._install(here.job, here.instance, source)
     programs = {str(path) for path in scan(tree)}
     assert programs == {str(path) for path in installed} != set()
     assert {(package.name, package.source) for package in installed.values()} == {

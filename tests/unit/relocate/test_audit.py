@@ -7,13 +7,20 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
-from relocate_toolkit import POLICY, Instance, compile_elf, make_common, make_instance, make_tree
+from relocate_toolkit import (
+    POLICY,
+    Instance,
+    compile_elf,
+    make_common,
+    make_instance,
+    make_tree,
+    relocate_with,
+)
 
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.relocate.audit import AuditReport, audit, highest_glibc
 from slurm_factory.relocate.edits import find_patchelf
 from slurm_factory.relocate.elf import ElfFacts, ElfKind, VersionNeed
-from slurm_factory.relocate.relocate import relocate
 
 BUILD_PATHS = ("/opt/slurm/software", "/srv/build", "/opt/slurm-factory-cache", "/root")
 
@@ -22,7 +29,7 @@ BUILD_PATHS = ("/opt/slurm/software", "/srv/build", "/opt/slurm-factory-cache", 
 def relocated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     instance = make_instance(tmp_path_factory.mktemp("instance"))
     tree = make_tree(tmp_path_factory.mktemp("relocated") / "software", instance)
-    relocate(tree, Instance(instance), POLICY)
+    relocate_with(tree, Instance(instance))
     return tree
 
 

@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from relocate_toolkit import (
-    POLICY,
     Instance,
     answer,
     call,
@@ -15,12 +14,13 @@ from relocate_toolkit import (
     make_common,
     make_instance,
     make_tree,
+    relocate_with,
 )
 
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.relocate.elf import scan
 from slurm_factory.relocate.names import tagged, untagged
-from slurm_factory.relocate.relocate import Relocation, relocate
+from slurm_factory.relocate.relocate import Relocation
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def staged(tmp_path: Path, built: Path) -> Path:
 
 @pytest.fixture
 def relocation(staged: Path, instance: Path) -> Relocation:
-    return relocate(staged, Instance(instance), POLICY)
+    return relocate_with(staged, Instance(instance))
 
 
 @pytest.fixture
@@ -114,13 +114,13 @@ def test_same_input_gives_the_same_bytes(
     tmp_path: Path, built: Path, instance: Path, staged: Path, relocation: Relocation
 ) -> None:
     again = shutil.copytree(built, tmp_path / "elsewhere/software")
-    relocate(again, Instance(instance), POLICY)
+    relocate_with(again, Instance(instance))
     assert contents(again) == contents(staged)
 
 
 def test_second_run_changes_nothing(staged: Path, instance: Path, relocation: Relocation) -> None:
     once = contents(staged)
-    relocate(staged, Instance(instance), POLICY)
+    relocate_with(staged, Instance(instance))
     assert contents(staged) == once
 
 
@@ -147,7 +147,7 @@ def test_linked_library_that_another_file_opens_by_name_keeps_its_name(
 ) -> None:
     opener = 'void *dlopen(const char *, int); void *f(void) { return dlopen("libdeep.so.1", 1); }'
     compile_elf(staged / "lib/slurm/opener.so", opener)
-    relocate(staged, Instance(instance), POLICY)
+    relocate_with(staged, Instance(instance))
     assert (staged / "lib/private/libdeep.so.1").is_file()
     assert scan(staged)[PurePosixPath("lib/slurm/opener.so")].run_path == ("$ORIGIN/../private",)
 
@@ -178,13 +178,13 @@ def test_own_libraries_of_the_tree_keep_their_names(staged: Path, relocation: Re
 
 def test_file_that_is_right_already_is_not_rewritten(staged: Path, instance: Path) -> None:
     before = (staged / "bin/alone").read_bytes()
-    relocate(staged, Instance(instance), POLICY)
+    relocate_with(staged, Instance(instance))
     assert (staged / "bin/alone").read_bytes() == before
 
 
 def test_instance_is_not_asked_for_what_stays_outside(staged: Path, instance: Path) -> None:
     source = Instance(instance)
-    relocate(staged, source, POLICY)
+    relocate_with(staged, source)
     assert "libc.so.6" not in source.asked
     assert "libengine.so" not in source.asked
     assert len(source.asked) == len(set(source.asked))
@@ -194,7 +194,7 @@ def test_missing_library_is_reported_with_the_file_that_needs_it(
     staged: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(VerificationError) as caught:
-        relocate(staged, Instance(tmp_path), POLICY)
+        relocate_with(staged, Instance(tmp_path))
     assert caught.value.brief == "The library libdirect.so.1 is missing."
     assert "lib/slurm/libengine.so" in caught.value.details
 
@@ -202,7 +202,7 @@ def test_missing_library_is_reported_with_the_file_that_needs_it(
 def test_missing_library_leaves_the_tree_as_it_was(staged: Path, tmp_path: Path) -> None:
     before = contents(staged)
     with pytest.raises(VerificationError):
-        relocate(staged, Instance(tmp_path), POLICY)
+        relocate_with(staged, Instance(tmp_path))
     assert contents(staged) == before
 
 
@@ -211,7 +211,7 @@ def test_read_only_files_are_rewritten_and_get_the_mode_that_is_shipped(
 ) -> None:
     (staged / "lib/slurm/plug.so").chmod(0o555)
     (staged / "bin/tool").chmod(0o4511)
-    relocate(staged, Instance(instance), POLICY)
+    relocate_with(staged, Instance(instance))
     assert (staged / "lib/slurm/plug.so").stat().st_mode & 0o7777 == 0o755
     assert (staged / "bin/tool").stat().st_mode & 0o7777 == 0o755
     assert os.access(staged / "bin/tool", os.X_OK)
@@ -219,5 +219,5 @@ def test_read_only_files_are_rewritten_and_get_the_mode_that_is_shipped(
 
 def test_files_from_the_instance_are_left_alone(instance: Path, staged: Path) -> None:
     before = contents(instance)
-    relocate(staged, Instance(instance), POLICY)
+    relocate_with(staged, Instance(instance))
     assert contents(instance) == before

@@ -35,26 +35,29 @@ from slurm_factory.exceptions import (
     OutputError,
     SlurmFactoryError,
     SpackError,
+    VerificationError,
 )
-from slurm_factory.instances.instance import CommandError
 from slurm_factory.package.built import Built
 from slurm_factory.package.manifest import SpackBuild
 from slurm_factory.plan.releases import catalog
+from slurm_factory.recipes.ccache import compiler_cache
+from slurm_factory.recipes.spack import build as spack_build
 from slurm_factory.recipes.spack import install as spack_install
 from slurm_factory.recipes.spack.build import build
 from slurm_factory.recipes.spack.cache import (
-    COPIES,
+    CONTENTS,
+    ENTRIES,
     INDEX,
     in_remote_caches,
     index_is_current,
-    refresh_index,
+    refresh_indexes,
+    take_packages,
 )
 from slurm_factory.recipes.spack.install import install
-from slurm_factory.recipes.spack.libraries import SpackLibraries
-from slurm_factory.recipes.spack.lock import read_lock, save_lock
+from slurm_factory.recipes.spack.lock import Lock, Node, read_lock, save_lock
 from slurm_factory.recipes.spack.project import write_project
 from slurm_factory.recipes.spack.session import EPOCH, Spack
-from slurm_factory.recipes.spack.tree import PARTS
+from slurm_factory.recipes.spack.tree import PARTS, Collected, collect
 from slurm_factory.util.files import NEARLY_FULL_BYTES
 
 REMOTE = "https://b.example/cache"
@@ -173,8 +176,9 @@ def test_the_manifest_shows_for_each_package_how_it_came_and_how_long_it_took(
         f"{LZ4[:7]} lz4@1.10.0: finished",
     )
     here.answers("install", "\n".join(lines) + "\n")
-    here.spack.stats_log.parent.mkdir(exist_ok=True)
-    here.spack.stats_log.write_text("# a.c\ndirect_cache_hit\n# b.c\ncache_miss\ncache_miss\n")
+    Path(here.spack.stats_log).write_text(
+        "# a.c\ndirect_cache_hit\n# b.c\ncache_miss\ncache_miss\n"
+    )
     record = record_of(built(here))
     assert record.concretized
     assert {(p.name, p.cached, p.run_time) for p in record.packages} == {
@@ -192,7 +196,7 @@ def test_what_spack_runs_with_does_not_depend_on_the_surroundings(here: StandIn)
     assert environment["SPACK_DISABLE_LOCAL_CONFIG"] == "1"
     assert environment["PYTHONUNBUFFERED"] == "1"
     assert environment["SPACK_PYTHON"] == "/usr/bin/python3"
-    assert environment["CCACHE_DIR"] == str(here.spack.job.settings.ccache_dir)
+    assert environment["CCACHE_DIR"] == str(compiler_cache(here.spack.job))
     assert environment["SPACK_USER_CACHE_PATH"].startswith(str(here.spack.work))
     assert [call.split()[0] for call in here.calls] == ["concretize", "python", "install"]
     assert "install --only-concrete -j 3" in here.calls
@@ -299,8 +303,10 @@ def again(here: StandIn) -> Again:
     for name in ("calls.txt", "store", "project"):
         path = here.folder / name
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
-    shutil.rmtree(here.spack.work / "software")
-    shutil.rmtree(here.spack.work / "spack-about")
+    for path in here.spack.work.iterdir():
+        if path != here.spack.input:
+            shutil.rmtree(path)
+    Path(here.spack.instance.build_dir).mkdir()
     record = record_of(built(here))
     return Again(here.calls, record.concretized)
 
@@ -589,7 +595,7 @@ def test_a_source_that_a_remote_build_cache_seemed_to_spare_is_fetched_where_spa
     source = {"sha256": sha256, "stored_as": place, "urls": [f"file://{archive}"]}
     here.answers("python", description(TOYFETCH, "toyfetch", "1.0", source) if there else "")
     spack = choosing(here.spack, buildcaches=(REMOTE,), signed=False)
-    copies = spack.misc_cache / COPIES
+    copies = spack.remote_indexes / CONTENTS
     copies.parent.mkdir(parents=True)
     copies.write_text(json.dumps({f"{REMOTE}__v3": {"index_path": "1.json"}}))
     index = {"database": {"installs": {remote: {"in_buildcache": True}}}}
@@ -633,7 +639,9 @@ def test_a_file_that_is_promised_and_missing_fails_the_build(here: StandIn) -> N
         built(here)
 
 
-def test_tools_of_the_base_explain_no_library_and_the_users_externals_do(tmp_path: Path) -> None:
+def test_tools_of_the_base_explain_no_library_and_the_users_externals_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nodes = dict(LOCK["concrete_specs"])
     nodes[LZ4] = row("lz4", "1.9", external="/usr")
     nodes[OPENSSL] = row("openssl", "3.0", external="/usr")
@@ -641,9 +649,15 @@ def test_tools_of_the_base_explain_no_library_and_the_users_externals_do(tmp_pat
         install_slurm(here)
         known = database(here.folder, **{SLURM: "slurm-1", MUNGE: "munge-1"})
         here.prefix(".spack-db", {"index.json": known})
+        collected: list[Collected] = []
+
+        def note(spack: Spack, lock: Lock) -> Collected:
+            collected.append(collect(spack, lock))
+            return collected[-1]
+
+        monkeypatch.setattr(spack_build, "collect", note)
         made = built(here)
-        assert isinstance(made.libraries, SpackLibraries)
-        packages = {p.name: p.external for p in made.libraries.known}
+        packages = {p.name: p.external for p in collected[0].packages}
         assert packages == {"slurm": False, "munge": False, "lz4": True}
         assert record_of(made).externals == ("lz4@1.9",)
         assert RECORD["externals"]["packages"].keys() == {"cmake"}
@@ -693,28 +707,132 @@ def test_an_index_that_names_an_entry_which_was_removed_is_made_again(tmp_path: 
     assert not index_is_current(tmp_path)
 
 
-def copied_index(here: StandIn, url: str) -> Path:
-    """What Spack keeps of the index of a build cache."""
-    copies = here.spack.job.settings.spack_misc_dir / f"refs-{url[:4]}/indices"
-    copies.mkdir(parents=True)
-    (copies / "contents.json").write_text(json.dumps({f"{url}__v3": {"index_path": "1.json"}}))
-    return copies
-
-
-@pytest.mark.parametrize("rest", ["an index", "nothing"])
-def test_spack_forgets_the_index_of_a_build_cache_that_was_emptied(
-    here: StandIn, rest: str
-) -> None:
+def test_index_of_a_build_cache_that_was_emptied_goes(here: StandIn) -> None:
     cache = here.spack.job.settings.buildcache_dir
-    copies = copied_index(here, f"file://{cache}")
-    other = copied_index(here, "https://b.example/cache")
-    if rest == "an index":
-        indexed(cache, 200, "a")
-    refresh_index(here.spack)
-    assert not copies.exists()
+    indexed(cache, 200, "a")
+    refresh_indexes(here.spack)
     assert not (cache / INDEX).exists()
-    assert other.exists()
     assert here.calls == []
+
+
+def test_new_index_is_made_of_links_and_only_it_comes_out_of_the_instance(here: StandIn) -> None:
+    cache = here.spack.job.settings.buildcache_dir
+    entry(cache, "a", 100)
+    old = indexed(cache, 50)
+    refresh_indexes(here.spack)
+    assert index_is_current(cache)
+    copy = Path(here.spack.instance.build_dir) / "spack-index"
+    assert here.calls == [f"buildcache update-index file://{copy}"]
+    assert (copy / "v3/manifests/spec/a/a-1.0-a.spec.manifest.json").is_symlink()
+    assert old.exists()
+    refresh_indexes(here.spack)
+    assert len(here.calls) == 1
+
+
+def test_index_that_lists_what_the_build_cache_does_not_have_is_refused(here: StandIn) -> None:
+    cache = here.spack.job.settings.buildcache_dir
+    entry(cache, "a", 100)
+    lying = here.folder / "update-index.py"
+    lying.write_text(
+        lying.read_text().replace("for digest in hashes", 'for digest in ("a", "evil")')
+    )
+    with pytest.raises(VerificationError, match="is refused") as caught:
+        refresh_indexes(here.spack)
+    assert "lists other packages" in caught.value.details
+    assert not (cache / INDEX).exists()
+
+
+# --- packages that Spack has built --------------------------------------------------------------
+
+
+def pushed(cache: Path, node: Node, content: bytes = b"a package") -> Path:
+    """What Spack pushes of a package to the build cache in the instance."""
+    digest = hashlib.sha256(content).hexdigest()
+    blob = cache / "blobs/sha256" / digest[:2] / digest
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_bytes(content)
+    path = cache / f"v3/manifests/spec/{node.name}/{node.name}-1.0-{node.hash}.spec.manifest.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"version": 3, "data": [{"checksum": digest}]}))
+    return path
+
+
+@pytest.fixture
+def node() -> Node:
+    return read_lock(json.dumps(LOCK)).nodes[LZ4]
+
+
+def test_new_packages_come_into_the_build_cache_with_their_parts(here: StandIn, node: Node) -> None:
+    made, cache = Path(here.spack.paths.packages), here.spack.job.settings.buildcache_dir
+    assert take_packages(here.spack, [node]) == frozenset()
+    path = pushed(made, node)
+    other = read_lock(json.dumps(LOCK)).nodes[MUNGE]
+    assert take_packages(here.spack, [node, other]) == {LZ4}
+    kept = cache / path.relative_to(made)
+    assert kept.read_text() == path.read_text()
+    [blob] = (path for path in (cache / "blobs").rglob("*") if path.is_file())
+    assert blob.read_bytes() == b"a package"
+    assert not list(here.spack.work.glob("spack-entries-*"))
+
+
+def test_valid_package_is_never_replaced_and_a_damaged_one_is(here: StandIn, node: Node) -> None:
+    made, cache = Path(here.spack.paths.packages), here.spack.job.settings.buildcache_dir
+    kept = pushed(cache, node, b"the first")
+    text = kept.read_text()
+    pushed(made, node, b"the second")
+    take_packages(here.spack, [node])
+    assert kept.read_text() == text
+    [blob] = (path for path in (cache / "blobs").rglob("*") if path.is_file())
+    blob.write_bytes(b"damaged")
+    take_packages(here.spack, [node])
+    assert kept.read_text() != text
+
+
+def wrong_parts(made: Path, node: Node) -> None:
+    for path in (made / "blobs").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"something else")
+
+
+def no_parts(made: Path, node: Node) -> None:
+    for path in made.rglob("*.json"):
+        path.write_text('{"data": []}')
+
+
+def other_name(made: Path, node: Node) -> None:
+    (made / "v3/manifests/spec" / node.name).rename(made / "v3/manifests/spec/openssl")
+
+
+@pytest.mark.parametrize("attack", [wrong_parts, no_parts, other_name])
+def test_package_that_is_not_what_it_should_be_is_refused(
+    here: StandIn, node: Node, attack: Callable[[Path, Node], None]
+) -> None:
+    made = Path(here.spack.paths.packages)
+    pushed(made, node)
+    attack(made, node)
+    with pytest.raises(VerificationError, match="is refused"):
+        take_packages(here.spack, [node])
+    cache = here.spack.job.settings.buildcache_dir
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+STATES = ("staging", "finished")
+
+
+def test_finished_packages_are_kept_at_once_and_after_a_failure_too(
+    here: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = read_lock(json.dumps(LOCK))
+    for digest in (LZ4, MUNGE):
+        pushed(Path(here.spack.paths.packages), lock.nodes[digest])
+    lines = (
+        f"{digest[:7]} x@1: {state}" for digest in (LZ4, MUNGE) for state in ("staging", "finished")
+    )
+    here.answers("install", "\n".join(lines) + "\n==> Error: no\n", 1)
+    with pytest.raises(SpackError):
+        install(here.spack, lock)
+    cache = here.spack.job.settings.buildcache_dir
+    assert len(list((cache / ENTRIES).rglob("*.json"))) == 2
 
 
 def test_spack_decides_by_what_is_in_the_build_cache_now(here: StandIn) -> None:
@@ -742,15 +860,6 @@ def test_a_damaged_index_which_would_end_spack_is_made_again(
     assert not index_is_current(tmp_path)
 
 
-def test_what_was_pushed_is_in_the_index_after_a_failure_too(here: StandIn) -> None:
-    failing(here)
-    cache = here.spack.job.settings.buildcache_dir
-    entry(cache, "a", 100)
-    failure_of(here, SpackError)
-    updates = [call for call in here.calls if call.startswith("buildcache")]
-    assert updates == [f"buildcache update-index file://{cache}"] * 2
-
-
 def test_an_entry_that_cannot_be_read_is_reported(here: StandIn) -> None:
     cache = here.spack.job.settings.buildcache_dir
     entry(cache, "a", 100)
@@ -758,17 +867,5 @@ def test_an_entry_that_cannot_be_read_is_reported(here: StandIn) -> None:
     here.answers(
         "buildcache", f"==> Warning: Unable to fetch spec for manifest {place} due to: x\n"
     )
-    refresh_index(here.spack)
+    refresh_indexes(here.spack)
     assert "entry a-1.0-abc is damaged" in here.screen.getvalue()
-
-
-def test_an_index_that_cannot_be_written_does_not_hide_why_a_package_failed(
-    here: StandIn,
-) -> None:
-    failing(here)
-    here.answers("buildcache-2", "==> Error: no\n", 1)
-    entry(here.spack.job.settings.buildcache_dir, "a", 100)
-    assert "toyfail" in failure_of(here, SpackError).brief
-    here.answers("buildcache", "", 1)
-    with pytest.raises(CommandError):
-        refresh_index(here.spack)

@@ -17,7 +17,7 @@ from slurm_factory.fetch.sources import Source
 from slurm_factory.recipes.spack import packages as spack_packages
 from slurm_factory.recipes.spack import sources as spack_sources
 from slurm_factory.recipes.spack.build import build, prefetch
-from slurm_factory.recipes.spack.cache import COPIES, ENTRIES, in_remote_caches
+from slurm_factory.recipes.spack.cache import CONTENTS, ENTRIES, in_remote_caches
 from slurm_factory.recipes.spack.lock import Lock, read_lock
 from slurm_factory.recipes.spack.packages import PUBLIC_MIRROR, parse
 from slurm_factory.recipes.spack.session import Spack
@@ -105,7 +105,7 @@ def with_build_cache(spack: Spack, *, signed: bool = True, keys: Path | None = N
 
 def copy_index(spack: Spack, *hashes: str, url: str = REMOTE) -> Path:
     """Let Spack have a copy of the index of a build cache; returns the copy."""
-    contents = spack.misc_cache / COPIES
+    contents = spack.remote_indexes / CONTENTS
     contents.parent.mkdir(parents=True)
     contents.write_text(json.dumps({f"{url}__v3": {"index_path": "1.json"}}))
     installs = {digest: {"in_buildcache": True} for digest in hashes}

@@ -1,0 +1,174 @@
+"""Directories as a tar stream from a program that nobody trusts, checked member by member."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final
+
+from slurm_factory.exceptions import VerificationError
+from slurm_factory.util.files import file_errors, lies_inside
+from slurm_factory.util.hints import printable
+
+LARGEST: Final = 8 << 30
+"""Limit in bytes for all files of a stream: no tree of a build is nearly as large."""
+MOST_MEMBERS: Final = 1_000_000
+END_BYTES: Final = 1 << 20
+"""More than tar's padding of its last record (tar(1), --blocking-factor)."""
+LINKS: Final = (tarfile.SYMTYPE, tarfile.LNKTYPE)
+CHUNK: Final = 1 << 20
+TAR: Final = (
+    *("tar", "--create", "--format=ustar", "--sort=name"),
+    *("--owner=0", "--group=0", "--numeric-owner"),
+)
+"""The command whose output `unpack` reads, without `--directory=DIRECTORY .`.
+
+In this format (POSIX.1-1988), each member is one header of fixed size: no header can exhaust
+memory or change the meaning of a later one.
+"""
+
+
+def unpack(
+    stream: BinaryIO,
+    target: Path,
+    *,
+    links: bool = False,
+    largest: int = LARGEST,
+    members: int = MOST_MEMBERS,
+) -> None:
+    """Unpack the output of `TAR` into a new directory, or refuse it.
+
+    Modes become 0755, or 0644 for files that nobody may execute; owners and times are not kept.
+    Hard links stay hard links. What came before a refused member stays in the directory.
+
+    Args:
+        stream: What tar prints; read to its end.
+        target: Directory to make (host), in a directory that nobody else can write to.
+        links: Allow links, which must lead to something in the directory.
+        largest: Limit for all files together in bytes.
+        members: Limit for their number.
+
+    Raises:
+        VerificationError: A member has a name or a link outside the directory, comes twice, is
+            neither file, directory nor allowed link, or is setuid or setgid; or the stream is too
+            large, cut short, or no such stream.
+        OutputError: It cannot be written.
+    """
+    with file_errors(target):
+        target.mkdir()
+        target.chmod(0o755)
+        kinds: dict[PurePosixPath, bytes] = {PurePosixPath(): tarfile.DIRTYPE}
+        for number, member in enumerate(_members(stream)):
+            path = _checked_path(member, kinds)
+            if not links and member.type in LINKS:
+                raise refused(f"{printable(member.name)} is a link.")
+            if number >= members:
+                raise refused(f"It has more than {members:,} files.")
+            largest -= member.size
+            if largest < 0 or member.size < 0:
+                raise refused(f"With {printable(member.name)}, its files have an impossible size.")
+            if path != PurePosixPath():
+                _make(member, target / path, target, stream)
+            kinds[path] = member.type
+        _require_links_inside(target, kinds)
+
+
+def refused(details: str) -> VerificationError:
+    """The error for something that an instance delivered and no honest build makes."""
+    return VerificationError(
+        "The result of the build is refused.",
+        details=details,
+        resolution="An honest build makes no such thing. Find out what the sources do (the build"
+        " log shows their output) before you build them again.",
+    )
+
+
+def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """Each member; the caller reads its content before it asks for the next one."""
+    while True:
+        header = stream.read(tarfile.BLOCKSIZE)
+        if header == bytes(tarfile.BLOCKSIZE):
+            break
+        try:
+            member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:
+            raise refused(f"Its tar stream is damaged: {error}.") from error
+        yield member
+    for _ in range(END_BYTES // CHUNK + 1):
+        if not stream.read(CHUNK):
+            return
+    raise refused("Its tar stream does not end.")
+
+
+def _checked_path(member: tarfile.TarInfo, kinds: dict[PurePosixPath, bytes]) -> PurePosixPath:
+    """Path of a member below the target, which is safe to make."""
+    path, name = PurePosixPath(member.name), printable(member.name)
+    if path.is_absolute() or ".." in path.parts:
+        raise refused(f"{name} is outside the directory.")
+    if kinds.get(path.parent) != tarfile.DIRTYPE:
+        raise refused(f"{name} is below something that is not a directory.")
+    is_top = path == PurePosixPath()
+    if path in kinds and not (is_top and len(kinds) == 1 and member.isdir()):
+        raise refused(f"{name} comes twice.")
+    if member.mode & (stat.S_ISUID | stat.S_ISGID):
+        raise refused(f"{name} is setuid or setgid.")
+    problem = _problem_with_kind(member, path, kinds)
+    if problem:
+        raise refused(f"{name} {problem}.")
+    return path
+
+
+def _problem_with_kind(
+    member: tarfile.TarInfo, path: PurePosixPath, kinds: dict[PurePosixPath, bytes]
+) -> str:
+    if member.type not in (*LINKS, tarfile.REGTYPE, tarfile.DIRTYPE):
+        return "is neither a file, a directory nor a link"
+    if member.type != tarfile.REGTYPE and member.size:
+        return "has content, and is no file"
+    link = printable(member.linkname)
+    if member.type == tarfile.SYMTYPE:
+        leads_to = posixpath.normpath(posixpath.join(path.parent, member.linkname))
+        if leads_to.split("/")[0] in {"..", ""}:
+            return f"is a link to {link}, outside the directory"
+    if member.type == tarfile.LNKTYPE:
+        other = kinds.get(PurePosixPath(member.linkname))
+        if other != tarfile.REGTYPE:
+            return f"is a hard link to {link}, which is no file before it"
+    return ""
+
+
+def _make(member: tarfile.TarInfo, path: Path, target: Path, stream: BinaryIO) -> None:
+    """Every directory above `path` was made by this program as a directory."""
+    if member.isdir():
+        path.mkdir()
+        path.chmod(0o755)
+    elif member.issym():
+        path.symlink_to(member.linkname)
+    elif member.islnk():
+        os.link(target / PurePosixPath(member.linkname), path, follow_symlinks=False)
+    else:
+        _write(member, path, stream)
+
+
+def _write(member: tarfile.TarInfo, path: Path, stream: BinaryIO) -> None:
+    with path.open("xb") as file:
+        left = member.size
+        while left:
+            part = stream.read(min(left, CHUNK))
+            if not part:
+                raise refused(f"Its tar stream is cut short in {printable(member.name)}.")
+            file.write(part)
+            left -= len(part)
+        os.fchmod(file.fileno(), 0o755 if member.mode & 0o111 else 0o644)
+    stream.read(-member.size % tarfile.BLOCKSIZE)
+
+
+def _require_links_inside(target: Path, kinds: dict[PurePosixPath, bytes]) -> None:
+    """A link to a link may leave the directory although each of them stays in it."""
+    for path, kind in kinds.items():
+        if kind == tarfile.SYMTYPE and not lies_inside(target, target / path):
+            raise refused(f"{printable(str(path))} is a link that leads outside the directory.")

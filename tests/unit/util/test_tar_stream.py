@@ -1,0 +1,189 @@
+"""Streams of a program that nobody trusts: what is accepted, and every way to be refused."""
+
+import os
+import stat
+import subprocess
+import tarfile
+from collections.abc import Callable
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slurm_factory.exceptions import OutputError, VerificationError
+from slurm_factory.util.tar_stream import TAR, unpack
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def tar_of(directory: Path) -> BytesIO:
+    """What an honest instance sends."""
+    command = [*TAR, f"--directory={directory}", "."]
+    return BytesIO(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", **changes: int) -> bytes:
+    """The header of a member as a hostile instance may write it."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, link, 0o755
+    for key, value in changes.items():
+        setattr(info, key, value)
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+DIRECTORY = member(".", tarfile.DIRTYPE)
+END = bytes(2 * tarfile.BLOCKSIZE)
+
+
+def stream(*headers: bytes) -> BytesIO:
+    return BytesIO(b"".join((DIRECTORY, *headers, END)))
+
+
+def test_honest_tree_arrives_whole(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "bin").mkdir(parents=True)
+    (tree / "empty").mkdir()
+    program = tree / "bin/program"
+    program.write_bytes(os.urandom(3 << 20))
+    program.chmod(0o755)
+    (tree / "text").write_text("text")
+    (tree / "text").chmod(0o600)
+    os.link(program, tree / "bin/same")
+    (tree / "bin/link").symlink_to("../text")
+    (tree / ("d" * 90)).mkdir()
+    (tree / ("d" * 90) / ("e" * 90)).write_text("a long name")
+    unpack(tar_of(tree), tmp_path / "taken", links=True)
+    taken = tmp_path / "taken"
+    assert (taken / "bin/program").read_bytes() == program.read_bytes()
+    assert (taken / "bin/same").samefile(taken / "bin/program")
+    assert (taken / "bin/link").readlink() == Path("../text")
+    assert (taken / ("d" * 90) / ("e" * 90)).read_text() == "a long name"
+    assert stat.S_IMODE((taken / "bin/program").stat().st_mode) == 0o755
+    assert stat.S_IMODE((taken / "text").stat().st_mode) == 0o644
+    assert names(taken) == names(tree)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_modes_do_not_depend_on_the_umask(tmp_path: Path, umask: int) -> None:
+    (tmp_path / "tree/bin").mkdir(parents=True)
+    before = os.umask(umask)
+    try:
+        unpack(tar_of(tmp_path / "tree"), tmp_path / "taken")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "taken").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "taken/bin").stat().st_mode) == 0o755
+
+
+REFUSED = {
+    "absolute name": ([member("/etc/evil")], "/etc/evil is outside"),
+    "name above": ([member("a/../../evil")], "is outside"),
+    "parent is missing": ([member("a/b")], "not a directory"),
+    "parent is a file": ([member("a"), member("a/b")], "not a directory"),
+    "parent is a link": ([member("a", tarfile.SYMTYPE, "."), member("a/b")], "not a directory"),
+    "twice": ([member("a"), member("./a")], "comes twice"),
+    "file over a link": ([member("a", tarfile.SYMTYPE, "b"), member("a")], "comes twice"),
+    "the directory itself is a file": ([member(".")], "comes twice"),
+    "absolute link": ([member("a", tarfile.SYMTYPE, "/etc/passwd")], "a is a link to /etc/passwd"),
+    "link above": ([member("a", tarfile.SYMTYPE, "../evil")], "outside the directory"),
+    "link through a link": (
+        [
+            member("d", tarfile.DIRTYPE),
+            member("d/up", tarfile.SYMTYPE, ".."),
+            member("e", tarfile.SYMTYPE, "d/up/../evil"),
+        ],
+        "leads outside",
+    ),
+    "hard link to the host": ([member("a", tarfile.LNKTYPE, "/etc/passwd")], "no file before it"),
+    "hard link above": ([member("a", tarfile.LNKTYPE, "../x")], "no file before it"),
+    "hard link to a link": (
+        [member("l", tarfile.SYMTYPE, "f"), member("a", tarfile.LNKTYPE, "l")],
+        "no file before it",
+    ),
+    "device": ([member("a", tarfile.BLKTYPE)], "neither a file"),
+    "character device": ([member("a", tarfile.CHRTYPE)], "neither a file"),
+    "pipe": ([member("a", tarfile.FIFOTYPE)], "neither a file"),
+    "long name of GNU": ([member("a", tarfile.GNUTYPE_LONGNAME)], "neither a file"),
+    "extended header": ([member("a", tarfile.XHDTYPE, size=1 << 40)], "neither a file"),
+    "setuid": ([member("a", mode=0o4755)], "setuid"),
+    "setgid directory": ([member("a", tarfile.DIRTYPE, mode=0o2755)], "setuid or setgid"),
+    "link with content": ([member("a", tarfile.SYMTYPE, "b", size=512)], "has content"),
+    "huge file": ([member("a", size=1 << 33 | 1 << 32)], "impossible size"),
+    "cut short": ([member("a", size=1 << 20)], "cut short in a"),
+    "no tar": ([b"x" * 512], "damaged"),
+}
+
+
+@pytest.mark.parametrize(("headers", "why"), REFUSED.values(), ids=REFUSED)
+def test_what_no_honest_build_makes_is_refused_and_nothing_outside_is_touched(
+    tmp_path: Path, headers: list[bytes], why: str
+) -> None:
+    (tmp_path / "room").mkdir()
+    with pytest.raises(VerificationError, match=why):
+        unpack(stream(*headers), tmp_path / "room/taken", links=True)
+    assert names(tmp_path) == ["room"]
+    assert names(tmp_path / "room") == ["taken"]
+
+
+def test_size_below_zero_is_refused(tmp_path: Path) -> None:
+    negative = bytearray(member("a"))
+    negative[124:136] = b"\xff" * 12
+    negative[148:156] = b" " * 8
+    negative[148:156] = b"%06o\0 " % sum(negative)
+    with pytest.raises(VerificationError, match="impossible size"):
+        unpack(stream(bytes(negative)), tmp_path / "taken")
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_links_are_refused_where_none_are_expected(tmp_path: Path, kind: bytes) -> None:
+    with pytest.raises(VerificationError, match="b is a link"):
+        unpack(stream(member("a"), member("b", kind, "a")), tmp_path / "taken")
+
+
+def test_stream_without_end_and_stream_that_stops_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match="damaged"):
+        unpack(BytesIO(DIRECTORY), tmp_path / "stops")
+    with pytest.raises(VerificationError, match="does not end"):
+        unpack(BytesIO(DIRECTORY + END + bytes(4 << 20)), tmp_path / "endless")
+
+
+def test_too_many_members_and_too_many_bytes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match="more than 3 files"):
+        unpack(stream(*(member(str(n)) for n in range(3))), tmp_path / "many", members=3)
+    content = member("a", size=512) + bytes(512)
+    with pytest.raises(VerificationError, match="impossible size"):
+        unpack(stream(content), tmp_path / "large", largest=511)
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    with pytest.raises(VerificationError) as caught:
+        unpack(stream(member("\x1b[2J", mode=0o4755)), tmp_path / "taken")
+    assert "\x1b" not in caught.value.details
+
+
+def test_directory_that_cannot_be_written_is_reported_as_that(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="could not be written"):
+        unpack(stream(), tmp_path / "missing/taken")
+
+
+def mutated(draw: Callable[[st.SearchStrategy[int]], int]) -> bytes:
+    content = bytearray(stream(member("a", size=5) + b"hello".ljust(512, b"\0")).getvalue())
+    for _ in range(draw(st.integers(1, 6))):
+        content[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
+    return bytes(content[: draw(st.integers(0, len(content)))])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.composite(mutated)())
+def test_any_stream_is_unpacked_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    room = tmp_path_factory.mktemp("room")
+    with suppress(VerificationError, OutputError):
+        unpack(BytesIO(content), room / "taken", links=True)
+    assert names(room) == ["taken"]
