@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -60,9 +61,21 @@ def compatibility_tag(setup: BaseSetup, project: str) -> str:
     """Changes with everything that our setup installs, which invalidates cached base instances.
 
     It includes the LXD project because the instances of all projects share the bridge, which does
-    not allow two with the same name.
+    not allow two with the same name. Bases of root and of other users have different id maps, which
+    copies inherit.
     """
-    return f"slurm-factory-{project}-{BuilddBase.compatibility_tag}.{setup_digest(setup)}"
+    whose = "" if maps_root_to_user() else "-unmapped"
+    return f"slurm-factory-{project}-{BuilddBase.compatibility_tag}.{setup_digest(setup)}{whose}"
+
+
+def maps_root_to_user() -> bool:
+    """Whether root of an instance is this user on this machine, so that files that it writes to a
+    mount belong to the user.
+
+    Root of an instance is never root of this machine: where root builds, LXD's own map makes it an
+    id that nobody has.
+    """
+    return os.getuid() != 0
 
 
 @dataclass(frozen=True)

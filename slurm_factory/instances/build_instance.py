@@ -193,6 +193,12 @@ def _prepare(mounts: Sequence[Mount], entry: Mapping[str, Any]) -> None:
     """
     idmap = json.loads(entry["config"]["volatile.last_state.idmap"])
     owner = next(row["Hostid"] for row in idmap if row["Isuid"] and row["Nsid"] == 0)
+    if owner == 0:
+        raise LXDError(
+            "Root of the instance would be root of this machine.",
+            details="LXD maps it to the id 0, which a profile or /etc/subuid may ask for.",
+            resolution=f"Take raw.idmap out of the profile: lxc profile show {LOCAL}default",
+        )
     for mount in mounts:
         mount.source.mkdir(parents=True, exist_ok=True)
         if not mount.writable:

@@ -26,6 +26,7 @@ from slurm_factory.instances.base import (
     SpackFiles,
     base_instance_name,
     base_lock,
+    maps_root_to_user,
     present_bases,
     usable_bases,
 )
@@ -193,9 +194,7 @@ def _launch_once(
             use_base_instance=True,
             auto_clean=True,
             project=project,
-            # Root of an instance is the user of this machine, but never root of it: LXD's own map
-            # makes it an id that nobody has.
-            map_user_uid=os.getuid() != 0,
+            map_user_uid=maps_root_to_user(),
             uid=os.getuid(),
             gid=_primary_group(),
         )

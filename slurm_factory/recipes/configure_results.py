@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from slurm_factory.exceptions import SlurmFactoryError
-from slurm_factory.util.documents import read_json
+from slurm_factory.util.documents import read_text
 from slurm_factory.util.files import atomic_write
 
 if TYPE_CHECKING:
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from slurm_factory.instances.instance import Instance
     from slurm_factory.job import Job
 
-NAME = r"[A-Za-z]\w*_cv_\w+"
+NAME = r"(ac|am|lt)_cv_\w+"
+"""Of Autoconf, Automake and libtool. Slurm's own checks set more than the value that they save."""
 VALUE = r"[\w ./,:=+@%^-]*"
 """Without characters that a shell interprets. Other results, such as libtool's pipelines, are not
 kept: configure finds them again."""
@@ -29,6 +29,23 @@ LINE = re.compile(
 )
 """A line of a cache file (Autoconf, "Cache Files")."""
 LARGEST = 1 << 20
+
+
+class SavedResults(BaseModel):
+    """Results of one run of configure.
+
+    Attributes:
+        outcome: Checksum of all that the run has found out, from configure-slurm.sh.
+        results: Values of its checks, by the names of their variables.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    outcome: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+    results: dict[
+        Annotated[str, StringConstraints(pattern=f"^{NAME}$")],
+        Annotated[str, StringConstraints(pattern=f"^{VALUE}$")],
+    ]
 
 
 @dataclass(frozen=True)
@@ -43,48 +60,44 @@ class ConfigureResults:
     job: Job
     instance: Instance
 
-    def load(self) -> str:
-        """Write the saved results for configure, and return the path (instance) of the file.
+    def parameters(self) -> dict[str, str]:
+        """Write the saved results for configure; returns CACHE and OUTCOME of configure-slurm.sh.
 
-        Empty if there are none, and on this machine, where they contain the build's directory.
+        Both are empty if there are none, and on this machine, where they contain the build's
+        directory.
         """
+        none = {"CACHE": "", "OUTCOME": ""}
         if self.job.plan.destructive:
-            return ""
+            return none
         try:
-            saved = _checked(read_json(self._file))
+            saved = SavedResults.model_validate_json(read_text(self._file))
         except (OSError, ValueError):
-            return ""
+            return none
         script = self.job.workspace.input / "config.cache"
-        script.write_text("".join(f"{name}='{saved[name]}'\n" for name in sorted(saved)), "utf-8")
-        return str(self.instance.inside(script))
+        lines = (f"{name}='{value}'\n" for name, value in sorted(saved.results.items()))
+        script.write_text("".join(lines), "utf-8")
+        return {"CACHE": str(self.instance.inside(script)), "OUTCOME": saved.outcome}
 
-    def save(self, cache: PurePosixPath) -> None:
-        """Keep the results in configure's cache file (instance), as far as they are plain."""
+    def save(self, source: PurePosixPath) -> None:
+        """Keep the results in a configured source (instance), as far as they are plain."""
         if self.job.plan.destructive:
             return
         # They only save time.
-        with suppress(SlurmFactoryError, OSError):
-            text = self.instance.take_file(cache, LARGEST).decode(errors="replace")
-            found = (LINE.fullmatch(line) for line in text.splitlines())
-            results = {match["name"]: match["value"] for match in found if match}
+        with suppress(SlurmFactoryError, OSError, ValueError):
+            cache = self._text(source / "config.cache")
+            found = (LINE.fullmatch(line) for line in cache.splitlines())
+            saved = SavedResults(
+                outcome=self._text(source / "config.outcome").strip(),
+                results={match["name"]: match["value"] for match in found if match},
+            )
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self._file) as file:
-                file.write(json.dumps(results, indent=1, sort_keys=True).encode())
+                file.write(saved.model_dump_json(indent=1).encode())
+
+    def _text(self, path: PurePosixPath) -> str:
+        return self.instance.take_file(path, LARGEST).decode(errors="replace")
 
     @property
     def _file(self) -> Path:
         key = self.job.plan.build_key(self.instance.record)
         return self.job.settings.configure_dir / f"{key}.json"
-
-
-def _checked(document: Any) -> dict[str, str]:
-    """Saved results.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
-    results = TypeAdapter(dict[str, str]).validate_python(document)
-    for name, value in results.items():
-        if not (re.fullmatch(NAME, name) and re.fullmatch(VALUE, value)):
-            raise ValueError(f"{name} is not a result of configure")
-    return results

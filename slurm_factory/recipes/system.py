@@ -163,13 +163,13 @@ def _configure(job: Job, instance: Instance, source: PurePosixPath) -> None:
             **compiler_environment(job, source),
             "SOURCE": source,
             "CONFIGURE_ARGUMENTS": "\n".join(arguments),
-            "CACHE": results.load(),
+            **results.parameters(),
         },
         take,
     )
     config_h = instance.take_file(source / "config.h").decode(errors="replace").splitlines()
     check_config_h(job.plan.selection.defines, config_h, output)
-    results.save(source / "config.cache")
+    results.save(source)
 
 
 def _make_nvml_stub(job: Job, instance: Instance, wheel: Path) -> None:

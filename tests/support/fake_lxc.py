@@ -189,7 +189,7 @@ def instance(
         [
             {"Isuid": kind == "u", "Isgid": kind == "g", "Hostid": host, "Nsid": inner}
             for kind in "ug"
-            for host, inner in ((os.getuid(), 0), (1_000_001, 1))
+            for host, inner in ((os.getuid() or 1_000_000, 0), (1_000_001, 1))
         ]
     )
     if description:

@@ -3,13 +3,14 @@
 # whether instances start at all before there is an image. Prints the cause if none does, and ends
 # with exit code 9 where LXD is in order and still none starts.
 # Usage: host-try-instance.sh NAME UID GID
-#   UID, GID  ids on the host that the instance's root maps to
+#   UID, GID  ids on the host that the instance's root maps to; 0: LXD's own map
 set -euo pipefail
 
 none_starts=9
 
 name=$1
-idmap=$(printf 'uid %s 0\ngid %s 0' "$2" "$3")
+idmap=
+[[ $2 == 0 ]] || idmap=$(printf 'uid %s 0\ngid %s 0' "$2" "$3")
 lxc=(lxc --project default)
 directory=$(mktemp -d)
 

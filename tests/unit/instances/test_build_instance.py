@@ -150,6 +150,17 @@ def test_directory_to_write_to_belongs_to_the_instances_root_and_loses_what_othe
     assert (cache / "by-the-instance").exists()
 
 
+def test_instance_whose_root_would_be_root_of_this_machine_is_refused(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    idmap = json.dumps([{"Isuid": True, "Isgid": False, "Hostid": 0, "Nsid": 0}])
+    fake.instances(listed(config={"volatile.last_state.idmap": idmap}))
+    with pytest.raises(LXDError, match="would be root of this machine"), launch_instance(settings):
+        pass
+    assert fake.changes == [f"delete --force {NAME}"]
+
+
 @pytest.mark.parametrize("key", ["security.privileged", "security.nesting"])
 def test_instance_that_its_profile_makes_privileged_is_refused(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, key: str

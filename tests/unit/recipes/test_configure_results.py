@@ -21,6 +21,7 @@ ac_cv_env_CFLAGS_value='-O1 -Wall -ffile-prefix-map=/srv/build/slurm=/usr/src/sl
 ac_cv_env_CPP_set=
 ac_cv_path_GREP=${ac_cv_path_GREP=/usr/bin/grep}
 ac_cv_prog_CPP=${ac_cv_prog_CPP='gcc -E'}
+x_ac_cv_pmix_dir=${x_ac_cv_pmix_dir=/usr}
 lt_cv_sys_global_symbol_pipe=${lt_cv_sys_global_symbol_pipe='sed -n -e '\''s/^.*$/x/p'\'''}
 ac_cv_evil=${ac_cv_evil=$(touch /tmp/evil)}
 ac_cv_evil2=`touch /tmp/evil`
@@ -28,6 +29,7 @@ ac_cv_evil3='x'; touch /tmp/evil
 PATH=/tmp/evil
 touch /tmp/evil
 """
+OUTCOME = "0123456789abcdef" * 4
 KEPT = {
     "ac_cv_c_bigendian": "no",
     "ac_cv_env_CFLAGS_set": "set",
@@ -44,11 +46,11 @@ def here(tmp_path: Path) -> Iterator[Here]:
         yield here
 
 
-def save(here: Here, text: str = SCRIPT_OF_CONFIGURE) -> ConfigureResults:
-    cache = here.instance.build_dir / "config.cache"
-    Path(cache).write_text(text)
+def save(here: Here, text: str = SCRIPT_OF_CONFIGURE, outcome: str = OUTCOME) -> ConfigureResults:
+    Path(here.instance.build_dir / "config.cache").write_text(text)
+    Path(here.instance.build_dir / "config.outcome").write_text(f"{outcome}\n")
     results = ConfigureResults(here.job, here.instance)
-    results.save(cache)
+    results.save(here.instance.build_dir)
     return results
 
 
@@ -59,10 +61,12 @@ def saved_file(here: Here) -> Path:
 
 def test_only_plain_values_are_kept_as_data_and_given_back_as_quoted_text(here: Here) -> None:
     results = save(here)
-    assert json.loads(saved_file(here).read_text()) == KEPT
-    script = Path(results.load())
+    assert json.loads(saved_file(here).read_text()) == {"outcome": OUTCOME, "results": KEPT}
+    parameters = results.parameters()
+    script = Path(parameters["CACHE"])
     assert script.read_text().splitlines() == [f"{name}='{KEPT[name]}'" for name in sorted(KEPT)]
     assert script.is_relative_to(here.job.workspace.input)
+    assert parameters["OUTCOME"] == OUTCOME
 
 
 @pytest.mark.parametrize(
@@ -70,60 +74,81 @@ def test_only_plain_values_are_kept_as_data_and_given_back_as_quoted_text(here: 
     [
         "not JSON",
         "[]",
-        '{"ac_cv_x": 1}',
-        '{"PATH": "/evil"}',
-        '{"ac_cv_x": "$(evil)"}',
-        '{"ac_cv_x": "a\'b"}',
-        '{"ac_cv_x": "a\\nb"}',
+        {"outcome": OUTCOME},
+        {"outcome": "$(evil)", "results": {}},
+        {"outcome": OUTCOME, "results": {"ac_cv_x": 1}},
+        {"outcome": OUTCOME, "results": {"PATH": "/evil"}},
+        {"outcome": OUTCOME, "results": {"ac_cv_x": "$(evil)"}},
+        {"outcome": OUTCOME, "results": {"ac_cv_x": "a'b"}},
+        {"outcome": OUTCOME, "results": {"ac_cv_x": "a\nb"}},
+        {"outcome": OUTCOME, "results": {"ac_cv_x": "a\n"}},
+        {"outcome": OUTCOME, "results": {"ac_cv_x\n": "a"}},
     ],
 )
-def test_saved_file_that_says_anything_else_is_not_used(here: Here, document: str) -> None:
+def test_saved_file_that_says_anything_else_is_not_used(here: Here, document: object) -> None:
     results = save(here)
-    saved_file(here).write_text(document)
-    assert results.load() == ""
+    text = document if isinstance(document, str) else json.dumps(document)
+    saved_file(here).write_text(text)
+    assert results.parameters() == {"CACHE": "", "OUTCOME": ""}
+
+
+@pytest.mark.parametrize("outcome", ["", "$(evil)", "0" * 63])
+def test_results_without_a_checksum_of_their_outcome_are_not_kept(here: Here, outcome: str) -> None:
+    save(here, outcome=outcome)
+    assert not here.job.settings.configure_dir.exists()
 
 
 def test_results_serve_only_the_same_plan_on_the_same_base(here: Here) -> None:
-    assert save(here).load()
+    assert save(here).parameters()["CACHE"]
     other = replace(here.instance, record={"packages": {"gcc:amd64": "other"}})
     minimal = replace(here.job, plan=sample_plan(minimal=True))
     destructive = replace(here.job, plan=replace(here.job.plan, destructive=True))
-    assert ConfigureResults(here.job, other).load() == ""
-    assert ConfigureResults(minimal, here.instance).load() == ""
-    assert ConfigureResults(destructive, here.instance).load() == ""
+    assert ConfigureResults(here.job, other).parameters()["CACHE"] == ""
+    assert ConfigureResults(minimal, here.instance).parameters()["CACHE"] == ""
+    assert ConfigureResults(destructive, here.instance).parameters()["CACHE"] == ""
 
 
 def test_results_that_cannot_be_kept_do_not_stop_a_build(here: Here) -> None:
-    ConfigureResults(here.job, here.instance).save(PurePosixPath("/no/such/file"))
+    ConfigureResults(here.job, here.instance).save(PurePosixPath("/no/such/directory"))
     assert not here.job.settings.configure_dir.exists()
 
 
 CONFIGURE = r"""#!/bin/sh
 [ ! -e config.cache ] || . ./config.cache
 echo "${ac_cv_x:-asked}" >> answers
-[ "${ac_cv_x:-good}" = good ] || exit 1
+[ "${ac_cv_x:-good}" != fails ] || exit 1
+echo "#define X ${ac_cv_x:-good}" > config.h
+echo 'S["x"]="y"' > config.status
 echo 'ac_cv_x=${ac_cv_x=good}' > config.cache
 """
 
 
 @pytest.mark.parametrize(
     ("value", "answers"),
-    [("good", ["asked", "good"]), ("stale", ["asked", "stale", "asked"])],
+    [
+        ("good", ["asked", "good"]),
+        ("fails", ["asked", "fails", "asked"]),
+        ("another outcome", ["asked", "another outcome", "asked"]),
+    ],
 )
 def test_configure_asks_again_where_the_results_do_not_serve(
     here: Here, value: str, answers: list[str]
 ) -> None:
-    configure = here.work / "configure"
-    configure.write_text(CONFIGURE)
-    configure.chmod(0o755)
-    environment = dict.fromkeys(("CC", "CFLAGS", "LDFLAGS", "CONFIGURE_ARGUMENTS", "CACHE"), "")
-    environment["SOURCE"] = str(here.work)
-    here.instance.run_script("configure-slurm.sh", environment, lambda _: None)
-    results = save(here, f"ac_cv_x={value}\n")
-    (here.work / "config.cache").unlink()
-    environment["CACHE"] = results.load()
-    here.instance.run_script("configure-slurm.sh", environment, lambda _: None)
-    assert (here.work / "answers").read_text().splitlines() == answers
+    source = Path(here.instance.build_dir) / "slurm"
+    source.mkdir()
+    (source / "configure").write_text(CONFIGURE)
+    (source / "configure").chmod(0o755)
+    environment = dict.fromkeys(("CC", "CFLAGS", "LDFLAGS", "CONFIGURE_ARGUMENTS"), "")
+    environment["SOURCE"] = str(source)
+    none = {"CACHE": "", "OUTCOME": ""}
+    here.instance.run_script("configure-slurm.sh", environment | none, lambda _: None)
+    outcome = (source / "config.outcome").read_text().strip()
+    results = save(here, f"ac_cv_x='{value}'\n", outcome)
+    (source / "config.cache").unlink()
+    parameters = environment | results.parameters()
+    here.instance.run_script("configure-slurm.sh", parameters, lambda _: None)
+    assert (source / "answers").read_text().splitlines() == answers
+    assert (source / "config.outcome").read_text().strip() == outcome
 
 
 @pytest.mark.skipif(not shutil.which("autoconf"), reason="no autoconf on this machine")
@@ -135,7 +160,8 @@ def test_cache_file_of_a_real_configure_is_read(here: Here, tmp_path: Path) -> N
     command = ["./configure", "-C"]
     subprocess.run(command, cwd=source, check=True, capture_output=True)
     results = save(here, (source / "config.cache").read_text())
-    assert json.loads(saved_file(here).read_text())["ac_cv_c_compiler_gnu"] == "yes"
-    (source / "config.cache").write_text(Path(results.load()).read_text())
+    saved = json.loads(saved_file(here).read_text())["results"]
+    assert saved["ac_cv_c_compiler_gnu"] == "yes"
+    (source / "config.cache").write_text(Path(results.parameters()["CACHE"]).read_text())
     done = subprocess.run(command, cwd=source, check=True, capture_output=True, text=True)
     assert "(cached)" in done.stdout

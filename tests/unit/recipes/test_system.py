@@ -312,7 +312,8 @@ CONFIGURE = """\
 #!/bin/sh
 printf '%s\\n' "$@" > arguments
 echo "configure: WARNING: unable to locate jwt library" >&2
-echo '#define HAVE_JSON 1' | tee config.h config.status
+echo '#define HAVE_JSON 1' > config.h
+echo 'S["x"]="y"' > config.status
 """
 
 
@@ -375,7 +376,9 @@ def test_an_argument_of_configure_may_hold_spaces_and_wildcards(here: Here) -> N
     configure.chmod(0o755)
     environment = dict.fromkeys(("CC", "CFLAGS", "LDFLAGS"), "")
     environment |= {"SOURCE": str(here.work), "CONFIGURE_ARGUMENTS": "--with-x=a b\n*"}
-    environment["CACHE"] = ""
+    environment |= {"CACHE": "", "OUTCOME": ""}
+    for name in ("config.h", "config.status"):
+        (here.work / name).write_text('S["x"]="y"\n')
     lines: list[str] = []
     here.instance.run_script("configure-slurm.sh", environment, lines.append)
     assert lines == ["<--config-cache><--with-x=a b><*>"]
