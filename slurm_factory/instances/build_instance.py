@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,8 @@ from slurm_factory.instances.network import both_spellings
 from slurm_factory.util.signals import signals_held
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from craft_providers import lxd
 
     from slurm_factory.config import Settings
@@ -191,8 +192,11 @@ def _prepare(mounts: Sequence[Mount], entry: Mapping[str, Any]) -> None:
 
     That is this user, or, where root builds, an id that nobody has.
     """
-    idmap = json.loads(entry["config"]["volatile.last_state.idmap"])
-    owner = next(row["Hostid"] for row in idmap if row["Isuid"] and row["Nsid"] == 0)
+    rows = json.loads(entry["config"]["volatile.last_state.idmap"])
+    owner, group = (
+        next(row["Hostid"] for row in rows if row[kind] and row["Nsid"] == 0)
+        for kind in ("Isuid", "Isgid")
+    )
     if owner == 0:
         raise LXDError(
             "Root of the instance would be root of this machine.",
@@ -204,10 +208,16 @@ def _prepare(mounts: Sequence[Mount], entry: Mapping[str, Any]) -> None:
         if not mount.writable:
             mount.source.chmod(0o755)
         elif mount.source.stat().st_uid != owner:
-            # Only root sees this: LXD's map has changed, and the content serves nobody any more.
-            shutil.rmtree(mount.source)
-            mount.source.mkdir()
-            os.chown(mount.source, owner, owner)
+            # Only where root builds: the directory is new, or LXD's map has changed.
+            _give(mount.source, owner, group)
+
+
+def _give(directory: Path, owner: int, group: int) -> None:
+    """Change the owner of a directory (host) and all in it, without following links."""
+    for _, directories, files, descriptor in os.fwalk(directory):
+        os.fchown(descriptor, owner, group)
+        for name in (*directories, *files):
+            os.chown(name, owner, group, dir_fd=descriptor, follow_symlinks=False)
 
 
 def _kept_notice(launch: Launch, settings: Settings) -> str:

@@ -54,7 +54,7 @@ def unpack(
 
     Raises:
         VerificationError: A member has a name or a link outside the directory, comes twice, is
-            neither file, directory nor allowed link, or is setuid or setgid; or the stream is too
+            neither file, directory nor allowed link, or is a setuid or setgid file; or the stream is too
             large, cut short, or no such stream.
         OutputError: It cannot be written.
     """
@@ -114,7 +114,8 @@ def _checked_path(member: tarfile.TarInfo, kinds: dict[PurePosixPath, bytes]) ->
     is_top = path == PurePosixPath()
     if path in kinds and not (is_top and len(kinds) == 1 and member.isdir()):
         raise refused(f"{name} comes twice.")
-    if member.mode & (stat.S_ISUID | stat.S_ISGID):
+    # Spack gives new directories their parent's group with this bit.
+    if not member.isdir() and member.mode & (stat.S_ISUID | stat.S_ISGID):
         raise refused(f"{name} is setuid or setgid.")
     problem = _problem_with_kind(member, path, kinds)
     if problem:

@@ -1,12 +1,17 @@
 """The command line with a fault built in, as a plan may have one: `faulty.py FAULT ARGUMENTS`."""
 
+import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from slurm_factory import resources
+from slurm_factory.constants import INSTANCE_CACHE
 from slurm_factory.plan import features, plan
 
 COMPILES_NOT = "-Dslurm_xfree=%"
@@ -44,10 +49,44 @@ def promise() -> None:
     replace(features, "table", lambda: tuple(rows))
 
 
+HOSTILE = Path(__file__).parent / "hostile"
+
+
+def hostile(attack: str) -> None:
+    """A recipe in somebody else's hands: it makes a toy of its own, and attacks.
+
+    Other patches make its sources other sources than those of honest builds.
+    """
+    scripts = {
+        "configure-slurm.sh": (HOSTILE / "configure.sh").read_text(),
+        "make-slurm.sh": "true\n",
+        "install-slurm.sh": "\n".join(
+            (
+                (HOSTILE / "install.sh").read_text(),
+                f"CACHE={INSTANCE_CACHE} VICTIM={shlex.quote(os.environ.get('VICTIM', ''))}",
+                (HOSTILE / f"{attack}.sh").read_text(),
+            )
+        ),
+    }
+    shipped, changed = Path(str(resources.patches_dir())), Path(tempfile.mkdtemp())
+    for path in (path for path in shipped.iterdir() if path.is_file()):
+        comment = "An attack.\n" if path.suffix == ".patch" else ""
+        (changed / path.name).write_text(comment + path.read_text())
+    for module in (plan, resources):
+        replace(module, "patches_dir", lambda: changed)
+    script = resources.script
+    replace(resources, "script", lambda name: scripts.get(name) or script(name))
+
+    system = import_module("slurm_factory.recipes.system")
+    for check in ("check_config_h", "require_files"):
+        replace(system, check, lambda *_: None)
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "compiler-flags": compiler_flags,
     "patch": patch,
     "promise": promise,
+    **{path.stem: partial(hostile, path.stem) for path in HOSTILE.glob("*.sh")},
 }
 
 if __name__ == "__main__":

@@ -4,5 +4,6 @@
 set -euo pipefail
 
 rm -rf "${COPY}"
+mkdir -p "$(dirname "${COPY}")"
 cp -rs "${CACHE}" "${COPY}"
 rm -rf "${COPY}/v3/manifests/index"

@@ -125,37 +125,47 @@ def test_root_of_an_instance_is_never_root_of_this_machine(
     assert (call["map_user_uid"], call["uid"]) == (mapped, uid)
 
 
+def idmap(owner: int, group: int) -> list[dict[str, object]]:
+    """LXD's map of the root of an instance."""
+    return [
+        {"Isuid": True, "Isgid": False, "Hostid": owner, "Nsid": 0},
+        {"Isuid": False, "Isgid": True, "Hostid": group, "Nsid": 0},
+    ]
+
+
 def listed(**changes: object) -> list[dict[str, object]]:
     return [instance(BASE_NAME, NOW), instance(NAME, NOW) | changes]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
-def test_directory_to_write_to_belongs_to_the_instances_root_and_loses_what_others_wrote(
+def test_directory_to_write_to_belongs_to_the_instances_root_with_all_in_it(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher(monkeypatch)
-    idmap = [{"Isuid": True, "Isgid": False, "Hostid": 100_000, "Nsid": 0}]
-    config = {"volatile.last_state.idmap": json.dumps(idmap)}
+    config = {"volatile.last_state.idmap": json.dumps(idmap(100_000, 200_000))}
     fake.instances(listed(config=config))
     cache = settings.ccache_dir / "24.11.5"
     cache.mkdir(parents=True)
-    (cache / "by-root").touch()
-    for _ in range(2):
-        with launch_instance(settings, mounts=(Mount(cache, writable=True),)):
-            status = cache.stat()
-        fake.instances(listed(config=config))
-        assert (status.st_uid, status.st_gid) == (100_000, 100_000)
-        assert not (cache / "by-root").exists()
-        (cache / "by-the-instance").touch()
-    assert (cache / "by-the-instance").exists()
+    (cache / "a").mkdir()
+    (cache / "a/object").touch()
+    outside = settings.cache_dir / "outside"
+    outside.mkdir()
+    (outside / "file").touch()
+    (cache / "a/link").symlink_to(outside / "file")
+    (cache / "directory").symlink_to(outside)
+    with launch_instance(settings, mounts=(Mount(cache, writable=True),)):
+        pass
+    inside = [cache, *cache.iterdir(), *(cache / "a").iterdir()]
+    assert {(path.lstat().st_uid, path.lstat().st_gid) for path in inside} == {(100_000, 200_000)}
+    assert {path.stat().st_uid for path in (outside, outside / "file")} == {0}
 
 
 def test_instance_whose_root_would_be_root_of_this_machine_is_refused(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher(monkeypatch)
-    idmap = json.dumps([{"Isuid": True, "Isgid": False, "Hostid": 0, "Nsid": 0}])
-    fake.instances(listed(config={"volatile.last_state.idmap": idmap}))
+    config = {"volatile.last_state.idmap": json.dumps(idmap(0, 0))}
+    fake.instances(listed(config=config))
     with pytest.raises(LXDError, match="would be root of this machine"), launch_instance(settings):
         pass
     assert fake.changes == [f"delete --force {NAME}"]

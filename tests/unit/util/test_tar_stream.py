@@ -111,7 +111,7 @@ REFUSED = {
     "long name of GNU": ([member("a", tarfile.GNUTYPE_LONGNAME)], "neither a file"),
     "extended header": ([member("a", tarfile.XHDTYPE, size=1 << 40)], "neither a file"),
     "setuid": ([member("a", mode=0o4755)], "setuid"),
-    "setgid directory": ([member("a", tarfile.DIRTYPE, mode=0o2755)], "setuid or setgid"),
+    "setgid": ([member("a", mode=0o2755)], "setuid or setgid"),
     "link with content": ([member("a", tarfile.SYMTYPE, "b", size=512)], "has content"),
     "huge file": ([member("a", size=1 << 33 | 1 << 32)], "impossible size"),
     "cut short": ([member("a", size=1 << 20)], "cut short in a"),
@@ -137,6 +137,11 @@ def test_size_below_zero_is_refused(tmp_path: Path) -> None:
     negative[148:156] = b"%06o\0 " % sum(negative)
     with pytest.raises(VerificationError, match="impossible size"):
         unpack(stream(bytes(negative)), tmp_path / "taken")
+
+
+def test_group_bit_of_a_directory_is_dropped(tmp_path: Path) -> None:
+    unpack(stream(member("a", tarfile.DIRTYPE, mode=0o2775)), tmp_path / "taken")
+    assert stat.S_IMODE((tmp_path / "taken/a").stat().st_mode) == 0o755
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
