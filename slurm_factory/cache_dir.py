@@ -127,7 +127,7 @@ def _foreign(cache: Path) -> OutputError:
 
 
 def _refuse_links(settings: Settings) -> None:
-    """Programs in an instance could redirect slurm-factory to any directory by a link."""
+    """A link could redirect slurm-factory to any directory."""
     for directory in settings.directories:
         if directory.is_symlink():
             raise unusable(

@@ -476,7 +476,7 @@ def _size(path: Path) -> int:
 def _remove_path(path: Path, cache: Path, *, lock: bool) -> None:
     """Remove a file or directory below the cache directory, and its lock if it has one.
 
-    Follows no links: programs in an instance may have created one.
+    Follows no links: a link could lead anywhere.
     """
     with (
         file_errors(path, "removed"),

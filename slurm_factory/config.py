@@ -118,14 +118,18 @@ class Settings(BaseSettings):
         description="Source of Spack: URL of a git repository, or a directory.",
     )
     spack_ref: GitRef = Field(
-        default="v1.1.0", description="Tag, branch or commit of Spack to use."
+        default="0c2be44e4ece21eb091ad5de4c97716b7c6d4c87",
+        description="Tag, branch or commit of Spack to use; the default is v1.1.0.",
     )
     spack_packages_url: Repository = Field(
         default="https://github.com/spack/spack-packages.git",
         description="Source of Spack's package recipes: URL of a git repository, or a directory.",
     )
     spack_packages_ref: GitRef = Field(
-        default="v2026.06.0", description="Tag, branch or commit of the package recipes to use."
+        default="d4f7c711a6a42f1c4d551c8fd10fce9a11340a81",
+        description=(
+            "Tag, branch or commit of the package recipes to use; the default is v2026.06.0."
+        ),
     )
     spack_target: CpuTarget | None = Field(
         default=None,

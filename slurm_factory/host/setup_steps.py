@@ -223,7 +223,7 @@ def group_step(facts: HostFacts) -> SetupStep:
     return SetupStep(
         "group",
         needed=True,
-        why=f"{account.name} is not in the group {LXD_GROUP}",
+        why=f"{account.name} is not in the group {LXD_GROUP}, whose members can become root",
         commands=(
             ("groupadd", "--force", "--system", LXD_GROUP),
             ("usermod", "--append", "--groups", LXD_GROUP, account.name),

@@ -1,4 +1,4 @@
-"""Read files (host) that may contain anything, because instances can write to them."""
+"""Read files (host) that may contain anything, because somebody may have damaged them."""
 
 from __future__ import annotations
 

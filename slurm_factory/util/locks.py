@@ -24,7 +24,7 @@ class Notes(Protocol):
 def take_if_free(lock: Path) -> Iterator[bool]:
     """Take a free lock, and hold it while the block runs.
 
-    Programs in an instance can replace a lock file with anything. If it is not a regular file, it
+    Somebody may have put anything in the place of a lock file. If it is not a regular file, it
     is not locked; filelock would fail there. A lock that cannot be checked counts as held.
 
     Args:

@@ -54,8 +54,8 @@ def unpack(
 
     Raises:
         VerificationError: A member has a name or a link outside the directory, comes twice, is
-            neither file, directory nor allowed link, or is a setuid or setgid file; or the stream is too
-            large, cut short, or no such stream.
+            neither file, directory nor allowed link, or is a setuid or setgid file; or the stream
+            is too large, cut short, or no such stream.
         OutputError: It cannot be written.
     """
     with file_errors(target):

@@ -1,6 +1,7 @@
 """What the settings say about Spack, and the user's own configuration of it."""
 
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -11,7 +12,13 @@ from slurm_factory.config import Settings
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.plan.base_setup import SpackRefs, spack_digest
 from slurm_factory.plan.plan import SpackChoice
-from slurm_factory.plan.spack import SECTIONS, choose_spack, cloned_repositories, load_spack_config
+from slurm_factory.plan.spack import (
+    SECTIONS,
+    choose_spack,
+    cloned_repositories,
+    load_spack_config,
+    seen_repositories,
+)
 
 SITE = """\
 # what this site has already
@@ -46,10 +53,40 @@ def refusal(path: Path) -> ConfigurationError:
 
 def test_settings_alone_choose_the_pinned_spack_and_nothing_of_the_site(tmp_path: Path) -> None:
     choice = choose_spack(Settings(cache_dir=tmp_path), "x86_64")
-    assert (choice.refs.ref, choice.refs.packages_ref) == ("v1.1.0", "v2026.06.0")
+    # Tags may be moved, commits may not.
+    for ref in (choice.refs.ref, choice.refs.packages_ref):
+        assert re.fullmatch("[0-9a-f]{40}", ref)
     assert choice.refs.url == "https://github.com/spack/spack.git"
     assert choice.refs.packages_url == "https://github.com/spack/spack-packages.git"
     assert choice == SpackChoice(choice.refs, "x86_64_v3")
+
+
+def test_packages_by_other_recipes_have_a_build_cache_of_their_own(tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("packages: {}")
+    settings = [
+        Settings(cache_dir=tmp_path),
+        Settings(cache_dir=tmp_path, spack_config=site),
+        Settings(cache_dir=tmp_path, spack_packages_ref="develop"),
+        Settings(cache_dir=tmp_path, spack_url="https://mirror.example/spack.git"),
+    ]
+    caches = [choose_spack(each, "x86_64").local_buildcaches for each in settings]
+    assert caches[0] == ("spack-buildcache",)
+    assert {shared for _, shared in caches[1:]} == {"spack-buildcache"}
+    own = [cache for cache, _ in caches[1:]]
+    assert len({*own}) == len(own)
+    assert {Path(cache).parts[0] for cache in own} == {"spack-buildcache-site"}
+
+
+def test_only_repositories_below_the_cache_directory_are_shown_to_instances() -> None:
+    assert seen_repositories("") == ()
+    config = """
+repos:
+  site: /opt/slurm-factory-cache/repos/spack_repo/site
+  theirs: $spack/var/repos
+  cloned: {git: https://git.example/repo}
+"""
+    assert seen_repositories(config) == (PurePosixPath("repos/spack_repo/site"),)
 
 
 @pytest.mark.parametrize(("architecture", "target"), [("x86_64", "x86_64_v3"), ("aarch64",) * 2])
@@ -75,7 +112,7 @@ def unpacked(tmp_path: Path) -> dict[str, Any]:
     return {"cache_dir": tmp_path, **urls}
 
 
-@pytest.mark.parametrize("true", [{}, {"spack_ref": "v1.1.1"}, {"spack_ref": "v1.1.0"}])
+@pytest.mark.parametrize("true", [{}, {"spack_ref": "v1.1.1"}])
 def test_unpacked_files_are_taken_and_no_manifest_says_a_ref_that_nobody_looked_up(
     unpacked: dict[str, Any], true: dict[str, Any]
 ) -> None:
@@ -87,7 +124,9 @@ def test_unpacked_files_are_taken_and_no_manifest_says_a_ref_that_nobody_looked_
 def test_unpacked_files_with_default_settings_keep_their_base(unpacked: dict[str, Any]) -> None:
     refs = choose_spack(Settings(**unpacked), "x86_64").refs
     urls = (unpacked["spack_url"], unpacked["spack_packages_url"])
-    assert spack_digest(refs) == spack_digest(SpackRefs(urls[0], "v1.1.0", urls[1], "v2026.06.0"))
+    defaults = Settings(cache_dir=unpacked["cache_dir"])
+    pinned = SpackRefs(urls[0], defaults.spack_ref, urls[1], defaults.spack_packages_ref)
+    assert spack_digest(refs) == spack_digest(pinned)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +293,12 @@ def test_a_place_that_spack_would_go_on_without_is_refused_as_a_repository(
     place: object, tmp_path: Path
 ) -> None:
     assert "site" in refusal(write(tmp_path, yaml.safe_dump({"repos": {"site": place}}))).brief
+
+
+def test_cache_directory_itself_is_refused_as_a_repository(tmp_path: Path) -> None:
+    (tmp_path / "repo.yaml").touch()
+    site = {"repos": {"site": "/opt/slurm-factory-cache/"}}
+    assert "site" in refusal(write(tmp_path, yaml.safe_dump(site))).brief
 
 
 def test_a_list_of_repositories_which_spack_drops_is_refused(tmp_path: Path) -> None:
