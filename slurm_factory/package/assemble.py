@@ -34,6 +34,13 @@ from slurm_factory.package.sbom import write_sbom
 from slurm_factory.package.tarball import Artifact, pack
 from slurm_factory.relocate.audit import AuditReport, audit
 from slurm_factory.relocate.elf import ElfKind, read_elf
+from slurm_factory.relocate.hardening import (
+    Group,
+    HardeningByPath,
+    count,
+    load_floors,
+    require_floors,
+)
 from slurm_factory.relocate.policy import load_policy
 from slurm_factory.relocate.relocate import Relocation, relocate
 
@@ -61,7 +68,8 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
         The staged manifest (host), beside the files that it lists.
 
     Raises:
-        VerificationError: A library is missing, or the audit found problems.
+        VerificationError: A library is missing, the audit found problems, or the files are less
+            hardened than before.
         OutputError: A file cannot be written.
     """
     identity = identity_of(job.plan)
@@ -76,8 +84,9 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
     with reporter.step("Audit"):
         report = audit(tree, load_policy(), _build_paths(job, built))
         report.require_clean()
-    with reporter.step("Pack"):
         bundled = _bundled(built, relocation, report)
+        _require_hardening(job, report, bundled)
+    with reporter.step("Pack"):
         files = _pack(identity, job, tree, staging, bundled)
     manifest = _manifest(identity, job, built, base_record, report, bundled, files)
     return write_manifest(manifest, staging)
@@ -141,6 +150,24 @@ def _bundled(built: Built, relocation: Relocation, report: AuditReport) -> tuple
     )
 
 
+def _require_hardening(job: Job, report: AuditReport, bundled: tuple[BundledFile, ...]) -> None:
+    totals = ", ".join(f"{figure} {share}" for figure, share in report.totals.items())
+    job.reporter.line(f"Hardening: {totals}")
+    # Other recipes may select other compilers, flags and packages.
+    if job.plan.spack is None or job.plan.spack.has_default_recipes:
+        require_floors(_hardening(report, bundled), load_floors()[job.plan.deps])
+
+
+def _hardening(
+    report: AuditReport, bundled: tuple[BundledFile, ...]
+) -> dict[Group, HardeningByPath]:
+    foreign = {item.file for item in bundled}
+    groups: dict[Group, HardeningByPath] = {"slurm": {}, "bundled": {}}
+    for path, hardening in report.hardening.items():
+        groups["bundled" if str(path) in foreign else "slurm"][path] = hardening
+    return groups
+
+
 def _package_of_directory(path: PurePosixPath, relocation: Relocation) -> str:
     placed = (item for item in relocation.directories if path.is_relative_to(item.target))
     return next(placed).directory.package
@@ -202,6 +229,10 @@ def _manifest(
         ),
         glibc=glibc,
         distributions=distributions_with(glibc),
+        hardening={
+            group: count(hardening.values())
+            for group, hardening in _hardening(report, bundled).items()
+        },
         limits=tuple(Limit(limit=limit.id, consequence=limit.text) for limit in report.limits),
         files=tuple(File.of(artifact) for artifact in files),
     )

@@ -18,6 +18,7 @@ from pydantic import (
 from slurm_factory.constants import JSON_VERSION, BuildType, Deps
 from slurm_factory.exceptions import OutputError
 from slurm_factory.package.tarball import Artifact
+from slurm_factory.relocate.hardening import Figure, Group, Share
 from slurm_factory.resources import load_json
 from slurm_factory.util.documents import parse_json, read_text
 from slurm_factory.util.files import write_text
@@ -220,6 +221,8 @@ class Manifest(Record):
     """Highest glibc symbol version that a file needs, such as 2.36."""
     distributions: tuple[str, ...]
     """Distributions that have this glibc."""
+    hardening: dict[Group, dict[Figure, Share]] = {}
+    """How many files have each property; empty in manifests of earlier versions."""
     limits: tuple[Limit, ...] = ()
     spack: SpackBuild | None = None
     """None for packages of the recipe `system`."""

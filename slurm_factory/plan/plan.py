@@ -103,6 +103,11 @@ class SpackChoice:
     buildcache: str = BUILDCACHE
 
     @property
+    def has_default_recipes(self) -> bool:
+        """Whether Spack and its package recipes are the default ones."""
+        return self.buildcache == BUILDCACHE
+
+    @property
     def local_buildcaches(self) -> tuple[str, ...]:
         """Build caches of this machine, below the cache directory: the first one gets the packages
         of the build."""

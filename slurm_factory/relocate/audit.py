@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.relocate.elf import ElfFacts, FactsByPath, VersionNeed, scan
+from slurm_factory.relocate.hardening import Figure, HardeningByPath, Share, count
 from slurm_factory.relocate.names import PRIVATE, TAG, untagged
 from slurm_factory.relocate.policy import Policy, matches
 from slurm_factory.relocate.tree import (
@@ -79,6 +80,12 @@ class AuditReport:
     outside: tuple[OutsideLibrary, ...]
     bundled: tuple[BundledLibrary, ...]
     limits: tuple[Limit, ...]
+    hardening: HardeningByPath
+
+    @property
+    def totals(self) -> dict[Figure, Share]:
+        """How many files of the tree have each property."""
+        return count(self.hardening.values())
 
     def require_clean(self) -> None:
         """Do nothing if there are no problems.
@@ -173,6 +180,12 @@ def _check_interpreters(subject: Subject) -> Iterator[Problem]:
             yield Problem(path, f"interpreter {elf.interpreter} is not the system's")
 
 
+def _check_stacks(subject: Subject) -> Iterator[Problem]:
+    for path, elf in subject.facts.items():
+        if elf.hardening.executable_stack:
+            yield Problem(path, "needs an executable stack, which glibc 2.41 refuses to plugins")
+
+
 def _check_needed(subject: Subject) -> Iterator[Problem]:
     for path, elf in subject.facts.items():
         for name in elf.needed:
@@ -259,6 +272,7 @@ def _check_texts(subject: Subject) -> Iterator[Problem]:
 _CHECKS: tuple[Callable[[Subject], Iterable[Problem]], ...] = (
     _check_run_paths,
     _check_interpreters,
+    _check_stacks,
     _check_needed,
     _check_opened_by_name,
     _check_versions,
@@ -298,6 +312,7 @@ def audit(tree: Path, policy: Policy, build_paths: Sequence[str]) -> AuditReport
         outside=_outside(subject),
         bundled=bundled,
         limits=_limits(subject, bundled),
+        hardening={path: elf.hardening for path, elf in subject.facts.items()},
     )
 
 

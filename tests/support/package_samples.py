@@ -18,6 +18,7 @@ from slurm_factory.package.manifest import (
 )
 from slurm_factory.package.publish import describe, write_checksums
 from slurm_factory.package.tarball import pack
+from slurm_factory.relocate.hardening import Hardening, Relro, count
 
 EPOCH = 1_746_576_000
 
@@ -83,6 +84,10 @@ def make_manifest(files: tuple[File, ...], build_key: str = "a" * 64) -> Manifes
         ),
         glibc="2.36",
         distributions=distributions_with("2.36"),
+        hardening={
+            "slurm": count([Hardening(Relro.PARTIAL, pie=True, canary=True)]),
+            "bundled": count([Hardening(Relro.FULL), Hardening(canary=False)]),
+        },
         limits=(Limit(limit="no seff", consequence="use sacct"),),
         files=files,
     )

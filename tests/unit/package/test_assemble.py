@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from job_samples import Here, build_here
+from plan_samples import SPACK as CHOICE
 from plan_samples import sample_plan, sample_settings, spack_plan
 from relocate_toolkit import POLICY, Instance, make_instance, make_tree
 
+from slurm_factory.constants import Deps
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.package import assemble as assembly
 from slurm_factory.package.assemble import assemble
@@ -20,6 +22,7 @@ from slurm_factory.package.manifest import Manifest, SpackBuild, SpackPackage, l
 from slurm_factory.recipes.spack.build import OWN_PATHS
 from slurm_factory.relocate.closure import Directory, Library
 from slurm_factory.relocate.elf import scan
+from slurm_factory.relocate.hardening import Figure, Floors, Group, Share
 from slurm_factory.relocate.policy import Policy
 from slurm_factory.relocate.relocate import find_closure
 
@@ -143,6 +146,16 @@ def test_manifest_holds_the_whole_plan_and_what_the_base_contained(
     assert manifest.build_key == here.job.plan.build_key(RECORD)
 
 
+def test_hardening_of_slurms_own_files_and_of_others_is_counted_apart(
+    here: Here, built: Built
+) -> None:
+    manifest, _ = assembled(here, built)
+    slurm, bundled = manifest.hardening["slurm"], manifest.hardening["bundled"]
+    assert slurm[Figure.RELRO] == Share(have=len(SLURMS_OWN), of=len(SLURMS_OWN))
+    assert bundled[Figure.RELRO].of == len(manifest.bundled)
+    assert slurm[Figure.PIE] == bundled[Figure.PIE] == Share(have=1, of=1)
+
+
 def test_what_the_host_must_have_is_distinguished_from_what_it_may_have(
     here: Here, compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +180,41 @@ def test_texts_that_licenses_name_come_along_or_nothing_does(here: Here, built: 
     (here.work / "artifacts").rename(here.work / "before")
     with pytest.raises(VerificationError, match="license text of"):
         assemble(here.job, built, RECORD)
+
+
+FREE: Floors = dict.fromkeys(Figure)
+ALL_CANARIES = FREE | {Figure.CANARY: 1.0}
+"""Not met by either group: libraries whose functions have no arrays need none."""
+
+
+def set_floors(monkeypatch: pytest.MonkeyPatch, deps: Deps, group: Group) -> None:
+    """Let only one group of one recipe have a floor."""
+    floors: dict[Deps, dict[Group, Floors]] = {
+        each: {"slurm": FREE, "bundled": FREE} for each in Deps
+    }
+    floors[deps][group] = ALL_CANARIES
+    monkeypatch.setattr(assembly, "load_floors", lambda: floors)
+
+
+@pytest.mark.parametrize(
+    ("group", "lacking"), [("slurm", "lib/slurm/libengine.so"), ("bundled", "lib/private/")]
+)
+def test_package_that_is_less_hardened_than_before_is_not_made(
+    here: Here, built: Built, monkeypatch: pytest.MonkeyPatch, group: Group, lacking: str
+) -> None:
+    set_floors(monkeypatch, Deps.SYSTEM, group)
+    with pytest.raises(VerificationError) as caught:
+        assembled(here, built)
+    assert caught.value.exit_code == 6
+    assert caught.value.details.startswith(f"{group}: canary ")
+    assert lacking in caught.value.details
+
+
+def test_floor_of_the_other_recipe_does_not_apply(
+    here: Here, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_floors(monkeypatch, Deps.SPACK, "slurm")
+    assembled(here, built)
 
 
 # --- packages of the Spack recipe ---------------------------------------------------------------
@@ -224,6 +272,22 @@ def test_a_path_of_spacks_store_in_the_package_fails_the_audit(
     with pytest.raises(VerificationError) as caught:
         assembled(here.with_plan(spack_plan(gpu=True)), built_by_spack)
     assert "bin/mpicc" in caught.value.details
+
+
+def test_floors_of_the_spack_recipe_do_not_apply_to_other_recipes(
+    here: Here, built_by_spack: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_floors(monkeypatch, Deps.SPACK, "slurm")
+    choice = replace(CHOICE, buildcache="spack-buildcache-site/0123")
+    assembled(here.with_plan(spack_plan(gpu=True, spack=choice)), built_by_spack)
+
+
+def test_floors_of_the_spack_recipe_apply_without_one(
+    here: Here, built_by_spack: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_floors(monkeypatch, Deps.SPACK, "slurm")
+    with pytest.raises(VerificationError, match="less hardened"):
+        assembled(here.with_plan(spack_plan(gpu=True)), built_by_spack)
 
 
 def test_a_package_of_the_other_recipe_says_nothing_of_spack(here: Here, built: Built) -> None:

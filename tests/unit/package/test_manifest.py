@@ -32,6 +32,22 @@ def test_manifest_comes_back_as_it_was_written(
     assert json.loads(path.read_text())["manifest_version"] == 1
 
 
+def test_manifest_counts_files_of_slurm_and_bundled_ones_by_figure(tmp_path: Path) -> None:
+    path = write_manifest(make_manifest((FILE,)), tmp_path)
+    hardening = json.loads(path.read_text())["hardening"]
+    assert hardening["slurm"]["pie"] == {"have": 1, "of": 1}
+    assert hardening["bundled"]["relro_full"] == {"have": 1, "of": 2}
+    assert hardening["bundled"]["canary"] == {"have": 0, "of": 1}
+
+
+def test_manifest_from_before_hardening_was_counted_is_still_one(tmp_path: Path) -> None:
+    path = write_manifest(make_manifest((FILE,)), tmp_path)
+    document = json.loads(path.read_text())
+    del document["hardening"]
+    path.write_text(json.dumps(document))
+    assert load_manifest(path).hardening == {}
+
+
 def test_manifest_of_a_later_version_says_so_and_not_which_field_is_wrong(tmp_path: Path) -> None:
     path = write_manifest(make_manifest((FILE,)), tmp_path)
     document = json.loads(path.read_text()) | {"manifest_version": 2, "news": 1}

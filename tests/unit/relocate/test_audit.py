@@ -20,7 +20,8 @@ from relocate_toolkit import (
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.relocate.audit import AuditReport, audit, highest_glibc
 from slurm_factory.relocate.edits import find_patchelf
-from slurm_factory.relocate.elf import ElfFacts, ElfKind, VersionNeed
+from slurm_factory.relocate.elf import ElfFacts, ElfKind, VersionNeed, scan
+from slurm_factory.relocate.hardening import Figure, Share
 
 BUILD_PATHS = ("/opt/slurm/software", "/srv/build", "/opt/slurm-factory-cache", "/root")
 
@@ -117,6 +118,10 @@ BREAKAGES = {
     "foreign interpreter": (
         patchelf("--set-interpreter", "/usr/local/lib/ld.so", "bin/alone"),
         "bin/alone: interpreter /usr/local/lib/ld.so is not the system's",
+    ),
+    "executable stack": (
+        patchelf("--set-execstack", "bin/alone"),
+        "bin/alone: needs an executable stack",
     ),
     "unknown library": (
         patchelf("--add-needed", "libnowhere.so.1", "bin/alone"),
@@ -251,6 +256,17 @@ def test_limits_apply_to_what_is_bundled_and_absent_plugins_are_one(tree: Path) 
     assert [limit.id for limit in audited(tree).limits] == ["deep"]
     shutil.rmtree(tree / "lib/private/common")
     assert [limit.id for limit in audited(tree).limits] == ["deep", "no-common-plugins"]
+
+
+def test_hardening_is_reported_for_each_file_and_in_total_and_is_no_problem(tree: Path) -> None:
+    options = ["-no-pie", "-Wl,-z,norelro"]
+    compile_elf(tree / "bin/exposed", "int main(void) { return 0; }", options=options)
+    report = audited(tree)
+    assert report.problems == ()
+    assert report.hardening.keys() == scan(tree).keys()
+    assert report.hardening[PurePosixPath("bin/exposed")].pie is False
+    assert report.totals[Figure.PIE] == Share(have=2, of=3)
+    assert report.totals[Figure.RELRO].of == report.totals[Figure.RELRO].have + 1
 
 
 def test_audit_changes_nothing(tree: Path) -> None:

@@ -1,14 +1,18 @@
 """Facts about real ELF files, and about files that only look like ELF."""
 
 import os
+import platform
 import shutil
 from pathlib import Path, PurePosixPath
+from struct import pack
 
 import pytest
+from elftools.elf.elffile import ELFFile
 from relocate_toolkit import answer, compile_elf, make_common
 
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.relocate.elf import ElfKind, VersionNeed, read_elf, scan
+from slurm_factory.relocate.hardening import Hardening, Relro
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +94,174 @@ def test_links_are_not_followed_and_hard_links_come_once(tmp_path: Path, library
     os.link(tmp_path / "b.so", tmp_path / "c.so")
     (tmp_path / "a.so").symlink_to("b.so")
     assert list(scan(tmp_path)) == [PurePosixPath("b.so")]
+
+
+# --- hardening ----------------------------------------------------------------------------------
+
+NOTHING = "int main(void) { return 0; }"
+COPIES = """
+#include <string.h>
+int copied(const char *text) { char copy[64]; strcpy(copy, text); return copy[strlen(text) / 2]; }
+int main(int count, char **words) { return copied(words[0]); }
+"""
+HARDENED = (
+    *("-O2", "-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"),
+    "-Wl,-z,relro,-z,now,-z,noexecstack",
+)
+EXPOSED = (
+    *("-O2", "-fno-stack-protector", "-U_FORTIFY_SOURCE"),
+    "-Wl,-z,norelro,-z,lazy,-z,execstack",
+)
+PIE = ("-fPIE", "-pie")
+NO_PIE = ("-fno-pie", "-no-pie")
+NOW = ("-Wl,-z,relro,-z,now",)
+LAZY = ("-Wl,-z,relro,-z,lazy",)
+OTHER_TAG = pack("=QQ", 21, 0)
+"""DT_DEBUG, in place of a flag."""
+GNU_STACK = pack("=I", 0x6474E551)
+X86_FEATURES = pack("=II", 0xC0000002, 4)
+AARCH64_FEATURES = pack("=II", 0xC0000000, 4)
+AARCH64 = pack("=H", 183)
+MACHINE = 18
+"""Offset of e_machine in an ELF file."""
+
+only_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="flags of that compiler")
+
+
+def hardening(path: Path) -> Hardening:
+    facts = read_elf(path)
+    assert facts is not None
+    return facts.hardening
+
+
+def compiled(path: Path, *options: str, code: str = NOTHING) -> Hardening:
+    return hardening(compile_elf(path, code, options=options))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "pie"),
+    [
+        ("tool", (*HARDENED, *PIE), True),
+        ("tool", (*EXPOSED, *NO_PIE), False),
+        ("libtool.so", HARDENED, None),
+        ("libtool.so", EXPOSED, None),
+    ],
+)
+def test_options_of_compiler_and_linker_are_seen(
+    tmp_path: Path, name: str, options: tuple[str, ...], pie: bool | None
+) -> None:
+    found = compiled(tmp_path / name, *options, code=COPIES)
+    on = HARDENED[1] in options
+    assert found.relro is (Relro.FULL if on else Relro.NONE)
+    assert found.pie is pie
+    assert (found.canary, found.fortify, found.executable_stack) == (on, on, not on)
+
+
+def test_binding_at_the_first_call_is_partial_relro(tmp_path: Path) -> None:
+    assert compiled(tmp_path / "libx.so", *LAZY, "-Wl,-z,nodelete").relro is Relro.PARTIAL
+    assert compiled(tmp_path / "x", *LAZY, "-pie").relro is Relro.PARTIAL
+
+
+@pytest.mark.parametrize(
+    ("option", "removed"),
+    [
+        ("-Wl,--enable-new-dtags", pack("=QQ", 0x6FFFFFFB, 1)),  # leaves DT_FLAGS
+        ("-Wl,--enable-new-dtags", pack("=QQ", 0x1E, 8)),  # leaves DT_FLAGS_1
+        ("-Wl,--disable-new-dtags", pack("=QQ", 0x6FFFFFFB, 1)),  # leaves DT_BIND_NOW
+    ],
+)
+def test_each_way_to_bind_at_once_is_full_relro(
+    tmp_path: Path, option: str, removed: bytes
+) -> None:
+    path = compile_elf(tmp_path / "libx.so", NOTHING, options=[option, *NOW])
+    content = path.read_bytes()
+    assert content.count(removed) == 1
+    path.write_bytes(content.replace(removed, OTHER_TAG))
+    assert hardening(path).relro is Relro.FULL
+
+
+def test_binding_at_once_without_relro_protects_nothing(tmp_path: Path) -> None:
+    assert compiled(tmp_path / "libx.so", "-Wl,-z,norelro,-z,now").relro is Relro.NONE
+
+
+@pytest.mark.parametrize(("option", "pie"), [("-static", False), ("-static-pie", True)])
+def test_statically_linked_program_shows_only_what_needs_no_imports(
+    tmp_path: Path, option: str, pie: bool
+) -> None:
+    facts = read_elf(compile_elf(tmp_path / "x", COPIES, options=[*HARDENED, option]))
+    assert facts is not None
+    assert facts.kind is ElfKind.EXECUTABLE
+    assert facts.hardening.pie is pie
+    assert (facts.hardening.canary, facts.hardening.fortify) == (None, None)
+
+
+def test_canary_in_a_variable_counts(tmp_path: Path) -> None:
+    code = "extern long __stack_chk_guard; long f(void) { return __stack_chk_guard; }"
+    assert compiled(tmp_path / "libx.so", "-fno-stack-protector", code=code).canary is True
+
+
+def test_file_without_checkable_functions_says_nothing_about_fortify(tmp_path: Path) -> None:
+    assert compiled(tmp_path / "x", *HARDENED).fortify is None
+    assert compiled(tmp_path / "libx.so", *HARDENED).fortify is None
+
+
+def test_function_that_a_library_defines_is_not_imported(tmp_path: Path) -> None:
+    code = "void __stack_chk_fail(void) {} void __strcpy_chk(void) {} void strcpy(void) {}"
+    found = compiled(tmp_path / "libx.so", "-fno-builtin", "-fno-stack-protector", code=code)
+    assert (found.canary, found.fortify) == (False, None)
+
+
+@only_x86_64
+def test_imports_of_32_bit_files_are_read(tmp_path: Path) -> None:
+    code = "void *memcpy(void *, const void *, unsigned); void f(char *a) { memcpy(a, a + 9, 9); }"
+    options = ["-m32", "-nostdlib", "-fno-builtin", "-fno-stack-protector"]
+    found = compiled(tmp_path / "libx.so", *options, code=code)
+    assert (found.canary, found.fortify, found.control_flow) == (False, False, None)
+
+
+def test_file_that_does_not_forbid_an_executable_stack_gets_one(tmp_path: Path) -> None:
+    path = compile_elf(tmp_path / "libx.so", NOTHING, options=HARDENED)
+    assert not hardening(path).executable_stack
+    path.write_bytes(path.read_bytes().replace(GNU_STACK, bytes(len(GNU_STACK)), 1))
+    assert hardening(path).executable_stack
+
+
+@only_x86_64
+@pytest.mark.parametrize("name", ["x", "libx.so"])
+@pytest.mark.parametrize(
+    ("options", "protected"),
+    [(("-Wl,-z,ibt,-z,shstk",), True), (("-Wl,-z,ibt",), False), ((), False)],
+)
+def test_control_flow_is_protected_by_both_features(
+    tmp_path: Path, name: str, options: tuple[str, ...], protected: bool
+) -> None:
+    found = compiled(tmp_path / name, "-fcf-protection=none", *options)
+    assert found.control_flow is protected
+
+
+@only_x86_64
+@pytest.mark.parametrize(("features", "protected"), [(3, True), (1, False), (2, False)])
+def test_control_flow_of_aarch64_has_its_own_note(
+    tmp_path: Path, features: int, protected: bool
+) -> None:
+    path = compile_elf(tmp_path / "libx.so", NOTHING, options=["-Wl,-z,ibt,-z,shstk"])
+    content = path.read_bytes()
+    old, new = X86_FEATURES + pack("=I", 3), AARCH64_FEATURES + pack("=I", features)
+    assert old in content
+    content = content[:MACHINE] + AARCH64 + content[MACHINE + len(AARCH64) :]
+    path.write_bytes(content)
+    assert hardening(path).control_flow is False
+    path.write_bytes(content.replace(old, new))
+    assert hardening(path).control_flow is protected
+
+
+def test_cut_symbol_table_is_reported_and_not_half_read(tmp_path: Path, library: Path) -> None:
+    damaged = Path(shutil.copy(library, tmp_path / "damaged.so"))
+    with damaged.open("r+b") as file:
+        elf = ELFFile(file)
+        header = elf["e_shoff"] + elf.get_section_index(".dynsym") * elf["e_shentsize"]
+        for field in (32, 56):  # sh_size, sh_entsize
+            file.seek(header + field)
+            file.write(pack("=Q", 25))
+    with pytest.raises(VerificationError, match=r"damaged\.so cannot be read as ELF"):
+        read_elf(damaged)
