@@ -33,7 +33,7 @@ from slurm_factory.constants import BUILD_PREFIX, Deps
 from slurm_factory.fetch.sources import cached
 from slurm_factory.fetch.upstream import sources_for
 from slurm_factory.instances.build_instance import lxd_instance
-from slurm_factory.instances.instance import Instance
+from slurm_factory.instances.instance import Instance, Mount
 from slurm_factory.instances.launch import Launch
 from slurm_factory.instances.this_machine import choose_jobs
 from slurm_factory.output.reporter import make_reporter
@@ -135,6 +135,7 @@ def commands_by_hand(plan: BuildPlan, settings: Settings, jobs: int) -> float:
             architecture=platform.machine(),
             name=BY_HAND,
             lock=Path(scratch) / "lock",
+            mounts=(Mount(settings.source_cache_dir), Mount(Path(scratch))),
         )
         with (
             FileLock(launch.lock),
