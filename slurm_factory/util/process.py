@@ -106,6 +106,8 @@ def environment() -> dict[str, str]:
 
 
 TAIL_LINES = 200
+LONGEST_LINE = 1 << 16
+"""In characters."""
 ERROR = re.compile(rf"\b(error|E|Err)\b:|{FULL.pattern}", re.IGNORECASE)
 
 
@@ -199,7 +201,8 @@ def follow(
 
     Args:
         process: Started with `PIPED`.
-        on_line: Called with each line, without its end.
+        on_line: Called with each line, without its end, and with parts of lines that are longer
+            than `LONGEST_LINE`.
         grace: Seconds that the process gets to clean up after an interrupt.
 
     Returns:
@@ -208,7 +211,9 @@ def follow(
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     with process:
         try:
-            for line in process.stdout or ():
+            # A program may print without ever ending a line.
+            output = cast("IO[str]", process.stdout)
+            for line in iter(lambda: output.readline(LONGEST_LINE), ""):
                 tail.append(str(line).rstrip("\n"))
                 on_line(tail[-1])
         except BaseException:

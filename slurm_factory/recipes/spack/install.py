@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ from slurm_factory.recipes.spack.failure import (
 from slurm_factory.recipes.spack.lock import HASH_SHOWN
 from slurm_factory.recipes.spack.sources import fetch_skipped
 from slurm_factory.util.files import cache_is_full, disk_full_lines, has_no_room
-from slurm_factory.util.process import error_line
+from slurm_factory.util.process import TAIL_LINES, error_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -194,7 +195,7 @@ def _reason_of_old_installer(spack: Spack, package: FailedPackage) -> Reason:
     Errors before a package has a log are lost, and so may be the end of a log if a package fails
     early (Spack 1.1.0).
     """
-    output: list[str] = []
+    output: deque[str] = deque(maxlen=TAIL_LINES)
 
     def take(line: str) -> None:
         spack.job.reporter.line(line)
@@ -203,7 +204,9 @@ def _reason_of_old_installer(spack: Spack, package: FailedPackage) -> Reason:
     try:
         spack.run(*OLD_INSTALLER, f"/{package.hash}", on_line=take)
     except SlurmFactoryError:
-        return explain(output) or Reason(Cause.BUILD, (error_line(output, "It printed nothing."),))
+        return explain(tuple(output)) or Reason(
+            Cause.BUILD, (error_line(tuple(output), "It printed nothing."),)
+        )
     return Reason(Cause.BUILD, ("The second attempt installed it.",), transient=True)
 
 

@@ -22,7 +22,14 @@ from slurm_factory.host.facts import Daemon
 from slurm_factory.instances import lxc as lxc_module
 from slurm_factory.instances.instance import CommandError, Instance, Mount
 from slurm_factory.instances.this_machine import HostExecutor, this_machine
-from slurm_factory.util.process import PIPED, TAIL_LINES, TRANSIENT, error_line, follow
+from slurm_factory.util.process import (
+    LONGEST_LINE,
+    PIPED,
+    TAIL_LINES,
+    TRANSIENT,
+    error_line,
+    follow,
+)
 
 FAMILY = """
 sleep 1000 &
@@ -250,6 +257,14 @@ def test_lxd_that_is_gone_in_the_middle_is_reported_as_that(
         run(ScriptedExecutor("echo 'Error: websocket: close 1006'; exit 137"), lambda _: None)
     assert "does not run" in caught.value.details
     assert "slurm-factory setup" in caught.value.resolution
+
+
+def test_line_that_does_not_end_comes_in_parts_and_not_at_its_end() -> None:
+    sizes: list[int] = []
+    process = start("head -c 300000 /dev/zero | tr '\\0' x")
+    assert follow(process, lambda line: sizes.append(len(line)))[0] == 0
+    assert sum(sizes) == 300_000
+    assert max(sizes) == LONGEST_LINE
 
 
 def test_a_real_failure_is_not_run_again() -> None:
