@@ -2,18 +2,26 @@
 
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from io import BytesIO
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
 from elftools.elf.constants import P_FLAGS
 from elftools.elf.dynamic import DynamicSegment, DynamicTag
 from elftools.elf.elffile import ELFFile
 from elftools.elf.enums import ENUM_DT_FLAGS, ENUM_DT_FLAGS_1
-from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection
+from elftools.elf.gnuversions import (
+    GNUVerDefSection,
+    GNUVerNeedSection,
+    Version,
+    VersionAuxiliary,
+)
 from elftools.elf.sections import NoteSection, Section, SymbolTableSection
 from elftools.elf.segments import InterpSegment, Segment
 
@@ -22,6 +30,13 @@ from slurm_factory.relocate.hardening import Hardening, Relro
 from slurm_factory.relocate.tree import regular_files
 
 MAGIC = b"\x7fELF"
+UNREADABLE = (
+    *(ELFError, ConstructError, AssertionError, AttributeError, ArithmeticError),
+    *(LookupError, MemoryError, TypeError, ValueError, struct.error),
+)
+"""Errors of pyelftools for damaged files."""
+SMALLEST_ENTRY = 8
+"""Size in bytes: an entry of a version table (`Elf64_Verdaux`); headers are larger."""
 LINKED_TYPES = frozenset({"ET_EXEC", "ET_DYN"})
 LIBRARY_NAME = re.compile(rb"(?<![^\0/])(lib[\w.+-]+\.so(?:\.\d+)*)(?=\0)")
 SYMBOLS = {32: ("IIIBBH", 5), 64: ("IBBHQQ", 3)}
@@ -102,8 +117,9 @@ def read_elf(path: Path) -> ElfFacts | None:
             return None
         stream.seek(0)
         try:
-            return _facts(path, stream)
-        except (ELFError, UnicodeDecodeError, AssertionError, struct.error) as error:
+            # In memory, a wrong offset in the file is no error of the operating system.
+            return _facts(path, BytesIO(stream.read()))
+        except UNREADABLE as error:
             raise VerificationError(
                 f"The file {path.name} cannot be read as ELF.",
                 details=f"{path}: {error}",
@@ -123,10 +139,11 @@ def scan(tree: Path) -> FactsByPath:
     return {PurePosixPath(path.relative_to(tree)): facts for path, facts in found if facts}
 
 
-def _facts(path: Path, stream: BinaryIO) -> ElfFacts | None:
+def _facts(path: Path, stream: BytesIO) -> ElfFacts | None:
     elf = ELFFile(stream)
     if elf["e_type"] not in LINKED_TYPES:
         return None
+    _require_room(elf.num_sections() + elf.num_segments(), stream.getbuffer().nbytes)
     segments, sections = list(elf.iter_segments()), list(elf.iter_sections())
     linking = [segment for segment in segments if isinstance(segment, DynamicSegment)]
     tags = [tag for segment in linking for tag in segment.iter_tags()]
@@ -168,21 +185,41 @@ def _dynamic_entries(tags: Sequence[DynamicTag]) -> dict[str, list[str]]:
     return entries
 
 
+def _require_room(count: int, size: int) -> None:
+    """Refuse a number of entries that do not fit into `size` bytes: reading them takes hours."""
+    if count > size // SMALLEST_ENTRY:
+        raise ELFError(f"{count} entries do not fit into it")
+
+
+def _versions(
+    section: GNUVerNeedSection | GNUVerDefSection,
+) -> Iterator[tuple[Version, Iterator[VersionAuxiliary]]]:
+    """The entries of a table of versions."""
+    size = section["sh_size"]
+    _require_room(section.num_versions(), size)
+    for version, names in section.iter_versions():
+        _require_room(
+            version["vn_cnt" if isinstance(section, GNUVerNeedSection) else "vd_cnt"], size
+        )
+        yield version, names
+
+
 def _needed_versions(sections: list[Section]) -> tuple[VersionNeed, ...]:
     return tuple(
         VersionNeed(str(need.name), tuple(sorted(str(version.name) for version in versions)))
         for section in sections
         if isinstance(section, GNUVerNeedSection)
-        for need, versions in section.iter_versions()
+        for need, versions in _versions(section)
     )
 
 
 def _defined_versions(sections: list[Section]) -> frozenset[str]:
     return frozenset(
-        str(next(names).name)
+        str(name.name)
         for section in sections
         if isinstance(section, GNUVerDefSection)
-        for _, names in section.iter_versions()
+        for _, names in _versions(section)
+        for name in islice(names, 1)
     )
 
 

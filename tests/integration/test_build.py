@@ -83,7 +83,11 @@ def test_files_are_the_users_own_and_nobody_else_can_change_them(site: Site, fir
     assert stat.S_IMODE(site.cache.stat().st_mode) == 0o700
     for path in site.cache.rglob("*"):
         status = path.lstat()
-        assert (status.st_uid, status.st_gid) == (os.getuid(), os.getgid()), path
+        # What instances of root write belongs to an id that nobody has.
+        if os.getuid() == 0 and "ccache" in path.relative_to(site.cache).parts[:-1]:
+            assert 0 not in {status.st_uid, status.st_gid}, path
+        else:
+            assert (status.st_uid, status.st_gid) == (os.getuid(), os.getgid()), path
         if not path.is_symlink():
             assert not status.st_mode & 0o022, path
 

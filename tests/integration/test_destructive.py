@@ -23,6 +23,8 @@ def test_destructive_mode_gives_the_same_files_and_leaves_the_machine_alone(
 ) -> None:
     # ccache takes an object only for the same source, compiler and options.
     cache = make_cache(tmp_path, lxd, site.cache / "ccache")
+    [objects] = (cache / "ccache").iterdir()
+    objects.rename(objects.with_name(f"{objects.name}-this-machine"))
     with machine_for_builds(site, cache) as machine:
         known = compiled_in(cache)
         run_there(machine, "occupy.sh")

@@ -3,11 +3,14 @@
 import os
 import platform
 import shutil
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from struct import pack
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from relocate_toolkit import answer, compile_elf, make_common
 
 from slurm_factory.exceptions import VerificationError
@@ -265,3 +268,63 @@ def test_cut_symbol_table_is_reported_and_not_half_read(tmp_path: Path, library:
             file.write(pack("=Q", 25))
     with pytest.raises(VerificationError, match=r"damaged\.so cannot be read as ELF"):
         read_elf(damaged)
+
+
+# --- files of somebody hostile ------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_damaged_file_is_read_or_refused(library: Path, data: st.DataObject) -> None:
+    whole = library.read_bytes()
+    content = bytearray(whole)
+    headers = st.one_of(st.integers(0, 900), st.integers(len(whole) - 2500, len(whole) - 1))
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(headers)] = data.draw(st.sampled_from((0, 1, 127, 128, 255)))
+    damaged = library.with_name("damaged")
+    damaged.write_bytes(content[: data.draw(st.integers(0, len(whole)))])
+    with suppress(VerificationError):
+        read_elf(damaged)
+
+
+@pytest.mark.parametrize("table", [".gnu.version_r", ".gnu.version_d"])
+@pytest.mark.parametrize("field", ["sh_info", "count"])
+def test_table_that_claims_billions_of_entries_is_refused_at_once(
+    library: Path, tmp_path: Path, table: str, field: str
+) -> None:
+    source = library if table == ".gnu.version_r" else library.parent / "libcommon.so.1"
+    content = bytearray(source.read_bytes())
+    with source.open("rb") as file:
+        elf = ELFFile(file)
+        index = elf.get_section_index(table)
+        assert isinstance(index, int)
+        header = elf["e_shoff"] + index * elf["e_shentsize"]
+        start = elf.get_section(index)["sh_offset"]
+    if field == "sh_info":
+        # Elf64_Shdr: sh_info is at 44.
+        content[header + 44 : header + 48] = b"\xff" * 4
+    else:
+        # Elf64_Verneed has vn_cnt at 2, Elf64_Verdef vd_cnt at 6.
+        place = start + (2 if table == ".gnu.version_r" else 6)
+        content[place : place + 2] = b"\xff" * 2
+    changed = tmp_path / "changed"
+    changed.write_bytes(content)
+    with pytest.raises(VerificationError, match="cannot be read as ELF") as caught:
+        read_elf(changed)
+    assert "entries do not fit into it" in caught.value.details
+
+
+def test_file_that_claims_more_sections_than_fit_into_it_is_refused(
+    library: Path, tmp_path: Path
+) -> None:
+    content = bytearray(library.read_bytes())
+    with library.open("rb") as file:
+        start = ELFFile(file)["e_shoff"]
+    # With e_shnum 0, sh_size of the first section is the number (elf(5)).
+    content[60:62] = b"\0\0"
+    content[start + 32 : start + 40] = pack("<Q", 1 << 40)
+    changed = tmp_path / "changed"
+    changed.write_bytes(content)
+    with pytest.raises(VerificationError) as caught:
+        read_elf(changed)
+    assert "entries do not fit into it" in caught.value.details
