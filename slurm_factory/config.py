@@ -84,7 +84,9 @@ class Settings(BaseSettings):
     process_limit: int = Field(
         default=10_000, ge=100, description="Processes an instance may have at once."
     )
-    ccache_size: Size = Field(default="5GB", description="Size limit of the compiler cache.")
+    ccache_size: Size = Field(
+        default="5GB", description="Size limit of the compiler cache of each set of sources."
+    )
     source_mirrors: HttpUrls = Field(
         default=(),
         description=(

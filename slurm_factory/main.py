@@ -369,8 +369,9 @@ def run() -> None:
     fill_closed_streams()
     # craft-providers looks for lxc there.
     os.environ["PATH"] = search_path()
-    # Other users must not be able to change our files, even if the login shell allows it.
-    os.umask(os.umask(0o022) | 0o022)
+    # Other users must not be able to change our files, even if the login shell allows it. Instances
+    # of root read them as another user.
+    os.umask(0o022 if os.getuid() == 0 else os.umask(0o022) | 0o022)
     # Otherwise messages of libraries would go to stderr.
     logging.getLogger().addHandler(logging.NullHandler())
     handle_endings(_interrupt)

@@ -113,6 +113,8 @@ def prepare_cache(settings: Settings) -> None:
     with file_errors(cache, "used as the cache directory"):
         for directory in directories:
             directory.mkdir(exist_ok=True)
+        # An instance may leave programs there that run as this user.
+        settings.ccache_dir.chmod(0o700)
         free = shutil.disk_usage(cache).free
     if not os.access(cache, os.W_OK | os.X_OK):
         raise unusable(cache, "Permission denied")

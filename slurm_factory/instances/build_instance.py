@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from slurm_factory.exceptions import (
     LXDError,
     OutputError,
     SlurmFactoryError,
+    VerificationError,
 )
 from slurm_factory.instances.instance import ENVIRONMENT, Instance, enter_command
 from slurm_factory.instances.launch import Launch, launch_copy
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from slurm_factory.instances.instance import Mount
     from slurm_factory.output.reporter import Reporter
 
+LXD_FALSE = {"", "false", "0", "no", "off"}
+"""LXD keeps values as they were given (shared/util.go, `IsFalse`)."""
 MEMORY_SHARE = "90%"
 """Limit of memory without a setting: the build ends before this machine does."""
 NOTHING_TO_SEE = (ConfigurationError, DownloadError, LXDError, OutputError)
@@ -77,6 +81,10 @@ def lxd_instance(launch: Launch, settings: Settings, reporter: Reporter) -> Iter
     try:
         yield instance
     except SlurmFactoryError as error:
+        if isinstance(error, VerificationError):
+            # What ran in it may be hostile: it may be looked at, and runs no longer.
+            with suppress(LXDError):
+                lxc("stop", "--force", f"{LOCAL}{launch.name}", project=settings.project_name)
         vain = isinstance(error, NOTHING_TO_SEE) and not launch.keep
         notice = _break_off(launch, settings) if vain else _kept_notice(launch, settings)
         error.resolution = f"{error.resolution} {notice}".strip()
@@ -160,7 +168,7 @@ def _entry(name: str, project: str) -> Mapping[str, Any]:
 
 def _require_unprivileged(entry: Mapping[str, Any], project: str) -> None:
     for key in ("security.privileged", "security.nesting"):
-        if entry["expanded_config"].get(key) == "true":
+        if str(entry["expanded_config"].get(key, "")).lower() not in LXD_FALSE:
             raise LXDError(
                 f"The instances of the LXD project {project} have {key}.",
                 details="Code in such an instance may take over this machine.",
@@ -184,6 +192,8 @@ def _device(mount: Mount, settings: Settings) -> dict[str, str]:
         "path": str(INSTANCE_CACHE / mount.source.relative_to(settings.cache_dir)),
         "readonly": "false" if mount.writable else "true",
         "raw.mount.options": "nosuid,nodev",
+        # A kept instance starts again when the build's own files are gone.
+        "required": "false",
     }
 
 
@@ -192,24 +202,40 @@ def _prepare(mounts: Sequence[Mount], entry: Mapping[str, Any]) -> None:
 
     That is this user, or, where root builds, an id that nobody has.
     """
-    rows = json.loads(entry["config"]["volatile.last_state.idmap"])
+    rows = json.loads(entry["config"].get("volatile.last_state.idmap") or "[]")
     owner, group = (
-        next(row["Hostid"] for row in rows if row[kind] and row["Nsid"] == 0)
+        next((row["Hostid"] for row in rows if row[kind] and row["Nsid"] == 0), 0)
         for kind in ("Isuid", "Isgid")
     )
-    if owner == 0:
+    if 0 in {owner, group, *(row["Hostid"] for row in rows)}:
         raise LXDError(
-            "Root of the instance would be root of this machine.",
-            details="LXD maps it to the id 0, which a profile or /etc/subuid may ask for.",
+            "A user of the instance would be root of this machine.",
+            details="LXD's map of ids contains the id 0, which a profile or /etc/subuid may ask"
+            " for, or there is no map.",
             resolution=f"Take raw.idmap out of the profile: lxc profile show {LOCAL}default",
         )
     for mount in mounts:
         mount.source.mkdir(parents=True, exist_ok=True)
         if not mount.writable:
-            mount.source.chmod(0o755)
-        elif mount.source.stat().st_uid != owner:
+            if os.getuid() == 0:
+                _let_read(mount.source)
+            continue
+        if mount.source.stat().st_uid != owner:
             # Only where root builds: the directory is new, or LXD's map has changed.
             _give(mount.source, owner, group)
+
+
+def _let_read(directory: Path) -> None:
+    """Let an id that nobody has read all in a directory (host), without following links.
+
+    It lies in the cache directory, which only root can enter.
+    """
+    for _, _, files, descriptor in os.fwalk(directory):
+        os.fchmod(descriptor, os.fstat(descriptor).st_mode | 0o055)
+        for name in files:
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) and not status.st_mode & 0o004:
+                os.chmod(name, status.st_mode | 0o044, dir_fd=descriptor)
 
 
 def _give(directory: Path, owner: int, group: int) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePath, PurePosixPath
+from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from slurm_factory import resources
@@ -20,6 +23,7 @@ from slurm_factory.instances.lxc import require_running
 from slurm_factory.util.files import cache_is_full, disk_full_lines, has_no_room
 from slurm_factory.util.process import (
     ATTEMPTS,
+    ENDED_SECONDS,
     STREAMED,
     TAIL_LINES,
     TRANSIENT,
@@ -28,10 +32,11 @@ from slurm_factory.util.process import (
     receive,
     start_with_secrets,
 )
-from slurm_factory.util.tar_stream import TAR, refused, unpack
+from slurm_factory.util.tar_stream import TAR, StreamEndedError, refused, unpack
 
 if TYPE_CHECKING:
     from io import BufferedReader
+    from subprocess import Popen
 
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.util.process import CommandRunner
@@ -88,6 +93,19 @@ def _holding_back(
 
 def _says(tail: Sequence[str], text: str) -> bool:
     return any(text in line for line in tail)
+
+
+def _take_some(
+    process: Popen[bytes], take: Callable[[BinaryIO], T], stream: BufferedReader
+) -> T | None:
+    """What `take` makes of the output of a process; None if there is none."""
+    try:
+        return take(stream) if stream.peek(1) else None
+    except StreamEndedError:
+        # Its exit status shows whether it has failed; something hostile may not end.
+        with suppress(TimeoutExpired):
+            process.wait(ENDED_SECONDS)
+        raise
 
 
 @dataclass(frozen=True)
@@ -252,26 +270,23 @@ class Instance:
     def _receive(self, command: Sequence[str], take: Callable[[BinaryIO], T], what: str) -> T:
         """Pass the output of a command to `take`; retries if lxc fails to start it."""
 
-        def take_some(stream: BufferedReader) -> T | None:
-            return take(stream) if stream.peek(1) else None
-
         for _ in range(ATTEMPTS):
-            with tempfile.TemporaryFile() as errors:
-                process = self.executor.execute_popen([*command], stderr=errors, **STREAMED)
-                try:
-                    taken = receive(process, take_some)
-                except VerificationError:
-                    # The stream ends early too if somebody deletes the instance.
-                    if self.project is not None:
-                        require_running(self.name, self.project, what)
-                    raise
-                errors.seek(0)
-                lines = errors.read(LARGEST_FILE).decode(errors="replace").splitlines()
+            errors: deque[str] = deque(maxlen=TAIL_LINES)
+            process = self.executor.execute_popen([*command], **STREAMED)
+            try:
+                taken = receive(process, partial(_take_some, process, take), errors)
+            except VerificationError as error:
+                # A failure of the program, of LXD, or of the instance is no attack.
+                if isinstance(error, StreamEndedError) and process.returncode > 0:
+                    raise self._failure(what, process.returncode, tuple(errors)) from error
+                if self.project is not None:
+                    require_running(self.name, self.project, what)
+                raise
             if process.returncode == 0:
                 return take(BytesIO()) if taken is None else taken
-            if taken is not None or not any(TRANSIENT in line for line in lines):
+            if taken is not None or not any(TRANSIENT in line for line in errors):
                 break
-        raise self._failure(what, process.returncode, lines[-TAIL_LINES:])
+        raise self._failure(what, process.returncode, tuple(errors))
 
     def _failure(self, what: str, returncode: int, tail: Sequence[str]) -> SlurmFactoryError:
         if self.project is not None:

@@ -33,7 +33,7 @@ from slurm_factory.package.publish import describe, write_checksums
 from slurm_factory.package.sbom import write_sbom
 from slurm_factory.package.tarball import Artifact, pack
 from slurm_factory.relocate.audit import AuditReport, audit
-from slurm_factory.relocate.elf import ElfKind, read_elf
+from slurm_factory.relocate.elf import ElfFacts, ElfKind, read_elf
 from slurm_factory.relocate.hardening import (
     Group,
     HardeningByPath,
@@ -43,6 +43,7 @@ from slurm_factory.relocate.hardening import (
 )
 from slurm_factory.relocate.policy import load_policy
 from slurm_factory.relocate.relocate import Relocation, relocate
+from slurm_factory.util.tar_stream import refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,7 +132,7 @@ def _bundled(built: Built, relocation: Relocation, report: AuditReport) -> tuple
     packages |= built.installed
     sonames = {item.path: item.soname for item in report.bundled}
     by_name = {item.path.name: str(item.path) for item in report.bundled}
-    facts = {path: elf for path in packages if (elf := read_elf(built.tree / path))}
+    facts = {path: _facts(built.tree, path) for path in packages}
     return tuple(
         BundledFile(
             file=str(path),
@@ -148,6 +149,13 @@ def _bundled(built: Built, relocation: Relocation, report: AuditReport) -> tuple
         )
         for path, package in sorted(packages.items())
     )
+
+
+def _facts(tree: Path, path: PurePosixPath) -> ElfFacts:
+    facts = read_elf(tree / path) if (tree / path).is_file() else None
+    if facts is None:
+        raise refused(f"{path} is no program or library, although a list says so.")
+    return facts
 
 
 def _require_hardening(job: Job, report: AuditReport, bundled: tuple[BundledFile, ...]) -> None:

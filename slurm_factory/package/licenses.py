@@ -14,6 +14,7 @@ LICENSES = PurePosixPath("share/licenses")
 COMMON_LICENSES = LICENSES / "common-licenses"
 COMMON_LICENSE = re.compile(r"/usr/share/common-licenses/(?:\{([^}]*)\}|([A-Za-z0-9][\w.+-]*))")
 """References of copyright files to Debian's common license texts (Debian Policy, section 12.5)."""
+LICENSE_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 LICENSE_MISSING = (
     "Install the package's documentation in the base; check whether dpkg excludes"
     " /usr/share/doc: see path-exclude in dpkg(1)."
@@ -87,7 +88,9 @@ def collect_common_licenses(tree: Path, texts: Path) -> tuple[Path, ...]:
 def _common_licenses_in(text: str) -> set[str]:
     """Names of the texts; `{GPL-2,LGPL-2.1}` is several, and a full stop ends a sentence."""
     found = (several or one for several, one in COMMON_LICENSE.findall(text))
-    return {name.strip().rstrip(".+-") for names in found for name in names.split(",")}
+    names = {name.strip().rstrip(".+-") for listed in found for name in listed.split(",")}
+    # The text comes out of an instance: a name must not lead anywhere else.
+    return {name for name in names if LICENSE_NAME.fullmatch(name)}
 
 
 def _require(text: Path, component: str, resolution: str) -> None:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from slurm_factory.instances.instance import Instance
     from slurm_factory.job import Job
 
-NAME = r"(ac|am|lt)_cv_\w+"
-"""Of Autoconf, Automake and libtool. Slurm's own checks set more than the value that they save."""
+NAME = r"(ac|am)_cv_\w+"
+"""Of Autoconf and Automake. Slurm's own checks set more than the value that they save, and the
+outcome does not show libtool's."""
 VALUE = r"[\w ./,:=+@%^-]*"
 """Without characters that a shell interprets. Other results, such as libtool's pipelines, are not
 kept: configure finds them again."""

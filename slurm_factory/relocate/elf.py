@@ -143,7 +143,8 @@ def _facts(path: Path, stream: BytesIO) -> ElfFacts | None:
     elf = ELFFile(stream)
     if elf["e_type"] not in LINKED_TYPES:
         return None
-    _require_room(elf.num_sections() + elf.num_segments(), stream.getbuffer().nbytes)
+    size = stream.getbuffer().nbytes
+    _require_room(elf.num_sections() + elf.num_segments(), size)
     segments, sections = list(elf.iter_segments()), list(elf.iter_sections())
     linking = [segment for segment in segments if isinstance(segment, DynamicSegment)]
     tags = [tag for segment in linking for tag in segment.iter_tags()]
@@ -164,8 +165,8 @@ def _facts(path: Path, stream: BytesIO) -> ElfFacts | None:
         run_path=tuple(entry for value in run_paths for entry in value.split(":") if entry),
         uses_runpath=bool(dynamic["DT_RUNPATH"]),
         interpreter=interpreter,
-        needs_versions=_needed_versions(sections),
-        defines_versions=_defined_versions(sections),
+        needs_versions=_needed_versions(sections, size),
+        defines_versions=_defined_versions(sections, size),
         mentions=_mentions(sections),
         hardening=_hardening(elf, segments, sections, values, kind),
     )
@@ -192,10 +193,10 @@ def _require_room(count: int, size: int) -> None:
 
 
 def _versions(
-    section: GNUVerNeedSection | GNUVerDefSection,
+    section: GNUVerNeedSection | GNUVerDefSection, size: int
 ) -> Iterator[tuple[Version, Iterator[VersionAuxiliary]]]:
-    """The entries of a table of versions."""
-    size = section["sh_size"]
+    """The entries of a table of versions in a file of `size` bytes."""
+    size = min(size, section["sh_size"])
     _require_room(section.num_versions(), size)
     for version, names in section.iter_versions():
         _require_room(
@@ -204,30 +205,34 @@ def _versions(
         yield version, names
 
 
-def _needed_versions(sections: list[Section]) -> tuple[VersionNeed, ...]:
+def _needed_versions(sections: list[Section], size: int) -> tuple[VersionNeed, ...]:
     return tuple(
         VersionNeed(str(need.name), tuple(sorted(str(version.name) for version in versions)))
         for section in sections
         if isinstance(section, GNUVerNeedSection)
-        for need, versions in _versions(section)
+        for need, versions in _versions(section, size)
     )
 
 
-def _defined_versions(sections: list[Section]) -> frozenset[str]:
+def _defined_versions(sections: list[Section], size: int) -> frozenset[str]:
     return frozenset(
         str(name.name)
         for section in sections
         if isinstance(section, GNUVerDefSection)
-        for _, names in _versions(section)
+        for _, names in _versions(section, size)
         for name in islice(names, 1)
     )
 
 
 def _mentions(sections: list[Section]) -> frozenset[str]:
+    constants = {
+        (section["sh_offset"], section["sh_size"]): section
+        for section in sections
+        if section.name.startswith(".rodata") and not section.compressed
+    }
     return frozenset(
         match[1].decode()
-        for section in sections
-        if section.name.startswith(".rodata")
+        for section in constants.values()
         for match in LIBRARY_NAME.finditer(section.data())
     )
 

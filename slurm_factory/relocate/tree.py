@@ -42,9 +42,16 @@ def make_room(tree: Path, path: PurePosixPath) -> Path:
 
     A tree may contain links to other files in it: writing never goes through one.
 
+    Args:
+        tree: The tree.
+        path: Path of the file, relative to the tree.
+
     Raises:
-        VerificationError: One of its directories is something else, or it is a directory.
+        VerificationError: One of its directories is something else, it is a directory, or it is
+            outside the tree.
     """
+    if path.is_absolute() or ".." in path.parts:
+        raise _taken(path)
     for parent in reversed(path.parents[:-1]):
         directory = tree / parent
         if directory.is_symlink() or (directory.exists() and not directory.is_dir()):

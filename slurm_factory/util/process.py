@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -108,6 +109,8 @@ def environment() -> dict[str, str]:
 TAIL_LINES = 200
 LONGEST_LINE = 1 << 16
 """In characters."""
+ENDED_SECONDS = 10.0
+"""Limit for the end of a process that has closed its output."""
 ERROR = re.compile(rf"\b(error|E|Err)\b:|{FULL.pattern}", re.IGNORECASE)
 
 
@@ -146,10 +149,11 @@ PIPED: dict[str, Any] = {
 }
 
 
-# The output of a command as bytes; its errors go to a file.
+# The output of a command as bytes, and its errors apart.
 STREAMED: dict[str, Any] = {
     "stdin": subprocess.DEVNULL,
     "stdout": subprocess.PIPE,
+    "stderr": subprocess.PIPE,
     "start_new_session": True,
 }
 
@@ -226,19 +230,33 @@ def follow(
 T = TypeVar("T")
 
 
-def receive(process: subprocess.Popen[bytes], take: Callable[[BufferedReader], T]) -> T:
+def receive(
+    process: subprocess.Popen[bytes], take: Callable[[BufferedReader], T], errors: deque[str]
+) -> T:
     """Let `take` read the output of a process, and wait for its end.
 
     Args:
         process: Started with `STREAMED`.
         take: Reads the output to its end; if it fails, the process is killed.
+        errors: Gets the lines of its error output, as far as it has room.
     """
     with process:
+        reader = threading.Thread(target=_drain, args=(process.stderr, errors), daemon=True)
+        reader.start()
         try:
             return take(cast("BufferedReader", process.stdout))
         except BaseException:
             _end_session(process, grace=0)
             raise
+        finally:
+            reader.join(ENDED_SECONDS)
+
+
+def _drain(stream: IO[bytes], errors: deque[str]) -> None:
+    # Closed while it is read, if something hostile keeps it open.
+    with suppress(ValueError, OSError):
+        for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
+            errors.append(line.decode(errors="replace").rstrip("\n"))
 
 
 def error_line(tail: Sequence[str], default: str) -> str:

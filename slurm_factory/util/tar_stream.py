@@ -77,6 +77,10 @@ def unpack(
         _require_links_inside(target, kinds)
 
 
+class StreamEndedError(VerificationError):
+    """A stream is cut short, which may also be a failure of its program."""
+
+
 def refused(details: str) -> VerificationError:
     """The error for something that an instance delivered and no honest build makes."""
     return VerificationError(
@@ -87,10 +91,17 @@ def refused(details: str) -> VerificationError:
     )
 
 
+def _cut_short(place: str) -> StreamEndedError:
+    error = refused(f"Its tar stream is cut short {place}.")
+    return StreamEndedError(error.brief, details=error.details, resolution=error.resolution)
+
+
 def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """Each member; the caller reads its content before it asks for the next one."""
     while True:
         header = stream.read(tarfile.BLOCKSIZE)
+        if len(header) < tarfile.BLOCKSIZE:
+            raise _cut_short("at the header of a member")
         if header == bytes(tarfile.BLOCKSIZE):
             break
         try:
@@ -161,7 +172,7 @@ def _write(member: tarfile.TarInfo, path: Path, stream: BinaryIO) -> None:
         while left:
             part = stream.read(min(left, CHUNK))
             if not part:
-                raise refused(f"Its tar stream is cut short in {printable(member.name)}.")
+                raise _cut_short(f"in {printable(member.name)}")
             file.write(part)
             left -= len(part)
         os.fchmod(file.fileno(), 0o755 if member.mode & 0o111 else 0o644)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import json
+import os
 import re
 import secrets
 import shutil
+import zlib
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -13,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from slurm_factory.instances.instance import CommandError
 from slurm_factory.util.documents import LARGEST, open_regular, parse_json, read_bytes, read_json
 from slurm_factory.util.files import atomic_write, file_errors
-from slurm_factory.util.hints import printable
 from slurm_factory.util.tar_stream import refused
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ ENTRIES = "v3/manifests/spec"
 ENTRY = ".spec.manifest.json"
 INDEX = "v3/manifests/index/index.manifest.json"
 BLOBS = PurePosixPath("blobs/sha256")
+LARGEST_ENTRY = 1 << 20
+LARGEST_DESCRIPTION = 64 << 20
+"""Limits in bytes; real ones have some hundred bytes, and some hundred KB."""
 CONTENTS = "contents.json"
 """The list of Spack's copies of indexes, in the directory `indices` of its `misc_cache`."""
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
@@ -73,14 +79,29 @@ def _take_index(spack: Spack, copy: PurePosixPath, cache: Path) -> None:
     _write(cache / INDEX, manifest)
 
 
-def take_packages(spack: Spack, nodes: Iterable[Node]) -> frozenset[str]:
+def missing_packages(spack: Spack, lock: Lock, remote: frozenset[str]) -> tuple[Node, ...]:
+    """The packages of `lock` that no build cache of this machine has whole, and no remote one.
+
+    Only these may come out of the instance: what it prints does not decide which it has built.
+    """
+    return tuple(
+        node
+        for node in lock.packages
+        if node.hash not in remote
+        and not any(_has_whole(cache, node) for cache in spack.buildcaches)
+    )
+
+
+def take_packages(spack: Spack, lock: Lock, nodes: Iterable[Node]) -> frozenset[str]:
     """Add packages that Spack has built in the instance to the first build cache of this machine.
 
     An instance only says which package an entry is; this program checks that its parts belong
-    together and that the entry is one of the build. It never replaces a valid entry.
+    together, and that its description is the one in the lock, because Spack makes the index of
+    those. It never replaces a valid entry.
 
     Args:
         spack: Spack session.
+        lock: The lock of this build.
         nodes: Packages of the lock; those that Spack has not pushed yet are skipped.
 
     Returns:
@@ -88,6 +109,7 @@ def take_packages(spack: Spack, nodes: Iterable[Node]) -> frozenset[str]:
 
     Raises:
         VerificationError: An entry is not what it should be.
+        CommandError: They cannot be read.
         OutputError: The cache directory is full.
     """
     wanted = {node.hash: node for node in nodes}
@@ -98,37 +120,67 @@ def take_packages(spack: Spack, nodes: Iterable[Node]) -> frozenset[str]:
         "spack-entries.sh",
         {"CACHE": str(spack.paths.packages), "HASHES": "\n".join(wanted)},
     )
-    delivered = []
-    for entry in _entries(taken):
-        node = wanted.get(_hash_of(entry))
-        if node is None or entry.parent.name != node.name:
-            raise refused(f"It delivers {printable(entry.name)}, which it was not asked for.")
-        _accept(entry, taken, spack.buildcaches[0])
-        delivered.append(node.hash)
+    delivered = {digest for digest in wanted if (taken / f"{digest}.json").is_file()}
+    for digest in sorted(delivered):
+        _accept(wanted[digest], lock, taken, spack.buildcaches[0])
     shutil.rmtree(taken)
     return frozenset(delivered)
 
 
-def _accept(entry: Path, taken: Path, cache: Path) -> None:
-    """Move an entry with its blobs into a build cache, the entry last."""
-    blobs = _blobs(entry)
-    if not blobs or not all(_is_whole(taken / blob) for blob in blobs):
-        raise refused(f"The package {printable(entry.name)} is not complete.")
-    place = cache / entry.relative_to(taken)
-    present = _blobs(place)
-    if present and all(_is_whole(cache / blob) for blob in present):
+def _accept(node: Node, lock: Lock, taken: Path, cache: Path) -> None:
+    """Move an entry with its parts into a build cache, the entry last."""
+    entry = taken / f"{node.hash}.json"
+    parts = [taken / blob.name for blob in _blobs(entry)]
+    if not parts or not all(_is_whole(part) for part in parts):
+        raise refused(f"The package {node.label} is not complete.")
+    if not any(_describes(part, node, lock) for part in parts):
+        raise refused(f"The package {node.label} does not describe itself as the lock does.")
+    if _has_whole(cache, node):
         return
+    place = cache / _place(node)
     with file_errors(place):
-        for path in (*blobs, entry.relative_to(taken)):
-            (cache / path).parent.mkdir(parents=True, exist_ok=True)
-            # Another entry may have brought the same blob from the same directory.
-            if (taken / path).exists():
-                (taken / path).replace(cache / path)
+        for part in parts:
+            blob = cache / _blob(part.name)
+            blob.parent.mkdir(parents=True, exist_ok=True)
+            # Two entries may share a part.
+            shutil.copyfile(part, blob)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        entry.replace(place)
+        # Not the time of the build: the index has to be older.
+        os.utime(place)
+
+
+def _place(node: Node) -> PurePosixPath:
+    """Path of an entry in a build cache (Spack 1.1, `get_manifest_filename`)."""
+    name = re.sub(r"[^A-Za-z0-9_+.-]", "_", f"{node.name}-{node.version}-{node.hash}")
+    return PurePosixPath(ENTRIES, node.name, f"{name}{ENTRY}")
+
+
+def _has_whole(cache: Path, node: Node) -> bool:
+    """Whether a build cache has an undamaged entry of a package."""
+    blobs = _blobs(cache / _place(node))
+    return bool(blobs) and all(_is_whole(cache / blob) for blob in blobs)
+
+
+def _describes(part: Path, node: Node, lock: Lock) -> bool:
+    """Whether a part is the description of a package, with all that it needs, as in the lock."""
+    try:
+        with gzip.open(part) as file:
+            text = file.read(LARGEST_DESCRIPTION)
+        rows = parse_json(text)["spec"]["nodes"]
+        described = {row["hash"]: row for row in rows}
+        return rows[0]["hash"] == node.hash and all(
+            lock.nodes[digest].row == row for digest, row in described.items()
+        )
+    except (*UNREADABLE, EOFError, zlib.error):
+        return False
 
 
 def _blobs(entry: Path) -> list[PurePosixPath]:
     """Paths of the parts of an entry (host) below its build cache; none if it is damaged."""
     try:
+        if entry.lstat().st_size > LARGEST_ENTRY:
+            return []
         return [_blob(part["checksum"]) for part in read_json(entry)["data"]]
     except UNREADABLE:
         return []
@@ -163,10 +215,14 @@ def save_remote_indexes(spack: Spack) -> None:
     """
     if not spack.choice.buildcaches:
         return
-    taken = spack.work / "indexes"
-    # There are none if Spack had nothing to look up.
-    with suppress(CommandError):
+    taken = spack.work / f"indexes-{secrets.token_hex(3)}"
+    # There are none if Spack had nothing to look up. They only save time.
+    with suppress(CommandError, OSError, *UNREADABLE):
         spack.instance.take_directory(spack.paths.index / "indices", taken)
+        contents = read_json(taken / CONTENTS)
+        # Spack would take its copy for that of a build cache of this machine which is gone.
+        remote = {key: about for key, about in contents.items() if not key.startswith("file:")}
+        (taken / CONTENTS).write_text(json.dumps(remote), "utf-8")
         spack.remote_indexes.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(spack.remote_indexes, ignore_errors=True)
         taken.rename(spack.remote_indexes)

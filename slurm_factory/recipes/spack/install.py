@@ -20,7 +20,7 @@ from slurm_factory.exceptions import DownloadError, SlurmFactoryError, SpackErro
 from slurm_factory.instances.instance import CommandError
 from slurm_factory.output.records import PackageProgress, duration
 from slurm_factory.output.text import mask_credentials
-from slurm_factory.recipes.spack.cache import take_packages
+from slurm_factory.recipes.spack.cache import missing_packages, take_packages
 from slurm_factory.recipes.spack.failure import (
     Cause,
     FailedPackage,
@@ -69,6 +69,7 @@ def install(spack: Spack, lock: Lock, *, remote: frozenset[str] = frozenset()) -
         OutputError: The cache directory is full.
     """
     progress = InstallProgress(lock.packages)
+    delivery = _Delivery(spack, lock, missing_packages(spack, lock, remote))
     skipped = [node for node in lock.packages if node.hash in remote]
     retrying = Retrying(
         retry=retry_if_exception_type(_TransientError),
@@ -78,14 +79,47 @@ def install(spack: Spack, lock: Lock, *, remote: frozenset[str] = frozenset()) -
         reraise=True,
     )
     try:
-        retrying(_attempt, spack, progress, skipped)
-    except BaseException:
+        retrying(_attempt, spack, progress, skipped, delivery)
+    except (SpackError, DownloadError):
         # Report the first error.
         with suppress(SlurmFactoryError, OSError):
-            progress.take_packages(spack)
+            delivery.take(progress)
         raise
-    progress.take_packages(spack)
+    delivery.take(progress)
+    delivery.warn(progress)
     return progress
+
+
+class _Delivery:
+    """Takes new packages out of the instance, each as soon as it is finished."""
+
+    def __init__(self, spack: Spack, lock: Lock, missing: Iterable[Node]) -> None:
+        self._spack, self._lock = spack, lock
+        self._missing = {node.hash: node for node in missing}
+        self._problem = ""
+
+    def take(self, progress: InstallProgress) -> None:
+        """Take those that are finished now; raises as `take_packages` does, but for CommandError:
+        a failure to take one is not a failure to build it."""
+        finished = self._finished(progress)
+        try:
+            for digest in take_packages(self._spack, self._lock, finished):
+                del self._missing[digest]
+        except CommandError as error:
+            self._problem = error.details
+            self._spack.job.reporter.line(f"{error.brief} {error.details}")
+
+    def warn(self, progress: InstallProgress) -> None:
+        """Report packages that the next build has to build again."""
+        left = ", ".join(node.label for node in self._finished(progress))
+        if left and self._problem:
+            self._spack.job.reporter.warning(
+                f"Not added to the build cache: {left}. {self._problem}"
+            )
+
+    def _finished(self, progress: InstallProgress) -> list[Node]:
+        done = {s.node.hash for s in progress.states.values() if s.done and not s.from_cache}
+        return [node for digest, node in self._missing.items() if digest in done]
 
 
 def _announce(spack: Spack, state: RetryCallState) -> None:
@@ -94,7 +128,9 @@ def _announce(spack: Spack, state: RetryCallState) -> None:
     spack.job.reporter.warning(f"{failure} Next attempt in {duration(pause)}.")
 
 
-def _attempt(spack: Spack, progress: InstallProgress, skipped: list[Node]) -> None:
+def _attempt(
+    spack: Spack, progress: InstallProgress, skipped: list[Node], delivery: _Delivery
+) -> None:
     reporter = spack.job.reporter
 
     def take(line: str) -> None:
@@ -107,7 +143,7 @@ def _attempt(spack: Spack, progress: InstallProgress, skipped: list[Node]) -> No
         reporter.packages(progress.snapshot(state if state.done else None))
         if state.done:
             # At once: if this program or the machine is killed, they are not lost.
-            progress.take_packages(spack)
+            delivery.take(progress)
 
     try:
         spack.run("install", "--only-concrete", "-j", str(spack.job.jobs), on_line=take)
@@ -331,7 +367,6 @@ class InstallProgress:
     nodes: Iterable[Node]
     clock: Callable[[], float] = time.monotonic
     states: dict[str, PackageState] = field(init=False)
-    taken: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.states = {node.hash[:HASH_SHOWN]: PackageState(node) for node in self.nodes}
@@ -344,12 +379,6 @@ class InstallProgress:
             return None
         self._change(state, found["state"])
         return state
-
-    def take_packages(self, spack: Spack) -> None:
-        """Take what was built since the last call out of the instance; raises as
-        `cache.take_packages` does."""
-        built = [s.node for s in self.states.values() if s.done and not s.from_cache]
-        self.taken |= take_packages(spack, [n for n in built if n.hash not in self.taken])
 
     def find(self, digest: str) -> PackageState | None:
         """The package with a hash."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ class Node:
         hash: Hash of the package with all its dependencies.
         external: Prefix (instance) of an external of the base; None for packages that Spack builds.
         needs: Hashes and kinds of its dependencies.
+        row: All that the lock says of it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Node:
     hash: str
     external: PurePosixPath | None
     needs: tuple[tuple[str, frozenset[str]], ...]
+    row: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def label(self) -> str:
@@ -140,4 +142,4 @@ def _node(digest: str, row: Mapping[str, Any]) -> Node:
     prefix = PurePosixPath(external["path"] or "/") if external else None
     if not isinstance(row["name"], str) or not isinstance(row["version"], str):
         raise TypeError(f"{digest} has no name or version")
-    return Node(row["name"], row["version"], digest, prefix, needs)
+    return Node(row["name"], row["version"], digest, prefix, needs, row)

@@ -118,7 +118,7 @@ def _give_indexes(spack: Spack) -> str:
         return ""
     copies = spack.input / "indexes"
     shutil.rmtree(copies, ignore_errors=True)
-    shutil.copytree(spack.remote_indexes, copies)
+    shutil.copytree(spack.remote_indexes, copies, symlinks=True)
     return spack.inside(copies)
 
 

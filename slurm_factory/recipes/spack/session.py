@@ -111,7 +111,7 @@ class Spack:
     def remote_indexes(self) -> Path:
         """Directory (host) with copies of the indexes of remote build caches, as a Spack of this
         version has kept them."""
-        return self.job.settings.spack_misc_dir / spack_digest(self.choice.refs) / "indices"
+        return self.job.settings.spack_misc_dir / spack_digest(self.choice.refs) / "remote-indexes"
 
     @property
     def stats_log(self) -> PurePosixPath:

@@ -116,8 +116,8 @@ def _fetch_source(spack: Spack, wanted: PackageSource, *, every: bool) -> list[P
     settings, reporter = spack.job.settings, spack.job.reporter
     if wanted.source is None:
         found = wanted.find(settings.source_cache_dir)
-        if every and not found:
-            found = _cloned(spack, wanted)
+        if not found:
+            found = _clone(spack, wanted, needed=every)
         return [found] if found else []
     path = fetch(
         wanted.source,
@@ -128,6 +128,17 @@ def _fetch_source(spack: Spack, wanted: PackageSource, *, every: bool) -> list[P
         warn=reporter.line,
     )
     return [path]
+
+
+def _clone(spack: Spack, wanted: PackageSource, *, needed: bool) -> Path | None:
+    try:
+        return _cloned(spack, wanted)
+    except DownloadError as error:
+        if needed:
+            raise
+        # Spack tries again when it builds the package.
+        spack.job.reporter.line(f"{error.brief} {error.details}")
+        return None
 
 
 def _cloned(spack: Spack, wanted: PackageSource) -> Path:

@@ -123,13 +123,16 @@ def _run_time_packages(spack: Spack, lock: Lock) -> tuple[RunTimePackage, ...]:
 
 def _prefix(node: Node, installs: dict[str, Any]) -> str:
     try:
-        return str(installs[node.hash]["path"])
+        prefix = str(installs[node.hash]["path"])
     except (KeyError, TypeError) as error:
         raise SpackError(
             f"Spack did not install {node.label}.",
             details="Its database has no such package, although `spack install` succeeded.",
             resolution="Report this with the build log.",
         ) from error
+    if not prefix.isprintable() or "|" in prefix:
+        raise refused(f"The prefix of {node.label} is impossible.")
+    return prefix
 
 
 def _fetch_about(spack: Spack, packages: tuple[RunTimePackage, ...]) -> Path:
@@ -161,7 +164,7 @@ def _copy_parts(
     spack.run_script("strip-tree.sh", {"TREE": str(made)})
     tree = spack.work / "software"
     instance.take_directory(made, tree, links=True)
-    names = {package.name for package in packages}
+    names = {package.name for package in packages if not package.external}
     rows = table(instance.take_file(installed), 2)
     owners = {path_below(path): package for path, package in rows}
     if not names.issuperset(owners.values()):
@@ -173,7 +176,7 @@ def _with_licenses(
     spack: Spack, packages: tuple[RunTimePackage, ...], about: Path
 ) -> tuple[RunTimePackage, ...]:
     settings = spack.job.settings
-    finder = LicenseFinder(settings.source_cache_dir, settings.spack_misc_dir / "licenses")
+    finder = LicenseFinder(settings.source_cache_dir, settings.spack_misc_dir / "license-texts")
 
     def with_license(package: RunTimePackage) -> RunTimePackage:
         shipped = [p for p in (about / package.hash / "licenses").rglob("*") if p.is_file()]

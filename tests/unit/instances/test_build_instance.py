@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,6 +74,7 @@ def test_an_instance_gets_its_mounts_the_limits_the_lock_and_goes_after_success(
                 "path": "/opt/slurm-factory-cache/spack-sourcecache",
                 "readonly": "true",
                 "raw.mount.options": "nosuid,nodev",
+                "required": "false",
             },
             "mount-1": {
                 "type": "disk",
@@ -80,6 +82,7 @@ def test_an_instance_gets_its_mounts_the_limits_the_lock_and_goes_after_success(
                 "path": "/opt/slurm-factory-cache/ccache/24.11.5",
                 "readonly": "false",
                 "raw.mount.options": "nosuid,nodev",
+                "required": "false",
             },
         },
     }
@@ -160,23 +163,32 @@ def test_directory_to_write_to_belongs_to_the_instances_root_with_all_in_it(
     assert {path.stat().st_uid for path in (outside, outside / "file")} == {0}
 
 
-def test_instance_whose_root_would_be_root_of_this_machine_is_refused(
-    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+OTHER = {"Isuid": True, "Isgid": False, "Hostid": 0, "Nsid": 1000}
+
+
+@pytest.mark.parametrize(
+    "rows", [lambda: idmap(0, 0), lambda: idmap(1000, 0), lambda: [*idmap(1, 1), OTHER], list]
+)
+def test_instance_whose_user_would_be_root_of_this_machine_is_refused(
+    fake: FakeLxc,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    rows: Callable[[], list[dict[str, object]]],
 ) -> None:
     launcher(monkeypatch)
-    config = {"volatile.last_state.idmap": json.dumps(idmap(0, 0))}
-    fake.instances(listed(config=config))
+    fake.instances(listed(config={"volatile.last_state.idmap": json.dumps(rows())}))
     with pytest.raises(LXDError, match="would be root of this machine"), launch_instance(settings):
         pass
     assert fake.changes == [f"delete --force {NAME}"]
 
 
 @pytest.mark.parametrize("key", ["security.privileged", "security.nesting"])
+@pytest.mark.parametrize("value", ["true", "True", "1", "yes", "on"])
 def test_instance_that_its_profile_makes_privileged_is_refused(
-    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, key: str
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch, key: str, value: str
 ) -> None:
     launcher(monkeypatch)
-    fake.instances(listed(expanded_config={key: "true"}))
+    fake.instances(listed(expanded_config={key: value}))
     with pytest.raises(LXDError, match=key) as caught, launch_instance(settings):
         pass
     assert f"lxc profile unset --project slurm-factory local:default {key}" in str(caught.value)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slurm_factory.exceptions import OutputError, VerificationError
-from slurm_factory.util.tar_stream import TAR, unpack
+from slurm_factory.util.tar_stream import TAR, StreamEndedError, unpack
 
 
 def names(directory: Path) -> list[str]:
@@ -151,7 +151,7 @@ def test_links_are_refused_where_none_are_expected(tmp_path: Path, kind: bytes) 
 
 
 def test_stream_without_end_and_stream_that_stops_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(VerificationError, match="damaged"):
+    with pytest.raises(StreamEndedError, match="cut short"):
         unpack(BytesIO(DIRECTORY), tmp_path / "stops")
     with pytest.raises(VerificationError, match="does not end"):
         unpack(BytesIO(DIRECTORY + END + bytes(4 << 20)), tmp_path / "endless")

@@ -1,5 +1,6 @@
 """The Spack recipe with a stand-in for Spack, on this machine: steps, retries, evidence, tree."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -50,11 +51,12 @@ from slurm_factory.recipes.spack.cache import (
     INDEX,
     in_remote_caches,
     index_is_current,
+    missing_packages,
     refresh_indexes,
     take_packages,
 )
 from slurm_factory.recipes.spack.install import install
-from slurm_factory.recipes.spack.lock import Lock, Node, read_lock, save_lock
+from slurm_factory.recipes.spack.lock import Lock, read_lock, save_lock
 from slurm_factory.recipes.spack.project import write_project
 from slurm_factory.recipes.spack.session import EPOCH, Spack
 from slurm_factory.recipes.spack.tree import PARTS, Collected, collect
@@ -745,89 +747,174 @@ def test_index_that_lists_what_the_build_cache_does_not_have_is_refused(here: St
 # --- packages that Spack has built --------------------------------------------------------------
 
 
-def pushed(cache: Path, node: Node, content: bytes = b"a package") -> Path:
-    """What Spack pushes of a package to the build cache in the instance."""
+def described(lock: Lock, digest: str) -> list[Any]:
+    """The rows of a package and all that it needs, as Spack pushes them."""
+    needs = [need for need, _ in lock.nodes[digest].needs]
+    return [lock.nodes[digest].row, *(row for need in needs for row in described(lock, need))]
+
+
+def put_blob(cache: Path, content: bytes) -> str:
     digest = hashlib.sha256(content).hexdigest()
     blob = cache / "blobs/sha256" / digest[:2] / digest
     blob.parent.mkdir(parents=True, exist_ok=True)
     blob.write_bytes(content)
-    path = cache / f"v3/manifests/spec/{node.name}/{node.name}-1.0-{node.hash}.spec.manifest.json"
+    return digest
+
+
+def pushed(cache: Path, lock: Lock, digest: str, content: bytes = b"a package") -> Path:
+    """What Spack pushes of a package to a build cache; returns the entry."""
+    node = lock.nodes[digest]
+    rows = json.dumps({"spec": {"nodes": described(lock, digest)}})
+    blobs = [put_blob(cache, content), put_blob(cache, gzip.compress(rows.encode()))]
+    name = f"{node.name}-{node.version}-{node.hash}".replace("=", "_")
+    path = cache / f"v3/manifests/spec/{node.name}/{name}.spec.manifest.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"version": 3, "data": [{"checksum": digest}]}))
+    path.write_text(json.dumps({"version": 3, "data": [{"checksum": blob} for blob in blobs]}))
     return path
 
 
+def blobs_in(cache: Path) -> list[Path]:
+    return [path for path in (cache / "blobs").rglob("*") if path.is_file()]
+
+
 @pytest.fixture
-def node() -> Node:
-    return read_lock(json.dumps(LOCK)).nodes[LZ4]
+def lock() -> Lock:
+    rows = {digest: {**row, "hash": digest} for digest, row in LOCK["concrete_specs"].items()}
+    return read_lock(json.dumps(LOCK | {"concrete_specs": rows}))
 
 
-def test_new_packages_come_into_the_build_cache_with_their_parts(here: StandIn, node: Node) -> None:
+def test_new_packages_come_into_the_build_cache_with_their_parts(here: StandIn, lock: Lock) -> None:
     made, cache = Path(here.spack.paths.packages), here.spack.job.settings.buildcache_dir
-    assert take_packages(here.spack, [node]) == frozenset()
-    path = pushed(made, node)
-    other = read_lock(json.dumps(LOCK)).nodes[MUNGE]
-    assert take_packages(here.spack, [node, other]) == {LZ4}
+    wanted = [lock.nodes[LZ4], lock.nodes[MUNGE]]
+    assert take_packages(here.spack, lock, wanted) == frozenset()
+    path = pushed(made, lock, LZ4)
+    assert take_packages(here.spack, lock, wanted) == {LZ4}
     kept = cache / path.relative_to(made)
     assert kept.read_text() == path.read_text()
-    [blob] = (path for path in (cache / "blobs").rglob("*") if path.is_file())
-    assert blob.read_bytes() == b"a package"
+    assert len(blobs_in(cache)) == 2
     assert not list(here.spack.work.glob("spack-entries-*"))
+    assert [node.hash for node in missing_packages(here.spack, lock, frozenset())] == [SLURM, MUNGE]
 
 
-def test_valid_package_is_never_replaced_and_a_damaged_one_is(here: StandIn, node: Node) -> None:
+def test_package_of_a_commit_whose_name_is_long_comes_too(here: StandIn) -> None:
+    version = f"git.{'0' * 40}=1.10.0"
+    rows = {LZ4: {**row("lz4", version), "hash": LZ4}}
+    lock = read_lock(json.dumps(LOCK | {"roots": [{"hash": LZ4}], "concrete_specs": rows}))
     made, cache = Path(here.spack.paths.packages), here.spack.job.settings.buildcache_dir
-    kept = pushed(cache, node, b"the first")
+    path = pushed(made, lock, LZ4)
+    assert len(path.name) > 100
+    assert take_packages(here.spack, lock, lock.packages) == {LZ4}
+    assert (cache / path.relative_to(made)).is_file()
+
+
+def test_valid_package_is_never_replaced_and_a_damaged_one_is(here: StandIn, lock: Lock) -> None:
+    made, cache = Path(here.spack.paths.packages), here.spack.job.settings.buildcache_dir
+    kept = pushed(cache, lock, LZ4, b"the first")
     text = kept.read_text()
-    pushed(made, node, b"the second")
-    take_packages(here.spack, [node])
+    pushed(made, lock, LZ4, b"the second")
+    take_packages(here.spack, lock, [lock.nodes[LZ4]])
     assert kept.read_text() == text
-    [blob] = (path for path in (cache / "blobs").rglob("*") if path.is_file())
-    blob.write_bytes(b"damaged")
-    take_packages(here.spack, [node])
+    for blob in blobs_in(cache):
+        blob.write_bytes(b"damaged")
+    assert lock.nodes[LZ4] in missing_packages(here.spack, lock, frozenset())
+    take_packages(here.spack, lock, [lock.nodes[LZ4]])
     assert kept.read_text() != text
 
 
-def wrong_parts(made: Path, node: Node) -> None:
-    for path in (made / "blobs").rglob("*"):
-        if path.is_file():
-            path.write_bytes(b"something else")
+def wrong_parts(made: Path, lock: Lock) -> None:
+    for path in blobs_in(made):
+        path.write_bytes(b"something else")
 
 
-def no_parts(made: Path, node: Node) -> None:
+def no_parts(made: Path, lock: Lock) -> None:
     for path in made.rglob("*.json"):
         path.write_text('{"data": []}')
 
 
-def other_name(made: Path, node: Node) -> None:
-    (made / "v3/manifests/spec" / node.name).rename(made / "v3/manifests/spec/openssl")
+def no_description(made: Path, lock: Lock) -> None:
+    digest = put_blob(made, b"a package")
+    for path in made.rglob("*.json"):
+        path.write_text(json.dumps({"data": [{"checksum": digest}]}))
 
 
-@pytest.mark.parametrize("attack", [wrong_parts, no_parts, other_name])
+def redescribe(made: Path, rows: list[Any]) -> None:
+    content = gzip.compress(json.dumps({"spec": {"nodes": rows}}).encode())
+    digests = [put_blob(made, b"a package"), put_blob(made, content)]
+    for path in made.rglob("*.json"):
+        path.write_text(json.dumps({"data": [{"checksum": digest} for digest in digests]}))
+
+
+def another_root(made: Path, lock: Lock) -> None:
+    redescribe(made, described(lock, MUNGE))
+
+
+def another_version(made: Path, lock: Lock) -> None:
+    redescribe(made, [{**lock.nodes[LZ4].row, "version": "9.9.9"}])
+
+
+def another_package_beside(made: Path, lock: Lock) -> None:
+    evil = {**lock.nodes[MUNGE].row, "version": "9.9.9"}
+    redescribe(made, [*described(lock, LZ4), evil])
+
+
+def unknown_package_beside(made: Path, lock: Lock) -> None:
+    redescribe(made, [*described(lock, LZ4), {**lock.nodes[MUNGE].row, "hash": "a" * 32}])
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        *(wrong_parts, no_parts, no_description, another_root, another_version),
+        *(another_package_beside, unknown_package_beside),
+    ],
+)
 def test_package_that_is_not_what_it_should_be_is_refused(
-    here: StandIn, node: Node, attack: Callable[[Path, Node], None]
+    here: StandIn, lock: Lock, attack: Callable[[Path, Lock], None]
 ) -> None:
     made = Path(here.spack.paths.packages)
-    pushed(made, node)
-    attack(made, node)
+    pushed(made, lock, LZ4)
+    attack(made, lock)
     with pytest.raises(VerificationError, match="is refused"):
-        take_packages(here.spack, [node])
+        take_packages(here.spack, lock, [lock.nodes[LZ4]])
     cache = here.spack.job.settings.buildcache_dir
     assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("elsewhere", ["in a remote cache", "in the local cache"])
+def test_what_the_instance_prints_does_not_decide_what_is_taken(
+    here: StandIn, lock: Lock, elsewhere: str
+) -> None:
+    pushed(Path(here.spack.paths.packages), lock, LZ4, b"forged")
+    cache = here.spack.job.settings.buildcache_dir
+    remote = frozenset({LZ4}) if elsewhere == "in a remote cache" else frozenset()
+    if not remote:
+        pushed(cache, lock, LZ4, b"ours")
+    here.answers("install", f"{LZ4[:7]} lz4@1: staging\n{LZ4[:7]} lz4@1: finished\n")
+    install(here.spack, lock, remote=remote)
+    assert b"forged" not in [path.read_bytes() for path in blobs_in(cache)]
+
+
+def test_package_that_cannot_be_taken_is_a_warning_and_no_failure_of_spack(
+    here: StandIn, lock: Lock
+) -> None:
+    path = pushed(Path(here.spack.paths.packages), lock, LZ4)
+    for blob in blobs_in(Path(here.spack.paths.packages)):
+        blob.unlink()
+    assert path.exists()
+    here.answers("install", f"{LZ4[:7]} lz4@1: staging\n{LZ4[:7]} lz4@1: finished\n")
+    install(here.spack, lock)
+    assert "Not added to the build cache: lz4@1.10.0." in here.screen.getvalue()
 
 
 STATES = ("staging", "finished")
 
 
 def test_finished_packages_are_kept_at_once_and_after_a_failure_too(
-    here: StandIn, monkeypatch: pytest.MonkeyPatch
+    here: StandIn, lock: Lock
 ) -> None:
-    lock = read_lock(json.dumps(LOCK))
     for digest in (LZ4, MUNGE):
-        pushed(Path(here.spack.paths.packages), lock.nodes[digest])
-    lines = (
-        f"{digest[:7]} x@1: {state}" for digest in (LZ4, MUNGE) for state in ("staging", "finished")
-    )
+        pushed(Path(here.spack.paths.packages), lock, digest)
+    lines = [f"{digest[:7]} x@1: {state}" for digest in (LZ4, MUNGE) for state in STATES]
     here.answers("install", "\n".join(lines) + "\n==> Error: no\n", 1)
     with pytest.raises(SpackError):
         install(here.spack, lock)

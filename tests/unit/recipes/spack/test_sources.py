@@ -306,12 +306,24 @@ def test_slurm_comes_from_where_our_catalog_knows_it_when_no_place_of_its_recipe
     assert upstream.fetched == {path.name}
 
 
-def test_a_commit_of_a_repository_is_left_to_spack_in_a_build(
+def test_commit_of_a_repository_that_spack_cannot_fetch_is_left_to_the_installation(
     here: StandIn, upstream: Upstream, lock: Lock
 ) -> None:
     upstream.says(LZ4, "lz4", None, COMMIT)
     assert fetch_sources(here.spack, lock) == ()
-    assert [call.split()[0] for call in here.calls] == ["python"]
+    assert [call.split()[0] for call in here.calls] == ["python", "fetch"]
+
+
+def test_commit_of_a_repository_that_spack_fetches_is_kept_for_later_builds(
+    here: StandIn, upstream: Upstream, lock: Lock
+) -> None:
+    upstream.says(LZ4, "lz4", None, COMMIT)
+    fetched = Path(here.spack.instance.build_dir) / "spack-sources" / COMMIT
+    fetched.parent.mkdir(parents=True)
+    fetched.write_text("an archive")
+    kept = here.spack.job.settings.source_cache_dir / COMMIT
+    assert fetch_sources(here.spack, lock) == (kept,)
+    assert kept.read_text() == "an archive"
 
 
 def test_prefetch_lets_spack_fetch_a_commit_and_shows_where_it_can_be_put_if_that_fails(
