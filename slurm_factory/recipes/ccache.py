@@ -36,8 +36,8 @@ def compiler_cache(job: Job) -> Path:
     sources = {
         "slurm": plan.release.sha256,
         "patches": [patch.sha256 for patch in plan.patches],
-        # Names the package recipes.
-        "spack": plan.spack.buildcache if plan.spack else "",
+        # The package recipes, and the packages.
+        "spack": [plan.spack.buildcache, *plan.roots] if plan.spack else [],
     }
     digest = hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:16]
     # What instances of root write belongs to another user than what root itself writes.

@@ -102,6 +102,16 @@ def test_tree_that_no_honest_build_makes_is_refused_with_one_message(
     assert not Path("/tmp/evil").exists()
 
 
+def test_license_text_that_names_a_file_of_the_host_reaches_nothing(
+    site: Site, machine: Machine, victim: Path
+) -> None:
+    done = attack(site, "license", VICTIM=str(victim))
+    assert done.returncode == 0, done.stderr
+    [software] = (path for path in made_by_attacks(site) if path.name.endswith("software.tar.gz"))
+    with tarfile.open(software) as archive:
+        assert not [name for name in archive.getnames() if "victim" in name]
+
+
 def test_process_that_stays_cannot_change_what_is_packed(site: Site, machine: Machine) -> None:
     done = attack(site, "replace")
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from slurm_factory.exceptions import (
     LXDError,
     OutputError,
     SlurmFactoryError,
+    VerificationError,
 )
 from slurm_factory.instances import build_instance
 from slurm_factory.instances.build_instance import lxd_instance
@@ -31,6 +33,7 @@ from slurm_factory.instances.launch import Launch
 from slurm_factory.instances.network import both_spellings
 from slurm_factory.job import Job
 from slurm_factory.supplies import require_machine
+from slurm_factory.util.tar_stream import refused
 from slurm_factory.workspace import open_workspace
 
 
@@ -161,6 +164,35 @@ def test_directory_to_write_to_belongs_to_the_instances_root_with_all_in_it(
     inside = [cache, *cache.iterdir(), *(cache / "a").iterdir()]
     assert {(path.lstat().st_uid, path.lstat().st_gid) for path in inside} == {(100_000, 200_000)}
     assert {path.stat().st_uid for path in (outside, outside / "file")} == {0}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only instances of root are somebody else")
+def test_instances_of_root_may_read_what_a_strict_umask_has_closed(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    source = settings.source_cache_dir / "archive/ab"
+    source.mkdir(parents=True)
+    (source / "file").touch(mode=0o600)
+    (source / "link").symlink_to("/etc/shadow")
+    for directory in (settings.source_cache_dir, source.parent, source):
+        directory.chmod(0o700)
+    shadow = Path("/etc/shadow").stat().st_mode
+    with launch_instance(settings, mounts=(Mount(settings.source_cache_dir),)):
+        pass
+    assert stat.S_IMODE(source.stat().st_mode) == 0o755
+    assert stat.S_IMODE((source / "file").stat().st_mode) == 0o644
+    assert Path("/etc/shadow").stat().st_mode == shadow
+
+
+def test_instance_that_delivers_what_no_honest_build_makes_is_stopped(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    with pytest.raises(VerificationError) as caught, launch_instance(settings):
+        raise refused("sbin/slurmd is setuid.")
+    assert f"stop --force {NAME}" in fake.changes
+    assert "The instance is kept" in caught.value.resolution
 
 
 OTHER = {"Isuid": True, "Isgid": False, "Hostid": 0, "Nsid": 1000}

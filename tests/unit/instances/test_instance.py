@@ -330,6 +330,19 @@ def test_stream_that_ends_because_the_instance_is_gone_is_reported_as_that(
         instance.take_directory(PurePosixPath("/tree"), tmp_path / "taken")
 
 
+def test_stream_that_lxd_cuts_short_is_a_failure_and_no_attack(tmp_path: Path) -> None:
+    script = "head -c 100 /dev/zero; echo 'Error: websocket: close 1006' >&2; exit 1"
+    instance = make_instance(ScriptedExecutor(script), tmp_path)
+    with pytest.raises(CommandError) as caught:
+        instance.take_directory(PurePosixPath("/tree"), tmp_path / "taken")
+    assert caught.value.details == "Error: websocket: close 1006"
+
+
+def test_errors_without_end_do_not_fill_the_memory() -> None:
+    done = take("head -c 3000000 /dev/zero | tr '\\0' x >&2; printf content")
+    assert done == b"content"
+
+
 def test_instance_that_sends_nothing_more_is_left_with_ctrl_c(tmp_path: Path) -> None:
     executor = ScriptedExecutor("printf x; exec sleep 1000")
     instance = make_instance(executor, tmp_path)

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 import pytest
@@ -12,6 +12,7 @@ from package_samples import IDENTITY
 
 from slurm_factory.exceptions import OutputError, VerificationError
 from slurm_factory.package.licenses import collect_common_licenses, collect_licenses, write_identity
+from slurm_factory.relocate.tree import make_room
 
 
 def test_identity_holds_the_lines_that_module_files_look_for(tmp_path: Path) -> None:
@@ -98,6 +99,26 @@ def test_nothing_is_written_through_links_of_a_tree(tmp_path: Path, common: Path
     collect_common_licenses(tree, common)
     assert outside.read_text() == (tree / "sbin/slurmd").read_text() == "untouched"
     assert not any((tree / place).is_symlink() for place in places)
+
+
+HOSTILE_NAMES = ("{/etc/passwd}", "{../../../../etc/passwd}", "{a/../../b}", "{..}", "{.}", "{}")
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_license_that_names_a_file_elsewhere_reaches_nothing(tmp_path: Path, name: str) -> None:
+    license_text = tmp_path / "tree/share/licenses/slurm/COPYING"
+    license_text.parent.mkdir(parents=True)
+    license_text.write_text(f"/usr/share/common-licenses/{name}")
+    before = sorted(tmp_path.rglob("*"))
+    assert collect_common_licenses(tmp_path / "tree", tmp_path / "texts") == ()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x"])
+def test_no_file_of_a_tree_is_made_outside_it(tmp_path: Path, path: str) -> None:
+    with pytest.raises(VerificationError, match="is in the way"):
+        make_room(tmp_path / "tree", PurePosixPath(path))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("in_the_way", ["file", "link"])

@@ -314,6 +314,25 @@ def test_table_that_claims_billions_of_entries_is_refused_at_once(
     assert "entries do not fit into it" in caught.value.details
 
 
+def test_table_that_claims_to_be_larger_than_the_file_is_refused(
+    library: Path, tmp_path: Path
+) -> None:
+    content = bytearray(library.read_bytes())
+    with library.open("rb") as file:
+        elf = ELFFile(file)
+        index = elf.get_section_index(".gnu.version_r")
+        assert isinstance(index, int)
+        header = elf["e_shoff"] + index * elf["e_shentsize"]
+    # Elf64_Shdr: sh_size is at 32, sh_info at 44.
+    content[header + 32 : header + 40] = pack("<Q", 1 << 40)
+    content[header + 44 : header + 48] = b"\xff" * 4
+    changed = tmp_path / "changed"
+    changed.write_bytes(content)
+    with pytest.raises(VerificationError, match="cannot be read as ELF") as caught:
+        read_elf(changed)
+    assert "entries do not fit into it" in caught.value.details
+
+
 def test_file_that_claims_more_sections_than_fit_into_it_is_refused(
     library: Path, tmp_path: Path
 ) -> None:
