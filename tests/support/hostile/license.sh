@@ -4,6 +4,7 @@ set -euo pipefail
 
 deep=d/d/d/d/d/d/d/d/d
 mkdir -p "${TREE}/share/licenses/${deep}"
+echo text > "${TREE}/share/licenses/${deep}/LICENSE"
 ln -s "${deep}" "${TREE}/share/licenses/a"
 cat >> "${TREE}/share/licenses/slurm/LICENSE.OpenSSL" << TEXT
 /usr/share/common-licenses/{${VICTIM}}
