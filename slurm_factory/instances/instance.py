@@ -246,6 +246,29 @@ class Instance:
 
         self._receive(command, take, f"Reading {directory}")
 
+    def fill(
+        self,
+        target: Path,
+        script: str,
+        parameters: Mapping[str, str | PurePath],
+        on_line: Callable[[str], None],
+    ) -> Path:
+        """Run a script that fills a directory OUT in the instance, and take that out.
+
+        Args:
+            target: Directory to make (host), which no instance sees.
+            script: File name of the script.
+            parameters: Its parameters besides OUT.
+            on_line: Called with each line it prints.
+
+        Returns:
+            `target`. Raises as `run_script` and `take_directory` do.
+        """
+        made = self.build_dir / target.name
+        self.run_script(script, {**parameters, "OUT": made}, on_line)
+        self.take_directory(made, target)
+        return target
+
     def take_file(self, path: PurePosixPath, largest: int = LARGEST_FILE) -> bytes:
         """The content of a file in the instance.
 
@@ -269,7 +292,6 @@ class Instance:
 
     def _receive(self, command: Sequence[str], take: Callable[[BinaryIO], T], what: str) -> T:
         """Pass the output of a command to `take`; retries if lxc fails to start it."""
-
         for _ in range(ATTEMPTS):
             errors: deque[str] = deque(maxlen=TAIL_LINES)
             process = self.executor.execute_popen([*command], **STREAMED)

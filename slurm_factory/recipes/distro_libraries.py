@@ -63,12 +63,8 @@ class InstanceLibraries:
     def _run(self, script: str, parameters: dict[str, str]) -> Path:
         """Run a script that fills a directory, and take that (host)."""
         self.taken += 1
-        name = f"distro-{self.taken}"
-        made = self.instance.build_dir / name
-        self.instance.run_script(script, {**parameters, "OUT": made}, self.job.reporter.line)
-        taken = self.job.workspace.work / name
-        self.instance.take_directory(made, taken)
-        return taken
+        target = self.job.workspace.work / f"distro-{self.taken}"
+        return self.instance.fill(target, script, parameters, self.job.reporter.line)
 
     def _library(self, out: Path, soname: str, origin: str, *about: str) -> Library:
         package = self._note(about)

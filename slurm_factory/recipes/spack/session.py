@@ -207,7 +207,4 @@ class Spack:
         Returns:
             The copy (host), in the work directory.
         """
-        made, taken = self.instance.build_dir / name, self.work / name
-        self.run_script(script, {**parameters, "OUT": str(made)})
-        self.instance.take_directory(made, taken)
-        return taken
+        return self.instance.fill(self.work / name, script, parameters, self.job.reporter.line)
