@@ -287,6 +287,16 @@ def test_damaged_file_is_read_or_refused(library: Path, data: st.DataObject) -> 
         read_elf(damaged)
 
 
+def section_header(path: Path, name: str) -> tuple[int, int]:
+    """Offsets of the header of a section, and of its content."""
+    with path.open("rb") as file:
+        elf = ELFFile(file)
+        index = elf.get_section_index(name)
+        assert isinstance(index, int)
+        header = elf["e_shoff"] + index * elf["e_shentsize"]
+        return header, elf.get_section(index)["sh_offset"]
+
+
 @pytest.mark.parametrize("table", [".gnu.version_r", ".gnu.version_d"])
 @pytest.mark.parametrize("field", ["sh_info", "count"])
 def test_table_that_claims_billions_of_entries_is_refused_at_once(
@@ -294,12 +304,7 @@ def test_table_that_claims_billions_of_entries_is_refused_at_once(
 ) -> None:
     source = library if table == ".gnu.version_r" else library.parent / "libcommon.so.1"
     content = bytearray(source.read_bytes())
-    with source.open("rb") as file:
-        elf = ELFFile(file)
-        index = elf.get_section_index(table)
-        assert isinstance(index, int)
-        header = elf["e_shoff"] + index * elf["e_shentsize"]
-        start = elf.get_section(index)["sh_offset"]
+    header, start = section_header(source, table)
     if field == "sh_info":
         # Elf64_Shdr: sh_info is at 44.
         content[header + 44 : header + 48] = b"\xff" * 4
@@ -318,11 +323,7 @@ def test_table_that_claims_to_be_larger_than_the_file_is_refused(
     library: Path, tmp_path: Path
 ) -> None:
     content = bytearray(library.read_bytes())
-    with library.open("rb") as file:
-        elf = ELFFile(file)
-        index = elf.get_section_index(".gnu.version_r")
-        assert isinstance(index, int)
-        header = elf["e_shoff"] + index * elf["e_shentsize"]
+    header, _ = section_header(library, ".gnu.version_r")
     # Elf64_Shdr: sh_size is at 32, sh_info at 44.
     content[header + 32 : header + 40] = pack("<Q", 1 << 40)
     content[header + 44 : header + 48] = b"\xff" * 4
