@@ -219,9 +219,8 @@ def save_remote_indexes(spack: Spack) -> None:
     # There are none if Spack had nothing to look up. They only save time.
     with suppress(CommandError, OSError, *UNREADABLE):
         spack.instance.take_directory(spack.paths.index / "indices", taken)
-        contents = read_json(taken / CONTENTS)
-        # Spack would take its copy for that of a build cache of this machine which is gone.
-        remote = {key: about for key, about in contents.items() if not key.startswith("file:")}
+        # Others are of this machine's build caches, which may be gone in the next build.
+        remote = _of_build_caches(taken / CONTENTS, spack.choice.buildcaches)
         (taken / CONTENTS).write_text(json.dumps(remote), "utf-8")
         spack.remote_indexes.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(spack.remote_indexes, ignore_errors=True)
@@ -251,20 +250,31 @@ def in_remote_caches(spack: Spack, lock: Lock) -> frozenset[str]:
     them. Without a copy nothing is known. The indexes do not say who signed an entry.
     """
     choice = spack.choice
-    usable = spack.verifies or not choice.signed
-    asked = {url.rstrip("/") for url in choice.buildcaches if usable}
+    if choice.signed and not spack.verifies:
+        return frozenset()
     contents = spack.remote_indexes / CONTENTS
     try:
-        # A key is a URL and the version of its layout.
         copies = [
             contents.with_name(about["index_path"])
-            for key, about in (read_json(contents) if asked else {}).items()
-            if key.rpartition("__v")[0].rstrip("/") in asked
+            for about in _of_build_caches(contents, choice.buildcaches).values()
         ]
         wanted = {node.hash for node in lock.packages}
         return frozenset().union(*(wanted & _listed(read_bytes(copy)) for copy in copies))
     except UNREADABLE:
         return frozenset()
+
+
+def _of_build_caches(contents: Path, urls: Iterable[str]) -> dict[str, Any]:
+    """What Spack's list of its copies (host) says about these build caches.
+
+    A key is a URL and the version of its layout.
+    """
+    asked = {url.rstrip("/") for url in urls}
+    return {
+        key: about
+        for key, about in read_json(contents).items()
+        if key.rpartition("__v")[0].rstrip("/") in asked
+    }
 
 
 def _entries(cache: Path) -> list[Path]:
