@@ -38,7 +38,7 @@ from slurm_factory.instances.launch import Launch
 from slurm_factory.instances.this_machine import choose_jobs
 from slurm_factory.output.reporter import make_reporter
 from slurm_factory.plan.bases import host_release
-from slurm_factory.plan.plan import COMPILER_FLAGS, LINKER_FLAGS, BuildPlan, BuildRequest, make_plan
+from slurm_factory.plan.plan import BuildPlan, BuildRequest, make_plan
 
 VERSION = "24.11.5"
 REPORT = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -142,12 +142,13 @@ def commands_by_hand(plan: BuildPlan, settings: Settings, jobs: int) -> float:
             lxd_instance(launch, settings, make_reporter(verbose=True)) as instance,
         ):
             source = _unpack(instance, plan, settings, Path(scratch))
-            variables = {"CFLAGS": " ".join(COMPILER_FLAGS), "LDFLAGS": " ".join(LINKER_FLAGS)}
+            flags = plan.compiler
+            variables = {"CFLAGS": " ".join(flags.slurm), "LDFLAGS": " ".join(flags.slurm_linker)}
             exports = [f"{name}={value}" for name, value in variables.items()]
             configure = ["./configure", *plan.configure_arguments, *exports]
             make = resources.script("make-slurm.sh")
             environment = {"SOURCE": source, "JOBS": str(jobs), "PREFIX": "/opt/slurm/software"}
-            environment["MAKE_ARGUMENTS"] = ""
+            environment["MAKE_ARGUMENTS"] = "\n".join(flags.make)
             given = [f"{name}={value}" for name, value in environment.items()]
             began = time.monotonic()
             _exec(settings, "--cwd", source, "--", *configure)

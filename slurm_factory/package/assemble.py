@@ -35,8 +35,10 @@ from slurm_factory.package.tarball import Artifact, pack
 from slurm_factory.relocate.audit import AuditReport, audit
 from slurm_factory.relocate.elf import ElfFacts, ElfKind, read_elf
 from slurm_factory.relocate.hardening import (
+    Figure,
     Group,
     HardeningByPath,
+    Share,
     count,
     load_floors,
     require_floors,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from slurm_factory.package.built import Built
     from slurm_factory.plan.plan import BuildPlan
 
+PLUGINS = PurePosixPath("lib/slurm")
 EVERY_BUILDS_PATHS = (INSTANCE_CACHE, INSTANCE_BUILD, INSTANCE_PREFIX)
 """Paths of sources and scratch directories, and of configure's arguments (instance), for any
 recipe."""
@@ -86,10 +89,12 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
         report = audit(tree, load_policy(), _build_paths(job, built))
         report.require_clean()
         bundled = _bundled(built, relocation, report)
-        _require_hardening(job, report, bundled)
+        hardening = _hardening(report, bundled)
+        _require_hardening(job, report, hardening)
     with reporter.step("Pack"):
         files = _pack(identity, job, tree, staging, bundled)
-    manifest = _manifest(identity, job, built, base_record, report, bundled, files)
+    counted = {group: count(each.values()) for group, each in hardening.items()}
+    manifest = _manifest(job, built, base_record, report, bundled, counted, files)
     return write_manifest(manifest, staging)
 
 
@@ -158,22 +163,30 @@ def _facts(tree: Path, path: PurePosixPath) -> ElfFacts:
     return facts
 
 
-def _require_hardening(job: Job, report: AuditReport, bundled: tuple[BundledFile, ...]) -> None:
+def _require_hardening(
+    job: Job, report: AuditReport, hardening: dict[Group, HardeningByPath]
+) -> None:
     totals = ", ".join(f"{figure} {share}" for figure, share in report.totals.items())
     job.reporter.line(f"Hardening: {totals}")
     # Other recipes may select other compilers, flags and packages.
     if job.plan.spack is None or job.plan.spack.has_default_recipes:
-        require_floors(_hardening(report, bundled), load_floors()[job.plan.deps])
+        require_floors(hardening, load_floors()[job.plan.deps])
 
 
 def _hardening(
     report: AuditReport, bundled: tuple[BundledFile, ...]
 ) -> dict[Group, HardeningByPath]:
     foreign = {item.file for item in bundled}
-    groups: dict[Group, HardeningByPath] = {"slurm": {}, "bundled": {}}
+    groups: dict[Group, HardeningByPath] = {"slurm": {}, "plugins": {}, "bundled": {}}
     for path, hardening in report.hardening.items():
-        groups["bundled" if str(path) in foreign else "slurm"][path] = hardening
+        own: Group = "plugins" if _is_plugin(path) else "slurm"
+        groups["bundled" if str(path) in foreign else own][path] = hardening
     return groups
+
+
+def _is_plugin(path: PurePosixPath) -> bool:
+    """Whether a file of Slurm (relative to the tree) is a plugin, not a library beside them."""
+    return path.parent == PLUGINS and not path.name.startswith("lib")
 
 
 def _package_of_directory(path: PurePosixPath, relocation: Relocation) -> str:
@@ -204,17 +217,17 @@ def _source(job: Job) -> Source:
 
 
 def _manifest(
-    identity: PackageIdentity,
     job: Job,
     built: Built,
     base_record: Mapping[str, Any],
     report: AuditReport,
     bundled: tuple[BundledFile, ...],
+    hardening: dict[Group, dict[Figure, Share]],
     files: tuple[Artifact, ...],
 ) -> Manifest:
     plan, glibc = job.plan, report.glibc or "2.0"
     return Manifest(
-        identity=identity,
+        identity=identity_of(plan),
         build_key=plan.build_key(base_record),
         created=datetime.now(UTC),
         slurm_factory=__version__,
@@ -237,10 +250,7 @@ def _manifest(
         ),
         glibc=glibc,
         distributions=distributions_with(glibc),
-        hardening={
-            group: count(hardening.values())
-            for group, hardening in _hardening(report, bundled).items()
-        },
+        hardening=hardening,
         limits=tuple(Limit(limit=limit.id, consequence=limit.text) for limit in report.limits),
         files=tuple(File.of(artifact) for artifact in files),
     )

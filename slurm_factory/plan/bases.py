@@ -54,6 +54,7 @@ class Base(BaseModel):
     version: str
     codename: str
     glibc: str
+    fortify: Literal[2, 3]
     python: str
     image: Image
     archive: Archive

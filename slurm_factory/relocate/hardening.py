@@ -76,8 +76,8 @@ class Hardening:
 
 HardeningByPath: TypeAlias = dict[PurePosixPath, Hardening]
 """Hardening by path relative to a tree."""
-Group: TypeAlias = Literal["slurm", "bundled"]
-"""Slurm's own files, and the other files of a package."""
+Group: TypeAlias = Literal["slurm", "plugins", "bundled"]
+"""Slurm's programs and libraries, its plugins, and the other files of a package."""
 Floors: TypeAlias = dict[Figure, Annotated[float, Field(ge=0, le=1)] | None]
 """The lowest allowed share of files by figure, from 0 to 1; None allows every share."""
 

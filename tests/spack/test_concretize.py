@@ -111,8 +111,9 @@ def configuration(spack: Spack) -> dict[str, Any]:
 def environment(spack: Spack, directory: Path, tools: dict[str, Any]) -> Path:
     """What the factory renders, with the paths of this machine instead of an instance's."""
     overlay = directory / "spack_repo" / SPACK_NAMESPACE
-    write_repository(overlay)
-    rendered = yaml.safe_load(generate_yaml_string(spack_plan("25.05")))["spack"]
+    plan = spack_plan("25.05")
+    write_repository(overlay, plan.compiler)
+    rendered = yaml.safe_load(generate_yaml_string(plan))["spack"]
     document = {
         "specs": [],
         "include": ["externals.yaml"],

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from slurm_factory import resources
 from slurm_factory.constants import INSTANCE_CACHE
-from slurm_factory.plan import features, plan
+from slurm_factory.plan import compiler, features, plan
 
 COMPILES_NOT = "-Dslurm_xfree=%"
 """A macro that configure does not meet and nearly every file of Slurm does."""
@@ -25,7 +25,7 @@ def replace(module: ModuleType, name: str, value: object) -> None:
 
 def compiler_flags() -> None:
     """A compiler that turns the source down."""
-    replace(plan, "COMPILER_FLAGS", (*plan.COMPILER_FLAGS, COMPILES_NOT))
+    replace(compiler, "SLURM_FLAGS", (*compiler.SLURM_FLAGS, COMPILES_NOT))
 
 
 def patch() -> None:

@@ -170,10 +170,14 @@ def test_every_package_is_compiled_for_the_target_even_one_with_requirements_of_
     assert (wanted["require"], wanted["target"]) == (["target=zen4"], ["zen4"])
 
 
-def test_our_own_recipes_are_never_reused_in_an_older_form() -> None:
-    reuse = environment(spack_plan())["concretizer"]["reuse"]
+def test_packages_of_our_own_recipes_and_with_other_flags_are_reused_by_hash_only() -> None:
+    plan = spack_plan()
+    reuse = environment(plan)["concretizer"]["reuse"]
     assert reuse["roots"] is False
-    assert reuse["from"] == [{"type": "buildcache", "exclude": ["namespace=slurm_factory"]}]
+    (source,) = reuse["from"]
+    assert source["type"] == "buildcache"
+    assert source["exclude"] == ["namespace=slurm_factory"]
+    assert source["include"] == [f"cflags='{' '.join(plan.compiler.hardening)}'"]
 
 
 @pytest.mark.parametrize(

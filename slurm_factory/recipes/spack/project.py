@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -21,10 +22,12 @@ from slurm_factory.spack_yaml import EXTERNALS_YAML, SITE_YAML, SPACK_YAML, gene
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from slurm_factory.plan.compiler import Compiler
     from slurm_factory.recipes.spack.lock import Lock
     from slurm_factory.recipes.spack.session import Spack
 
 SPACK_LOCK = "spack.lock"
+COMPILER = "gcc"
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Project:
     @cached_property
     def saved_lock(self) -> Path:
         """File (host) that saves the lock of this very project for later builds."""
-        record = self.spack.instance.record
-        key = lock_key(self.lock_inputs, repository_digest(), record)
+        record, compiler = self.spack.instance.record, self.spack.job.plan.compiler
+        key = lock_key(self.lock_inputs, repository_digest(compiler), record)
         return self.spack.job.settings.spack_locks_dir / f"{key}.json"
 
     @property
@@ -93,7 +96,7 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
     lock = load_lock(project.saved_lock)
     folder = spack.input / "spack-project"
     repository = folder / SPACK_REPOSITORY / SPACK_NAMESPACE
-    write_repository(repository, spack.job.plan.patches)
+    write_repository(repository, spack.job.plan.compiler, spack.job.plan.patches)
     for name, text in (project.files | ({SPACK_LOCK: lock} if lock else {})).items():
         (folder / name).write_text(text, "utf-8")
     spack.logs.mkdir(parents=True, exist_ok=True)
@@ -149,6 +152,19 @@ def _files(spack: Spack) -> dict[str, str]:
     externals = spack.instance.record.get("externals", {"packages": {}})
     files = {
         SPACK_YAML: generate_yaml_string(spack.job.plan),
-        EXTERNALS_YAML: yaml.safe_dump(externals),
+        EXTERNALS_YAML: yaml.safe_dump(_with_flags(externals, spack.job.plan.compiler)),
     }
     return files | ({SITE_YAML: spack.choice.config} if spack.choice.config else {})
+
+
+def _with_flags(externals: dict[str, Any], compiler: Compiler) -> dict[str, Any]:
+    """Externals of a base, with the hardening flags for all that its compiler compiles.
+
+    Spack adds them to the description of each package, and so to its hash ("default_flags" in
+    Spack's solver).
+    """
+    flagged = deepcopy(externals)
+    flags = dict.fromkeys(("cflags", "cxxflags"), " ".join(compiler.hardening))
+    for external in flagged.get("packages", {}).get(COMPILER, {}).get("externals", ()):
+        external.setdefault("extra_attributes", {})["flags"] = dict(flags)
+    return flagged

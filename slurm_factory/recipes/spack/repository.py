@@ -17,9 +17,7 @@ from slurm_factory.constants import INSTANCE_PREFIX, SPACK_NAMESPACE
 from slurm_factory.fetch.upstream import catalog_source
 from slurm_factory.plan.features import table
 from slurm_factory.plan.plan import (
-    COMPILER_FLAGS,
     CONFIGURE_ARGUMENTS,
-    LINKER_FLAGS,
     SPACK_REPOSITORY,
     patch_table,
 )
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
+    from slurm_factory.plan.compiler import Compiler
     from slurm_factory.plan.plan import Patch
 
 FACTORY_JSON = "factory.json"
@@ -40,19 +39,20 @@ NVML_SCRIPT = "make-nvml-stub.sh"
 WHEEL = re.compile(r"/nvidia_nvml_dev_cu\d+-(?P<version>[0-9.]+)-[^/]*\.whl")
 
 
-def write_repository(target: Path, planned: Iterable[Patch] = ()) -> None:
+def write_repository(target: Path, compiler: Compiler, planned: Iterable[Patch] = ()) -> None:
     """Write the repository, complete, as Spack reads it.
 
     Args:
-        planned: The patches of the plan, which must be the same.
         target: Directory (host) for repo.yaml; its old content is removed. Its path in the instance
             must end in spack_repo/slurm_factory, the name under which package recipes are imported
             (spack.readthedocs.io/en/latest/repositories.html).
+        compiler: Flags of the build.
+        planned: The patches of the plan, which must be the same.
 
     Raises:
         BuildError: The program's own patches have changed since the build was planned.
     """
-    content = _content()
+    content = _content(compiler)
     for patch in planned:
         patch.require(content[f"{SLURM}/{patch.name}"])
     if target.exists():
@@ -63,16 +63,16 @@ def write_repository(target: Path, planned: Iterable[Patch] = ()) -> None:
         file.write_bytes(text)
 
 
-def repository_digest() -> str:
+def repository_digest(compiler: Compiler) -> str:
     """Hash of everything that `write_repository` writes."""
     digest = hashlib.sha256()
-    for name, content in sorted(_content().items()):
+    for name, content in sorted(_content(compiler).items()):
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
 
 
-def factory_document() -> dict[str, Any]:
+def factory_document(compiler: Compiler) -> dict[str, Any]:
     """The data of the package recipes, by key."""
     return {
         "prefix": str(INSTANCE_PREFIX),
@@ -83,8 +83,9 @@ def factory_document() -> dict[str, Any]:
         "epochs": {release.spack_version: release.epoch for release in catalog()},
         "patches": [{"file": row["file"], "when": _when(row)} for row in patch_table()],
         "arguments": list(CONFIGURE_ARGUMENTS),
-        "cflags": list(COMPILER_FLAGS),
-        "ldflags": list(LINKER_FLAGS),
+        "cflags": list(compiler.slurm),
+        "ldflags": list(compiler.slurm_linker),
+        "make": list(compiler.make),
         "features": [
             feature.model_dump(mode="json", include={"variant", "summary", "on", "off"})
             for feature in table()
@@ -94,13 +95,13 @@ def factory_document() -> dict[str, Any]:
     }
 
 
-def _content() -> dict[str, bytes]:
+def _content(compiler: Compiler) -> dict[str, bytes]:
     """Every file of the repository, by path."""
     files = dict(_files_below(patches_dir() / SPACK_REPOSITORY / SPACK_NAMESPACE))
     for row in patch_table():
         files[f"{SLURM}/{row['file']}"] = (patches_dir() / row["file"]).read_bytes()
     files[f"{NVML}/{NVML_SCRIPT}"] = resources.script(NVML_SCRIPT).encode()
-    document = json.dumps(factory_document(), indent=1, sort_keys=True)
+    document = json.dumps(factory_document(compiler), indent=1, sort_keys=True)
     files[FACTORY_JSON] = f"{document}\n".encode()
     return files
 

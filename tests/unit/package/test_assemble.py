@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias, get_args
 
 import pytest
 from job_samples import Here, build_here
@@ -29,6 +29,22 @@ from slurm_factory.relocate.relocate import find_closure
 SLURMS_OWN = {"bin/tool", "lib/slurm/libengine.so", "lib/slurm/plug.so"}
 MUNGE = "bin/alone"
 RECORD = {"base": "debian@12", "packages": {"gcc-12:amd64": "12.2.0-14"}}
+FREE: Floors = dict.fromkeys(Figure)
+ALL_CANARIES = FREE | {Figure.CANARY: 1.0}
+"""Not met by either group: libraries whose functions have no arrays need none."""
+
+
+FloorsByRecipe: TypeAlias = dict[Deps, dict[Group, Floors]]
+
+
+@pytest.fixture(autouse=True)
+def floors(monkeypatch: pytest.MonkeyPatch) -> FloorsByRecipe:
+    """The toys are compiled without any flags."""
+    free: FloorsByRecipe = {
+        each: {"slurm": FREE, "plugins": FREE, "bundled": FREE} for each in Deps
+    }
+    monkeypatch.setattr(assembly, "load_floors", lambda: free)
+    return free
 
 
 @dataclass
@@ -146,12 +162,13 @@ def test_manifest_holds_the_whole_plan_and_what_the_base_contained(
     assert manifest.build_key == here.job.plan.build_key(RECORD)
 
 
-def test_hardening_of_slurms_own_files_and_of_others_is_counted_apart(
+def test_hardening_of_slurm_of_its_plugins_and_of_others_is_counted_apart(
     here: Here, built: Built
 ) -> None:
     manifest, _ = assembled(here, built)
-    slurm, bundled = manifest.hardening["slurm"], manifest.hardening["bundled"]
-    assert slurm[Figure.RELRO] == Share(have=len(SLURMS_OWN), of=len(SLURMS_OWN))
+    slurm, plugins, bundled = (manifest.hardening[group] for group in get_args(Group))
+    assert slurm[Figure.RELRO] == Share(have=2, of=2)
+    assert plugins[Figure.RELRO] == Share(have=1, of=1)
     assert bundled[Figure.RELRO].of == len(manifest.bundled)
     assert slurm[Figure.PIE] == bundled[Figure.PIE] == Share(have=1, of=1)
 
@@ -182,27 +199,13 @@ def test_texts_that_licenses_name_come_along_or_nothing_does(here: Here, built: 
         assemble(here.job, built, RECORD)
 
 
-FREE: Floors = dict.fromkeys(Figure)
-ALL_CANARIES = FREE | {Figure.CANARY: 1.0}
-"""Not met by either group: libraries whose functions have no arrays need none."""
-
-
-def set_floors(monkeypatch: pytest.MonkeyPatch, deps: Deps, group: Group) -> None:
-    """Let only one group of one recipe have a floor."""
-    floors: dict[Deps, dict[Group, Floors]] = {
-        each: {"slurm": FREE, "bundled": FREE} for each in Deps
-    }
-    floors[deps][group] = ALL_CANARIES
-    monkeypatch.setattr(assembly, "load_floors", lambda: floors)
-
-
 @pytest.mark.parametrize(
     ("group", "lacking"), [("slurm", "lib/slurm/libengine.so"), ("bundled", "lib/private/")]
 )
 def test_package_that_is_less_hardened_than_before_is_not_made(
-    here: Here, built: Built, monkeypatch: pytest.MonkeyPatch, group: Group, lacking: str
+    here: Here, built: Built, floors: FloorsByRecipe, group: Group, lacking: str
 ) -> None:
-    set_floors(monkeypatch, Deps.SYSTEM, group)
+    floors[Deps.SYSTEM][group] = ALL_CANARIES
     with pytest.raises(VerificationError) as caught:
         assembled(here, built)
     assert caught.value.exit_code == 6
@@ -211,9 +214,9 @@ def test_package_that_is_less_hardened_than_before_is_not_made(
 
 
 def test_floor_of_the_other_recipe_does_not_apply(
-    here: Here, built: Built, monkeypatch: pytest.MonkeyPatch
+    here: Here, built: Built, floors: FloorsByRecipe
 ) -> None:
-    set_floors(monkeypatch, Deps.SPACK, "slurm")
+    floors[Deps.SPACK]["slurm"] = ALL_CANARIES
     assembled(here, built)
 
 
@@ -275,17 +278,17 @@ def test_a_path_of_spacks_store_in_the_package_fails_the_audit(
 
 
 def test_floors_of_the_spack_recipe_do_not_apply_to_other_recipes(
-    here: Here, built_by_spack: Built, monkeypatch: pytest.MonkeyPatch
+    here: Here, built_by_spack: Built, floors: FloorsByRecipe
 ) -> None:
-    set_floors(monkeypatch, Deps.SPACK, "slurm")
+    floors[Deps.SPACK]["slurm"] = ALL_CANARIES
     choice = replace(CHOICE, buildcache="spack-buildcache-site/0123")
     assembled(here.with_plan(spack_plan(gpu=True, spack=choice)), built_by_spack)
 
 
 def test_floors_of_the_spack_recipe_apply_without_one(
-    here: Here, built_by_spack: Built, monkeypatch: pytest.MonkeyPatch
+    here: Here, built_by_spack: Built, floors: FloorsByRecipe
 ) -> None:
-    set_floors(monkeypatch, Deps.SPACK, "slurm")
+    floors[Deps.SPACK]["slurm"] = ALL_CANARIES
     with pytest.raises(VerificationError, match="less hardened"):
         assembled(here.with_plan(spack_plan(gpu=True)), built_by_spack)
 

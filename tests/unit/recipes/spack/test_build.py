@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 from paths import DATA
 from spack_samples import (
     CONFIG_H,
@@ -279,6 +280,19 @@ def test_the_project_is_in_the_instance_with_externals_and_our_recipes(here: Sta
     for name in ("spack.yaml", "externals.yaml"):
         assert (here.spack.logs / name).read_text() == (project / name).read_text()
     assert json.loads((here.spack.logs / "spack.lock").read_text()) == LOCK
+
+
+def test_all_that_the_compiler_of_the_base_compiles_gets_the_hardening_flags(
+    here: StandIn,
+) -> None:
+    externals = {"packages": {"gcc": {"externals": [{"spec": "gcc@12.2.0", "prefix": "/usr"}]}}}
+    instance = replace(here.spack.instance, record=RECORD | {"externals": externals})
+    write_project(replace(here.spack, instance=instance))
+    written = yaml.safe_load((here.folder / "project/externals.yaml").read_text())
+    (compiler,) = written["packages"]["gcc"]["externals"]
+    flags = " ".join(here.spack.job.plan.compiler.hardening)
+    assert compiler["extra_attributes"]["flags"] == {"cflags": flags, "cxxflags": flags}
+    assert "extra_attributes" not in externals["packages"]["gcc"]["externals"][0]
 
 
 def test_the_users_own_configuration_goes_along(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from unittest.mock import MagicMock
 
 import pytest
 import yaml
+from plan_samples import spack_plan
 
 from slurm_factory import resources
 from slurm_factory.constants import INSTANCE_PREFIX, SPACK_NAMESPACE
 from slurm_factory.exceptions import BuildError
+from slurm_factory.plan.compiler import Compiler
 from slurm_factory.plan.features import table
-from slurm_factory.plan.plan import COMPILER_FLAGS, CONFIGURE_ARGUMENTS, LINKER_FLAGS, patches_for
+from slurm_factory.plan.plan import CONFIGURE_ARGUMENTS, patches_for
 from slurm_factory.plan.releases import catalog, find_release, series
 from slurm_factory.recipes.spack import repository as spack_repository
 from slurm_factory.recipes.spack.repository import repository_digest, write_repository
@@ -31,6 +33,7 @@ RECIPES = Path(str(patches_dir())) / "spack_repo" / SPACK_NAMESPACE / "packages"
 
 BUILTIN = "spack_repo.builtin"
 RELEASE = find_release("24.11")
+COMPILER = spack_plan().compiler
 
 
 class SpackPackage:
@@ -46,7 +49,7 @@ class SpackPackage:
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     target = tmp_path / "spack_repo" / SPACK_NAMESPACE
-    write_repository(target)
+    write_repository(target, COMPILER)
     return target
 
 
@@ -115,7 +118,7 @@ def test_every_recipe_is_there(repository: Path) -> None:
 
 
 def test_what_lies_beside_a_recipe_comes_along(tmp_path: Path) -> None:
-    write_repository(tmp_path)
+    write_repository(tmp_path, COMPILER)
     beside = list(RECIPES.rglob("*.patch"))
     for path in beside:
         copy = tmp_path / "packages" / path.relative_to(RECIPES)
@@ -126,7 +129,7 @@ def test_a_package_that_was_taken_out_does_not_stay(repository: Path) -> None:
     old = repository / "packages" / "old" / "package.py"
     old.parent.mkdir()
     old.write_text("")
-    write_repository(repository)
+    write_repository(repository, COMPILER)
     assert not old.parent.exists()
 
 
@@ -157,8 +160,8 @@ def test_patches_are_the_files_of_the_other_recipe(repository: Path) -> None:
 
 
 def test_slurm_is_compiled_with_the_flags_of_the_other_recipe(document: dict[str, Any]) -> None:
-    assert document["cflags"] == list(COMPILER_FLAGS)
-    assert document["ldflags"] == list(LINKER_FLAGS)
+    assert document["cflags"] == list(COMPILER.slurm)
+    assert document["ldflags"] == list(COMPILER.slurm_linker)
     assert document["arguments"] == list(CONFIGURE_ARGUMENTS)
     assert document["prefix"] == str(INSTANCE_PREFIX)
 
@@ -263,11 +266,9 @@ def test_recipe_says_what_it_is_and_under_which_license(path: Path) -> None:
     assert inherited or "license(" in path.read_text()
 
 
-def test_digest_is_the_same_until_something_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = repository_digest()
-    assert repository_digest() == before
-    monkeypatch.setattr(spack_repository, "COMPILER_FLAGS", ("-O2",))
-    assert repository_digest() != before
+def test_digest_is_the_same_until_the_flags_change() -> None:
+    assert repository_digest(COMPILER) == repository_digest(spack_plan().compiler)
+    assert repository_digest(COMPILER) != repository_digest(Compiler(("-O2",)))
 
 
 def test_digest_changes_with_a_recipe_and_with_a_patch(
@@ -276,11 +277,11 @@ def test_digest_changes_with_a_recipe_and_with_a_patch(
     copy = tmp_path / "patches"
     shutil.copytree(Path(str(patches_dir())), copy)
     monkeypatch.setattr(spack_repository, "patches_dir", lambda: copy)
-    digests = [repository_digest()]
+    digests = [repository_digest(COMPILER)]
     for name in ("spack_repo/slurm_factory/packages/munge/package.py", "slurm-pmix-dirs.patch"):
         file = copy / name
         file.write_bytes(file.read_bytes()[:-1] + b" ")
-        digests.append(repository_digest())
+        digests.append(repository_digest(COMPILER))
     assert len(set(digests)) == len(digests)
 
 
@@ -291,11 +292,11 @@ def test_a_patch_that_has_changed_since_the_build_was_planned_is_not_given_to_sp
     copy = tmp_path / "patches"
     shutil.copytree(Path(str(patches_dir())), copy)
     monkeypatch.setattr(spack_repository, "patches_dir", lambda: copy)
-    write_repository(tmp_path / "repository", planned)
+    write_repository(tmp_path / "repository", COMPILER, planned)
     with (copy / planned[0].name).open("a") as file:
         file.write("\n")
     with pytest.raises(BuildError, match=planned[0].name):
-        write_repository(tmp_path / "repository", planned)
+        write_repository(tmp_path / "repository", COMPILER, planned)
 
 
 def test_digest_does_not_change_with_what_python_leaves_behind(
@@ -304,8 +305,8 @@ def test_digest_does_not_change_with_what_python_leaves_behind(
     copy = tmp_path / "patches"
     shutil.copytree(Path(str(patches_dir())), copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(spack_repository, "patches_dir", lambda: copy)
-    before = repository_digest()
+    before = repository_digest(COMPILER)
     left = copy / "spack_repo" / SPACK_NAMESPACE / "packages" / "slurm" / "__pycache__"
     left.mkdir()
     (left / "package.pyc").write_bytes(b"\0")
-    assert repository_digest() == before
+    assert repository_digest(COMPILER) == before

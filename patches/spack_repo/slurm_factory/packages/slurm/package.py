@@ -101,7 +101,9 @@ class Slurm(AutotoolsPackage):
 
         Without it, Spack would reuse a package in the build cache that was built with other flags.
         """
-        told = {name: FACTORY[name] for name in ("prefix", "arguments", "cflags", "ldflags")}
+        told = {
+            name: FACTORY[name] for name in ("prefix", "arguments", "cflags", "ldflags", "make")
+        }
         told["epoch"] = self._epoch
         features = [[row["variant"], row["on"], row["off"]] for row in FACTORY["features"]]
         text = json.dumps([super().content_hash(content), told, features], sort_keys=True)
@@ -141,13 +143,17 @@ class Slurm(AutotoolsPackage):
 
     def build(self, spec, prefix):
         for directory in self._directories():
-            self.module.make("-C", directory, self._pam_dir())
+            self.module.make("-C", directory, *FACTORY["make"], self._pam_dir())
 
     def install(self, spec, prefix):
         stage = str(Path(self.stage.path, "installed"))
         self.module.make("install-pkgincludeHEADERS", f"DESTDIR={stage}")
         for directory in (*self._directories(), "doc/man", "etc"):
-            self.module.make("-C", directory, "install", f"DESTDIR={stage}", self._pam_dir())
+            self.module.make(
+                *("-C", directory, "install", f"DESTDIR={stage}"),
+                *FACTORY["make"],
+                self._pam_dir(),
+            )
         install_tree(stage + self.prefix_inside, prefix)
         # In a separate directory, so that adding it to ld.so.conf adds no other library of the
         # tree.
