@@ -22,7 +22,7 @@ from toys import Toys
 
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import OutputError, SlurmFactoryError, SpackError
-from slurm_factory.recipes.spack.cache import ENTRIES, index_is_current
+from slurm_factory.recipes.spack.cache import ENTRIES, index_is_current, refresh_indexes
 from slurm_factory.recipes.spack.install import install
 from slurm_factory.recipes.spack.lock import Lock
 from slurm_factory.recipes.spack.session import InstancePaths, Spack
@@ -55,6 +55,7 @@ class Factory:
 
     def build(self) -> dict[str, str]:
         """Build all; returns how each package came."""
+        refresh_indexes(self.spack)
         states = install(self.spack, self.lock).states.values()
         return {s.node.name: CACHED if s.from_cache else BUILT for s in states if s.done}
 

@@ -169,7 +169,7 @@ def test_the_site_cannot_move_the_store(seen: Seen) -> None:
 
 def test_mirrors_are_asked_in_their_order_and_the_public_one_last(seen: Seen) -> None:
     assert list(seen["full"]["configuration"]["mirrors"]) == [
-        *("sources", "local", "sources-1", "binaries-1", "spack-public")
+        *("sources", "local", "made-here", "sources-1", "binaries-1", "spack-public")
     ]
 
 
