@@ -57,6 +57,8 @@ BREAKS_FLAGS = re.compile(r"[\s'\"\\$`;&|<>()*?\[\]#=]")
 CONFIGURE_ARGUMENTS = (
     *("--disable-debug", "--disable-static", "--without-systemdsystemunitdir"),
     "--enable-pkgconfig",
+    # Only those who compile twice in one directory need it, and it takes seconds.
+    "--disable-dependency-tracking",
 )
 """Arguments of configure for every package."""
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from slurm_factory.instances.instance import Instance
     from slurm_factory.job import Job
 
+CACHED_COMPILER = "ccache gcc -MD"
 HITS = ("direct_cache_hit", "preprocessed_cache_hit")
 MISS = "cache_miss"
 
@@ -48,10 +49,10 @@ def compiler_cache(job: Job) -> Path:
 def ccache_environment(job: Job, instance: Instance, source: PurePosixPath) -> dict[str, str]:
     """Settings of ccache for compilations below the directory `source` (instance).
 
-    Depend mode uses the dependencies that the build writes anyway, instead of running the
-    preprocessor a second time (ccache(1), "depend_mode"). The inode cache stores the hashes of
-    headers, which every compilation would compute again; it is beside the source and removed with
-    it, because inodes are meaningless in another instance (ccache(1), "inode_cache").
+    Depend mode uses the dependencies that the compiler writes (`CACHED_COMPILER`), instead of
+    running the preprocessor a second time (ccache(1), "depend_mode"). The inode cache stores the
+    hashes of headers, which every compilation would compute again; it is beside the source and
+    removed with it, because inodes are meaningless in another instance (ccache(1), "inode_cache").
 
     An entry serves a build in any directory: -ffile-prefix-map is what makes its objects the same
     there, so that the directory in it must not count (ccache(1), "ignore_options").

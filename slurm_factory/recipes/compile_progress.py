@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 TOTAL = re.compile(r"Files to compile: (\d{1,6})")
 """The first output line of make-slurm.sh."""
 DIRECTORY = re.compile(r"make(?:\[\d+\])?: Entering directory '(.+)'")
-COMPILATION = re.compile(r"(?!libtool: ).* -MF \S+ -c .*?([^\s`]+)")
+COMPILATION = re.compile(r"(?!libtool: ).* -c -o \S+ .*?([^\s`]+)")
 """Automake's line for one object. Libtool's line below it is ignored."""
 
 

@@ -13,7 +13,7 @@ from slurm_factory.exceptions import BuildError, SlurmFactoryError
 from slurm_factory.fetch.upstream import sources_for
 from slurm_factory.instances.instance import Mount
 from slurm_factory.package.built import Built
-from slurm_factory.recipes.ccache import ccache_environment, compiler_cache
+from slurm_factory.recipes.ccache import CACHED_COMPILER, ccache_environment, compiler_cache
 from slurm_factory.recipes.compile_progress import CompileProgress
 from slurm_factory.recipes.configure_results import ConfigureResults
 from slurm_factory.recipes.distro_libraries import InstanceLibraries, installed_packages
@@ -191,7 +191,9 @@ def _make(job: Job, instance: Instance, source: PurePosixPath) -> None:
         {
             **compiler_environment(job, source),
             **ccache_environment(job, instance, source),
-            "MAKE_ARGUMENTS": "\n".join((*PLAIN_SHELL, "CC=ccache gcc", *job.plan.compiler.make)),
+            "MAKE_ARGUMENTS": "\n".join(
+                (*PLAIN_SHELL, f"CC={CACHED_COMPILER}", *job.plan.compiler.make)
+            ),
             "SOURCE": source,
             "JOBS": str(job.jobs),
             "PREFIX": INSTANCE_PREFIX,

@@ -8,7 +8,7 @@ from reporter_samples import Listener
 from slurm_factory.recipes.compile_progress import CompileProgress
 
 SOURCE = PurePosixPath("/srv/build/slurm-24-11-5-1")
-FLAGS = "-DHAVE_CONFIG_H -I. -O1 -pthread -MT x.lo -MD -MP -MF .deps/x.Tpo"
+FLAGS = "-MD -DHAVE_CONFIG_H -I. -O1 -pthread"
 ENTER = f"make[2]: Entering directory '{SOURCE}/src/api'"
 LIBTOOL = f"/bin/sh ../../libtool  --tag=CC   --mode=compile ccache gcc {FLAGS} -c -o"
 PLAIN = f"ccache gcc {FLAGS} -c -o"
@@ -29,7 +29,6 @@ def test_each_object_counts_once_and_its_file_is_named_from_the_top_of_the_sourc
         ENTER,
         f"{LIBTOOL} allocate.lo allocate.c",
         f"libtool: compile:  ccache gcc {FLAGS} -c allocate.c  -fPIC -DPIC -o .libs/allocate.o",
-        "mv -f .deps/allocate.Tpo .deps/allocate.Plo",
         f"make[2]: Entering directory '{SOURCE}/src/sacct'",
         f"{PLAIN} options.o options.c",
     ).passed

@@ -46,7 +46,7 @@ def test_the_number_of_files_is_that_of_the_objects_that_are_not_switched_off(
         "JOBS": "2",
         "PREFIX": "/opt",
         "WITH_PAM": "no",
-        "MAKE_ARGUMENTS": "SHELL=/bin/sh\nCC=ccache gcc",
+        "MAKE_ARGUMENTS": "SHELL=/bin/sh\nCC=ccache gcc -MD",
     }
     done = subprocess.run(
         ["bash", "-c", resources.script("make-slurm.sh")],
