@@ -28,6 +28,9 @@ class {name}(Package):
         mkdirp(prefix.{made})
 """
 ALONE = 'version("1.0")'
+FLAGS = " ".join(spack_plan().compiler.hardening)
+FLAGGED = {"toylib": {"require": [f"cflags='{FLAGS}'"]}}
+"""As if the compiler of the base had compiled it."""
 
 
 class Cached:
@@ -54,7 +57,10 @@ class Cached:
         for old, new in (
             ("{unify: true, reuse: false}", json.dumps(concretizer)),
             ("  repos::\n", f"  repos::\n    {SPACK_NAMESPACE}: {self.ours.parent}\n"),
-            ("  config:\n", "  config:\n    binary_index_ttl: 0\n"),
+            (
+                "  config:\n",
+                f"  packages: {json.dumps(FLAGGED)}\n  config:\n    binary_index_ttl: 0\n",
+            ),
         ):
             assert old in text
             text = text.replace(old, new)
@@ -96,15 +102,19 @@ def test_other_peoples_packages_are_reused_from_the_build_cache_and_ours_by_thei
     here.recipe("toyours", ALONE, ours=True)
     here.recipe("toysame", ALONE, ours=True)
     here.recipe("toymid", f'{ALONE}\n    depends_on("toyours")')
-    needs = (f'depends_on("{name}")' for name in ("toylib", "toymid", "toysame"))
+    here.recipe("toyplain", ALONE)
+    needs = (f'depends_on("{name}")' for name in ("toylib", "toyplain", "toymid", "toysame"))
     here.recipe("toymain", "\n    ".join([ALONE, *needs]))
     before = here.push()
     here.recipe("toylib", 'version("2.0")\n    version("1.0")\n    variant("big", default=True)')
+    here.recipe("toyplain", 'version("2.0")\n    version("1.0")')
     here.recipe("toyours", ALONE, "bin", ours=True)
     here.decide_by(shipped())
     after = here.decide()
     assert f"file://{tmp_path}/cache__v3" in json.loads((misc / "indices" / CONTENTS).read_text())
     assert after["toylib"] == before["toylib"]
+    # Compiled with other flags, for all that is known.
+    assert after["toyplain"].version == "2.0"
     assert after["toysame"] == before["toysame"]
     assert (after["toyours"].version, before["toyours"].version) == ("1.0", "1.0")
     assert after["toyours"].hash != before["toyours"].hash
