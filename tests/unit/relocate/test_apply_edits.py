@@ -8,6 +8,7 @@ import pytest
 from relocate_toolkit import answer, compile_elf
 
 from slurm_factory.exceptions import VerificationError
+from slurm_factory.relocate import edits
 from slurm_factory.relocate.edits import Edit, apply_edits, find_patchelf
 
 EDIT = Edit(PurePosixPath("x.so"), "liby.so.1", (("liba.so", "libb.so"),), ("$ORIGIN", "$ORIGIN/z"))
@@ -69,6 +70,16 @@ def test_failure_of_patchelf_names_the_file_and_what_it_said(
     with pytest.raises(VerificationError, match=r"failed on x\.so") as caught:
         apply_edits(tmp_path, [EDIT])
     assert caught.value.details == "no room"
+
+
+def test_patchelf_that_does_not_end_is_ended(
+    tmp_path: Path, fake: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake('[ "$1" = --version ] && echo patchelf 0.18.0 || exec /bin/sleep 600')
+    monkeypatch.setattr(edits, "PATCHELF_SECONDS", 0.2)
+    with pytest.raises(VerificationError, match=r"failed on x\.so") as caught:
+        apply_edits(tmp_path, [EDIT])
+    assert "did not answer" in caught.value.details
 
 
 def test_real_patchelf_refuses_a_file_that_is_not_elf(tmp_path: Path) -> None:
