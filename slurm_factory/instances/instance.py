@@ -45,6 +45,9 @@ KILLED = 137
 """128 + SIGKILL: the only sign that the memory limit ended a process."""
 COMPILER_KILLED = "Killed signal terminated program"
 """gcc's message if this happens to one of its processes."""
+CONNECTION_LOST = ("Error: websocket: close 1006", "http://unix.socket/1.0")
+"""lxc's messages if LXD ends during a command, which goes on in the instance (RFC 6455, 7.1.5), or
+is not back yet when a command begins."""
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "TZ": "UTC", "HOME": "/root"}
 """The environment of every command of a build. LXD sets LANG by itself, and ccache hashes it."""
 
@@ -316,6 +319,12 @@ class Instance:
                 require_running(self.name, self.project, what)
             except LXDError as error:
                 return error
+            if any(_says(tail, message) for message in CONNECTION_LOST):
+                return LXDError(
+                    f"{what} was aborted: the connection to LXD was lost.",
+                    details="LXD was restarted, by an upgrade or after a crash.",
+                    resolution="Run the command again.",
+                )
         full = disk_full_lines(tail)
         if full and has_no_room(self.cache_on_host):
             return cache_is_full(f"{what} failed", self.cache_on_host, full[-1])

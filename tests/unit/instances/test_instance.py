@@ -248,6 +248,22 @@ def test_an_instance_that_is_being_deleted_still_runs_when_its_commands_are_dead
     assert len([call for call in fake.calls if call.startswith("operation")]) == 2
 
 
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "Error: websocket: close 1006 (abnormal closure): unexpected EOF",
+        'Error: Get "http://unix.socket/1.0": dial unix /x: connect: connection refused',
+    ],
+)
+def test_lxd_that_was_restarted_in_the_middle_is_not_a_failure_of_the_command(
+    fake: FakeLxc, lost: str
+) -> None:
+    fake.instances([instance(NAME, NOW)])
+    with pytest.raises(LXDError, match="the connection to LXD was lost") as caught:
+        run(ScriptedExecutor(f"echo compiling; echo '{lost}'; exit 1"), lambda _: None)
+    assert "restarted" in caught.value.details
+
+
 def test_lxd_that_is_gone_in_the_middle_is_reported_as_that(
     fake: FakeLxc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,9 +349,8 @@ def test_stream_that_ends_because_the_instance_is_gone_is_reported_as_that(
 def test_stream_that_lxd_cuts_short_is_a_failure_and_no_attack(tmp_path: Path) -> None:
     script = "head -c 100 /dev/zero; echo 'Error: websocket: close 1006' >&2; exit 1"
     instance = make_instance(ScriptedExecutor(script), tmp_path)
-    with pytest.raises(CommandError) as caught:
+    with pytest.raises(LXDError, match="the connection to LXD was lost"):
         instance.take_directory(PurePosixPath("/tree"), tmp_path / "taken")
-    assert caught.value.details == "Error: websocket: close 1006"
 
 
 def test_errors_without_end_do_not_fill_the_memory() -> None:
