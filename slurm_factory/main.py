@@ -189,6 +189,10 @@ def build(
             outcome = builder.build(
                 plan, settings, reporter, keep_instance=keep_instance, offline=offline
             )
+        elif any(settings.work_dir.glob("*.lock")):
+            from slurm_factory.instances.orphans import end_killed_builds
+
+            end_killed_builds(settings, reporter)
         answers.print_outcome(outcome, reporter, as_json=as_json)
 
 

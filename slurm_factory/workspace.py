@@ -16,9 +16,14 @@ from typing import TYPE_CHECKING
 import filelock
 
 from slurm_factory.cache_dir import MARK, make_cache_dir, unusable
-from slurm_factory.exceptions import SlurmFactoryError
+from slurm_factory.exceptions import (
+    BuildError,
+    SlurmFactoryError,
+    SpackError,
+    VerificationError,
+)
 from slurm_factory.util.files import file_errors
-from slurm_factory.util.locks import Notes, share
+from slurm_factory.util.locks import Notes, is_running, share
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
 BUILD_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z-]+-[0-9a-f]{6}")
 """Format of `new_build_id`."""
 WAITING_FOR_CLEAN = "Waiting for slurm-factory clean, which removes what builds share"
+EVIDENT = (BuildError, SpackError, VerificationError)
+"""Failures of what was built, and not of LXD, the disk or the network."""
 NEEDED_BYTES = 1 << 30
 """Enough for a stage, a tree and two sets of tarballs."""
 
@@ -48,8 +55,13 @@ class Workspace:
         return self.work / "input"
 
     @property
+    def artifacts(self) -> Path:
+        """The files of the package, until they are published."""
+        return self.work / "artifacts"
+
+    @property
     def lock(self) -> Path:
-        """Lock file of the running build."""
+        """Lock file of the running build; it contains the LXD project. A killed build leaves it."""
         return self.settings.work_dir / f"{self.build_id}.lock"
 
     @property
@@ -71,8 +83,8 @@ def open_workspace(
 ) -> Iterator[Workspace]:
     """Make and lock the build's directories.
 
-    Staged files stay after a failure, to be looked into. `clean` does not touch
-    caches and bases while the mark of the cache directory is locked.
+    Staged files stay after a failure that can be looked into, without the lock. `clean` does not
+    touch caches and bases while the mark of the cache directory is locked.
 
     Args:
         build_id: Id of the build.
@@ -86,16 +98,17 @@ def open_workspace(
     prepare_cache(settings)
     mark = settings.cache_dir / MARK
     with share(mark, WAITING_FOR_CLEAN, notes), filelock.FileLock(workspace.lock):
+        workspace.lock.write_text(settings.project_name)
         workspace.work.mkdir()
         try:
             yield workspace
-        except SlurmFactoryError:
-            _forget_if_empty(workspace)
+        except SlurmFactoryError as error:
+            _forget_in_vain(workspace, error)
             raise
         except BaseException:
-            _forget(workspace)
+            forget(workspace)
             raise
-        _forget(workspace)
+        forget(workspace)
 
 
 def prepare_cache(settings: Settings) -> None:
@@ -122,15 +135,30 @@ def prepare_cache(settings: Settings) -> None:
         raise unusable(cache, f"Only {free >> 20} MiB are free; {NEEDED_BYTES >> 20} are needed")
 
 
-def _forget(workspace: Workspace) -> None:
+def killed_builds(settings: Settings) -> Iterator[Workspace]:
+    """Builds of this LXD project whose lock files are there and free."""
+    for lock in sorted(settings.work_dir.glob("*.lock")):
+        if not BUILD_ID.fullmatch(lock.stem) or is_running(lock):
+            continue
+        with suppress(OSError):
+            if lock.read_text() in {"", settings.project_name}:
+                yield Workspace(lock.stem, settings)
+
+
+def forget(workspace: Workspace) -> None:
+    """Remove what a build has staged, and its lock."""
     shutil.rmtree(workspace.work, ignore_errors=True)
     workspace.lock.unlink(missing_ok=True)
 
 
-def _forget_if_empty(workspace: Workspace) -> None:
-    """Without an instance, there are no staged files, and no instance to keep."""
+def _forget_in_vain(workspace: Workspace, error: SlurmFactoryError) -> None:
+    """Keep what can be looked into, or is finished. The lock stays where an instance may."""
+    if isinstance(error, EVIDENT) or any(workspace.artifacts.glob("*-manifest.json")):
+        workspace.lock.unlink()
+        return
     with suppress(OSError):
         workspace.input.rmdir()
-    with suppress(OSError):
-        workspace.work.rmdir()
+    launched = any(workspace.work.iterdir())
+    shutil.rmtree(workspace.work, ignore_errors=True)
+    if not launched:
         workspace.lock.unlink()

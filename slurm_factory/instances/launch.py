@@ -42,7 +42,7 @@ from slurm_factory.instances.lxc import (
     project_exists,
 )
 from slurm_factory.instances.network import find_network
-from slurm_factory.instances.orphans import stop_orphans
+from slurm_factory.instances.orphans import remove_orphans
 from slurm_factory.plan.base_setup import BaseSetup, write_record
 from slurm_factory.util.locks import locked
 from slurm_factory.util.process import ATTEMPTS, TRANSIENT
@@ -165,7 +165,7 @@ def _launch_once(
 ) -> tuple[lxd.LXDInstance, Mapping[str, Any]]:
     # Queried once for each attempt: every lxc takes 50 ms, and more under load.
     project, entries = settings.project_name, list_instances(settings.project_name)
-    stop_orphans(entries, settings, reporter)
+    remove_orphans(entries, settings, reporter)
     bases = usable_bases(launch.setup, launch.architecture, project, entries)
     if bases:
         # Needs no network, and its image may have been deleted long ago.

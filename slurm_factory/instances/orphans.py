@@ -1,17 +1,26 @@
-"""Running instances of killed builds."""
+"""What killed builds leave: running instances, and staged files."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory.constants import BUILD_PREFIX
 from slurm_factory.exceptions import LXDError
-from slurm_factory.instances.lxc import KEPT_KEY, LOCAL, LOCK_KEY, RUNNING, created, lxc
+from slurm_factory.instances.lxc import (
+    KEPT_KEY,
+    LOCK_KEY,
+    RUNNING,
+    created,
+    delete_instance,
+    delete_unfinished,
+    list_instances,
+)
 from slurm_factory.util.locks import is_running, is_visible
-from slurm_factory.workspace import BUILD_ID
+from slurm_factory.workspace import BUILD_ID, forget, killed_builds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,63 +28,81 @@ if TYPE_CHECKING:
     from slurm_factory.config import Settings
     from slurm_factory.output.reporter import Reporter
 
-STOP_SECONDS = 60
 LAUNCHING = timedelta(minutes=10)
 """Younger instances without a lock count as being launched, or as doctor's."""
 BUILD_NAME = re.compile(rf"{BUILD_PREFIX}({BUILD_ID.pattern}|benchmark-\d+)")
 """Names of build instances: a build id (workspace.py), or that of a benchmark."""
 
 
-def stop_orphans(
+def end_killed_builds(settings: Settings, reporter: Reporter) -> None:
+    """Remove what killed builds have left, where nothing has to be launched.
+
+    Args:
+        settings: Settings of this site.
+        reporter: Shows what was removed.
+    """
+    # LXD may be away, and is not needed.
+    with suppress(LXDError):
+        if any(killed_builds(settings)):
+            remove_orphans(list_instances(settings.project_name), settings, reporter)
+
+
+def remove_orphans(
     entries: Iterable[Mapping[str, Any]], settings: Settings, reporter: Reporter
 ) -> None:
-    """Stop the instances of killed builds, and report it.
+    """Delete the instances of killed builds with what these have staged, and report it.
 
     LXD continues the commands in an instance when lxc dies: a compilation goes on with all
-    processors. They are stopped and not deleted, to keep evidence; `clean` deletes them.
+    processors. Nothing in it is evidence, since nothing has failed; the log stays.
 
     Args:
         entries: Entries of all instances in the project (`lxc.list_instances`).
         settings: For the LXD project and the directory of locks.
-        reporter: Shows the stopped instances, and warnings about others.
+        reporter: Shows the deleted instances, and warnings about others.
     """
-    for entry in entries:
-        if not is_orphan(entry, settings.work_dir):
+    there = {entry["name"]: entry for entry in entries}
+    killed = {f"{BUILD_PREFIX}{w.build_id}": w for w in killed_builds(settings)}
+    orphans = [name for name, entry in there.items() if is_orphan(entry, settings.work_dir)]
+    for name in dict.fromkeys([*orphans, *killed]):
+        if name in there and KEPT_KEY in there[name]["config"]:
             continue
-        name = entry["name"]
-        try:
-            lxc(
-                "stop",
-                "--force",
-                f"{LOCAL}{name}",
-                project=settings.project_name,
-                timeout=STOP_SECONDS,
-            )
-        except LXDError as error:
-            reporter.warning(f"{name} still runs, but its build was killed: {error.brief}")
-        else:
-            reporter.note(
-                f"Stopped {name}, whose build was killed. slurm-factory clean deletes it."
-            )
+        if _is_deleted(name, settings, reporter, listed=name in there) and name in killed:
+            forget(killed[name])
+
+
+def _is_deleted(name: str, settings: Settings, reporter: Reporter, *, listed: bool) -> bool:
+    """Delete an instance, which LXD may still be making for a killed build if it is not listed."""
+    if not listed:
+        return delete_unfinished(name, settings.project_name)
+    try:
+        delete_instance(name, settings.project_name)
+    except LXDError as error:
+        reporter.warning(f"{name} still exists, but its build was killed: {error.brief}")
+        return False
+    reporter.note(f"Deleted {name}, which a killed build has left.")
+    return True
 
 
 def is_orphan(entry: Mapping[str, Any], work: Path) -> bool:
-    """Whether an instance runs without its build.
+    """Whether an instance is there without its build.
 
     An instance that its build kept on purpose is not an orphan, and neither is one with an
     unreadable lock file. A killed build leaves its lock file behind. If it was killed before it
-    recorded the lock, the name and the age of the instance identify it.
+    recorded the lock, the name of the instance identifies it, and without any lock its age.
 
     Args:
         entry: Entry of `lxc list`.
         work: Directory of the locks of this user's builds (host).
     """
     config, name = entry["config"], entry["name"]
-    if entry["status"] != RUNNING or not name.startswith(BUILD_PREFIX) or KEPT_KEY in config:
+    if not name.startswith(BUILD_PREFIX) or KEPT_KEY in config:
         return False
     if LOCK_KEY in config:
         lock = Path(config[LOCK_KEY])
         return is_visible(lock) and lock.exists() and not is_running(lock)
-    if not BUILD_NAME.fullmatch(name) or datetime.now(UTC) - created(entry) < LAUNCHING:
+    if not BUILD_NAME.fullmatch(name):
         return False
-    return not is_running(work / f"{name.removeprefix(BUILD_PREFIX)}.lock")
+    lock = work / f"{name.removeprefix(BUILD_PREFIX)}.lock"
+    if lock.exists():
+        return not is_running(lock)
+    return entry["status"] == RUNNING and datetime.now(UTC) - created(entry) >= LAUNCHING

@@ -78,7 +78,7 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
     """
     identity = identity_of(job.plan)
     reporter, tree = job.reporter, built.tree
-    staging = job.workspace.work / "artifacts"
+    staging = job.workspace.artifacts
     staging.mkdir()
     with reporter.step("Relocate"):
         relocation = relocate(tree, built.closure, load_policy())

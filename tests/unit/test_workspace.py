@@ -15,12 +15,20 @@ from fake_lxc import locked_elsewhere
 from plan_samples import sample_settings
 
 from slurm_factory.cache_dir import make_cache_dir
-from slurm_factory.exceptions import BuildError, OutputError
+from slurm_factory.exceptions import BuildError, LXDError, OutputError
 from slurm_factory.util.locks import is_running
-from slurm_factory.workspace import NEEDED_BYTES, new_build_id, open_workspace, prepare_cache
+from slurm_factory.workspace import (
+    NEEDED_BYTES,
+    Workspace,
+    killed_builds,
+    new_build_id,
+    open_workspace,
+    prepare_cache,
+)
 
 
 def touch_and_raise(file: Path, error: BaseException) -> None:
+    file.parent.mkdir(exist_ok=True)
     file.touch()
     raise error
 
@@ -133,12 +141,40 @@ def test_nothing_of_the_work_is_left_after_an_interruption(
     assert list(settings.work_dir.iterdir()) == []
 
 
-def test_the_work_is_kept_after_a_failure_and_its_build_no_longer_runs(tmp_path: Path) -> None:
+def test_the_work_is_kept_after_a_failure_that_can_be_looked_into(tmp_path: Path) -> None:
     settings = sample_settings(tmp_path)
     with pytest.raises(BuildError), open_workspace("id", settings) as workspace:
         touch_and_raise(workspace.work / "file", BuildError("make failed."))
     assert (workspace.work / "file").exists()
-    assert not is_running(workspace.lock)
+    assert not workspace.lock.exists()
+
+
+def test_of_a_failure_of_lxd_only_the_lock_is_kept_by_which_its_instance_is_found(
+    tmp_path: Path,
+) -> None:
+    settings = sample_settings(tmp_path)
+    build_id = new_build_id("25.05.8")
+    with pytest.raises(LXDError), open_workspace(build_id, settings) as workspace:
+        touch_and_raise(workspace.work / "file", LXDError("The LXD daemon does not run."))
+    assert list(settings.work_dir.iterdir()) == [workspace.lock]
+    assert [left.build_id for left in killed_builds(settings)] == [build_id]
+
+
+def test_a_failure_before_anything_was_staged_leaves_nothing(tmp_path: Path) -> None:
+    settings = sample_settings(tmp_path)
+    with pytest.raises(LXDError), open_workspace("id", settings):
+        raise LXDError("The LXD daemon does not run.")
+    assert list(settings.work_dir.iterdir()) == []
+
+
+def test_a_finished_package_that_could_not_be_published_is_kept(tmp_path: Path) -> None:
+    settings = sample_settings(tmp_path)
+    workspace = Workspace("id", settings)
+    manifest = workspace.artifacts / "slurm-manifest.json"
+    with pytest.raises(OutputError), open_workspace("id", settings):
+        touch_and_raise(manifest, OutputError("No space left."))
+    assert manifest.exists()
+    assert list(killed_builds(settings)) == []
 
 
 def test_the_cache_is_for_this_user_alone_and_nothing_in_it_for_the_world(tmp_path: Path) -> None:

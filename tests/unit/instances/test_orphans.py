@@ -10,9 +10,11 @@ from reporter_samples import Listener
 from slurm_factory.config import Settings
 from slurm_factory.instances.build_instance import lxd_instance
 from slurm_factory.instances.launch import Launch
+from slurm_factory.instances.orphans import end_killed_builds
+from slurm_factory.workspace import Workspace
 
 
-def test_the_instance_of_a_killed_build_is_stopped_by_the_next_one_which_says_so(
+def test_the_instance_of_a_killed_build_is_deleted_by_the_next_one_which_says_so(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.work_dir.mkdir(parents=True)
@@ -26,21 +28,24 @@ def test_the_instance_of_a_killed_build_is_stopped_by_the_next_one_which_says_so
         instance("build-running", now, held),
         instance("build-of-gone-cache", now, settings.work_dir / "gone.lock"),
         instance("build-being-launched", now),
-        instance("build-stopped", now, left) | {"status": "Stopped"},
         instance("farm", now, left),
     ]
-    fake.instances([base, *others, instance("build-orphan", now, left)])
+    stopped = instance("build-stopped", now, left) | {"status": "Stopped"}
+    fake.instances([base, *others, instance("build-orphan", now, left), stopped])
     launcher(monkeypatch)
     reporter = Listener()
     launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
     with locked_elsewhere(held), lxd_instance(launch, settings, reporter):
-        assert fake.changes[0] == "stop --force build-orphan"
-    assert [call for call in fake.changes if call.startswith("stop")] == fake.changes[:1]
-    [note] = reporter.notes
-    assert note.startswith("Stopped build-orphan, whose build was killed.")
+        deleted = [f"delete --force {name}" for name in ("build-orphan", "build-stopped")]
+        assert fake.changes[:2] == deleted
+    assert [call for call in fake.changes if "build-" in call and NAME not in call] == deleted
+    assert reporter.notes == [
+        "Deleted build-orphan, which a killed build has left.",
+        "Deleted build-stopped, which a killed build has left.",
+    ]
 
 
-def test_an_instance_whose_build_was_killed_before_it_named_its_lock_is_stopped_too(
+def test_an_instance_whose_build_was_killed_before_it_named_its_lock_is_deleted_too(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.work_dir.mkdir(parents=True)
@@ -56,11 +61,11 @@ def test_an_instance_whose_build_was_killed_before_it_named_its_lock_is_stopped_
         lxd_instance(launch, settings, Listener()),
     ):
         pass
-    stopped = [call for call in fake.changes if call.startswith("stop")]
-    assert stopped == [f"stop --force {left}", f"stop --force {free}"]
+    deleted = [call for call in fake.changes if call.startswith("delete") and NAME not in call]
+    assert deleted == [f"delete --force {left}", f"delete --force {free}"]
 
 
-def test_an_orphan_that_cannot_be_stopped_does_not_stop_the_build(
+def test_an_orphan_that_cannot_be_deleted_does_not_stop_the_build(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.work_dir.mkdir(parents=True)
@@ -68,11 +73,61 @@ def test_an_orphan_that_cannot_be_stopped_does_not_stop_the_build(
     lock.touch()
     now = datetime.now(UTC)
     fake.instances([instance(BASE_NAME, now), instance("build-orphan", now, lock)])
-    fake.fail("stop --force", "Error: The instance is busy")
+    fake.fail("delete --force local:build-orphan", "Error: The instance is busy")
     launcher(monkeypatch)
     reporter = Listener()
     launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
     with lxd_instance(launch, settings, reporter):
         pass
     [warning] = reporter.warnings
-    assert warning.startswith("build-orphan still runs")
+    assert warning.startswith("build-orphan still exists")
+
+
+def test_what_a_killed_build_has_staged_goes_with_an_instance_that_lxd_still_makes(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = Workspace(DEAD.removeprefix("build-"), settings)
+    failed = Workspace(killed.build_id.replace("0a1b2c", "000000"), settings)
+    elsewhere = Workspace(killed.build_id.replace("0a1b2c", "000001"), settings)
+    for workspace in (killed, failed, elsewhere):
+        (workspace.work / "tree").mkdir(parents=True)
+    killed.lock.write_text(settings.project_name)
+    elsewhere.lock.write_text("another-project")
+    fake.instances([instance(BASE_NAME, datetime.now(UTC))])
+    launcher(monkeypatch)
+    launch = Launch(SETUP, "x86_64", NAME, settings.work_dir / "x.lock")
+    with lxd_instance(launch, settings, Listener()):
+        pass
+    assert f"delete --force {DEAD}" in fake.changes
+    assert not killed.lock.exists()
+    assert {path.name for path in settings.work_dir.iterdir()} == {
+        failed.build_id,
+        elsewhere.build_id,
+        elsewhere.lock.name,
+    }
+
+
+def test_a_command_that_launches_nothing_ends_killed_builds_too(
+    fake: FakeLxc, settings: Settings
+) -> None:
+    killed = Workspace(DEAD.removeprefix("build-"), settings)
+    killed.work.mkdir(parents=True)
+    reporter = Listener()
+    fake.instances([instance(DEAD, datetime.now(UTC), killed.lock)])
+    end_killed_builds(settings, reporter)
+    assert fake.calls == [], "without a killed build, LXD is not asked"
+    killed.lock.write_text(settings.project_name)
+    end_killed_builds(settings, reporter)
+    assert reporter.notes == [f"Deleted {DEAD}, which a killed build has left."]
+    assert list(settings.work_dir.iterdir()) == []
+
+
+def test_killed_builds_without_lxd_do_not_matter_to_a_command_that_needs_none(
+    fake: FakeLxc, settings: Settings
+) -> None:
+    killed = Workspace(DEAD.removeprefix("build-"), settings)
+    killed.work.mkdir(parents=True)
+    killed.lock.touch()
+    fake.fail("local:", "Error: dial unix /var/lib/lxd/unix.socket: connect: connection refused")
+    end_killed_builds(settings, Listener())
+    assert killed.lock.exists()
