@@ -251,14 +251,15 @@ def _kept_notice(launch: Launch, settings: Settings) -> str:
     project = settings.project_name
     try:
         status = instance_status(launch.name, project)
-        if status is not None:
-            _mark_kept(launch.name, project)
     except LXDError:
         return (
             f"The instance {launch.name} may still exist; run `slurm-factory clean` when LXD runs."
         )
     if status is None:
         return ""
+    # On a full disk, LXD sets the mark and fails to write its copy into the instance.
+    with suppress(LXDError):
+        _mark_kept(launch.name, project)
     if status != RUNNING:
         return f"The instance is kept: lxc --project {project} start {LOCAL}{launch.name}"
     return f"The instance is kept: {enter_command(launch.name, project)}"

@@ -316,6 +316,17 @@ def test_a_kept_instance_that_somebody_has_stopped_is_reported_with_the_command_
     )
 
 
+def test_an_instance_whose_full_disk_takes_no_mark_is_kept_all_the_same(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher(monkeypatch)
+    fake.instances([instance(BASE_NAME, NOW), instance(NAME, NOW)])
+    fake.fail("config set", "Error: write /var/lib/lxd/backup.yaml: disk quota exceeded")
+    with pytest.raises(BuildError) as caught, launch_instance(settings):
+        raise BuildError("make failed.")
+    assert "The instance is kept: lxc" in caught.value.resolution
+
+
 def test_lxd_that_does_not_answer_is_not_said_to_keep_an_instance(
     fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
