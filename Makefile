@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: build test lint format docs help environment environment-for-tests
+.PHONY: build test faults lint format docs help environment environment-for-tests
 
 UV_VERSION := 0.13.9
 UV := .tools/bin/uv
@@ -23,6 +23,11 @@ test: environment-for-tests ## Run all tests, including those in containers
 	tests/install-test-tools.sh .venv/share/module-systems
 	$(BIN)/slurm-factory setup || [[ $$? == 3 ]]
 	tools/with-lxd-group.sh $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# FAULTS: options of the program, such as `--resume` or `--only SIGKILL`.
+faults: environment-for-tests ## Inject faults into builds for some hours, and write the table in docs/reliability.md
+	tools/apt-install.sh faketime
+	PYTHONPATH=tests/support tools/with-lxd-group.sh $(BIN)/python tests/integration/try_faults.py $(FAULTS)
 
 lint: environment-for-tests ## Check style, types, shell scripts and the workflow
 	$(BIN)/ruff check .

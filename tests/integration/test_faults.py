@@ -4,12 +4,10 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
+from fault_cases import offline, served
 from fault_tools import (
     MINIMAL,
     NOBODY,
@@ -25,8 +23,6 @@ from slurm_factory.config import Settings
 
 pytestmark = pytest.mark.integration
 
-UNREACHABLE = "http://127.0.0.1:9"
-
 
 @pytest.fixture
 def cache(lxd: Settings, tmp_path: Path) -> Path:
@@ -41,25 +37,8 @@ def mirror(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A directory and the URL under which it is served."""
     directory = tmp_path / "mirror"
     directory.mkdir()
-    handler = partial(_SilentHandler, directory=str(directory))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield directory, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-class _SilentHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def offline(site: Site) -> Site:
-    """Nothing but this machine can be reached."""
-    proxies = dict.fromkeys(("http_proxy", "https_proxy"), UNREACHABLE)
-    upper = {name.upper(): value for name, value in proxies.items()}
-    return site.having(
-        **proxies, **upper, no_proxy="127.0.0.1", SLURM_FACTORY_DEBIAN_MIRROR=UNREACHABLE
-    )
+    with served(directory) as url:
+        yield directory, url
 
 
 # Sources

@@ -1,41 +1,36 @@
-"""A build that is interrupted, or whose disk fills up, leaves nothing but the caches.
+"""A build that meets a fault loses nothing and leaves nothing but the caches.
 
-That builds work after each of these is seen by the next, which gets further.
+These are some of the cases of tests/support/fault_cases.py; `make faults` runs all of them. That
+builds work after each is seen by the next, which gets further.
 """
 
-import signal
-import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fault_tools import (
-    MINIMAL,
-    Site,
-    Terminal,
-    assert_one_message,
-    in_memory_mebibytes,
-    make_cache,
-    source_in,
-)
-from file_systems import fill, small_file_system
-
-from slurm_factory.config import Settings
+from fault_cases import all_cases
+from fault_runner import FORCED, Scene, leftovers, run_case
+from fault_tools import Site, Terminal
 
 pytestmark = pytest.mark.integration
 
-STEPS = ("Launch", "Configure", "Compile", "Pack")
+CASES = {case.key: case for case in all_cases()}
+QUICK = (
+    "SIGINT (Ctrl-C): Launch",
+    "SIGINT (Ctrl-C): Configure",
+    "SIGINT (Ctrl-C): Compile",
+    "SIGINT (Ctrl-C): Pack",
+    "SIGTERM: Configure",
+    "SIGHUP: Unpack and patch",
+    "the instance is deleted: Configure",
+    "the disk of the cache is full: Compile",
+)
 """Installing runs in the instance, as compiling does. What follows it runs on this machine alone
-and is one case: the last stands for it."""
-
-
-NEEDED_MEBIBYTES = 1100
-"""A little more than a build asks for at the start."""
+and is one case: packing stands for it."""
 
 
 def test_clean_removes_what_a_killed_build_leaves(site: Site) -> None:
-    with Terminal(site, *MINIMAL, "--force") as terminal:
-        terminal.wait_for("Compile …")
+    with Terminal(site, *FORCED) as terminal:
+        terminal.wait_for("Configure …")
         terminal.process.kill()
         terminal.process.wait()
     left = site.instances()
@@ -44,67 +39,36 @@ def test_clean_removes_what_a_killed_build_leaves(site: Site) -> None:
     assert left[0] in shown.stdout
     assert site.instances() == left
     assert site.run("clean", "--yes").returncode == 0
-    assert site.instances() == []
-    assert site.staged() == []
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_ctrl_c_leaves_neither_instance_nor_artifact_and_keeps_the_caches(
-    site: Site, step: str
-) -> None:
-    before = site.published()
-    with Terminal(site, *MINIMAL, "--force") as terminal:
-        terminal.wait_for(f"{step} …")
-        terminal.press_ctrl_c()
-        assert terminal.finish() == 130
-    _assert_nothing_left(site, terminal, before)
+    assert leftovers(site) == []
 
 
 def test_second_ctrl_c_does_not_stop_the_cleaning_up(site: Site) -> None:
-    before = site.published()
-    with Terminal(site, *MINIMAL, "--force") as terminal:
+    with Terminal(site, *FORCED) as terminal:
         terminal.wait_for("Configure …")
         terminal.press_ctrl_c()
         terminal.wait_for("Configure interrupted")
         for _ in range(3):
             terminal.press_ctrl_c()
         assert terminal.finish() == 130
-    _assert_nothing_left(site, terminal, before)
-
-
-def test_signal_to_the_program_alone_ends_it_as_ctrl_c_does(site: Site) -> None:
-    before = site.published()
-    with Terminal(site, *MINIMAL, "--force") as terminal:
-        terminal.wait_for("Configure …")
-        terminal.process.send_signal(signal.SIGTERM)
-        assert terminal.finish() == 130
-    _assert_nothing_left(site, terminal, before)
-
-
-def test_cache_directory_that_fills_up_is_reported_and_leaves_no_artifact(
-    lxd: Settings, site: Site, tmp_path: Path
-) -> None:
-    warmth = in_memory_mebibytes(site.cache / "ccache")
-    with small_file_system(tmp_path / "small", NEEDED_MEBIBYTES + warmth) as directory:
-        make_cache(directory, lxd, site.cache / "ccache")
-        place = replace(site, cache=directory)
-        with Terminal(place, *MINIMAL) as terminal:
-            terminal.wait_for("Compile …")
-            fill(directory)
-            code = terminal.finish()
-        done = subprocess.CompletedProcess((), code, "", terminal.text.replace("\r", ""))
-        assert_one_message(done, 7, "could not be written|is full")
-        assert place.published() == []
-        assert place.run("clean", "--yes").returncode == 0
-        assert place.instances() == []
-        assert place.staged() == []
-
-
-def _assert_nothing_left(site: Site, terminal: Terminal, published: list[str]) -> None:
-    assert "Traceback" not in terminal.text, terminal.text
     assert "Interrupted." in terminal.text
-    assert site.instances() == []
-    assert site.staged() == []
-    assert site.published() == published
-    assert source_in(site.cache).exists()
-    assert len(site.bases()) == 1
+    assert leftovers(site) == []
+
+
+@pytest.mark.parametrize("key", QUICK)
+def test_build_that_meets_a_fault_loses_and_leaves_nothing(
+    site: Site, tmp_path: Path, key: str
+) -> None:
+    scene = Scene(site, None, tmp_path)
+    row = run_case(CASES[key], scene, with_next=False)
+    assert (row.wrong, row.lost) == ([], [])
+    assert row.code in {130, 3, 7}
+    assert set(row.left) <= {"a lock file"}
+
+
+def test_build_after_a_killed_one_removes_what_is_left_and_makes_the_same_package(
+    site: Site, tmp_path: Path
+) -> None:
+    row = run_case(CASES["SIGKILL: Compile"], Scene(site, None, tmp_path))
+    assert row.wrong == []
+    assert row.left == ["a running instance", "staged files"]
+    assert (row.next_code, row.left_then) == (0, [])

@@ -6,11 +6,12 @@ import os
 import platform
 import re
 import secrets
+import select
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,6 +58,7 @@ NOBODY = 65534
 READ_ALL = "+dac_read_search"
 """So that another user can run the Python that belongs to the one who runs the tests."""
 CTRL_C = b"\x03"
+POLL_SECONDS = 0.02
 LIMIT_SECONDS = 3000
 """After which something hangs: far more than anything takes on the busiest machine."""
 REPOSITORY = Path(__file__).parents[2]
@@ -178,10 +180,18 @@ class Terminal:
         return self.process.returncode
 
     def _read(self) -> None:
-        time.sleep(0.02)
+        select.select([self._master], [], [], POLL_SECONDS)
         # The other end is closed when the process has ended.
         with suppress(BlockingIOError, OSError):
             self.text += os.read(self._master, 1 << 16).decode(errors="replace")
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = LIMIT_SECONDS) -> None:
+    """Wait for a condition on which no command waits."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(POLL_SECONDS)
 
 
 def assert_one_message(
@@ -336,23 +346,35 @@ def in_memory_mebibytes(directory: Path) -> int:
 
 def _copy_base(settings: Settings, project: str) -> None:
     """Give a project the base instance that the site has, or gets now."""
-    bases = _usable_bases(settings.project_name)
-    if not bases:
-        Site(settings.cache_dir, settings.project_name).build(*MINIMAL, "--force")
-        bases = _usable_bases(settings.project_name)
-    base, copy = bases[0].name, base_instance_name(SETUP, bases[0].image, project)
+    base = present_base(settings)
+    copy = base_instance_name(SETUP, base.image, project)
     whither = ("--target-project", project)
     with FileLock(base_lock(SETUP, settings.images_dir)):
-        lxc("copy", base, copy, *whither, project=settings.project_name, timeout=LONG_SECONDS)
+        lxc("copy", base.name, copy, *whither, project=settings.project_name, timeout=LONG_SECONDS)
+    adopt_base(copy, settings.project_name, project)
+
+
+def present_base(settings: Settings) -> PresentBase:
+    """The base instance that the site has, or gets now."""
+    bases = usable_in(settings.project_name)
+    if not bases:
+        Site(settings.cache_dir, settings.project_name).build(*MINIMAL, "--force")
+        bases = usable_in(settings.project_name)
+    return bases[0]
+
+
+def adopt_base(copy: str, old_project: str, project: str) -> None:
+    """Let builds in a project use the copy of a base instance of another."""
     # The project is a part of the tag by which a base is known to be compatible and whole.
-    old, new = (compatibility_tag(SETUP, name) for name in (settings.project_name, project))
+    old, new = (compatibility_tag(SETUP, name) for name in (old_project, project))
     path = f"{copy}/etc/craft-instance.conf"
     record = lxc("file", "pull", path, "-", project=project)
     lxc("file", "push", "-", path, project=project, stdin=record.replace(old, new))
     full_name = lxc("config", "get", copy, "image.description", project=project).strip()
     lxc("config", "set", copy, f"image.description={full_name.replace(old, new)}", project=project)
-    assert _usable_bases(project), "builds would make another"
+    assert usable_in(project), "builds would make another"
 
 
-def _usable_bases(project: str) -> list[PresentBase]:
+def usable_in(project: str) -> list[PresentBase]:
+    """The base instances of a project that builds would copy."""
     return usable_bases(SETUP, platform.machine(), project, list_instances(project))
