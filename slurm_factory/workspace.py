@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ BUILD_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z-]+-[0-9a-f]{6}")
 WAITING_FOR_CLEAN = "Waiting for slurm-factory clean, which removes what builds share"
 EVIDENT = (BuildError, SpackError, VerificationError)
 """Failures of what was built, and not of LXD, the disk or the network."""
+BEGINNING = 60.0
+"""Seconds after which a lock file that nobody has locked is not that of a build that begins."""
 NEEDED_BYTES = 1 << 30
 """Enough for a stage, a tree and two sets of tarballs."""
 
@@ -141,7 +144,9 @@ def killed_builds(settings: Settings) -> Iterator[Workspace]:
         if not BUILD_ID.fullmatch(lock.stem) or is_running(lock):
             continue
         with suppress(OSError):
-            if lock.read_text() in {"", settings.project_name}:
+            # Empty while a build that begins has made its lock file and not locked it yet.
+            begins = not lock.stat().st_size and time.time() - lock.stat().st_mtime < BEGINNING
+            if not begins and lock.read_text() in {"", settings.project_name}:
                 yield Workspace(lock.stem, settings)
 
 

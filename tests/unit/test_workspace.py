@@ -160,6 +160,19 @@ def test_of_a_failure_of_lxd_only_the_lock_is_kept_by_which_its_instance_is_foun
     assert [left.build_id for left in killed_builds(settings)] == [build_id]
 
 
+def test_a_build_that_has_made_its_lock_and_not_locked_it_yet_was_not_killed(
+    tmp_path: Path,
+) -> None:
+    settings = sample_settings(tmp_path)
+    prepare_cache(settings)
+    workspace = Workspace(new_build_id("25.05.8"), settings)
+    workspace.lock.touch()
+    assert list(killed_builds(settings)) == []
+    long_ago = workspace.lock.stat().st_mtime - 600
+    os.utime(workspace.lock, (long_ago, long_ago))
+    assert list(killed_builds(settings)) == [workspace]
+
+
 def test_a_failure_before_anything_was_staged_leaves_nothing(tmp_path: Path) -> None:
     settings = sample_settings(tmp_path)
     with pytest.raises(LXDError), open_workspace("id", settings):
