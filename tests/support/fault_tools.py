@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +45,7 @@ from slurm_factory.instances.lxc import (
 from slurm_factory.plan.base_setup import BaseSetup
 from slurm_factory.plan.bases import find_base, host_release
 from slurm_factory.plan.releases import find_release
+from slurm_factory.util.process import ATTEMPTS, TRANSIENT
 
 RELEASE = "24.11.5"
 BASE = find_base("same", host_release())
@@ -61,6 +62,8 @@ CTRL_C = b"\x03"
 POLL_SECONDS = 0.02
 LIMIT_SECONDS = 3000
 """After which something hangs: far more than anything takes on the busiest machine."""
+LXC_FAILED = 255
+"""Exit status of lxc for its own errors; the program under test never ends with it."""
 REPOSITORY = Path(__file__).parents[2]
 INSIDE = "/srv/cache"
 PAGE_BYTES = mmap.PAGESIZE
@@ -92,15 +95,7 @@ class Site:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
-        return subprocess.run(
-            [*self.program, *arguments],
-            env=self.variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_SECONDS,
-            check=False,
-        )
+        return _run([*self.program, *arguments], self.variables)
 
     def build(self, *arguments: str) -> dict[str, Any]:
         """Run a build that must succeed; returns the document that `--json` prints."""
@@ -297,9 +292,26 @@ def run_there(machine: Site, script: str) -> str:
     """Run a script of destructive/ on a machine; returns what it printed."""
     text = (Path(__file__).parent / "destructive" / script).read_text()
     command = [*machine.program[: -len(PROGRAM)], "bash", "-c", text, script]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = _run(command, machine.variables)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def _run(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; again if it is an lxc that did not come to start its own."""
+    for _ in range(ATTEMPTS):
+        done = subprocess.run(
+            command,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+            check=False,
+        )
+        if done.returncode != LXC_FAILED or TRANSIENT not in done.stderr:
+            break
+    return done
 
 
 def _mount(name: str, project: str, source: Path, target: Path, *options: str) -> None:

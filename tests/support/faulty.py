@@ -80,6 +80,8 @@ def hostile(attack: str) -> None:
     system = import_module("slurm_factory.recipes.system")
     for check in ("check_config_h", "require_files"):
         replace(system, check, lambda *_: None)
+    # The toy is compiled without any flags.
+    replace(import_module("slurm_factory.package.assemble"), "require_floors", lambda *_: None)
 
 
 FAULTS: dict[str, Callable[[], None]] = {
