@@ -205,7 +205,7 @@ def report(
         (
             f"Slurm {VERSION}, standard, `--deps system --base same`, base instance ready;"
             f" {len(os.sched_getaffinity(0))} CPUs, {'@'.join(host_release())};"
-            f" medians of {len(cold)} alternating rounds."
+            f" {'one round' if len(cold) == 1 else f'medians of {len(cold)} alternating rounds'}."
         ),
         "`uv run python benchmarks/build.py` measures again and writes this part.",
         "",
