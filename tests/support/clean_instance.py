@@ -4,7 +4,6 @@ import hashlib
 import os
 import platform
 import secrets
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import filelock
+from commands import run_to_end
 from craft_providers.lxd import LXC
 from craft_providers.lxd.project import create_with_default_profile
 from paths import REPOSITORY
@@ -29,7 +29,6 @@ from slurm_factory.instances.lxc import (
 from slurm_factory.instances.network import both_spellings
 from slurm_factory.output.reporter import make_reporter
 from slurm_factory.plan.bases import find_base
-from slurm_factory.util.process import ATTEMPTS, TRANSIENT
 
 BASE = find_base("debian@13", ("", ""))
 PREFIX = f"clean-{BASE.slug}-"
@@ -40,7 +39,6 @@ PACKAGES = (
 )
 SCRIPTS = Path(__file__).parent / "cluster"
 MODULE_SYSTEMS = REPOSITORY / "tests" / "install-module-systems.sh"
-LIMIT_SECONDS = 3000
 CA_DIRECTORY = PurePosixPath("/usr/local/share/ca-certificates")
 
 
@@ -78,17 +76,7 @@ class CleanInstance:
         variables = [f"--env={key}={value}" for key, value in environment.items()]
         command = ["lxc", "--project", self.project, "exec", "-T", self.name, *variables, "--"]
         command += words
-        for _ in range(ATTEMPTS):
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=LIMIT_SECONDS,
-                check=False,
-            )
-            if TRANSIENT not in done.stderr:
-                break
+        done = run_to_end(command)
         if done.returncode != 0:
             raise ScriptError(f"{title}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout

@@ -31,6 +31,7 @@ from fault_tools import (
 from file_systems import as_root, fill, small_file_system
 from private_lxd import cut_network, mend_network
 
+from slurm_factory.cache_dir import MARK
 from slurm_factory.config import load_settings
 from slurm_factory.exceptions import LXDError
 from slurm_factory.instances.lxc import LONG_SECONDS, lxc
@@ -317,7 +318,7 @@ def cache_is_open_to_others(scene: Scene) -> Ended:
 
 
 def cache_has_no_mark(scene: Scene) -> Ended:
-    mark = scene.site.cache / ".slurm-factory-cache"
+    mark = scene.site.cache / MARK
     aside = mark.rename(scene.scratch / "mark")
     scene.undo.callback(shutil.move, aside, mark)
     return scene.run()

@@ -11,12 +11,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from commands import LIMIT_SECONDS, run_to_end
 from craft_providers.lxd import LXC
 from craft_providers.lxd.project import create_with_default_profile
 from filelock import FileLock
@@ -45,7 +46,6 @@ from slurm_factory.instances.lxc import (
 from slurm_factory.plan.base_setup import BaseSetup
 from slurm_factory.plan.bases import find_base, host_release
 from slurm_factory.plan.releases import find_release
-from slurm_factory.util.process import ATTEMPTS, TRANSIENT
 
 RELEASE = "24.11.5"
 BASE = find_base("same", host_release())
@@ -60,10 +60,6 @@ READ_ALL = "+dac_read_search"
 """So that another user can run the Python that belongs to the one who runs the tests."""
 CTRL_C = b"\x03"
 POLL_SECONDS = 0.02
-LIMIT_SECONDS = 3000
-"""After which something hangs: far more than anything takes on the busiest machine."""
-LXC_FAILED = 255
-"""Exit status of lxc for its own errors; the program under test never ends with it."""
 REPOSITORY = Path(__file__).parents[2]
 INSIDE = "/srv/cache"
 PAGE_BYTES = mmap.PAGESIZE
@@ -95,7 +91,7 @@ class Site:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command to its end."""
-        return _run([*self.program, *arguments], self.variables)
+        return run_to_end([*self.program, *arguments], self.variables)
 
     def build(self, *arguments: str) -> dict[str, Any]:
         """Run a build that must succeed; returns the document that `--json` prints."""
@@ -292,26 +288,9 @@ def run_there(machine: Site, script: str) -> str:
     """Run a script of destructive/ on a machine; returns what it printed."""
     text = (Path(__file__).parent / "destructive" / script).read_text()
     command = [*machine.program[: -len(PROGRAM)], "bash", "-c", text, script]
-    done = _run(command, machine.variables)
+    done = run_to_end(command, machine.variables)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def _run(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end; again if it is an lxc that did not come to start its own."""
-    for _ in range(ATTEMPTS):
-        done = subprocess.run(
-            command,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_SECONDS,
-            check=False,
-        )
-        if done.returncode != LXC_FAILED or TRANSIENT not in done.stderr:
-            break
-    return done
 
 
 def _mount(name: str, project: str, source: Path, target: Path, *options: str) -> None:

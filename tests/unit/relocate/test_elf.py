@@ -297,6 +297,14 @@ def section_header(path: Path, name: str) -> tuple[int, int]:
         return header, elf.get_section(index)["sh_offset"]
 
 
+def assert_entries_do_not_fit(changed: Path, content: bytearray) -> None:
+    """Reading a file with this content is refused for what it claims to have."""
+    changed.write_bytes(content)
+    with pytest.raises(VerificationError, match="cannot be read as ELF") as caught:
+        read_elf(changed)
+    assert "entries do not fit into it" in caught.value.details
+
+
 @pytest.mark.parametrize("table", [".gnu.version_r", ".gnu.version_d"])
 @pytest.mark.parametrize("field", ["sh_info", "count"])
 def test_table_that_claims_billions_of_entries_is_refused_at_once(
@@ -312,11 +320,7 @@ def test_table_that_claims_billions_of_entries_is_refused_at_once(
         # Elf64_Verneed has vn_cnt at 2, Elf64_Verdef vd_cnt at 6.
         place = start + (2 if table == ".gnu.version_r" else 6)
         content[place : place + 2] = b"\xff" * 2
-    changed = tmp_path / "changed"
-    changed.write_bytes(content)
-    with pytest.raises(VerificationError, match="cannot be read as ELF") as caught:
-        read_elf(changed)
-    assert "entries do not fit into it" in caught.value.details
+    assert_entries_do_not_fit(tmp_path / "changed", content)
 
 
 def test_table_that_claims_to_be_larger_than_the_file_is_refused(
@@ -327,11 +331,7 @@ def test_table_that_claims_to_be_larger_than_the_file_is_refused(
     # Elf64_Shdr: sh_size is at 32, sh_info at 44.
     content[header + 32 : header + 40] = pack("<Q", 1 << 40)
     content[header + 44 : header + 48] = b"\xff" * 4
-    changed = tmp_path / "changed"
-    changed.write_bytes(content)
-    with pytest.raises(VerificationError, match="cannot be read as ELF") as caught:
-        read_elf(changed)
-    assert "entries do not fit into it" in caught.value.details
+    assert_entries_do_not_fit(tmp_path / "changed", content)
 
 
 def test_file_that_claims_more_sections_than_fit_into_it_is_refused(
@@ -343,8 +343,4 @@ def test_file_that_claims_more_sections_than_fit_into_it_is_refused(
     # With e_shnum 0, sh_size of the first section is the number (elf(5)).
     content[60:62] = b"\0\0"
     content[start + 32 : start + 40] = pack("<Q", 1 << 40)
-    changed = tmp_path / "changed"
-    changed.write_bytes(content)
-    with pytest.raises(VerificationError) as caught:
-        read_elf(changed)
-    assert "entries do not fit into it" in caught.value.details
+    assert_entries_do_not_fit(tmp_path / "changed", content)
