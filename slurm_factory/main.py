@@ -25,7 +25,7 @@ from slurm_factory.exceptions import (
     OutputError,
     SlurmFactoryError,
 )
-from slurm_factory.util.signals import HELD, handle_endings
+from slurm_factory.util.signals import HELD, handle_endings, is_interrupt
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
@@ -452,6 +452,10 @@ def _exit_codes(reporter: Reporter, *, as_json: bool) -> Iterator[None]:
         error = caught
     except ReaderGoneError as gone:
         raise typer.Exit(READER_GONE) from gone
+    except RuntimeError as caught:
+        if not is_interrupt(caught):
+            raise
+        error = InterruptedBuildError("Interrupted.")
     else:
         return
     reporter.error(error)

@@ -16,6 +16,7 @@ from slurm_factory.output.displays import QuietDisplay, choose_mode, make_displa
 from slurm_factory.output.log import BuildLog
 from slurm_factory.output.records import ErrorText, Outcome, PackageProgress, StepRecord
 from slurm_factory.output.text import as_called, clean, mask_credentials, shown, visible
+from slurm_factory.util.signals import is_interrupt, signals_held
 
 TAIL_LINES: Final = 10
 MEGABYTE: Final = 1_000_000
@@ -102,7 +103,7 @@ class Reporter:
         """Progress of the packages of the running step; logged when one is finished."""
         active = tuple(_shown(text) for text in progress.active)
         progress = replace(progress, active=active, last=_shown(progress.last))
-        with self._lock:
+        with self._drawing():
             if progress.last:
                 text = f"{progress.summary}: {progress.last}"
                 facts = {"total": progress.total, "cached": progress.cached}
@@ -112,14 +113,14 @@ class Reporter:
     def note(self, text: str) -> None:
         """Show the user a message of one line."""
         text = _shown(text)
-        with self._lock:
+        with self._drawing():
             self._write(text)
             self._display.note(text)
 
     def warning(self, text: str) -> None:
         """Show the user a warning of one line."""
         text = _shown(text)
-        with self._lock:
+        with self._drawing():
             self._write(f"Warning: {text}", "warning", text=text)
             self._display.warning(text)
 
@@ -131,7 +132,7 @@ class Reporter:
             resolution=_shown(error.resolution),
             log=self.log_path,
         )
-        with self._lock:
+        with self._drawing():
             self._write(
                 f"Error: {visible(str(error))}",
                 "error",
@@ -144,7 +145,7 @@ class Reporter:
 
     def close(self) -> None:
         """Close the screen and the log; report nothing afterwards."""
-        with self._lock:
+        with self._drawing():
             self._display.close()
             if self._log:
                 self._log.close()
@@ -154,6 +155,12 @@ class Reporter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """A console that an exception interrupts while it draws never writes anything again."""
+        with signals_held(), self._lock:
+            yield
 
     def _write(self, text: str, event: str = "", /, **facts: object) -> None:
         if not self._log:
@@ -167,7 +174,7 @@ class Reporter:
 
     def _begin(self, name: str) -> tuple[int, int]:
         """Index in `steps` and depth of a new step."""
-        with self._lock:
+        with self._drawing():
             place = len(self.steps), self._depth
             self._depth += 1
             self._tail.clear()
@@ -176,7 +183,7 @@ class Reporter:
             return place
 
     def _end(self, place: int, record: StepRecord) -> None:
-        with self._lock:
+        with self._drawing():
             self.steps.insert(place, record)
             self._depth = record.depth
             facts = {"name": record.name, "depth": record.depth, "outcome": record.outcome}
@@ -212,7 +219,7 @@ def _shown(text: str) -> str:
 
 
 def _outcome(error: BaseException) -> Outcome:
-    interrupted = isinstance(error, KeyboardInterrupt | InterruptedBuildError)
+    interrupted = isinstance(error, InterruptedBuildError) or is_interrupt(error)
     return Outcome.INTERRUPTED if interrupted else Outcome.FAILED
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from slurm_factory.exceptions import OutputError
+from slurm_factory.util.signals import signals_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,17 +94,20 @@ def atomic_write(destination: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: It cannot be written.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
-    temporary = Path(name)
+    temporary = None
     try:
+        with signals_held():
+            name = f".{destination.name}."
+            descriptor, temporary = tempfile.mkstemp(prefix=name, dir=destination.parent)
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
-        temporary.replace(destination)
+        Path(temporary).replace(destination)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
         raise
 
 

@@ -41,3 +41,14 @@ def signals_held() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error is an interrupt, or one of Python's own that came of it.
+
+    A condition variable that is interrupted while it gives up its lock raises RuntimeError (Lib/
+    threading.py, Condition.wait), and pools of threads wait for those.
+    """
+    if isinstance(error, RuntimeError) and error.__context__:
+        return is_interrupt(error.__context__)
+    return isinstance(error, KeyboardInterrupt)

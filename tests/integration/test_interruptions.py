@@ -60,7 +60,7 @@ def test_build_that_meets_a_fault_loses_and_leaves_nothing(
 ) -> None:
     scene = Scene(site, None, tmp_path)
     row = run_case(CASES[key], scene, with_next=False)
-    assert (row.wrong, row.lost) == ([], [])
+    assert (row.wrong, row.lost) == ([], []), row.output
     assert row.code in {130, 3, 7}
     assert set(row.left) <= {"a lock file"}
 
@@ -69,6 +69,6 @@ def test_build_after_a_killed_one_removes_what_is_left_and_makes_the_same_packag
     site: Site, tmp_path: Path
 ) -> None:
     row = run_case(CASES["SIGKILL: Compile"], Scene(site, None, tmp_path))
-    assert row.wrong == []
+    assert row.wrong == [], row.output
     assert row.left == ["a running instance", "staged files"]
     assert (row.next_code, row.left_then) == (0, [])

@@ -184,6 +184,7 @@ def run_case(case: Case, scene: Scene, *, with_next: bool = True) -> Row:
         site = scene.site
         row.code, row.said = ended.code, _shown(ended.said, site)
         row.wrong += _wrong_words(ended)
+        row.output = ended.text[-MOST:]
         if scene.moved:
             del before["the base instance"]
         row.left = leftovers(site)

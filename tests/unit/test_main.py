@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import yaml
 from fake_lxc import DEAD, PROJECT, FakeLxc, install_fake_lxc, instance, locked_elsewhere
+from interrupts import interrupt_a_wait
 from package_samples import stage
 from typer.testing import CliRunner
 
-from slurm_factory import __version__, completion, exceptions
+from slurm_factory import __version__, completion, exceptions, up_to_date
 from slurm_factory import main as command_line
 from slurm_factory.config import Settings
 from slurm_factory.constants import JSON_VERSION, BuildType, Deps
@@ -795,6 +796,14 @@ def test_ctrl_c_before_a_command_begins_causes_no_traceback(
     with pytest.raises(SystemExit) as caught:
         command_line.run()
     assert caught.value.code == 130
+
+
+def test_ctrl_c_while_another_thread_is_waited_for_causes_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(up_to_date, "find_up_to_date", lambda *_: interrupt_a_wait())
+    done = CliRunner().invoke(app, BUILD)
+    assert (done.exit_code, done.stderr) == (130, "Error: Interrupted.\n")
 
 
 def test_what_comes_before_the_handlers_of_ctrl_c_is_loaded_at_once() -> None:

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -611,3 +612,38 @@ def test_finished_packages_are_events_of_the_log(tmp_path: Path) -> None:
         24,
         9,
     )
+
+
+def interrupted_at(call: int, mode: Mode) -> tuple[bool, str]:
+    """Interrupt a step and a note as one of their functions, of Rich too, begins.
+
+    Returns whether there are that many calls, and what the screen shows after the error.
+    """
+    screen, left = io.StringIO(), call
+
+    def count(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            signal.raise_signal(signal.SIGINT)
+
+    with reporter_of(mode, screen) as reporter:
+        try:
+            sys.settrace(count)
+            with reporter.step("Pack"):
+                reporter.note("An instance is kept.")
+        except KeyboardInterrupt:
+            sys.settrace(None)
+            reporter.error(InterruptedBuildError("Interrupted."))
+        finally:
+            sys.settrace(None)
+    return left <= 0, screen.getvalue()
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_message_is_shown_wherever_ctrl_c_comes(mode: Mode) -> None:
+    call = 1
+    while (shown := interrupted_at(call, mode))[0]:
+        assert "Interrupted." in shown[1]
+        call += 1
+    assert call > 20

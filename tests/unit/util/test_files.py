@@ -2,7 +2,10 @@
 
 import errno
 import os
+import signal
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +47,22 @@ def test_nothing_is_left_of_a_file_that_did_not_become_whole(
 
     with pytest.raises(error):
         write_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_of_a_file_whose_making_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = tempfile.mkstemp
+
+    def make_and_interrupt(**arguments: Any) -> tuple[int, str]:
+        made = make(**arguments)
+        signal.raise_signal(signal.SIGINT)
+        return made
+
+    monkeypatch.setattr(tempfile, "mkstemp", make_and_interrupt)
+    with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "file"):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from interrupts import interrupt_a_wait
 
-from slurm_factory.util.signals import HELD, signals_held
+from slurm_factory.util.signals import HELD, is_interrupt, signals_held
 
 
 class Caught(BaseException):
@@ -84,3 +85,10 @@ def test_default_action_of_a_held_signal_comes_after_the_block() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "whole\n")
+
+
+def test_interrupt_of_a_wait_for_another_thread_counts_as_one() -> None:
+    with pytest.raises(RuntimeError, match="lock") as caught:
+        interrupt_a_wait()
+    assert is_interrupt(caught.value)
+    assert not is_interrupt(RuntimeError("cannot start new thread"))
