@@ -27,6 +27,7 @@ from slurm_factory.output.log import BuildLog
 from slurm_factory.output.records import Outcome, PackageProgress, duration
 from slurm_factory.output.reporter import Reporter, make_reporter
 from slurm_factory.output.text import as_called, clean, mask_credentials, visible
+from slurm_factory.util.signals import HELD
 
 SECRET = "https://me:s3cret@proxy.example:3128/x"
 PATIENCE = 300
@@ -640,6 +641,16 @@ def interrupted_at(call: int, mode: Mode) -> tuple[bool, str]:
     return left <= 0, screen.getvalue()
 
 
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """An interrupt may come while they are set; the program's own handler sets all of them."""
+    before = {number: signal.getsignal(number) for number in HELD}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize("mode", Mode)
 def test_message_is_shown_wherever_ctrl_c_comes(mode: Mode) -> None:
     call = 1
