@@ -13,7 +13,7 @@ export UV_SYSTEM_CERTS := 1
 # Tests start hundreds of Python processes, each of which would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-build: environment ## Build Slurm 24.11.5 for the release this machine runs, in LXD if possible
+build: environment ## Build Slurm for the release this machine runs, in LXD if possible
 	tools/build.sh $(BIN)/slurm-factory
 
 # Exit code 3: LXD cannot be used here. The container tests then report it themselves. Two processes

@@ -22,9 +22,19 @@ from slurm_factory.output.stdout import (
 )
 from slurm_factory.output.text import as_called, shown
 from slurm_factory.plan import releases
+from slurm_factory.plan.advisories import (
+    advisories,
+    is_supported,
+    known_advisories,
+    named,
+    support_ends,
+    suspected_advisories,
+    way_out,
+)
 from slurm_factory.plan.base_setup import base_packages
 
 if TYPE_CHECKING:
+    from datetime import date
     from pathlib import Path
 
     from slurm_factory.clean import CleanPlan, Removal
@@ -41,7 +51,9 @@ if TYPE_CHECKING:
         SpackPackage,
     )
     from slurm_factory.package.publish import PublishedArtifact
+    from slurm_factory.plan.advisories import Advisory
     from slurm_factory.plan.plan import BuildPlan
+    from slurm_factory.plan.releases import Release
     from slurm_factory.prefetch import Prefetched
     from slurm_factory.up_to_date import Outcome
 
@@ -75,13 +87,18 @@ def print_plan(plan: BuildPlan, *, as_json: bool) -> None:
         document = {"stem": plan.stem, **plan.describe(), "packages": packages}
         print_document({"plan": document | {"spack_yaml": spack_yaml}})
         return
-    print_line(f"{plan.stem}: Slurm {plan.release.release} on {plan.base.name}")
+    print_line(f"{plan.stem}: Slurm {plan.release.release}{plan.suffix} on {plan.base.name}")
     rows = [(feature.name, feature.summary) for feature in plan.selection.chosen]
     rows += [(f"no {name}", reason) for name, reason in plan.selection.unavailable.items()]
     print_line("")
     print_table(("Feature", "What"), rows)
     print_line(f"\npackages of the base: {' '.join(base_packages(plan.setup))}")
     print_line(f"patches: {' '.join(patch.name for patch in plan.patches)}")
+    if plan.backports:
+        fixes = " ".join(plan.backports.fixes)
+        print_line(f"backports: {plan.backports.name}, which fixes {fixes}")
+    if plan.site_patches:
+        print_line(f"site patches: {' '.join(patch.name for patch in plan.site_patches)}")
     if plan.spack:
         print_line(f"\n{spack_yaml}", end="")
     else:
@@ -126,6 +143,7 @@ def print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> Non
     _print_files(manifest.files)
     if manifest.glibc:
         print_line(f"\n{_needs(manifest)}")
+    print_line(_known_advisories(manifest))
     _print_use(outcome.manifest_path.parent, manifest.identity)
 
 
@@ -224,6 +242,8 @@ def _markdown(outcome: Outcome, steps: Sequence[StepRecord]) -> list[str]:
         f"Slurm {plain(identity.release)} on {plain(identity.base)}. {plain(state)}"
         + (f" {plain(_needs(manifest))}." if manifest.glibc else ""),
         "",
+        f"{plain(_known_advisories(manifest))}.",
+        "",
         "| File | Size | SHA-256 |",
         "| --- | ---: | --- |",
     ]
@@ -284,6 +304,15 @@ def _share(part: int, whole: int, what: str) -> str:
     return f"{part} of {whole} {what} ({part / whole:.0%})"
 
 
+def _known_advisories(manifest: Manifest) -> str:
+    """Such as `Slurm 24.11.5+deb13u1: no known advisories, 8 fixed by patches`."""
+    known, release = _known_now(manifest), manifest.identity.release
+    fixed = manifest.security.fixed if manifest.security else ()
+    by_patches = f", {len(fixed)} fixed by patches" if fixed else ""
+    having = f"{len(known)} known advisories ({named(known)})" if known else "no known advisories"
+    return f"Slurm {release}: {having}{by_patches}"
+
+
 def _needs(manifest: Manifest) -> str:
     having = ", ".join(manifest.distributions)
     return f"Needs glibc {manifest.glibc} or newer" + (f": {having}" if having else "")
@@ -341,6 +370,10 @@ def _build_facts(artifact: PublishedArtifact) -> dict[str, Any]:
         "size": manifest and manifest.files[0].size,
         "glibc": manifest and manifest.glibc,
         "created": manifest and manifest.created.isoformat(),
+        "advisories": [each.id for each in _known_now(manifest)] if manifest else [],
+        "advisories_at_build": [each.id for each in manifest.security.advisories]
+        if manifest and manifest.security
+        else None,
         "files": [{"path": directory / f.name, **f.model_dump()} for f in manifest.files]
         if manifest
         else [],
@@ -355,12 +388,33 @@ def _build_row(artifact: PublishedArtifact) -> tuple[str, ...]:
         file_size(manifest.files[0].size) if manifest else "",
         manifest.glibc if manifest else "",
         f"{manifest.created:%Y-%m-%d %H:%M}" if manifest else "",
-        artifact.problem or "complete",
+        artifact.problem or (_health(manifest) if manifest else ""),
     )
 
 
-def print_versions(*, as_json: bool) -> None:
-    """Print the available releases."""
+def _known_now(manifest: Manifest) -> tuple[Advisory, ...]:
+    """The advisories of a package, as they are known today."""
+    release = manifest.identity.release.partition("+")[0]
+    return known_advisories(release, manifest.security.fixed if manifest.security else ())
+
+
+def _health(manifest: Manifest) -> str:
+    """Whether a package is complete, and whether advisories are known of it."""
+    known = _known_now(manifest)
+    if not known:
+        return "complete"
+    then = {each.id for each in manifest.security.advisories} if manifest.security else None
+    later = [each for each in known if then is not None and each.id not in then]
+    return f"vulnerable: {named(known)}" + (f", {len(later)} since it was built" if later else "")
+
+
+def print_versions(today: date, *, as_json: bool) -> None:
+    """Print the available releases, with their known advisories.
+
+    Args:
+        today: Decides which series are supported.
+        as_json: Print a document instead.
+    """
     catalog = releases.catalog()
     series = {
         name: [release for release in catalog if release.series == name]
@@ -368,17 +422,59 @@ def print_versions(*, as_json: bool) -> None:
     }
     if as_json:
         newest = [
-            {"series": name, "newest": members[-1].release, "date": members[-1].date}
+            {
+                "series": name,
+                "newest": members[-1].release,
+                "date": members[-1].date,
+                "support_ends": support_ends(name),
+                "supported": is_supported(name, today),
+            }
             for name, members in series.items()
         ]
-        every = [release.model_dump() for release in catalog]
-        print_document({"series": newest, "releases": every})
+        every = [_release_facts(release, today) for release in catalog]
+        known = [each.model_dump(mode="json") for each in advisories()]
+        print_document({"series": newest, "releases": every, "advisories": known})
         return
     rows = [
-        (name, members[-1].release, members[-1].date, " ".join(r.release for r in members))
+        (name, members[-1].release, members[-1].date, _support(name, today))
         for name, members in series.items()
     ]
-    print_table(("Series", "Newest", "Date", "Releases"), rows)
+    print_table(("Series", "Newest", "Date", "Support"), rows)
+    print_line("")
+    states = [(r.release, r.date, *_release_state(r, today)) for r in catalog]
+    print_table(("Release", "Date", "Known advisories", "Fixed in"), states)
+    print_line("")
+    summaries = [(each.id, str(each.date), each.summary) for each in advisories()]
+    print_table(("Advisory", "Date", "What it lets others do"), summaries)
+
+
+def _support(of: str, today: date) -> str:
+    ends = support_ends(of)
+    if ends is None:
+        return "supported"
+    return f"until {ends}" if is_supported(of, today) else f"ended {ends}"
+
+
+def _release_facts(release: Release, today: date) -> dict[str, Any]:
+    fixed = release.backports.fixes if release.backports else ()
+    known = known_advisories(release.release, fixed)
+    supported = is_supported(release.series, today)
+    return {
+        **release.model_dump(mode="json"),
+        "state": "vulnerable" if known else "supported" if supported else "ended",
+        "advisories": [each.id for each in known],
+        "suspected": [each.id for each in suspected_advisories(release.release, fixed)],
+        "fixed_in": way_out(release.release, today) if known else "",
+    }
+
+
+def _release_state(release: Release, today: date) -> tuple[str, str]:
+    """The known advisories of a release as it is built by default, and the release to take."""
+    fixed = release.backports.fixes if release.backports else ()
+    known = known_advisories(release.release, fixed)
+    if known:
+        return named(known), way_out(release.release, today)
+    return f"none with +{release.backports.name}" if release.backports else "none", ""
 
 
 # --- setup, doctor, clean -----------------------------------------------------------------------

@@ -52,7 +52,7 @@ def build(
     jobs = choose_jobs(plan.jobs, settings)
     with (
         system_errors(settings),
-        open_workspace(new_build_id(plan.version), settings, reporter) as workspace,
+        open_workspace(new_build_id(plan.requested), settings, reporter) as workspace,
     ):
         job = Job(plan, settings, reporter, workspace, jobs, offline=offline, keep=keep_instance)
         reporter.log_to(workspace.log.parent)
@@ -64,7 +64,7 @@ def build(
             reporter.note(f"The instance is kept: {instance.enter_command}")
         manifest = assemble(job, built, instance.record)
         with reporter.step("Publish"):
-            published = _publish(manifest, settings.builds_dir / plan.version)
+            published = _publish(manifest, settings.builds_dir / plan.requested)
     return Outcome(published, load_manifest(published), up_to_date=False, log=workspace.log)
 
 

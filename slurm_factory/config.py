@@ -94,6 +94,9 @@ class Settings(BaseSettings):
             " a Spack source mirror; in the environment separated by spaces or commas."
         ),
     )
+    refuse_vulnerable: bool = Field(
+        default=False, description="As --strict: refuse releases with known advisories."
+    )
     debian_mirror: HttpUrl | None = Field(
         default=None, description="Debian mirror; unset: this machine's own, else deb.debian.org."
     )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.plan.plan import BuildPlan, BuildRequest, SpackChoice
     from slurm_factory.prefetch import Failure
+    from slurm_factory.up_to_date import Outcome
 
 app = typer.Typer(
     name="slurm-factory",
@@ -74,6 +75,22 @@ BaseOption = Annotated[
         help="Distribution to build on; same: the one of this machine.",
         autocompletion=completion.bases,
     ),
+]
+Sha256Option = Annotated[
+    str, typer.Option(help="Checksum of the source, for a release without one in the catalog.")
+]
+PatchOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="A patch, or a directory with a quilt series; may be repeated."),
+]
+SuffixOption = Annotated[
+    str, typer.Option(help="Name of the patches in the package's name, such as site1.")
+]
+NoBackportsOption = Annotated[
+    bool, typer.Option("--no-backports", help="Leave out Debian's patches for old releases.")
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Refuse a release with known advisories.")
 ]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show what the commands of a build print.")
@@ -142,6 +159,11 @@ def build(
     offline: Annotated[
         bool, typer.Option("--offline", help="Download nothing; list missing sources and stop.")
     ] = False,
+    sha256: Sha256Option = "",
+    patch: PatchOption = None,
+    suffix: SuffixOption = "",
+    no_backports: NoBackportsOption = False,
+    strict: StrictOption = False,
     force: Annotated[
         bool, typer.Option("--force", help="Build even if the package is up to date.")
     ] = False,
@@ -156,8 +178,8 @@ def build(
     """Build a package."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
+        from slurm_factory.fetch.site_patches import read_site_patches
         from slurm_factory.plan.plan import BuildRequest, require_plain_path
-        from slurm_factory.up_to_date import find_up_to_date
 
         recipe = _parse_deps(deps)
         request = BuildRequest(
@@ -171,29 +193,44 @@ def build(
             jobs=jobs,
             offline=offline,
             spack=_spack_choice(recipe, settings),
+            backports=not no_backports,
+            patches=read_site_patches(patch or ()),
+            suffix=suffix,
+            sha256=sha256,
         )
         plan = _plan(request)
         reporter.subject = plan.stem
+        _check_security(plan, reporter, strict=strict or settings.refuse_vulnerable)
         if plan.destructive:
             require_plain_path(settings.cache_dir)
         if dry_run:
             answers.print_plan(plan, as_json=as_json)
             return
-        outcome = None if force else find_up_to_date(plan, settings)
-        if outcome is None and offline and not force:
-            # A package built with the settings' build caches is up to date too.
-            outcome = find_up_to_date(_plan(replace(request, offline=False)), settings)
+        outcome = None if force else _find_finished(plan, request, settings, reporter)
         if outcome is None:
             from slurm_factory import builder
 
             outcome = builder.build(
                 plan, settings, reporter, keep_instance=keep_instance, offline=offline
             )
-        elif any(settings.work_dir.glob("*.lock")):
-            from slurm_factory.instances.orphans import end_killed_builds
-
-            end_killed_builds(settings, reporter)
         answers.print_outcome(outcome, reporter, as_json=as_json)
+
+
+def _find_finished(
+    plan: BuildPlan, request: BuildRequest, settings: Settings, reporter: Reporter
+) -> Outcome | None:
+    """The package if it is up to date; what killed builds have left then ends here."""
+    from slurm_factory.up_to_date import find_up_to_date
+
+    outcome = find_up_to_date(plan, settings)
+    if outcome is None and request.offline:
+        # A package built with the settings' build caches is up to date too.
+        outcome = find_up_to_date(_plan(replace(request, offline=False)), settings)
+    if outcome and any(settings.work_dir.glob("*.lock")):
+        from slurm_factory.instances.orphans import end_killed_builds
+
+        end_killed_builds(settings, reporter)
+    return outcome
 
 
 @app.command()
@@ -362,7 +399,7 @@ def versions(
     with _session(as_json=as_json, verbose=verbose, quiet=quiet):
         from slurm_factory import answers
 
-        answers.print_versions(as_json=as_json)
+        answers.print_versions(datetime.now(UTC).date(), as_json=as_json)
 
 
 def run() -> None:
@@ -473,6 +510,17 @@ def _warn_of_unknown_variables(reporter: Reporter) -> None:
     for name, near in unknown_variables(os.environ).items():
         hint = f"did you mean {near}?" if near else "docs/options.md lists all settings."
         reporter.warning(f"Ignoring {name}, which is not a setting: {hint}")
+
+
+def _check_security(plan: BuildPlan, reporter: Reporter, *, strict: bool) -> None:
+    """Warn of known advisories and of the end of a series, or refuse them."""
+    from slurm_factory.plan.advisories import require_no_advisories, warning_for
+
+    today = datetime.now(UTC).date()
+    if strict:
+        require_no_advisories(plan, today)
+    if warning := warning_for(plan, today):
+        reporter.warning(warning)
 
 
 def _require_readable(cache_dir: Path) -> None:

@@ -25,6 +25,7 @@ from slurm_factory.workspace import new_build_id, open_workspace
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
+    from slurm_factory.fetch.sources import Source
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.plan.plan import BuildPlan, BuildRequest
 
@@ -119,11 +120,11 @@ class _Work:
         clingo: Path | None = None
         checkouts: tuple[Path, Path] | None = None
         settings, refs = self._first.settings, self._first.plan.setup.spack
-        wanted = {
-            source: name
-            for job in self._jobs
-            for name, source in (sources_for(job.plan, settings) | base_sources(job.plan)).items()
-        }
+        wanted: dict[Source, str] = {}
+        for job in self._jobs:
+            with self._part(job.plan.stem):
+                named = sources_for(job.plan, settings) | base_sources(job.plan)
+                wanted |= {source: name for name, source in named.items()}
         with self._reporter.step("Fetch sources"):
             for source, name in wanted.items():
                 with self._part(source.name):

@@ -37,7 +37,7 @@ class Outcome:
 def find_up_to_date(plan: BuildPlan, settings: Settings) -> Outcome | None:
     """The finished artifact that is up to date for this plan, if any."""
     record = base_record(plan, settings)
-    path = settings.builds_dir / plan.version / f"{plan.stem}-manifest.json"
+    path = settings.builds_dir / plan.requested / f"{plan.stem}-manifest.json"
     if not record:
         return None
     finish_publishing(path.parent)

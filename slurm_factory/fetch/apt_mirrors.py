@@ -10,6 +10,9 @@ Distribution = Literal["debian", "ubuntu"]
 
 ETC_APT: Final = Path("/etc/apt")
 DEBIAN_ARCHIVE: Final = "https://deb.debian.org/debian"
+DEBIAN_SECURITY: Final = "https://deb.debian.org/debian-security"
+SNAPSHOT: Final = "https://snapshot.debian.org/archive/debian-security"
+"""Keeps what the archive itself replaces by a later revision."""
 
 _ONE_LINE = re.compile(
     r"^deb\s+(?:\[(?P<options>[^\]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)(?P<components>[^#]*)"
@@ -26,6 +29,13 @@ class _Entry:
     suites: tuple[str, ...]
     components: tuple[str, ...]
     signed_by: str
+
+    @property
+    def holds_security_archive(self) -> bool:
+        """Whether this is Debian's security archive or a mirror of it."""
+        if "main" not in self.components or not any(map(_is_security, self.suites)):
+            return False
+        return "debian" in self.signed_by or any("debian" in uri for uri in self.uris)
 
     def holds_archive_of(self, distribution: Distribution) -> bool:
         """Whether this is the distribution's own archive or a full mirror of it.
@@ -64,6 +74,32 @@ def configured_mirrors(etc_apt: Path, distribution: Distribution) -> tuple[str, 
         for uri in entry.uris
     )
     return tuple(dict.fromkeys(uri for uri in usable if uri))
+
+
+def debian_security_urls(
+    pool_path: str, uploaded: str, mirror: str | None, etc_apt: Path
+) -> tuple[str, ...]:
+    """URLs of a file in the pool of Debian's security archive.
+
+    Args:
+        pool_path: Path below a mirror, such as `pool/updates/main/s/slurm-wlm/….debian.tar.xz`.
+        uploaded: A date after its upload, as YYYY-MM-DD.
+        mirror: The Debian mirror of this site, if set: its security archive is beside it, with
+            `-security` behind its name.
+        etc_apt: apt's configuration directory (host).
+
+    Returns:
+        The mirror, those of apt, deb.debian.org, and snapshot.debian.org, which alone keeps a file
+        when a later revision has replaced it.
+    """
+    entries = (_with_mirror_lists_read(entry, etc_apt) for entry in _entries(etc_apt))
+    configured = [
+        _normalized(uri) for entry in entries if entry.holds_security_archive for uri in entry.uris
+    ]
+    near = [f"{mirror.rstrip('/')}-security"] if mirror else [uri for uri in configured if uri]
+    bases = dict.fromkeys(_without_scheme_twins([*near, DEBIAN_SECURITY]))
+    kept = f"{SNAPSHOT}/{uploaded.replace('-', '')}T000000Z"
+    return tuple(f"{base}/{pool_path}" for base in (*bases, kept))
 
 
 def debian_pool_urls(pool_path: str, mirrors: Iterable[str]) -> tuple[str, ...]:
@@ -153,6 +189,12 @@ def _is_release(suite: str) -> bool:
     """Whether a suite is a whole release (`bookworm`), not a pocket (`bookworm-security`,
     `buster/updates`) and not a flat repository (`./`)."""
     return suite.isalnum()
+
+
+def _is_security(suite: str) -> bool:
+    """Whether a suite is the security pocket of a release: `bookworm-security`,
+    `buster/updates`."""
+    return suite.endswith(("-security", "/updates"))
 
 
 def _with_mirror_lists_read(entry: _Entry, etc_apt: Path) -> _Entry:

@@ -128,7 +128,7 @@ def fetch(
                 warn(f"{path} is damaged; fetching it again.")
                 path.unlink()
             download = _Download(source, partial.with_suffix(".part"), timeout, report or _ignore)
-            _first_good(_candidates(source, mirrors), download, path, warn)
+            _first_good(candidates(source, mirrors), download, path, warn)
             path.parent.mkdir(parents=True, exist_ok=True)
             download.part.replace(path)
             return path
@@ -241,7 +241,8 @@ def _explained(
     )
 
 
-def _candidates(source: Source, mirrors: Sequence[str]) -> list[str]:
+def candidates(source: Source, mirrors: Sequence[str]) -> list[str]:
+    """The URLs of a source, in the order in which they are tried; mirrors come first."""
     names = dict.fromkeys(PurePosixPath(urlsplit(url).path).name for url in source.urls)
     below = (*names, str(source.stored_as))
     asked = [f"{mirror.rstrip('/')}/{path}" for mirror in mirrors for path in below]

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any
 from slurm_factory import resources
 from slurm_factory.constants import BuildType
 from slurm_factory.exceptions import ConfigurationError, DownloadError
-from slurm_factory.fetch.apt_mirrors import ETC_APT, configured_mirrors, debian_pool_urls
-from slurm_factory.fetch.sources import Source
+from slurm_factory.fetch.apt_mirrors import (
+    ETC_APT,
+    configured_mirrors,
+    debian_pool_urls,
+    debian_security_urls,
+)
+from slurm_factory.fetch.sources import Source, archive_extension
 from slurm_factory.plan.plan import BuildRequest
 
 if TYPE_CHECKING:
@@ -17,15 +22,19 @@ if TYPE_CHECKING:
     from slurm_factory.config import Settings
     from slurm_factory.plan.bases import Base
     from slurm_factory.plan.plan import BuildPlan
-    from slurm_factory.plan.releases import Release
+    from slurm_factory.plan.releases import Backports, Release
 
 SLURM = "slurm"
+BACKPORTS = "backports"
 CLINGO = "clingo"
 
 
 def sources_for(plan: BuildPlan, settings: Settings) -> dict[str, Source]:
-    """Every source archive of a package, by name; `slurm` is Slurm's own."""
+    """Every source archive of a package, by name; `slurm` is Slurm's own, `backports` has Debian's
+    patches for it."""
     sources = {SLURM: slurm_source(plan.release, debian_mirrors(settings))}
+    if plan.backports:
+        sources[BACKPORTS] = backports_source(plan.release, plan.backports, settings)
     return sources | {name: catalog_source(name) for name in plan.selection.sources}
 
 
@@ -66,14 +75,37 @@ def slurm_source(release: Release, mirrors: Sequence[str]) -> Source:
     Args:
         release: What to fetch.
         mirrors: Debian mirrors, the preferred one first.
+
+    Raises:
+        ConfigurationError: The catalog has no checksum of it.
     """
+    if release.sha256 is None:
+        raise ConfigurationError(
+            f"The catalog has no checksum of Slurm {release.release}.",
+            details=f"Its archive is {release.url}.",
+            resolution="Take the checksum from somebody you trust, such as SchedMD's download page"
+            " or your own copy of the file (sha256sum), and add --sha256 SUM.",
+        )
     pool = debian_pool_urls(release.debian_pool, mirrors) if release.debian_pool else ()
     return Source(
         name=f"Slurm {release.release}",
         sha256=release.sha256,
         size=release.size,
         urls=(release.url, *pool),
-        extension=".tar.gz",
+        extension=archive_extension(release.url),
+    )
+
+
+def backports_source(release: Release, backports: Backports, settings: Settings) -> Source:
+    """The archive with Debian's patches for a release."""
+    return Source(
+        name=f"Debian's patches {backports.name} for Slurm {release.release}",
+        sha256=backports.sha256,
+        size=backports.size,
+        urls=debian_security_urls(
+            backports.pool, backports.uploaded, settings.debian_mirror, ETC_APT
+        ),
+        extension=archive_extension(backports.pool),
     )
 
 
@@ -118,7 +150,7 @@ def not_here(
 def prefetch_command(plan: BuildPlan) -> str:
     """The command that fills the caches for a plan, on any machine."""
     request = BuildRequest(
-        plan.version,
+        plan.requested,
         gpu=plan.build_type is BuildType.GPU,
         minimal=plan.build_type is BuildType.MINIMAL,
         additional_variants=" ".join(f"{'+' if on else '~'}{n}" for n, on in plan.variants.items()),

@@ -67,17 +67,18 @@ class Reporter:
     def step(self, name: str) -> Iterator[None]:
         """A timed step: `with reporter.step("Configure"): …`. Steps may enclose steps."""
         name = _shown(name)
-        place, depth = self._begin(name)
-        began = time.monotonic()
+        place, depth, began = len(self.steps), self._depth, time.monotonic()
         outcome, propagated = Outcome.DONE, False
         try:
+            self._begin(name)
             yield
         except BaseException as error:
             outcome, propagated = _outcome(error), self._is_propagated(error)
             raise
         finally:
-            seconds = time.monotonic() - began
-            self._end(place, StepRecord(name, seconds, outcome, depth, propagated))
+            if self._depth > depth:  # An interrupt may have come before it began.
+                seconds = time.monotonic() - began
+                self._end(place, StepRecord(name, seconds, outcome, depth, propagated))
 
     def line(self, text: str) -> None:
         """A line of output of a running command; always goes to the log."""
@@ -172,15 +173,13 @@ class Reporter:
             self._log_failure_told = True
             self._display.warning(f"{self._log.path} is incomplete: {self._log.broken}")
 
-    def _begin(self, name: str) -> tuple[int, int]:
-        """Index in `steps` and depth of a new step."""
+    def _begin(self, name: str) -> None:
         with self._drawing():
-            place = len(self.steps), self._depth
+            depth = self._depth
             self._depth += 1
             self._tail.clear()
-            self._write(f"Step: {name}", "step-start", name=name, depth=place[1])
-            self._display.step_started(name, place[1])
-            return place
+            self._write(f"Step: {name}", "step-start", name=name, depth=depth)
+            self._display.step_started(name, depth)
 
     def _end(self, place: int, record: StepRecord) -> None:
         with self._drawing():

@@ -20,9 +20,11 @@ from slurm_factory.package.manifest import (
     BundledFile,
     File,
     HostRequirement,
+    KnownAdvisory,
     Limit,
     Manifest,
     PackageIdentity,
+    SecurityStatus,
     Source,
     Step,
     distributions_with,
@@ -30,8 +32,9 @@ from slurm_factory.package.manifest import (
 )
 from slurm_factory.package.modules import write_modules
 from slurm_factory.package.publish import describe, write_checksums
-from slurm_factory.package.sbom import write_sbom
+from slurm_factory.package.sbom import SlurmSource, write_sbom
 from slurm_factory.package.tarball import Artifact, pack
+from slurm_factory.plan.advisories import known_advisories, support_ends
 from slurm_factory.relocate.audit import AuditReport, audit
 from slurm_factory.relocate.elf import ElfFacts, ElfKind, read_elf
 from slurm_factory.relocate.hardening import (
@@ -92,7 +95,7 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
         hardening = _hardening(report, bundled)
         _require_hardening(job, report, hardening)
     with reporter.step("Pack"):
-        files = _pack(identity, job, tree, staging, bundled)
+        files = _pack(identity, job, built, staging, bundled)
     counted = {group: count(each.values()) for group, each in hardening.items()}
     manifest = _manifest(job, built, base_record, report, bundled, counted, files)
     return write_manifest(manifest, staging)
@@ -103,7 +106,7 @@ def identity_of(plan: BuildPlan) -> PackageIdentity:
     return PackageIdentity(
         stem=plan.stem,
         version=plan.version,
-        release=plan.release.release,
+        release=plan.release.release + plan.suffix,
         spack_version=plan.release.spack_version,
         build_type=plan.build_type,
         base=plan.base.name,
@@ -197,16 +200,17 @@ def _package_of_directory(path: PurePosixPath, relocation: Relocation) -> str:
 def _pack(
     identity: PackageIdentity,
     job: Job,
-    tree: Path,
+    built: Built,
     staging: Path,
     bundled: tuple[BundledFile, ...],
 ) -> tuple[Artifact, ...]:
-    modules = job.workspace.work / "modules"
+    tree, modules = built.tree, job.workspace.work / "modules"
     write_modules(identity, modules)
     license_text = (tree / LICENSES / "slurm" / "LICENSE.OpenSSL").read_text(errors="replace")
     software = pack(tree, staging / identity.software_tarball, top="software", mtime=identity.epoch)
     module = pack(modules, staging / identity.module_tarball, top="", mtime=identity.epoch)
-    sbom = describe(write_sbom(identity, _source(job), license_text, bundled, staging))
+    source = SlurmSource(_source(job), built.patches, license_text)
+    sbom = describe(write_sbom(identity, source, bundled, staging))
     packed = (software, module, sbom)
     return (*packed, write_checksums(packed, staging / identity.checksums))
 
@@ -251,8 +255,24 @@ def _manifest(
         glibc=glibc,
         distributions=distributions_with(glibc),
         hardening=hardening,
+        patches=built.patches,
+        security=_security(plan),
         limits=tuple(Limit(limit=limit.id, consequence=limit.text) for limit in report.limits),
         files=tuple(File.of(artifact) for artifact in files),
+    )
+
+
+def _security(plan: BuildPlan) -> SecurityStatus:
+    release = plan.release
+    return SecurityStatus(
+        advisories=tuple(
+            KnownAdvisory(
+                id=each.id, summary=each.summary, fixed_in=each.fixed.get(release.series, "")
+            )
+            for each in known_advisories(release.release, plan.fixed_advisories)
+        ),
+        fixed=plan.fixed_advisories,
+        support_ends=support_ends(release.series),
     )
 
 

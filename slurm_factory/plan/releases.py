@@ -14,7 +14,8 @@ from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.resources import load_json
 from slurm_factory.util.hints import nearest, quoted
 
-UPSTREAM = "https://github.com/SchedMD/slurm/archive/refs/tags"
+TAGS = "https://github.com/SchedMD/slurm/archive/refs/tags"
+DOWNLOADS = "https://download.schedmd.com/slurm"
 VERSION_PATTERN = re.compile(
     r"(?:slurm-|v)?([0-9]{2})[.-]([0-9]{2})(?![0-9])(?:[.-]([0-9]+))?", re.ASCII
 )
@@ -22,8 +23,27 @@ VERSION_PATTERN = re.compile(
 25-05-8-1."""
 
 
+class Backports(BaseModel):
+    """Patches of Debian for a release that upstream no longer maintains."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """Debian's revision, such as deb13u1: a part of the package's name."""
+    pool: str
+    """Path below a mirror of Debian's security archive."""
+    uploaded: str
+    """Date of the upload, as snapshot.debian.org finds it."""
+    sha256: str
+    size: int
+    patches: tuple[str, ...]
+    """Files in the archive, in their order."""
+    fixes: tuple[str, ...]
+    """Advisories that they fix."""
+
+
 class Release(BaseModel):
-    """One release of Slurm and the archive of its tag."""
+    """One release of Slurm and its source archive."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,10 +52,14 @@ class Release(BaseModel):
     spack_version: str
     tag: str
     date: str
-    sha256: str
-    size: int
+    sha256: str | None
+    """None: no checksum is known, and the user has to give one."""
+    size: int | None
     debian_pool: str | None
     """Path of the same file below a Debian mirror, if there is one."""
+    archive: str = ""
+    """File name of the source archive; by default, that of the tag."""
+    backports: Backports | None = None
 
     @property
     def epoch(self) -> int:
@@ -43,14 +67,9 @@ class Release(BaseModel):
         return int(datetime.fromisoformat(self.date).replace(tzinfo=UTC).timestamp())
 
     @property
-    def archive(self) -> str:
-        """File name of the source archive."""
-        return f"{self.tag}.tar.gz"
-
-    @property
     def url(self) -> str:
         """Upstream's URL of the archive."""
-        return f"{UPSTREAM}/{self.archive}"
+        return f"{DOWNLOADS}/{self.archive}" if self.archive else f"{TAGS}/{self.tag}.tar.gz"
 
 
 @cache

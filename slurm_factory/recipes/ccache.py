@@ -36,7 +36,11 @@ def compiler_cache(job: Job) -> Path:
     plan = job.plan
     sources = {
         "slurm": plan.release.sha256,
-        "patches": [patch.sha256 for patch in plan.patches],
+        "patches": [
+            *(patch.sha256 for patch in plan.patches),
+            plan.backports and plan.backports.sha256,
+            *(patch.sha256 for patch in plan.site_patches),
+        ],
         # The package recipes, and the packages.
         "spack": [plan.spack.buildcache, *plan.roots] if plan.spack else [],
     }

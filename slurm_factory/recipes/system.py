@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import zipfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from slurm_factory.constants import INSTANCE_PREFIX
 from slurm_factory.exceptions import BuildError, SlurmFactoryError
 from slurm_factory.fetch.upstream import sources_for
-from slurm_factory.instances.instance import Mount
+from slurm_factory.instances.instance import CommandError, Mount
 from slurm_factory.package.built import Built
 from slurm_factory.recipes.ccache import CACHED_COMPILER, ccache_environment, compiler_cache
 from slurm_factory.recipes.compile_progress import CompileProgress
 from slurm_factory.recipes.configure_results import ConfigureResults
 from slurm_factory.recipes.distro_libraries import InstanceLibraries, installed_packages
 from slurm_factory.recipes.feature_checks import check_config_h, require_files
+from slurm_factory.recipes.patches import PatchFile, PatchProgress, applied, patch_files
 from slurm_factory.relocate.policy import load_policy
 from slurm_factory.relocate.relocate import find_closure
-from slurm_factory.resources import patches_dir
 
 if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
@@ -76,7 +76,8 @@ def build(job: Job, instance: Instance) -> Built:
     source = instance.build_dir / job.plan.release.tag
     reporter = job.reporter
     with reporter.step("Unpack and patch"):
-        _unpack(job, instance, archives["slurm"], source)
+        patches = patch_files(job.plan, job.settings)
+        _unpack(job, instance, archives["slurm"], source, patches)
     with reporter.step("Configure"), _evidence_kept(job, instance, source):
         if "nvml" in archives:
             _make_nvml_stub(job, instance, archives["nvml"])
@@ -97,6 +98,7 @@ def build(job: Job, instance: Instance) -> Built:
         installed=installed,
         build_paths=(str(instance.build_dir),),
         configure=job.plan.configure_arguments,
+        patches=applied(patches, job.plan),
     )
 
 
@@ -128,22 +130,33 @@ def _evidence_kept(job: Job, instance: Instance, source: PurePosixPath) -> Itera
         raise
 
 
-def _unpack(job: Job, instance: Instance, archive: Path, source: PurePosixPath) -> None:
-    patches = job.workspace.input / "patches"
-    patches.mkdir(exist_ok=True)
-    for patch in job.plan.patches:
-        shipped = patches_dir() / patch.name
-        (patches / patch.name).write_bytes(patch.require(shipped.read_bytes()))
-    instance.run_script(
-        "unpack-slurm.sh",
-        {
-            "ARCHIVE": instance.inside(archive),
-            "SOURCE": source,
-            "PATCHES": instance.inside(patches),
-            "PATCH_NAMES": "\n".join(patch.name for patch in job.plan.patches),
-        },
-        job.reporter.line,
-    )
+def _unpack(
+    job: Job,
+    instance: Instance,
+    archive: Path,
+    source: PurePosixPath,
+    patches: Sequence[PatchFile],
+) -> None:
+    directory = job.workspace.input / "patches"
+    directory.mkdir(exist_ok=True)
+    for patch in patches:
+        (directory / patch.name).write_bytes(patch.content)
+    progress = PatchProgress(job.reporter.line)
+    try:
+        instance.run_script(
+            "unpack-slurm.sh",
+            {
+                "ARCHIVE": instance.inside(archive),
+                "SOURCE": source,
+                "PATCHES": instance.inside(directory),
+                "PATCH_NAMES": "\n".join(patch.name for patch in patches),
+            },
+            progress,
+        )
+    except CommandError as error:
+        if progress.failed:
+            raise progress.error(job.plan.release.release) from error
+        raise
 
 
 def _configure(job: Job, instance: Instance, source: PurePosixPath) -> None:

@@ -87,7 +87,7 @@ def build_package(lxd: Settings, shared: Path) -> Callable[..., Path]:
                 check=False,
             )
         assert done.returncode == 0, done.stderr
-        return lxd.builds_dir / plan.version / f"{plan.stem}-manifest.json"
+        return lxd.builds_dir / plan.requested / f"{plan.stem}-manifest.json"
 
     return build
 

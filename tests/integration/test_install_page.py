@@ -54,7 +54,7 @@ def test_no_machine_but_the_controller_has_a_configuration_of_its_own(site: Site
 
 @pytest.mark.parametrize("directory", ["modules", "modulefiles"])
 def test_module_provides_commands_that_find_the_cluster(site: Site, directory: str) -> None:
-    assert "node1" in site.printed(f"/opt/slurm/{directory}\nmodule load slurm/25.05", "login1")
+    assert "node1" in site.printed(f"/opt/slurm/{directory}\nmodule load slurm/25.11", "login1")
 
 
 def test_sshd_of_the_node_lets_users_in_with_a_job_only(site: Site) -> None:

@@ -25,7 +25,7 @@ def main(release: str, on_line: Callable[[str], None]) -> int:
     settings = load_settings()
     request = BuildRequest(release, deps=Deps.SYSTEM, base="debian@12")
     patched = make_plan(request, platform.machine(), host_release())
-    plan = replace(patched, version=f"{release}-unpatched", patches=())
+    plan = replace(patched, requested=f"{release}-unpatched", patches=())
     with make_reporter() as reporter:
         outcome = build(plan, settings, reporter, keep_instance=False)
     try:

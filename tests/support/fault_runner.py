@@ -58,7 +58,8 @@ class Ended:
 
     @property
     def _lines(self) -> list[str]:
-        return self.text.replace("\r", "").splitlines()
+        # The terminal shows the key where the cursor is.
+        return self.text.replace("\r", "").replace("^C", "").splitlines()
 
 
 NOTE = re.compile(

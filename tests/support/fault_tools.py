@@ -26,7 +26,7 @@ from slurm_factory.cache_dir import make_cache_dir
 from slurm_factory.config import SOURCE_CACHE, Settings
 from slurm_factory.constants import Deps
 from slurm_factory.fetch.sources import fetch
-from slurm_factory.fetch.upstream import catalog_source, slurm_source
+from slurm_factory.fetch.upstream import backports_source, catalog_source, slurm_source
 from slurm_factory.instances.base import (
     PresentBase,
     base_instance_name,
@@ -203,10 +203,16 @@ def assert_one_message(
 def make_cache(directory: Path, settings: Settings, ccache: Path | None = None) -> Path:
     """A cache directory that has the sources and, if one is given, this compiler cache."""
     make_cache_dir(settings.model_copy(update={"cache_dir": directory}))
-    nvml = fetch(catalog_source("nvml"), settings.source_cache_dir, mirrors=settings.source_mirrors)
-    for source in (source_in(settings.cache_dir), nvml):
+    release = find_release(RELEASE)
+    assert release.backports
+    backports = backports_source(release, release.backports, settings)
+    further = [
+        fetch(source, settings.source_cache_dir, mirrors=settings.source_mirrors)
+        for source in (catalog_source("nvml"), backports)
+    ]
+    for source in (source_in(settings.cache_dir), *further):
         target = directory / source.relative_to(settings.cache_dir)
-        target.parent.mkdir(parents=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target)
     if ccache:
         share_ccache(ccache, directory / "ccache")

@@ -18,8 +18,8 @@ MODULE_SYSTEMS = {
     "with lmod": "/opt/module-systems/usr/share/lmod/lmod/init/bash",
     "with tcl": "/opt/module-systems/usr/share/modules/init/bash",
 }
-STEM_OF_THE_PAGE = "slurm-25.05"
-MODULE_OF_THE_PAGE = "slurm/25.05"
+STEM_OF_THE_PAGE = "slurm-25.11"
+MODULE_OF_THE_PAGE = "slurm/25.11"
 
 
 @dataclass

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from slurm_factory.output.stdout import describe, print_document, print_line, pr
 from slurm_factory.package.publish import find_artifacts, publish
 from slurm_factory.plan import releases
 
+TODAY = date(2026, 11, 28)
 BUILD = ("build", "--slurm-version", "24.11", "--base", "debian@12", "--deps", "system")
 
 
@@ -224,7 +226,7 @@ def test_list_as_json_has_all_that_the_table_has(
 def test_versions_as_json_names_the_newest_release_of_each_series(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    answers.print_versions(as_json=True)
+    answers.print_versions(TODAY, as_json=True)
     rows = json.loads(capsys.readouterr().out)["series"]
     assert [row["series"] for row in rows] == list(releases.series())
     for row in rows:

@@ -20,6 +20,7 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "debian_mirror": ("http://deb.example/debian", "http://deb.example/debian"),
     "ubuntu_mirror": ("http://ubu.example/ubuntu", "http://ubu.example/ubuntu"),
     "image_server": ("false", False),
+    "refuse_vulnerable": ("true", True),
     "ca_certificates": ("/etc", Path("/etc")),
     "download_timeout": ("2.5", 2.5),
     "spack_url": ("https://git.example/spack", "https://git.example/spack"),
@@ -33,7 +34,10 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "spack_buildcache_keys": (__file__, Path(__file__)),
     "spack_unsigned_buildcaches": ("true", True),
 }
-NO_STRINGS = {"cpu_limit", "image_server", "download_timeout", "spack_unsigned_buildcaches"}
+NO_STRINGS = {
+    *("cpu_limit", "image_server", "download_timeout", "spack_unsigned_buildcaches"),
+    "refuse_vulnerable",
+}
 """Settings that have no quotation marks in the file."""
 ONE_OF_EACH_KIND = (
     *("project_name", "cache_dir", "cpu_limit", "memory_limit", "source_mirrors", "image_server"),

@@ -116,7 +116,7 @@ def test_every_error_becomes_its_exit_code_and_three_lines(
         raise kind("What.", details="Why.", resolution="Do.")
 
     monkeypatch.setattr("slurm_factory.up_to_date.find_up_to_date", fail)
-    result = run(*BUILD)
+    result = run(*BUILD, "--quiet")
     assert result.code == kind.exit_code
     assert [line.strip() for line in result.err.splitlines()] == ["Error: What.", "Why.", "Do."]
     assert result.out == ""
@@ -235,7 +235,8 @@ def test_a_build_on_this_machine_below_a_path_with_a_blank_is_exit_code_2(
 def test_a_dry_run_of_the_default_recipe_prints_the_environment_that_spack_gets(
     run: Runner,
 ) -> None:
-    result = run("build", "--slurm-version", "25.05", "--dry-run", "--additional-variants", "+hdf5")
+    plan = ("--slurm-version", "25.05", "--dry-run", "--additional-variants", "+hdf5")
+    result = run("build", *plan, "--quiet")
     assert (result.code, result.err) == (0, "")
     document = yaml.safe_load(result.out[result.out.index("spack:") :])
     assert "+hdf5" in document["spack"]["specs"][0]
@@ -401,11 +402,63 @@ def test_offline_what_was_built_with_the_build_caches_of_the_settings_is_up_to_d
     assert looked[2:] == [("https://b.example/cache",)]
 
 
+# --- advisories and patches ---------------------------------------------------------------------
+
+
+def test_a_release_with_known_advisories_is_built_with_a_warning(run: Runner) -> None:
+    result = run(*BUILD, "--dry-run")
+    assert result.code == 0
+    assert "Warning: Slurm 24.11.7 has 8 known advisories" in result.err
+
+
+def test_a_release_with_known_advisories_is_refused_on_demand(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict = run(*BUILD, "--dry-run", "--strict")
+    assert (strict.code, "CVE-2026-65107" in strict.err) == (2, True)
+    monkeypatch.setenv("SLURM_FACTORY_REFUSE_VULNERABLE", "1")
+    assert run(*BUILD, "--dry-run").code == 2
+    fixed = ("build", "--slurm-version", "24.11.5", "--dry-run", "--json")
+    assert run(*fixed).document["plan"]["stem"] == "slurm-24.11.5+deb13u1"
+    assert run(*fixed, "--no-backports").code == 2
+
+
+def test_the_checksum_of_the_user_reaches_the_build(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums: list[str | None] = []
+
+    def build(plan: BuildPlan, *_: object, **__: object) -> None:
+        sums.append(plan.release.sha256)
+        raise exceptions.DownloadError("Missing.")
+
+    monkeypatch.setattr("slurm_factory.builder.build", build)
+    for release in catalog():
+        if release.sha256 is None:
+            assert run("build", "--slurm-version", release.release, "--sha256", "a" * 64).code == 4
+    assert set(sums) <= {"a" * 64}
+    assert run(*BUILD, "--sha256", "a" * 64).code == 2
+
+
+def test_patches_of_the_user_are_in_the_plan_and_mistakes_in_them_are_refused(
+    run: Runner, tmp_path: Path
+) -> None:
+    patch = tmp_path / "site.patch"
+    patch.write_text("--- a/x\n+++ b/x\n")
+    plan = ("build", "--slurm-version", "25.11", "--dry-run", "--patch", str(patch))
+    document = run(*plan, "--suffix", "site1", "--json").document["plan"]
+    assert document["stem"] == "slurm-25.11+site1"
+    assert [row["name"] for row in document["site_patches"]] == ["site.patch"]
+    assert "site patches: site.patch" in run(*plan).out
+    assert run(*plan, "--suffix", "Site 1").code == 2
+    assert run(*plan, "--patch", str(tmp_path / "missing")).code == 2
+
+
 # --- documents ----------------------------------------------------------------------------------
 
 
 def test_a_dry_run_prints_the_plan_and_touches_nothing(run: Runner, tmp_path: Path) -> None:
-    result = run(*BUILD, "--dry-run", "--gpu")
+    result = run(*BUILD, "--dry-run", "--gpu", "--quiet")
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith("slurm-24.11-gpu-debian-12-system: Slurm 24.11.")
     assert "slurmrestd, with JSON" in result.out
@@ -474,8 +527,10 @@ def test_finished_builds_are_listed_and_damaged_ones_distinguished(
     broken, complete = sorted(result.document["builds"], key=lambda b: not b["problem"])
     assert complete["identity"]["release"] == "24.11.5"
     assert (broken["manifest_path"], broken["identity"]) == (str(damaged), None)
+    assert len(complete["advisories"]) == 8
+    assert complete["advisories_at_build"] is None
     text = run("list").out
-    assert "complete" in text
+    assert "vulnerable: CVE-2026-65168" in text
     assert "not a manifest" in text
     assert "24.11.5" in text
 
@@ -730,7 +785,7 @@ def test_ctrl_c_and_termination_end_with_130_and_one_line(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     environment = {**os.environ, "SLURM_FACTORY_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", WAITING, *BUILD]
+    command = [sys.executable, "-c", WAITING, *BUILD, "--quiet"]
     with subprocess.Popen(
         command, env=environment, stdout=-1, stderr=-1, text=True, process_group=0
     ) as process:
@@ -802,7 +857,7 @@ def test_ctrl_c_while_another_thread_is_waited_for_causes_no_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(up_to_date, "find_up_to_date", lambda *_: interrupt_a_wait())
-    done = CliRunner().invoke(app, BUILD)
+    done = CliRunner().invoke(app, [*BUILD, "--quiet"])
     assert (done.exit_code, done.stderr) == (130, "Error: Interrupted.\n")
 
 

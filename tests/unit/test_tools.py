@@ -1,10 +1,14 @@
 """The scripts in tools/, with stand-ins for the programs that change a session's groups."""
 
 import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from slurm_factory.plan.releases import find_release
 
 TOOLS = Path(__file__).parents[2] / "tools"
 # A session of alice that is older than her membership in lxd: MAIN and OTHERS are its groups.
@@ -112,7 +116,43 @@ def test_make_build_builds_without_lxd_only_where_setup_has_prepared_that(
     program = tmp_path / "slurm-factory"
     program.write_text(PROGRAM)
     program.chmod(0o755)
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 24.11.5\n")
+    python.chmod(0o755)
     environment = {**os.environ, "SETUP": str(setup), "LXD": lxd}
     command = ["bash", str(TOOLS / "build.sh"), str(program)]
     assert subprocess.run(command, env=environment, check=False).returncode == setup
     assert (tmp_path / "calls").read_text().splitlines() == calls
+
+
+def chosen_release(cache: Path, mirror: Path) -> tuple[str, str]:
+    """What is chosen, and why, where only the mirror (host) answers."""
+    nowhere = "http://127.0.0.1:9"
+    environment = {
+        **os.environ,
+        **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere),
+        "no_proxy": "127.0.0.1",
+        "SLURM_FACTORY_CACHE_DIR": str(cache),
+        "SLURM_FACTORY_DEBIAN_MIRROR": nowhere,
+        "SLURM_FACTORY_SOURCE_MIRRORS": f"file://{mirror}",
+    }
+    command = [sys.executable, str(TOOLS / "choose_release.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip(), done.stderr.strip()
+
+
+def test_make_build_takes_the_newest_release_that_answers_else_one_with_debians_fixes(
+    tmp_path: Path,
+) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    release, why = chosen_release(tmp_path / "cache", mirror)
+    assert release == "24.11.5"
+    assert re.fullmatch(
+        r"Slurm 24\.11\.5: with Debian's fixes, because no source of \S+ answers here\.", why
+    )
+    newest = find_release("latest")
+    (mirror / Path(newest.url).name).write_bytes(b"it is only asked whether it is there")
+    release, why = chosen_release(tmp_path / "cache", mirror)
+    assert release == newest.release
+    assert why == f"Slurm {release}: the newest supported release."

@@ -13,12 +13,14 @@ from slurm_factory.constants import (
     INSTANCE_VIEW,
 )
 from slurm_factory.exceptions import ConfigurationError, SpackError
+from slurm_factory.fetch.upstream import BACKPORTS, sources_for
 from slurm_factory.instances.instance import CommandError, Mount
 from slurm_factory.package.built import Built
 from slurm_factory.package.manifest import SpackBuild, SpackPackage
 from slurm_factory.plan.plan import default_target
 from slurm_factory.plan.spack import cloned_repositories, require_runnable, seen_repositories
 from slurm_factory.recipes.ccache import compiler_cache, compiler_cache_use
+from slurm_factory.recipes.patches import applied, patch_files
 from slurm_factory.recipes.spack.cache import (
     in_remote_caches,
     refresh_indexes,
@@ -69,9 +71,11 @@ def check(job: Job) -> None:
         )
 
 
-def sources(_: Job) -> dict[str, Source]:
-    """None: Spack lists its sources in the instance, where it knows the build cache."""
-    return {}
+def sources(job: Job) -> dict[str, Source]:
+    """Debian's patches, if any: Spack lists its sources in the instance, where it knows the build
+    cache."""
+    ours = sources_for(job.plan, job.settings)
+    return {name: source for name, source in ours.items() if name == BACKPORTS}
 
 
 def mounts(job: Job) -> tuple[Mount, ...]:
@@ -150,6 +154,7 @@ def build(job: Job, instance: Instance, paths: InstancePaths | None = None) -> B
             build_paths=(str(instance.build_dir), *map(str, OWN_PATHS)),
             configure=collected.configure or job.plan.configure_arguments,
             spack=_record(spack, lock, progress, collected, concretized=concretized),
+            patches=applied(patch_files(job.plan, job.settings), job.plan),
         )
 
 

@@ -15,6 +15,7 @@ from slurm_factory.exceptions import ConfigurationError, SpackError
 from slurm_factory.instances.instance import CommandError
 from slurm_factory.output.text import mask_credentials
 from slurm_factory.plan.plan import SPACK_REPOSITORY
+from slurm_factory.recipes.patches import PatchFile, patch_files
 from slurm_factory.recipes.spack.lock import load_lock, lock_key, read_lock, save_lock
 from slurm_factory.recipes.spack.repository import repository_digest, write_repository
 from slurm_factory.spack_yaml import EXTERNALS_YAML, SITE_YAML, SPACK_YAML, generate_yaml_string
@@ -32,16 +33,24 @@ COMPILER = "gcc"
 
 @dataclass(frozen=True)
 class Project:
-    """The project of one build: `files` is the text of each file, without our package recipes."""
+    """The project of one build.
+
+    Attributes:
+        spack: Spack of this build.
+        files: Text of each file, without our package recipes.
+        patches: All patches of Slurm.
+    """
 
     spack: Spack
     files: dict[str, str]
+    patches: tuple[PatchFile, ...] = ()
 
     @cached_property
     def saved_lock(self) -> Path:
         """File (host) that saves the lock of this very project for later builds."""
-        record, compiler = self.spack.instance.record, self.spack.job.plan.compiler
-        key = lock_key(self.lock_inputs, repository_digest(compiler), record)
+        plan, record = self.spack.job.plan, self.spack.instance.record
+        repository = repository_digest(plan.compiler, plan.release, self.patches)
+        key = lock_key(self.lock_inputs, repository, record)
         return self.spack.job.settings.spack_locks_dir / f"{key}.json"
 
     @property
@@ -89,14 +98,16 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
 
     Raises:
         BuildError: The program's own patches have changed since the build was planned.
+        DownloadError: Debian's archive has not the expected patches.
         CommandError: It cannot be copied into the instance.
         OSError: It cannot be written.
     """
-    project = Project(spack, _files(spack))
+    job = spack.job
+    project = Project(spack, _files(spack), patch_files(job.plan, job.settings))
     lock = load_lock(project.saved_lock)
     folder = spack.input / "spack-project"
     repository = folder / SPACK_REPOSITORY / SPACK_NAMESPACE
-    write_repository(repository, spack.job.plan.compiler, spack.job.plan.patches)
+    write_repository(repository, job.plan.compiler, job.plan.release, project.patches)
     for name, text in (project.files | ({SPACK_LOCK: lock} if lock else {})).items():
         (folder / name).write_text(text, "utf-8")
     spack.logs.mkdir(parents=True, exist_ok=True)

@@ -22,15 +22,17 @@ from slurm_factory.plan.plan import (
     patch_table,
 )
 from slurm_factory.plan.releases import catalog
+from slurm_factory.recipes.patches import OURS
 from slurm_factory.resources import patches_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
     from slurm_factory.plan.compiler import Compiler
-    from slurm_factory.plan.plan import Patch
+    from slurm_factory.plan.releases import Release
+    from slurm_factory.recipes.patches import PatchFile
 
 FACTORY_JSON = "factory.json"
 SLURM = "packages/slurm"
@@ -39,7 +41,12 @@ NVML_SCRIPT = "make-nvml-stub.sh"
 WHEEL = re.compile(r"/nvidia_nvml_dev_cu\d+-(?P<version>[0-9.]+)-[^/]*\.whl")
 
 
-def write_repository(target: Path, compiler: Compiler, planned: Iterable[Patch] = ()) -> None:
+def write_repository(
+    target: Path,
+    compiler: Compiler,
+    release: Release | None = None,
+    patches: Sequence[PatchFile] = (),
+) -> None:
     """Write the repository, complete, as Spack reads it.
 
     Args:
@@ -47,14 +54,10 @@ def write_repository(target: Path, compiler: Compiler, planned: Iterable[Patch] 
             must end in spack_repo/slurm_factory, the name under which package recipes are imported
             (spack.readthedocs.io/en/latest/repositories.html).
         compiler: Flags of the build.
-        planned: The patches of the plan, which must be the same.
-
-    Raises:
-        BuildError: The program's own patches have changed since the build was planned.
+        release: The release to build; None: any of the catalog.
+        patches: All patches of the build.
     """
-    content = _content(compiler)
-    for patch in planned:
-        patch.require(content[f"{SLURM}/{patch.name}"])
+    content = _content(compiler, release, patches)
     if target.exists():
         shutil.rmtree(target)
     for name, text in content.items():
@@ -63,25 +66,37 @@ def write_repository(target: Path, compiler: Compiler, planned: Iterable[Patch] 
         file.write_bytes(text)
 
 
-def repository_digest(compiler: Compiler) -> str:
+def repository_digest(
+    compiler: Compiler, release: Release | None = None, patches: Sequence[PatchFile] = ()
+) -> str:
     """Hash of everything that `write_repository` writes."""
     digest = hashlib.sha256()
-    for name, content in sorted(_content(compiler).items()):
+    for name, content in sorted(_content(compiler, release, patches).items()):
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
 
 
-def factory_document(compiler: Compiler) -> dict[str, Any]:
+def factory_document(
+    compiler: Compiler, release: Release | None = None, patches: Sequence[PatchFile] = ()
+) -> dict[str, Any]:
     """The data of the package recipes, by key."""
+    known = {each.spack_version: each for each in catalog() if each.sha256}
+    if release:
+        known[release.spack_version] = release
     return {
         "prefix": str(INSTANCE_PREFIX),
         "versions": {
-            release.spack_version: {"sha256": release.sha256, "url": release.url}
-            for release in catalog()
+            version: {"sha256": each.sha256, "url": each.url} for version, each in known.items()
         },
-        "epochs": {release.spack_version: release.epoch for release in catalog()},
+        "epochs": {version: each.epoch for version, each in known.items()},
         "patches": [{"file": row["file"], "when": _when(row)} for row in patch_table()],
+        "more_patches": {
+            "version": release.spack_version if release else "",
+            "files": {
+                patch.name: hashlib.sha256(patch.content).hexdigest() for patch in _further(patches)
+            },
+        },
         "arguments": list(CONFIGURE_ARGUMENTS),
         "cflags": list(compiler.slurm),
         "ldflags": list(compiler.slurm_linker),
@@ -95,13 +110,21 @@ def factory_document(compiler: Compiler) -> dict[str, Any]:
     }
 
 
-def _content(compiler: Compiler) -> dict[str, bytes]:
+def _further(patches: Iterable[PatchFile]) -> Iterator[PatchFile]:
+    """The patches that are not slurm-factory's own."""
+    return (patch for patch in patches if patch.origin != OURS)
+
+
+def _content(
+    compiler: Compiler, release: Release | None, patches: Sequence[PatchFile]
+) -> dict[str, bytes]:
     """Every file of the repository, by path."""
     files = dict(_files_below(patches_dir() / SPACK_REPOSITORY / SPACK_NAMESPACE))
     for row in patch_table():
         files[f"{SLURM}/{row['file']}"] = (patches_dir() / row["file"]).read_bytes()
+    files |= {f"{SLURM}/{patch.name}": patch.content for patch in patches}
     files[f"{NVML}/{NVML_SCRIPT}"] = resources.script(NVML_SCRIPT).encode()
-    document = json.dumps(factory_document(compiler), indent=1, sort_keys=True)
+    document = json.dumps(factory_document(compiler, release, patches), indent=1, sort_keys=True)
     files[FACTORY_JSON] = f"{document}\n".encode()
     return files
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Unpack and patch Slurm's source.
-# ARCHIVE: the tag archive. SOURCE: directory to make. PATCHES: directory. PATCH_NAMES: in order.
+# ARCHIVE: the source archive. SOURCE: directory to make. PATCHES: directory. PATCH_NAMES: in order.
 set -euo pipefail
 
 rm -rf "${SOURCE}"
 mkdir -p "${SOURCE}"
-tar -xzf "${ARCHIVE}" -C "${SOURCE}" --strip-components=1 --no-same-owner
+tar -xf "${ARCHIVE}" -C "${SOURCE}" --strip-components=1 --no-same-owner
 cd "${SOURCE}"
 while read -r name; do
     [[ -n ${name} ]] || continue

@@ -81,9 +81,19 @@ def test_documented_age_is_one(age: str) -> None:
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("build ")])
-def test_documented_build_can_be_planned(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documented_build_can_be_planned(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("slurm_factory.plan.bases.host_release", lambda: ("ubuntu", "24.04"))
-    result = CliRunner().invoke(app, [*shlex.split(command), "--dry-run"])
+    # The patches of the page on patches.
+    monkeypatch.chdir(tmp_path)
+    patches = tmp_path / "debian" / "patches"
+    patches.mkdir(parents=True)
+    for patch in (tmp_path / "fix.patch", patches / "fix.patch"):
+        patch.write_text("--- a/x\n+++ b/x\n")
+    (patches / "series").write_text("fix.patch\n")
+    words = shlex.split(command.replace("SUM", "a" * 64))
+    result = CliRunner().invoke(app, [*words, "--dry-run"])
     assert result.exit_code == 0, result.output
 
 

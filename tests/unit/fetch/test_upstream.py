@@ -64,15 +64,51 @@ def test_a_mirror_that_is_set_takes_the_place_of_this_machines_own(settings: Set
 
 
 def test_a_release_that_only_upstream_has_is_looked_for_there_only() -> None:
-    source = slurm_source(find_release("25.05"), ("http://near.example/debian",))
-    assert source.urls == (find_release("25.05").url,)
+    source = slurm_source(find_release("25.05.8"), ("http://near.example/debian",))
+    assert source.urls == (find_release("25.05.8").url,)
 
 
 def test_every_release_is_stored_as_spack_would_store_it() -> None:
     for release in catalog():
+        if release.sha256 is None:
+            continue
         source = slurm_source(release, ())
-        assert source.extension == archive_extension(release.url) == ".tar.gz"
-        assert str(source.stored_as).endswith(f"/{release.sha256[:2]}/{release.sha256}.tar.gz")
+        assert source.extension == archive_extension(release.url)
+        assert source.extension == (".tar.bz2" if release.archive else ".tar.gz")
+        name = f"{release.sha256[:2]}/{release.sha256}{source.extension}"
+        assert str(source.stored_as).endswith(f"/{name}")
+
+
+def test_a_release_without_a_checksum_asks_for_one() -> None:
+    unknown = find_release("25.05.8").model_copy(update={"sha256": None})
+    with pytest.raises(ConfigurationError, match="no checksum of Slurm 25") as caught:
+        slurm_source(unknown, ())
+    assert unknown.url in caught.value.details
+    assert "--sha256" in caught.value.resolution
+
+
+def test_debians_patches_are_looked_for_in_security_archives_nearby_and_at_last_in_the_past(
+    settings: Settings,
+) -> None:
+    etc_apt = settings.cache_dir.parent
+    (etc_apt / "sources.list").write_text(
+        "deb http://near.example/debian bookworm main\n"
+        "deb http://near.example/debian-security bookworm-security main\n"
+    )
+    backports = find_release("24.11.5").backports
+    assert backports
+    paths = [
+        url.removesuffix(f"/{backports.pool}")
+        for url in sources_for(sample_plan("24.11.5"), settings)["backports"].urls
+    ]
+    assert paths == [
+        "http://near.example/debian-security",
+        "https://deb.debian.org/debian-security",
+        "https://snapshot.debian.org/archive/debian-security/20260910T000000Z",
+    ]
+    changed = settings.model_copy(update={"debian_mirror": "http://set.example/debian"})
+    urls = sources_for(sample_plan("24.11.5"), changed)["backports"].urls
+    assert urls[0] == f"http://set.example/debian-security/{backports.pool}"
 
 
 def test_a_new_base_for_spack_needs_clingo_for_its_python_and_one_that_is_there_does_not(

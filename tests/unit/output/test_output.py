@@ -658,3 +658,21 @@ def test_message_is_shown_wherever_ctrl_c_comes(mode: Mode) -> None:
         assert "Interrupted." in shown[1]
         call += 1
     assert call > 20
+
+
+def test_step_that_is_interrupted_as_it_is_shown_ends() -> None:
+    screen = io.StringIO()
+    display = make_display(Mode.PLAIN, screen)
+    show = display.step_started
+
+    def show_and_interrupt(name: str, depth: int) -> None:
+        show(name, depth)
+        signal.raise_signal(signal.SIGINT)
+
+    display.step_started = show_and_interrupt  # type: ignore[method-assign]
+    with Reporter(display) as reporter, pytest.raises(KeyboardInterrupt), reporter.step("Pack"):
+        pass
+    assert [line.split("] ")[1][:16] for line in screen.getvalue().splitlines()] == [
+        "Pack …",
+        "Pack interrupted",
+    ]

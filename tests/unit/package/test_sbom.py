@@ -8,14 +8,19 @@ import pytest
 from package_samples import CURL, IDENTITY, SOURCE, ZLIB
 
 from slurm_factory.exceptions import OutputError
-from slurm_factory.package.manifest import BundledFile
-from slurm_factory.package.sbom import write_sbom
+from slurm_factory.package.manifest import AppliedPatch, BundledFile
+from slurm_factory.package.sbom import SlurmSource, write_sbom
 
 LICENSE = "GPL, with an exception for OpenSSL\n"
+PATCHES = (
+    AppliedPatch(name="own.patch", origin="slurm-factory", sha256="a" * 64),
+    AppliedPatch(name="deb13u1-01-x.patch", origin="deb13u1", sha256="b" * 64, fixes=("CVE-1",)),
+)
+SLURM = SlurmSource(SOURCE, PATCHES, LICENSE)
 
 
 def sbom(directory: Path, *libraries: BundledFile) -> dict[str, Any]:
-    path = write_sbom(IDENTITY, SOURCE, LICENSE, libraries or (CURL, ZLIB), directory)
+    path = write_sbom(IDENTITY, SLURM, libraries or (CURL, ZLIB), directory)
     document: dict[str, Any] = json.loads(path.read_text())
     return document
 
@@ -30,8 +35,8 @@ def test_document_follows_the_cyclonedx_schema(tmp_path: Path) -> None:
 
 
 def test_same_contents_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:
-    first = write_sbom(IDENTITY, SOURCE, LICENSE, (CURL, ZLIB), tmp_path).read_bytes()
-    second = write_sbom(IDENTITY, SOURCE, LICENSE, (ZLIB, CURL), tmp_path).read_bytes()
+    first = write_sbom(IDENTITY, SLURM, (CURL, ZLIB), tmp_path).read_bytes()
+    second = write_sbom(IDENTITY, SLURM, (ZLIB, CURL), tmp_path).read_bytes()
     assert first == second
 
 
@@ -56,6 +61,20 @@ def test_slurm_is_named_with_its_source_and_license(tmp_path: Path) -> None:
     assert reference["hashes"] == [{"alg": "SHA-256", "content": SOURCE.sha256}]
 
 
+def test_patches_are_the_pedigree_of_slurm(tmp_path: Path) -> None:
+    slurm = sbom(tmp_path)["metadata"]["component"]
+    assert sorted(slurm["pedigree"]["patches"], key=lambda patch: patch["type"]) == [
+        {
+            "type": "backport",
+            "diff": {"url": "deb13u1-01-x.patch"},
+            "resolves": [{"type": "security", "id": "CVE-1"}],
+        },
+        {"type": "unofficial", "diff": {"url": "own.patch"}},
+    ]
+    told = {entry["value"] for entry in slurm["properties"]}
+    assert told == {f"{patch.name} {patch.origin} {patch.sha256}" for patch in PATCHES}
+
+
 def test_bundled_library_is_found_by_its_distribution_package(tmp_path: Path) -> None:
     component = next(c for c in sbom(tmp_path)["components"] if c["bom-ref"] == ZLIB.file)
     assert (component["name"], component["version"]) == ("zlib1g", "1:1.2.13.dfsg-1")
@@ -77,4 +96,4 @@ def test_who_needs_what_is_kept(tmp_path: Path) -> None:
 def test_directory_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="could not be written"):
-        write_sbom(IDENTITY, SOURCE, LICENSE, (), tmp_path / "file")
+        write_sbom(IDENTITY, SLURM, (), tmp_path / "file")

@@ -21,8 +21,15 @@ from slurm_factory.constants import DEFAULT_BASE, DEFAULT_DEPS, BuildType, Deps
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.plan import plan as planning
 from slurm_factory.plan.features import table
-from slurm_factory.plan.plan import BuildPlan, BuildRequest, default_target, make_plan, patches_for
-from slurm_factory.plan.releases import find_release, series
+from slurm_factory.plan.plan import (
+    BuildPlan,
+    BuildRequest,
+    SitePatch,
+    default_target,
+    make_plan,
+    patches_for,
+)
+from slurm_factory.plan.releases import catalog, find_release, series
 
 SNAPSHOT = json.loads((DATA / "configure_arguments.json").read_text())
 RECORD = {"base": "debian@12", "packages": {"libmunge-dev:amd64": "0.5.15-2"}}
@@ -195,9 +202,59 @@ def test_a_plan_is_made_without_a_program_or_a_file_of_this_machine(
     assert sample_plan(gpu=True).describe()
 
 
+def test_debians_patches_are_applied_and_named_unless_they_are_refused() -> None:
+    plan = sample_plan("24.11.5")
+    assert plan.backports == plan.release.backports
+    assert plan.version == "24.11.5+deb13u1"
+    assert plan.stem.startswith("slurm-24.11.5+deb13u1-")
+    plain = sample_plan("24.11.5", backports=False)
+    assert (plain.version, plain.fixed_advisories) == ("24.11.5", ())
+    assert plan.build_key(RECORD) != plain.build_key(RECORD)
+    assert sample_plan("24.11").version == "24.11"
+
+
+def test_patches_of_the_user_count_and_are_named() -> None:
+    patch = SitePatch(Path("/srv/site.patch"), b"content")
+    plan = sample_plan("24.11.5", patches=(patch,), suffix="site1")
+    assert plan.version == "24.11.5+deb13u1.site1"
+    unnamed = sample_plan("25.05.8", patches=(patch,))
+    assert re.fullmatch(r"25\.05\.8\+p[0-9a-f]{7}", unnamed.version)
+    other = sample_plan("25.05.8", patches=(SitePatch(patch.path, b"other"),))
+    assert len({unnamed.version, other.version}) == 2
+    assert len({plan.build_key(RECORD), other.build_key(RECORD)}) == 2
+    keys = {
+        sample_plan("25.05.8", patches=(SitePatch(patch.path, content),), suffix="a").build_key(
+            RECORD
+        )
+        for content in (b"content", b"other")
+    }
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize("suffix", ["Site", "1.2", "../x", "a b", "-x", "a" * 21])
+def test_a_suffix_is_a_part_of_file_names(suffix: str) -> None:
+    patch = SitePatch(Path("/srv/site.patch"), b"content")
+    assert "no suffix" in refusal(make_request(patches=(patch,), suffix=suffix)).brief
+
+
+def test_a_suffix_without_a_patch_is_a_mistake() -> None:
+    assert "--patch" in refusal(make_request(suffix="site1")).brief
+
+
+def test_a_checksum_of_the_user_fills_a_gap_of_the_catalog_and_contradicts_nothing() -> None:
+    known = find_release("25.05.8")
+    assert sample_plan("25.05.8", sha256=(known.sha256 or "").upper()).release == known
+    wrong = refusal(make_request(slurm_version="25.05.8", sha256="a" * 64))
+    assert str(known.sha256) in wrong.details
+    assert "64 hexadecimal" in refusal(make_request(sha256="abc")).details
+    gaps = [release for release in catalog() if release.sha256 is None]
+    for release in gaps:
+        assert sample_plan(release.release, sha256="a" * 64).release.sha256 == "a" * 64
+
+
 def test_a_plan_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
-        sample_plan().version = "26.05"  # type: ignore[misc]
+        sample_plan().requested = "26.05"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("changes", [{}, {"gpu": True}, {"additional_variants": "+hdf5"}])

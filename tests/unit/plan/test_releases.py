@@ -22,7 +22,8 @@ def refusal(version: str) -> ConfigurationError:
 def test_catalog_holds_every_release_of_the_data_file() -> None:
     text = files("slurm_factory.resources").joinpath("releases.json").read_text("utf-8")
     rows = json.loads(text)["releases"]
-    assert [release.model_dump() for release in catalog()] == sorted(
+    entries = [release.model_dump(mode="json", exclude_unset=True) for release in catalog()]
+    assert entries == sorted(
         rows, key=lambda row: [int(part) for part in row["release"].split(".")]
     )
 
@@ -31,15 +32,17 @@ def test_all_series_are_there_oldest_first() -> None:
     assert series() == SERIES
 
 
-def test_every_release_has_a_checksum_size_and_date_and_names_that_agree() -> None:
+def test_every_release_has_a_date_and_names_that_agree_and_a_good_checksum_if_any() -> None:
     for release in catalog():
-        assert re.fullmatch("[0-9a-f]{64}", release.sha256)
-        assert release.size > 1_000_000
+        assert release.sha256 is None or re.fullmatch("[0-9a-f]{64}", release.sha256)
+        assert release.size is None or release.size > 1_000_000
         assert re.fullmatch(r"\d{2}\.\d{2}\.\d+", release.release)
         assert release.release.startswith(f"{release.series}.")
         assert release.spack_version.startswith(release.release.replace(".", "-") + "-")
         assert release.tag == f"slurm-{release.spack_version}"
-        assert release.url.endswith(f"/{release.tag}.tar.gz")
+        assert release.url.endswith(
+            f"/slurm-{release.release}.tar.bz2" if release.archive else f"/{release.tag}.tar.gz"
+        )
         days = (date.fromisoformat(release.date) - date(1970, 1, 1)).days
         assert release.epoch == days * 86400
 
@@ -72,7 +75,7 @@ def test_an_exact_release_means_that_release() -> None:
         ("25.06.1", "25.05"),
         ("25.05.99", find_release("25.05").release),
         ("25.05.", find_release("25.05").release),
-        ("25.05.8 ", find_release("25.05").release),
+        ("25.05.8 ", "25.05.8"),
         ("25.5", "25.05"),
         ("25-05-8-1", "25.05.8"),
         ("slurm-25-05-3-1", "25.05.3"),

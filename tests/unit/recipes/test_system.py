@@ -18,12 +18,13 @@ from plan_samples import sample_plan, sample_settings, spack_plan
 
 from slurm_factory import resources
 from slurm_factory.constants import INSTANCE_PREFIX
-from slurm_factory.exceptions import BuildError
+from slurm_factory.exceptions import BuildError, ConfigurationError
 from slurm_factory.instances.instance import CommandError, Instance
 from slurm_factory.job import Job
 from slurm_factory.plan.features import table
 from slurm_factory.plan.plan import Patch
 from slurm_factory.plan.releases import find_release
+from slurm_factory.recipes import patches as patching
 from slurm_factory.recipes import system
 from slurm_factory.recipes.ccache import ccache_environment, compiler_cache, compiler_cache_use
 from slurm_factory.recipes.distro_libraries import InstanceLibraries
@@ -431,12 +432,14 @@ def unpack(
     patches = here.work / "own-patches"
     patches.mkdir()
     (patches / "own.patch").write_text(patch)
-    monkeypatch.setattr(system, "patches_dir", lambda: patches)
+    monkeypatch.setattr(patching, "patches_dir", lambda: patches)
     checksum = hashlib.sha256((planned or patch).encode()).hexdigest()
     plan = replace(here.job.plan, patches=(Patch("own.patch", checksum),))
     archive = fake_source(here, {"src/a.c": "".join(f"line {n}\n" for n in range(20))})
     source = here.instance.build_dir / "slurm-24-11-5-1"
-    system._unpack(replace(here.job, plan=plan), here.instance, archive, source)
+    job = replace(here.job, plan=plan)
+    files = patching.patch_files(plan, job.settings)
+    system._unpack(job, here.instance, archive, source, files)
     return Path(source)
 
 
@@ -471,5 +474,16 @@ def test_a_patch_that_has_changed_since_the_build_was_planned_is_not_applied(
 def test_a_patch_that_only_nearly_fits_fails_the_build(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(CommandError, match=r"unpack-slurm\.sh failed"):
+    with pytest.raises(ConfigurationError, match=r"own\.patch does not apply") as caught:
         unpack(here, PATCH.format(line=9, a=7, context="line 9"), monkeypatch)
+    assert "hunk 1 of src/a.c, at line 9" in caught.value.details
+
+
+@PATCH_PROGRAM
+def test_a_patch_of_a_file_that_is_not_there_fails_the_build(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = PATCH.format(line=9, a=8, context="line 9").replace("a.c", "b.c")
+    with pytest.raises(ConfigurationError, match=r"own\.patch does not apply") as caught:
+        unpack(here, text, monkeypatch)
+    assert "a file that this release does not have" in caught.value.details

@@ -19,11 +19,11 @@ from plan_samples import spack_plan
 
 from slurm_factory import resources
 from slurm_factory.constants import INSTANCE_PREFIX, SPACK_NAMESPACE
-from slurm_factory.exceptions import BuildError
 from slurm_factory.plan.compiler import Compiler
 from slurm_factory.plan.features import table
 from slurm_factory.plan.plan import CONFIGURE_ARGUMENTS, patches_for
 from slurm_factory.plan.releases import catalog, find_release, series
+from slurm_factory.recipes.patches import OURS, PatchFile
 from slurm_factory.recipes.spack import repository as spack_repository
 from slurm_factory.recipes.spack.repository import repository_digest, write_repository
 from slurm_factory.resources import patches_dir
@@ -137,7 +137,33 @@ def test_every_release_has_the_checksum_of_the_catalog(document: dict[str, Any])
     assert document["versions"] == {
         release.spack_version: {"sha256": release.sha256, "url": release.url}
         for release in catalog()
+        if release.sha256
     }
+
+
+def test_further_patches_are_those_of_the_planned_release_only(tmp_path: Path) -> None:
+    patches = (
+        PatchFile("slurm-relocatable.patch", OURS, b"ours"),
+        PatchFile("deb13u1-01-x.patch", "deb13u1", b"theirs"),
+    )
+    write_repository(tmp_path, COMPILER, RELEASE, patches)
+    more = json.loads((tmp_path / "factory.json").read_text())["more_patches"]
+    assert more == {
+        "version": RELEASE.spack_version,
+        "files": {"deb13u1-01-x.patch": hashlib.sha256(b"theirs").hexdigest()},
+    }
+    slurm = tmp_path / "packages" / "slurm"
+    assert (slurm / "slurm-relocatable.patch").read_bytes() == b"ours"
+    assert (slurm / "deb13u1-01-x.patch").read_bytes() == b"theirs"
+    digests = {repository_digest(COMPILER, RELEASE, patches[:number]) for number in range(3)}
+    assert len(digests) == 3
+
+
+def test_a_checksum_of_the_user_is_the_one_that_spack_demands(tmp_path: Path) -> None:
+    given = RELEASE.model_copy(update={"sha256": "d" * 64})
+    write_repository(tmp_path, COMPILER, given)
+    versions = json.loads((tmp_path / "factory.json").read_text())["versions"]
+    assert versions[RELEASE.spack_version]["sha256"] == "d" * 64
 
 
 @pytest.mark.parametrize("name", series())
@@ -283,20 +309,6 @@ def test_digest_changes_with_a_recipe_and_with_a_patch(
         file.write_bytes(file.read_bytes()[:-1] + b" ")
         digests.append(repository_digest(COMPILER))
     assert len(set(digests)) == len(digests)
-
-
-def test_a_patch_that_has_changed_since_the_build_was_planned_is_not_given_to_spack(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    planned = patches_for(RELEASE)
-    copy = tmp_path / "patches"
-    shutil.copytree(Path(str(patches_dir())), copy)
-    monkeypatch.setattr(spack_repository, "patches_dir", lambda: copy)
-    write_repository(tmp_path / "repository", COMPILER, planned)
-    with (copy / planned[0].name).open("a") as file:
-        file.write("\n")
-    with pytest.raises(BuildError, match=planned[0].name):
-        write_repository(tmp_path / "repository", COMPILER, planned)
 
 
 def test_digest_does_not_change_with_what_python_leaves_behind(

@@ -13,9 +13,11 @@ from spack.package import (
     mkdirp,
     patch,
     run_after,
+    tty,
     variant,
     version,
     when,
+    which,
 )
 from spack_repo.builtin.build_systems.autotools import AutotoolsPackage
 
@@ -105,9 +107,20 @@ class Slurm(AutotoolsPackage):
             name: FACTORY[name] for name in ("prefix", "arguments", "cflags", "ldflags", "make")
         }
         told["epoch"] = self._epoch
+        told["patches"] = self._more_patches()
         features = [[row["variant"], row["on"], row["off"]] for row in FACTORY["features"]]
         text = json.dumps([super().content_hash(content), told, features], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def patch(self):
+        """Patches of Debian and of the site, after ours, and without fuzz, which Spack allows."""
+        apply = which("patch", required=True)
+        for name in self._more_patches():
+            tty.msg(f"Applying {name}")
+            apply(
+                *("-p1", "-F0", "--batch", "--no-backup-if-mismatch"),
+                *("-i", str(Path(__file__).with_name(name))),
+            )
 
     def setup_build_environment(self, env):
         env.set("SOURCE_DATE_EPOCH", self._epoch)
@@ -181,6 +194,11 @@ class Slurm(AutotoolsPackage):
     def _epoch(self):
         """Time of the release; "0" for one that is not the factory's, such as an external."""
         return str(FACTORY["epochs"].get(str(self.version), 0))
+
+    def _more_patches(self):
+        """Checksums by file name, in order, of patches of this release only."""
+        more = FACTORY["more_patches"]
+        return more["files"] if more["version"] == str(self.version) else {}
 
     def _has(self, feature):
         return not feature["variant"] or self.spec.satisfies(f"+{feature['variant']}")
