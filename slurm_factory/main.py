@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from slurm_factory.config import Settings
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.plan.plan import BuildPlan, BuildRequest, SpackChoice
+    from slurm_factory.plan.releases import Release
     from slurm_factory.prefetch import Failure
     from slurm_factory.up_to_date import Outcome
 
@@ -76,8 +77,15 @@ BaseOption = Annotated[
         autocompletion=completion.bases,
     ),
 ]
+SourceOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE|URL|DIR|git+URL@REF",
+        help="Your own source of Slurm: an archive, or a commit of a git repository.",
+    ),
+]
 Sha256Option = Annotated[
-    str, typer.Option(help="Checksum of the source, for a release without one in the catalog.")
+    str, typer.Option(help="Checksum of --source, or of a release without one in the catalog.")
 ]
 PatchOption = Annotated[
     list[Path] | None,
@@ -143,7 +151,8 @@ def main(
 @app.command()
 def build(
     *,
-    slurm_version: VersionOption,
+    slurm_version: VersionOption = "",
+    source: SourceOption = "",
     gpu: GpuOption = False,
     minimal: MinimalOption = False,
     additional_variants: VariantsOption = "",
@@ -184,6 +193,7 @@ def build(
         recipe = _parse_deps(deps)
         request = BuildRequest(
             slurm_version=slurm_version,
+            source=_own_source(source, sha256, settings, reporter, offline=offline),
             gpu=gpu,
             minimal=minimal,
             additional_variants=additional_variants,
@@ -214,6 +224,19 @@ def build(
                 plan, settings, reporter, keep_instance=keep_instance, offline=offline
             )
         answers.print_outcome(outcome, reporter, as_json=as_json)
+
+
+def _own_source(
+    source: str, sha256: str, settings: Settings, reporter: Reporter, *, offline: bool
+) -> Release | None:
+    """The release of the user's own source, which is then in the cache."""
+    if not source:
+        return None
+    from slurm_factory.cache_dir import make_cache_dir
+    from slurm_factory.fetch.own_source import read_source
+
+    make_cache_dir(settings)
+    return read_source(source, sha256, settings, reporter, offline=offline)
 
 
 def _find_finished(
@@ -515,12 +538,18 @@ def _warn_of_unknown_variables(reporter: Reporter) -> None:
 def _check_security(plan: BuildPlan, reporter: Reporter, *, strict: bool) -> None:
     """Warn of known advisories and of the end of a series, or refuse them."""
     from slurm_factory.plan.advisories import require_no_advisories, warning_for
+    from slurm_factory.plan.releases import series
 
     today = datetime.now(UTC).date()
     if strict:
         require_no_advisories(plan, today)
     if warning := warning_for(plan, today):
         reporter.warning(warning)
+    if plan.is_newer_than_the_catalog:
+        reporter.warning(
+            f"Slurm {plan.release.series} is newer than the catalog: the patches and features of"
+            f" {series()[-1]} are tried."
+        )
 
 
 def _require_readable(cache_dir: Path) -> None:

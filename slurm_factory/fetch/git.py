@@ -120,14 +120,15 @@ class Git:
         return self._run("rev-parse", "--verify", "FETCH_HEAD^{commit}").strip()
 
     @contextmanager
-    def archive(self, commit: str) -> Iterator[IO[bytes]]:
-        """The files of a commit as a tar stream.
+    def archive(self, commit: str, prefix: str = "") -> Iterator[IO[bytes]]:
+        """The files of a commit as a tar stream, with `prefix` before their names.
 
         Raises:
             TransferError: The repository lacks a part of the commit.
         """
         # Without attributes: includes files that releases exclude.
-        command = self._command("archive", "--format=tar", "--worktree-attributes", commit)
+        options = ("--format=tar", "--worktree-attributes", f"--prefix={prefix}")
+        command = self._command("archive", *options, commit)
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._environment
         ) as process:

@@ -92,7 +92,7 @@ def slurm_source(release: Release, mirrors: Sequence[str]) -> Source:
         sha256=release.sha256,
         size=release.size,
         urls=(release.url, *pool),
-        extension=archive_extension(release.url),
+        extension=archive_extension(release.archive or release.url),
     )
 
 

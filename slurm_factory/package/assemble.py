@@ -217,7 +217,7 @@ def _pack(
 
 def _source(job: Job) -> Source:
     release = job.plan.release
-    return Source(url=release.url, sha256=release.sha256, tag=release.tag)
+    return Source(url=release.url, sha256=release.sha256, tag=release.tag, commit=release.commit)
 
 
 def _manifest(

@@ -86,6 +86,8 @@ class Source(Record):
     url: str
     sha256: Sha256
     tag: Name
+    commit: str = ""
+    """Of a source from a repository that the user has named."""
 
 
 class AppliedPatch(Record):

@@ -111,7 +111,7 @@ def _slurm(identity: PackageIdentity, source: SlurmSource) -> Component:
         name="slurm",
         version=identity.release,
         bom_ref=identity.stem,
-        purl=PackageURL("github", "SchedMD", "slurm", archive.tag),
+        purl=_purl_of_slurm(identity, archive),
         licenses=[DisjunctiveLicense(name=SLURM_LICENSE, text=AttachedText(content=license_text))],
         external_references=[
             ExternalReference(
@@ -126,6 +126,13 @@ def _slurm(identity: PackageIdentity, source: SlurmSource) -> Component:
             for each in source.patches
         ],
     )
+
+
+def _purl_of_slurm(identity: PackageIdentity, archive: Source) -> PackageURL:
+    """Upstream's tag; for a commit of the user's own, where that is from."""
+    if archive.commit:
+        return PackageURL("generic", None, "slurm", identity.release, {"vcs_url": archive.url})
+    return PackageURL("github", "SchedMD", "slurm", archive.tag)
 
 
 def _patch(patch: AppliedPatch) -> Patch:

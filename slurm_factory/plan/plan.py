@@ -34,7 +34,7 @@ from slurm_factory.plan.base_setup import BaseSetup, SpackRefs, base_packages, w
 from slurm_factory.plan.bases import Base, bases, find_base
 from slurm_factory.plan.compiler import Compiler, compiler_for
 from slurm_factory.plan.features import Selection, parse_variants, select, without_defaults
-from slurm_factory.plan.releases import Backports, Release, find_release
+from slurm_factory.plan.releases import Backports, Release, find_release, series
 from slurm_factory.resources import patches_dir
 from slurm_factory.util.hints import printable, quoted
 
@@ -142,10 +142,14 @@ class BuildRequest:
     """Names `patches` in the name of the package; empty: a part of their checksum."""
     sha256: str = ""
     """Checksum of the source archive, for a release of which the catalog has none."""
+    source: Release | None = None
+    """The user's own source; `slurm_version` may be empty then."""
 
     def command(self, name: str = "build") -> str:
         """The command line of this request; `name` is that of the command."""
-        words = [APPLICATION, name, "--slurm-version", self.slurm_version]
+        words = [APPLICATION, name]
+        words += ["--slurm-version", self.slurm_version] * bool(self.slurm_version)
+        words += ["--source", self.source.location] if self.source else []
         words += ["--gpu"] * self.gpu + ["--minimal"] * self.minimal
         if self.additional_variants:
             words += ["--additional-variants", self.additional_variants]
@@ -259,8 +263,10 @@ class BuildPlan:
 
     @property
     def suffix(self) -> str:
-        """Names the patches that are not slurm-factory's own, such as +deb13u1.site1, or empty."""
-        names = [self.backports.name] if self.backports else []
+        """Names a commit and the patches that are not slurm-factory's own, such as
+        +deb13u1.site1, or empty."""
+        names = [f"g{self.release.commit[:7]}"] if self.release.commit else []
+        names += [self.backports.name] if self.backports else []
         names += [self.site_suffix] if self.site_patches else []
         return f"+{'.'.join(names)}" if names else ""
 
@@ -268,6 +274,11 @@ class BuildPlan:
     def version(self) -> str:
         """The requested version with the patches: it names the artifact and the module."""
         return self.requested + self.suffix
+
+    @property
+    def is_newer_than_the_catalog(self) -> bool:
+        """Whether nobody has tried the patches with this series."""
+        return Version(self.release.series) > Version(series()[-1])
 
     @property
     def fixed_advisories(self) -> tuple[str, ...]:
@@ -385,7 +396,7 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
         ConfigurationError: The request contradicts itself, or names something that does not exist.
     """
     build_type = _build_type(request)
-    release = _with_checksum(find_release(request.slurm_version), request.sha256)
+    release = _release(request)
     if request.destructive_mode:
         _require_buildable_here(request, architecture, host)
     base = find_base(request.base, host)
@@ -393,7 +404,9 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
     selection = select(build_type, variants, release, base, request.deps)
     spack = _spack(request)
     return BuildPlan(
-        requested=release.release if request.slurm_version == LATEST else request.slurm_version,
+        requested=release.release
+        if request.slurm_version in {LATEST, ""}
+        else request.slurm_version,
         release=release,
         base=base,
         build_type=build_type,
@@ -410,6 +423,26 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
         site_patches=request.patches,
         site_suffix=_site_suffix(request),
     )
+
+
+def _release(request: BuildRequest) -> Release:
+    """The release to build: the catalog's, or the user's own source."""
+    asked, source = request.slurm_version, request.source
+    if source is None:
+        if not asked:
+            raise ConfigurationError(
+                "Which release?",
+                details="There is neither --slurm-version nor --source.",
+                resolution=f"Write --slurm-version {LATEST}, for example, or name a source.",
+            )
+        return _with_checksum(find_release(asked), request.sha256)
+    if asked not in {"", source.release, source.series}:
+        raise ConfigurationError(
+            f"--source is Slurm {source.release}, not {printable(asked)}.",
+            details="META in the source says so.",
+            resolution="Omit --slurm-version, or name another source.",
+        )
+    return source
 
 
 def _with_checksum(release: Release, sha256: str) -> Release:
@@ -438,11 +471,11 @@ def default_target(architecture: str) -> str:
 
 def patches_for(release: Release) -> tuple[Patch, ...]:
     """The patches that apply to `release`, in order (patches/series.toml)."""
-    series = Version(release.series)
+    own = Version(release.series)
     return tuple(
         Patch(row["file"], _sha256(patches_dir().joinpath(row["file"]).read_bytes()))
         for row in patch_table()
-        if Version(row["since"]) <= series <= Version(row.get("until", release.series))
+        if Version(row["since"]) <= own <= Version(row.get("until", release.series))
     )
 
 

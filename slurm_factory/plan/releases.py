@@ -60,6 +60,10 @@ class Release(BaseModel):
     archive: str = ""
     """File name of the source archive; by default, that of the tag."""
     backports: Backports | None = None
+    location: str = ""
+    """Where the user has it from; empty for a release of the catalog."""
+    commit: str = ""
+    """The commit of a source from a repository."""
 
     @property
     def epoch(self) -> int:
@@ -68,7 +72,9 @@ class Release(BaseModel):
 
     @property
     def url(self) -> str:
-        """Upstream's URL of the archive."""
+        """Upstream's URL of the archive, or the place of the user's."""
+        if self.location:
+            return self.location
         return f"{DOWNLOADS}/{self.archive}" if self.archive else f"{TAGS}/{self.tag}.tar.gz"
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 AUTHOR = ("-c", "user.name=A Tester", "-c", "user.email=tester@example.org")
+META = "##\n  Meta:\t\t1\n  Name:\t\tslurm\n  Version:\t{version}\n  Release:\t{release}\n"
+"""The file of that name in a source of Slurm."""
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from fake_lxc import DEAD, PROJECT, FakeLxc, install_fake_lxc, instance, locked_elsewhere
+from git_samples import META, head, make_repository
 from interrupts import interrupt_a_wait
 from package_samples import stage
 from typer.testing import CliRunner
@@ -452,6 +453,28 @@ def test_patches_of_the_user_are_in_the_plan_and_mistakes_in_them_are_refused(
     assert "site patches: site.patch" in run(*plan).out
     assert run(*plan, "--suffix", "Site 1").code == 2
     assert run(*plan, "--patch", str(tmp_path / "missing")).code == 2
+
+
+def test_source_of_the_user_decides_which_release_is_built(run: Runner, tmp_path: Path) -> None:
+    files = {"META": META.format(version="25.11.7", release="1")}
+    fork = make_repository(tmp_path / "fork", files)
+    plan = ("build", "--source", f"git+file://{fork}@develop", "--deps", "system", "--dry-run")
+    document = run(*plan, "--json").document["plan"]
+    assert document["release"]["commit"] == head(fork)
+    assert document["stem"].startswith(f"slurm-25.11.7+g{head(fork)[:7]}-")
+    wrong = run(*plan, "--slurm-version", "25.05")
+    assert (wrong.code, "not 25.05" in wrong.err) == (2, True)
+    assert run("build").code == 2
+    assert run("build", "--source", str(tmp_path / "missing")).code == 2
+
+
+def test_series_that_the_catalog_does_not_know_is_tried_with_a_warning(
+    run: Runner, tmp_path: Path
+) -> None:
+    fork = make_repository(tmp_path / "fork", {"META": META.format(version="49.05.0", release="1")})
+    result = run("build", "--source", str(fork), "--deps", "system", "--dry-run")
+    assert result.code == 0
+    assert f"the patches and features of {series()[-1]} are tried" in result.err
 
 
 # --- documents ----------------------------------------------------------------------------------

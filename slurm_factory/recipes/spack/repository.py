@@ -87,7 +87,7 @@ def factory_document(
     return {
         "prefix": str(INSTANCE_PREFIX),
         "versions": {
-            version: {"sha256": each.sha256, "url": each.url} for version, each in known.items()
+            version: {"sha256": each.sha256, "url": _url(each)} for version, each in known.items()
         },
         "epochs": {version: each.epoch for version, each in known.items()},
         "patches": [{"file": row["file"], "when": _when(row)} for row in patch_table()],
@@ -108,6 +108,11 @@ def factory_document(
         ],
         "nvml": _nvml(),
     }
+
+
+def _url(release: Release) -> str:
+    """Of the archive; one that the user has brought is in the cache, and needs the right ending."""
+    return f"file:///{release.archive}" if release.location else release.url
 
 
 def _further(patches: Iterable[PatchFile]) -> Iterator[PatchFile]:

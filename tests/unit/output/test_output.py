@@ -1,4 +1,5 @@
 import fcntl
+import gc
 import io
 import json
 import os
@@ -645,7 +646,11 @@ def interrupted_at(call: int, mode: Mode) -> tuple[bool, str]:
 def handlers() -> Iterator[None]:
     """An interrupt may come while they are set; the program's own handler sets all of them."""
     before = {number: signal.getsignal(number) for number in HELD}
+    # Python only reports what is raised in what the collector calls.
+    gc.collect()
+    gc.disable()
     yield
+    gc.enable()
     for number, handler in before.items():
         signal.signal(number, handler)
 

@@ -1,0 +1,295 @@
+"""A source of Slurm that the user names: an archive, a repository, or a work tree."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import lzma
+import re
+import shlex
+import tarfile
+import tempfile
+import zlib
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from packaging.version import InvalidVersion, Version
+
+from slurm_factory.exceptions import ConfigurationError, DownloadError
+from slurm_factory.fetch.git import Git, NoSuchRefError, fetch_ref
+from slurm_factory.fetch.http import TransferError
+from slurm_factory.fetch.sources import Source, archive_extension, cached, fetch
+from slurm_factory.plan.base_setup import directory_of, is_repository, without_credentials
+from slurm_factory.plan.releases import Release, catalog, series
+from slurm_factory.util.files import file_errors
+from slurm_factory.util.hints import printable, quoted
+from slurm_factory.util.process import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from slurm_factory.config import Settings
+    from slurm_factory.output.reporter import Reporter
+
+GIT = "git+"
+META = "META"
+LARGEST_META = 1 << 16
+MOST_MEMBERS = 100_000
+"""META is among the first files of an archive; a release has about 3,000."""
+GIT_ARCHIVE = "slurm.tar"
+FIELD = re.compile(r"^\s*(Name|Version|Release):\s*(\S+)\s*$", re.MULTILINE)
+VERSION = re.compile(r"\d{2}\.\d{2}\.\d{1,3}", re.ASCII)
+UNREADABLE = (
+    *(tarfile.TarError, EOFError, OSError, ValueError, InvalidVersion, OverflowError),
+    *(zlib.error, lzma.LZMAError),
+)
+"""What Python raises for archives that are damaged, or none."""
+CANDIDATE = re.compile(r"0?((?:rc|pre|a|b)\d{1,3})", re.ASCII)
+"""META's Release of what is not yet a release, such as 0rc1."""
+
+
+def read_source(
+    text: str, sha256: str, settings: Settings, reporter: Reporter, *, offline: bool = False
+) -> Release:
+    """Bring the user's source into the cache, and read which release it is.
+
+    Args:
+        text: A file, a directory with a git repository, `git+URL@REF`, or a URL.
+        sha256: Its checksum; needed for a URL, computed for a file, empty for repositories.
+        settings: Settings of this site.
+        reporter: Shows the checksum, the commit and progress.
+        offline: Use no network.
+
+    Raises:
+        ConfigurationError: There is no such source, it is no source of Slurm, or the checksum is
+            missing.
+        DownloadError: It cannot be fetched, or its checksum is another one.
+        OutputError: The cache cannot be written.
+    """
+    if text.startswith(GIT):
+        url, ref = _parsed(text)
+        return _of_commit(url, ref, settings, reporter, offline=offline)
+    if urlsplit(text).scheme in {"http", "https", "file"}:
+        return _of_url(text, sha256, settings, reporter, offline=offline)
+    path = Path(text).expanduser().absolute()
+    if path.is_dir():
+        return _of_directory(path, settings, reporter)
+    if not path.is_file():
+        raise ConfigurationError(
+            f"There is no source {quoted(text)}.",
+            details="It is no file." if path.exists() else "It does not exist.",
+            resolution="Name an archive, a directory with a git repository, a URL, or git+URL@REF.",
+        )
+    return _of_file(path, sha256, settings, reporter)
+
+
+def _of_url(
+    url: str, sha256: str, settings: Settings, reporter: Reporter, *, offline: bool
+) -> Release:
+    if not sha256:
+        raise ConfigurationError(
+            f"--source {quoted(url)} needs a checksum.",
+            details="Without one, nobody would notice another file at this URL.",
+            resolution="Add --sha256 SUM, from somebody you trust.",
+        )
+    source = Source(_name_of(url), sha256.lower(), None, (url,), archive_extension(url))
+    if offline and urlsplit(url).scheme != "file" and not cached(source, settings.source_cache_dir):
+        raise DownloadError(
+            f"--offline: {source.name} is not in the cache.",
+            details=f"Its URL is {without_credentials(url)}.",
+            resolution="Fetch it before, with the same command without --offline, or name a file.",
+        )
+    is_new = not cached(source, settings.source_cache_dir)
+    path = _fetched(source, settings, reporter)
+    try:
+        return _described(path, source)
+    except ConfigurationError:
+        if is_new:
+            path.unlink()
+        raise
+
+
+def _of_file(path: Path, sha256: str, settings: Settings, reporter: Reporter) -> Release:
+    with file_errors(path, "read"), path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256.lower() not in {"", digest}:
+        raise DownloadError(
+            f"{path} has another checksum.",
+            details=f"It has {digest}, and --sha256 says {printable(sha256)}.",
+            resolution="Get the file again, or correct --sha256.",
+        )
+    reporter.note(f"SHA-256 of {path}: {digest}")
+    extension = archive_extension(path.name)
+    source = Source(path.name, digest, path.stat().st_size, (path.as_uri(),), extension)
+    release = _described(path, source)
+    _fetched(source, settings, reporter)
+    return release
+
+
+def _fetched(source: Source, settings: Settings, reporter: Reporter) -> Path:
+    return fetch(
+        source,
+        settings.source_cache_dir,
+        timeout=settings.download_timeout,
+        report=reporter.progress,
+        warn=reporter.warning,
+    )
+
+
+def _of_directory(directory: Path, settings: Settings, reporter: Reporter) -> Release:
+    if not is_repository(directory):
+        raise ConfigurationError(
+            f"{directory} is no git repository.",
+            details="A package names the commit that it was built from.",
+            resolution="Commit the source there, or pack it: tar -cJf slurm.tar.xz -C"
+            f" {shlex.quote(str(directory.parent))} {shlex.quote(directory.name)}",
+        )
+    command = ["git", "-C", str(directory), "status", "--porcelain", "--untracked-files=no"]
+    state = run(command)
+    if state.output.strip():
+        reporter.warning(f"{directory} has changes that are not committed; they are left out.")
+    return _of_commit(str(directory), "HEAD", settings, reporter, offline=False)
+
+
+def _parsed(text: str) -> tuple[str, str]:
+    """URL and ref of `git+URL@REF`. A user name may have an @, too."""
+    address = urlsplit(text.removeprefix(GIT))
+    path, _, ref = address.path.partition("@")
+    url = address._replace(path=path).geturl()
+    if not path or address.scheme not in {"http", "https", "file", ""}:
+        raise ConfigurationError(
+            f"{quoted(text)} is no address of a repository.",
+            details="It is git+https://HOST/PATH@REF, or git+file:///DIRECTORY@REF.",
+            resolution="Correct --source.",
+        )
+    return url, ref or "HEAD"
+
+
+def _of_commit(
+    url: str, ref: str, settings: Settings, reporter: Reporter, *, offline: bool
+) -> Release:
+    directory, named = directory_of(url), f"{without_credentials(url)} {ref}"
+    if offline and directory is None:
+        raise DownloadError(
+            f"--offline: {named} would be fetched.",
+            details="A branch can only be looked up in its repository.",
+            resolution="Name a directory with the repository, or an archive.",
+        )
+    partial = settings.source_cache_dir / ".partial"
+    with file_errors(partial):
+        partial.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=partial, prefix="git-") as scratch:
+            try:
+                git = Git(Path(scratch, "git"), str(directory or url), settings.download_timeout)
+                commit = fetch_ref(git, ref, reporter.warning)
+                made = Path(scratch, GIT_ARCHIVE)
+                digest = _write(git, commit, made)
+            except TransferError as error:
+                raise DownloadError(
+                    f"{named} could not be fetched.",
+                    details=f"{error}.",
+                    resolution="Correct --source, or name a directory with the repository.",
+                ) from error
+            except NoSuchRefError as error:
+                near = ", ".join(error.near)
+                raise ConfigurationError(
+                    f"{without_credentials(url)} has no tag, branch or commit {quoted(ref)}.",
+                    details=f"Did you mean {near}?" if near else "Write a commit in full.",
+                    resolution="Correct --source.",
+                ) from error
+            where = f"{GIT}{without_credentials(url)}@{commit}"
+            source = Source(named, digest, made.stat().st_size, (where,), ".tar")
+            release = _described(made, source, commit)
+            stored = settings.source_cache_dir / source.stored_as
+            stored.parent.mkdir(parents=True, exist_ok=True)
+            made.replace(stored)
+    reporter.note(f"{named}: commit {commit}")
+    return release
+
+
+def _write(git: Git, commit: str, target: Path) -> str:
+    """Write the files of a commit, below one directory as releases have it; its SHA-256."""
+    digest = hashlib.sha256()
+    with git.archive(commit, prefix="slurm/") as stream, target.open("wb") as file:
+        while part := stream.read(1 << 20):
+            digest.update(part)
+            file.write(part)
+    return digest.hexdigest()
+
+
+def _described(archive: Path, source: Source, commit: str = "") -> Release:
+    """The release of an archive (host); the catalog's own if it is the same file."""
+    for release in catalog():
+        if release.sha256 == source.sha256:
+            return release
+    fields, when = _read_meta(archive, source.name)
+    number, candidate = fields["Version"], CANDIDATE.fullmatch(fields.get("Release", ""))
+    name = number + (candidate[1] if candidate else "")
+    of = number.rpartition(".")[0]
+    if Version(of) < Version(series()[0]):
+        raise ConfigurationError(
+            f"{source.name} is Slurm {name}.",
+            details=f"slurm-factory builds {series()[0]} and newer: its patches fit no older one.",
+            resolution="Name a newer source.",
+        )
+    spack_version = f"{number.replace('.', '-')}-{fields.get('Release', '1')}"
+    return Release(
+        release=name,
+        series=of,
+        spack_version=spack_version,
+        tag=f"slurm-{spack_version}",
+        date=when,
+        sha256=source.sha256,
+        size=source.size,
+        debian_pool=None,
+        archive=f"slurm{source.extension}",
+        location=without_credentials(source.urls[0]),
+        commit=commit,
+    )
+
+
+def _read_meta(archive: Path, name: str) -> tuple[dict[str, str], str]:
+    """Fields of META, and its date."""
+    try:
+        text, seconds = _meta(archive)
+        fields = dict(FIELD.findall(text))
+        release = fields.get("Release", "1")
+        if fields.get("Name") != "slurm" or not VERSION.fullmatch(fields.get("Version", "")):
+            raise ValueError("its META names no version of Slurm")
+        if not re.fullmatch(r"[0-9a-z]{1,10}", release, re.ASCII):
+            raise ValueError("its META names no release")
+        Version(fields["Version"])
+        return fields, datetime.fromtimestamp(seconds, UTC).date().isoformat()
+    except UNREADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":.")
+        raise ConfigurationError(
+            f"{name} is no source of Slurm.",
+            details=f"{reason[:1].upper()}{reason[1:]}.",
+            resolution="Name a release archive of SchedMD, or one of the same form: a directory"
+            " with META and configure.",
+        ) from error
+
+
+def _meta(archive: Path) -> tuple[str, float]:
+    """Text and time of META, in the top directory of an archive."""
+    with tarfile.open(archive, "r:*") as tar:
+        for member in _first(tar):
+            path = PurePosixPath(member.name)
+            top = path.parent.name
+            if top and path == PurePosixPath(top, META) and member.isfile():
+                file = tar.extractfile(member) or io.BytesIO()
+                return file.read(LARGEST_META).decode(errors="replace"), member.mtime
+    raise ValueError("it has no directory with a META")
+
+
+def _first(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for number, member in enumerate(tar):
+        if number >= MOST_MEMBERS:
+            return
+        yield member
+
+
+def _name_of(url: str) -> str:
+    return PurePosixPath(urlsplit(url).path).name or without_credentials(url)
