@@ -408,17 +408,20 @@ def _health(manifest: Manifest) -> str:
     return f"vulnerable: {named(known)}" + (f", {len(later)} since it was built" if later else "")
 
 
-def print_versions(today: date, *, as_json: bool) -> None:
+def print_versions(
+    catalog: Sequence[Release], today: date, *, new: Sequence[Release] = (), as_json: bool
+) -> None:
     """Print the available releases, with their known advisories.
 
     Args:
+        catalog: The releases.
         today: Decides which series are supported.
+        new: Those that have just been found.
         as_json: Print a document instead.
     """
-    catalog = releases.catalog()
     series = {
         name: [release for release in catalog if release.series == name]
-        for name in releases.series()
+        for name in releases.series(catalog)
     }
     if as_json:
         newest = [
@@ -433,8 +436,11 @@ def print_versions(today: date, *, as_json: bool) -> None:
         ]
         every = [_release_facts(release, today) for release in catalog]
         known = [each.model_dump(mode="json") for each in advisories()]
-        print_document({"series": newest, "releases": every, "advisories": known})
+        found = [release.release for release in new]
+        print_document({"series": newest, "releases": every, "advisories": known, "new": found})
         return
+    for release in new:
+        print_line(f"new: Slurm {release.release} of {release.date}, SHA-256 {release.sha256}")
     rows = [
         (name, members[-1].release, members[-1].date, _support(name, today))
         for name, members in series.items()

@@ -27,6 +27,7 @@ from slurm_factory.config_types import (
     HttpUrls,
     PackageNames,
     ProjectName,
+    Repositories,
     Repository,
     Size,
     WebUrls,
@@ -96,6 +97,17 @@ class Settings(BaseSettings):
     )
     refuse_vulnerable: bool = Field(
         default=False, description="As --strict: refuse releases with known advisories."
+    )
+    slurm_url: Repository = Field(
+        default="https://github.com/SchedMD/slurm",
+        description="Repository that `versions --update` asks for new releases of Slurm.",
+    )
+    catalogues: Repositories = Field(
+        default=(),
+        description=(
+            "Further catalogs of releases, paths or URLs, later ones win; in the environment"
+            " separated by spaces or commas."
+        ),
     )
     debian_mirror: HttpUrl | None = Field(
         default=None, description="Debian mirror; unset: this machine's own, else deb.debian.org."
@@ -186,6 +198,11 @@ class Settings(BaseSettings):
         # Checked here, because the names of variables would pass as keys.
         _refuse_unknown_keys(file.toml_data)
         return init_settings, env_settings, file
+
+    @property
+    def own_catalog(self) -> Path:
+        """Releases that `versions --update` has found (host)."""
+        return self.cache_dir / "releases.json"
 
     @property
     def builds_dir(self) -> Path:

@@ -181,6 +181,7 @@ PackageName = Annotated[
 
 # NoDecode: pydantic-settings would read lists from the environment as JSON only.
 HttpUrls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_words)]
+Repositories = Annotated[tuple[Repository, ...], NoDecode, BeforeValidator(_words)]
 WebUrls = Annotated[tuple[WebUrl, ...], NoDecode, BeforeValidator(_words)]
 PackageNames = Annotated[tuple[PackageName, ...], NoDecode, BeforeValidator(_words)]
 

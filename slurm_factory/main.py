@@ -194,6 +194,7 @@ def build(
         request = BuildRequest(
             slurm_version=slurm_version,
             source=_own_source(source, sha256, settings, reporter, offline=offline),
+            catalog=_catalog(settings, reporter, offline=offline),
             gpu=gpu,
             minimal=minimal,
             additional_variants=additional_variants,
@@ -237,6 +238,17 @@ def _own_source(
 
     make_cache_dir(settings)
     return read_source(source, sha256, settings, reporter, offline=offline)
+
+
+def _catalog(
+    settings: Settings, reporter: Reporter, *, offline: bool = False
+) -> tuple[Release, ...]:
+    """All known releases; empty where there are none beside those of the shipped catalog."""
+    if not settings.catalogues and not settings.own_catalog.exists():
+        return ()
+    from slurm_factory.fetch.catalogs import known_releases
+
+    return known_releases(settings, reporter, offline=offline)
 
 
 def _find_finished(
@@ -292,6 +304,7 @@ def prefetch(
             additional_variants=additional_variants,
             deps=recipe,
             base=base,
+            catalog=_catalog(settings, reporter),
             offline=True,
             spack=_spack_choice(recipe, settings),
         )
@@ -416,13 +429,28 @@ def list_builds(
 
 @app.command()
 def versions(
-    *, as_json: JsonOption = False, verbose: VerboseOption = False, quiet: QuietOption = False
+    *,
+    update: Annotated[
+        bool, typer.Option("--update", help="Ask upstream for releases that no catalog knows.")
+    ] = False,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """List the releases that can be built."""
-    with _session(as_json=as_json, verbose=verbose, quiet=quiet):
+    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
+        from slurm_factory.plan.releases import catalog
 
-        answers.print_versions(datetime.now(UTC).date(), as_json=as_json)
+        new: tuple[Release, ...] = ()
+        if update:
+            from slurm_factory.cache_dir import make_cache_dir
+            from slurm_factory.fetch import catalogs
+
+            make_cache_dir(settings)
+            new = catalogs.update(settings, reporter)
+        known = _catalog(settings, reporter) or catalog()
+        answers.print_versions(known, datetime.now(UTC).date(), new=new, as_json=as_json)
 
 
 def run() -> None:

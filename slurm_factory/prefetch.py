@@ -69,7 +69,7 @@ def all_requests(request: BuildRequest) -> tuple[BuildRequest, ...]:
             gpu=build_type is BuildType.GPU,
             minimal=build_type is BuildType.MINIMAL,
         )
-        for series in releases.series()
+        for series in releases.series(request.catalog)
         for build_type in BuildType
     )
 

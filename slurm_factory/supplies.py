@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from slurm_factory.constants import BUILD_PREFIX
 from slurm_factory.exceptions import LXDError
 from slurm_factory.fetch.checkouts import fetch_checkouts, missing_checkouts
+from slurm_factory.fetch.own_source import GIT, fetch_commit
 from slurm_factory.fetch.sources import cached, fetch
 from slurm_factory.fetch.upstream import CLINGO, base_sources, not_here
 from slurm_factory.instances.lxc import project_exists
@@ -123,6 +124,9 @@ def fetch_source_archives(
     wanted: Mapping[str, Source], settings: Settings, reporter: Reporter
 ) -> dict[str, Path]:
     """Source archives (host) in the cache, by name; raises as `sources.fetch` does."""
+    for source in wanted.values():
+        if source.urls[0].startswith(GIT) and not cached(source, settings.source_cache_dir):
+            fetch_commit(source, settings, reporter)
     return {
         name: fetch(
             source,

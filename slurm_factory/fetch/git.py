@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,6 +169,20 @@ class Git:
         if process.returncode != 0:
             raise _failure(messages)
         return output
+
+
+def refs_of(url: str, timeout: float) -> dict[str, str]:
+    """Full names of all refs of a repository, with their objects.
+
+    Args:
+        url: http, https, or an absolute path (host).
+        timeout: Seconds without data after which a transfer counts as aborted.
+
+    Raises:
+        TransferError: It is not a repository, or does not answer.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        return with_retries(Git(Path(scratch, "git"), url, timeout).refs)
 
 
 def fetch_ref(git: Git, ref: str, warn: Callable[[str], None]) -> str:

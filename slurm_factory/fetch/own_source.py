@@ -10,6 +10,7 @@ import shlex
 import tarfile
 import tempfile
 import zlib
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -19,7 +20,13 @@ from packaging.version import InvalidVersion, Version
 
 from slurm_factory.exceptions import ConfigurationError, DownloadError
 from slurm_factory.fetch.git import Git, NoSuchRefError, fetch_ref
-from slurm_factory.fetch.http import TransferError
+from slurm_factory.fetch.http import (
+    TransferError,
+    TransientError,
+    new_session,
+    open_url,
+    with_retries,
+)
 from slurm_factory.fetch.sources import Source, archive_extension, cached, fetch
 from slurm_factory.plan.base_setup import directory_of, is_repository, without_credentials
 from slurm_factory.plan.releases import Release, catalog, series
@@ -83,6 +90,83 @@ def read_source(
             resolution="Name an archive, a directory with a git repository, a URL, or git+URL@REF.",
         )
     return _of_file(path, sha256, settings, reporter)
+
+
+def find_published(tag: str, settings: Settings, reporter: Reporter) -> Release:
+    """Fetch the archive of a tag of upstream whose checksum nobody has told.
+
+    Where the repository's server has no such archive, the files of the tag's commit are taken.
+
+    Args:
+        tag: Such as slurm-25-11-9-1.
+        settings: Settings of this site.
+        reporter: Shows progress.
+
+    Raises:
+        DownloadError: It cannot be fetched.
+        ConfigurationError: It is no source of Slurm.
+        OutputError: The cache cannot be written.
+    """
+    name, upstream = f"{tag}.tar.gz", settings.slurm_url.removesuffix(".git")
+    urls = [f"{mirror.rstrip('/')}/{name}" for mirror in settings.source_mirrors]
+    if directory_of(upstream) is None:
+        urls.append(f"{upstream}/archive/refs/tags/{name}")
+    for url in urls:
+        with suppress(TransferError), _scratch(settings) as scratch:
+            made = scratch / name
+            digest = _download(url, made, settings)
+            where = url if upstream in url else f"{upstream}/archive/refs/tags/{name}"
+            source = Source(name, digest, made.stat().st_size, (where,), ".tar.gz")
+            release = _described(made, source)
+            _keep(made, source, settings)
+            return release.model_copy(update=_plain(release, tag))
+    release = _of_commit(settings.slurm_url, tag, settings, reporter, offline=False)
+    # It is upstream's own commit.
+    return release.model_copy(update={"commit": "", "tag": tag})
+
+
+def _plain(release: Release, tag: str) -> dict[str, str]:
+    """Nothing but the tag, where that is enough to find the archive."""
+    known = release.model_copy(update={"location": "", "archive": "", "tag": tag})
+    return {"location": "", "archive": "", "tag": tag} if known.url == release.location else {}
+
+
+def _download(url: str, target: Path, settings: Settings) -> str:
+    """Fetch a file whose checksum nobody has told; its SHA-256."""
+
+    def attempt() -> str:
+        digest = hashlib.sha256()
+        with (
+            open_url(new_session(), url, 0, settings.download_timeout) as body,
+            target.open("wb") as file,
+        ):
+            received = 0
+            for chunk in body.chunks:
+                received += len(chunk)
+                digest.update(chunk)
+                file.write(chunk)
+        if body.total not in {None, received}:
+            raise TransientError(f"ended after {received} of {body.total} bytes")
+        return digest.hexdigest()
+
+    return with_retries(attempt)
+
+
+def fetch_commit(source: Source, settings: Settings, reporter: Reporter) -> None:
+    """Bring a source of a catalog into the cache whose URL is that of a commit.
+
+    Raises:
+        DownloadError: It cannot be fetched, or its checksum is another one.
+    """
+    url, commit = _parsed(source.urls[0])
+    release = _of_commit(url, commit, settings, reporter, offline=False)
+    if release.sha256 != source.sha256:
+        raise DownloadError(
+            f"{source.name} is not the expected file.",
+            details=f"The commit {commit} has checksum {release.sha256} instead of"
+            f" {source.sha256}: another git packs it in another way.",
+            resolution="Run `slurm-factory versions --update`, or name it with --source.",
+        )
 
 
 def _of_url(
@@ -177,36 +261,47 @@ def _of_commit(
             details="A branch can only be looked up in its repository.",
             resolution="Name a directory with the repository, or an archive.",
         )
+    with _scratch(settings) as scratch:
+        try:
+            git = Git(Path(scratch, "git"), str(directory or url), settings.download_timeout)
+            commit = fetch_ref(git, ref, reporter.warning)
+            made = Path(scratch, GIT_ARCHIVE)
+            digest = _write(git, commit, made)
+        except TransferError as error:
+            raise DownloadError(
+                f"{named} could not be fetched.",
+                details=f"{error}.",
+                resolution="Correct --source, or name a directory with the repository.",
+            ) from error
+        except NoSuchRefError as error:
+            near = ", ".join(error.near)
+            raise ConfigurationError(
+                f"{without_credentials(url)} has no tag, branch or commit {quoted(ref)}.",
+                details=f"Did you mean {near}?" if near else "Write a commit in full.",
+                resolution="Correct --source.",
+            ) from error
+        where = f"{GIT}{without_credentials(url)}@{commit}"
+        source = Source(named, digest, made.stat().st_size, (where,), ".tar")
+        release = _described(made, source, commit)
+        _keep(made, source, settings)
+    reporter.note(f"{named}: commit {commit}")
+    return release
+
+
+@contextmanager
+def _scratch(settings: Settings) -> Iterator[Path]:
+    """A directory in the cache, so that what is made there can be renamed into its place."""
     partial = settings.source_cache_dir / ".partial"
     with file_errors(partial):
         partial.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=partial, prefix="git-") as scratch:
-            try:
-                git = Git(Path(scratch, "git"), str(directory or url), settings.download_timeout)
-                commit = fetch_ref(git, ref, reporter.warning)
-                made = Path(scratch, GIT_ARCHIVE)
-                digest = _write(git, commit, made)
-            except TransferError as error:
-                raise DownloadError(
-                    f"{named} could not be fetched.",
-                    details=f"{error}.",
-                    resolution="Correct --source, or name a directory with the repository.",
-                ) from error
-            except NoSuchRefError as error:
-                near = ", ".join(error.near)
-                raise ConfigurationError(
-                    f"{without_credentials(url)} has no tag, branch or commit {quoted(ref)}.",
-                    details=f"Did you mean {near}?" if near else "Write a commit in full.",
-                    resolution="Correct --source.",
-                ) from error
-            where = f"{GIT}{without_credentials(url)}@{commit}"
-            source = Source(named, digest, made.stat().st_size, (where,), ".tar")
-            release = _described(made, source, commit)
-            stored = settings.source_cache_dir / source.stored_as
-            stored.parent.mkdir(parents=True, exist_ok=True)
-            made.replace(stored)
-    reporter.note(f"{named}: commit {commit}")
-    return release
+        with tempfile.TemporaryDirectory(dir=partial, prefix="new-") as scratch:
+            yield Path(scratch)
+
+
+def _keep(made: Path, source: Source, settings: Settings) -> None:
+    stored = settings.source_cache_dir / source.stored_as
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    made.replace(stored)
 
 
 def _write(git: Git, commit: str, target: Path) -> str:

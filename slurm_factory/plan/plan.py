@@ -144,6 +144,8 @@ class BuildRequest:
     """Checksum of the source archive, for a release of which the catalog has none."""
     source: Release | None = None
     """The user's own source; `slurm_version` may be empty then."""
+    catalog: tuple[Release, ...] = ()
+    """The releases to choose from; empty: those of the shipped catalog."""
 
     def command(self, name: str = "build") -> str:
         """The command line of this request; `name` is that of the command."""
@@ -435,7 +437,7 @@ def _release(request: BuildRequest) -> Release:
                 details="There is neither --slurm-version nor --source.",
                 resolution=f"Write --slurm-version {LATEST}, for example, or name a source.",
             )
-        return _with_checksum(find_release(asked), request.sha256)
+        return _with_checksum(find_release(asked, request.catalog), request.sha256)
     if asked not in {"", source.release, source.series}:
         raise ConfigurationError(
             f"--source is Slurm {source.release}, not {printable(asked)}.",

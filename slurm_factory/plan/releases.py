@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from functools import cache
+from typing import TYPE_CHECKING, Annotated
 
 from packaging.version import Version
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from slurm_factory.constants import LATEST
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.resources import load_json
 from slurm_factory.util.hints import nearest, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TAGS = "https://github.com/SchedMD/slurm/archive/refs/tags"
 DOWNLOADS = "https://download.schedmd.com/slurm"
@@ -21,6 +25,10 @@ VERSION_PATTERN = re.compile(
 )
 """A series, or a release in the notation of users, tags and Spack: 25.05.8, slurm-25-05-8-1,
 25-05-8-1."""
+
+
+Word = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]*$")]
+"""Part of a file name."""
 
 
 class Backports(BaseModel):
@@ -47,15 +55,15 @@ class Release(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    release: str
-    series: str
-    spack_version: str
-    tag: str
-    date: str
-    sha256: str | None
+    release: Annotated[str, Field(pattern=r"^[0-9]{2}\.[0-9]{2}\.[0-9]{1,3}(?:[a-z]{1,3}[0-9]+)?$")]
+    series: Annotated[str, Field(pattern=r"^[0-9]{2}\.[0-9]{2}$")]
+    spack_version: Word
+    tag: Word
+    date: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
     """None: no checksum is known, and the user has to give one."""
-    size: int | None
-    debian_pool: str | None
+    size: int | None = None
+    debian_pool: str | None = None
     """Path of the same file below a Debian mirror, if there is one."""
     archive: str = ""
     """File name of the source archive; by default, that of the tag."""
@@ -85,44 +93,50 @@ def catalog() -> tuple[Release, ...]:
     return tuple(sorted(releases, key=lambda release: Version(release.release)))
 
 
-def series() -> tuple[str, ...]:
-    """All series, oldest first."""
-    return tuple(dict.fromkeys(release.series for release in catalog()))
+def series(among: Sequence[Release] = ()) -> tuple[str, ...]:
+    """All series, oldest first, of some releases or of the catalog."""
+    return tuple(dict.fromkeys(release.series for release in among or catalog()))
 
 
-def find_release(version: str) -> Release:
+def find_release(version: str, among: Sequence[Release] = ()) -> Release:
     """The newest release of a series (`25.05`) or of all (`latest`), or exactly one (`25.05.1`).
+
+    Args:
+        version: Such a name.
+        among: The releases to choose from, oldest first; empty: those of the catalog.
 
     Raises:
         ConfigurationError: It is not in the catalog; suggests the nearest one.
     """
-    matching = [r for r in catalog() if version in (r.release, r.series, LATEST)]
+    among = among or catalog()
+    matching = [r for r in among if version in (r.release, r.series, LATEST)]
     if matching:
         return matching[-1]
     raise ConfigurationError(
         f"There is no Slurm release {quoted(version)} in the catalog.",
-        details=f"The nearest is {_nearest(version)}.",
-        resolution="`slurm-factory versions` lists the releases that can be built.",
+        details=f"The nearest is {_nearest(version, among)}.",
+        resolution="`slurm-factory versions` lists the releases that can be built, and with"
+        " --update asks upstream for new ones.",
     )
 
 
-def _nearest(version: str) -> str:
+def _nearest(version: str, among: Sequence[Release]) -> str:
     """The most similar release, else the nearest series by date: 25.05 for 25.06.
 
     A series means its newest release.
     """
     match = VERSION_PATTERN.match(version)
     if match is None:
-        begun = [name for name in series() if name.startswith(version)]
-        names = [LATEST, *(release.release for release in catalog()), *series()]
-        return begun[-1] if begun else nearest(version, names) or series()[-1]
+        begun = [name for name in series(among) if name.startswith(version)]
+        names = [LATEST, *(release.release for release in among), *series(among)]
+        return begun[-1] if begun else nearest(version, names) or series(among)[-1]
     asked_series = f"{match[1]}.{match[2]}"
     meant = f"{asked_series}.{(match[3] or '').lstrip('0') or '0'}"
-    if match[3] and meant in {release.release for release in catalog()}:
+    if match[3] and meant in {release.release for release in among}:
         return meant
     asked = _months(asked_series)
-    near_series = min(series(), key=lambda name: (abs(_months(name) - asked), -_months(name)))
-    return find_release(near_series).release if near_series == asked_series else near_series
+    near_series = min(series(among), key=lambda name: (abs(_months(name) - asked), -_months(name)))
+    return find_release(near_series, among).release if near_series == asked_series else near_series
 
 
 def _months(series_name: str) -> int:

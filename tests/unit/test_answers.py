@@ -226,7 +226,7 @@ def test_list_as_json_has_all_that_the_table_has(
 def test_versions_as_json_names_the_newest_release_of_each_series(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    answers.print_versions(TODAY, as_json=True)
+    answers.print_versions(releases.catalog(), TODAY, as_json=True)
     rows = json.loads(capsys.readouterr().out)["series"]
     assert [row["series"] for row in rows] == list(releases.series())
     for row in rows:

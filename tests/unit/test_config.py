@@ -21,6 +21,11 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "ubuntu_mirror": ("http://ubu.example/ubuntu", "http://ubu.example/ubuntu"),
     "image_server": ("false", False),
     "refuse_vulnerable": ("true", True),
+    "slurm_url": ("https://h.example/slurm.git", "https://h.example/slurm.git"),
+    "catalogues": (
+        "/srv/a.json https://h.example/b.json",
+        ("/srv/a.json", "https://h.example/b.json"),
+    ),
     "ca_certificates": ("/etc", Path("/etc")),
     "download_timeout": ("2.5", 2.5),
     "spack_url": ("https://git.example/spack", "https://git.example/spack"),
