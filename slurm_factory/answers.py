@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory.exceptions import OutputError
+from slurm_factory.findings import END, known_now
 from slurm_factory.output import github
 from slurm_factory.output.records import duration
 from slurm_factory.output.stdout import (
@@ -34,11 +35,12 @@ from slurm_factory.plan.advisories import (
 from slurm_factory.plan.base_setup import base_packages
 
 if TYPE_CHECKING:
-    from datetime import date
+    from datetime import date, datetime
     from pathlib import Path
 
     from slurm_factory.clean import CleanPlan, Removal
     from slurm_factory.exceptions import SlurmFactoryError
+    from slurm_factory.findings import Library, Report
     from slurm_factory.host.checks import Check
     from slurm_factory.host.setup import SetupResult
     from slurm_factory.output.records import StepRecord
@@ -51,7 +53,6 @@ if TYPE_CHECKING:
         SpackPackage,
     )
     from slurm_factory.package.publish import PublishedArtifact
-    from slurm_factory.plan.advisories import Advisory
     from slurm_factory.plan.plan import BuildPlan
     from slurm_factory.plan.releases import Release
     from slurm_factory.prefetch import Prefetched
@@ -306,7 +307,7 @@ def _share(part: int, whole: int, what: str) -> str:
 
 def _known_advisories(manifest: Manifest) -> str:
     """Such as `Slurm 24.11.5+deb13u1: no known advisories, 8 fixed by patches`."""
-    known, release = _known_now(manifest), manifest.identity.release
+    known, release = known_now(manifest), manifest.identity.release
     fixed = manifest.security.fixed if manifest.security else ()
     by_patches = f", {len(fixed)} fixed by patches" if fixed else ""
     having = f"{len(known)} known advisories ({named(known)})" if known else "no known advisories"
@@ -370,7 +371,7 @@ def _build_facts(artifact: PublishedArtifact) -> dict[str, Any]:
         "size": manifest and manifest.files[0].size,
         "glibc": manifest and manifest.glibc,
         "created": manifest and manifest.created.isoformat(),
-        "advisories": [each.id for each in _known_now(manifest)] if manifest else [],
+        "advisories": [each.id for each in known_now(manifest)] if manifest else [],
         "advisories_at_build": [each.id for each in manifest.security.advisories]
         if manifest and manifest.security
         else None,
@@ -383,7 +384,7 @@ def _build_facts(artifact: PublishedArtifact) -> dict[str, Any]:
 def _build_row(artifact: PublishedArtifact) -> tuple[str, ...]:
     manifest = artifact.manifest
     return (
-        str(artifact.path).removesuffix("-manifest.json"),
+        str(artifact.path).removesuffix(END),
         manifest.identity.release if manifest else "",
         file_size(manifest.files[0].size) if manifest else "",
         manifest.glibc if manifest else "",
@@ -392,20 +393,96 @@ def _build_row(artifact: PublishedArtifact) -> tuple[str, ...]:
     )
 
 
-def _known_now(manifest: Manifest) -> tuple[Advisory, ...]:
-    """The advisories of a package, as they are known today."""
-    release = manifest.identity.release.partition("+")[0]
-    return known_advisories(release, manifest.security.fixed if manifest.security else ())
-
-
 def _health(manifest: Manifest) -> str:
     """Whether a package is complete, and whether advisories are known of it."""
-    known = _known_now(manifest)
+    known = known_now(manifest)
     if not known:
         return "complete"
     then = {each.id for each in manifest.security.advisories} if manifest.security else None
     later = [each for each in known if then is not None and each.id not in then]
     return f"vulnerable: {named(known)}" + (f", {len(later)} since it was built" if later else "")
+
+
+def print_reports(
+    reports: Sequence[Report], now: datetime, *, advisory: str = "", as_json: bool
+) -> None:
+    """Print what is known of packages.
+
+    Args:
+        reports: The packages.
+        now: Decides how old they are.
+        advisory: Print only the names of packages that have it, with the reason.
+        as_json: Print a document instead.
+    """
+    if advisory:
+        reports = [each for each in reports if each.has(advisory)]
+    if as_json:
+        print_document({"packages": [_report_facts(each, now) for each in reports]})
+    elif advisory:
+        rows = [(str(each.path).removesuffix(END), _why(each, advisory)) for each in reports]
+        print_table(("Package", "Because of"), rows, empty=f"No package has {advisory}.")
+    else:
+        for each in reports:
+            _print_report(each, now)
+        if not reports:
+            print_line("There are no finished packages.")
+
+
+def _print_report(report: Report, now: datetime) -> None:
+    manifest = report.manifest
+    identity = manifest.identity
+    print_line(str(report.path).removesuffix(END))
+    print_line(f"  {_known_advisories(manifest)}")
+    for advisory in report.advisories:
+        print_line(f"    {advisory.id}: {advisory.summary}")
+    age = (now - manifest.created).days
+    print_line(f"  Built {manifest.created:%Y-%m-%d}, {age} days ago, on {identity.base}")
+    if manifest.glibc:
+        print_line(f"  {_needs(manifest)}")
+    print_line(f"  Features: {' '.join(manifest.features)}")
+    looked_up = any(each.findings is not None for each in report.libraries)
+    rows = [
+        (each.name, each.version, str(len(each.files)), *[_shown_findings(each)] * looked_up)
+        for each in report.libraries
+    ]
+    print_line("")
+    columns = ("Library", "Version", "Files", *["Advisories"] * looked_up)
+    print_table(columns, rows, right=("Files",))
+    print_line("")
+
+
+def _shown_findings(library: Library) -> str:
+    if library.findings is None:
+        return ""
+    named = (f"{f.id} (fixed in {f.fixed_in})" if f.fixed_in else f.id for f in library.findings)
+    return ", ".join(named) or "none"
+
+
+def _why(report: Report, advisory: str) -> str:
+    """What of a package has an advisory."""
+    parts = [f"Slurm {report.manifest.identity.release}"] * any(
+        each.id == advisory for each in report.advisories
+    )
+    for library in report.libraries:
+        for finding in library.findings or ():
+            if finding.id == advisory:
+                fixed = f", fixed in {finding.fixed_in}" if finding.fixed_in else ""
+                parts.append(f"{library.name} {library.version}{fixed}")
+    return "; ".join(parts)
+
+
+def _report_facts(report: Report, now: datetime) -> dict[str, Any]:
+    manifest = report.manifest
+    return {
+        "manifest_path": report.path,
+        "identity": manifest.identity.model_dump(mode="json"),
+        "created": manifest.created.isoformat(),
+        "age_days": (now - manifest.created).days,
+        "glibc": manifest.glibc,
+        "features": manifest.features,
+        "advisories": [each.id for each in report.advisories],
+        "libraries": [asdict(each) for each in report.libraries],
+    }
 
 
 def print_versions(

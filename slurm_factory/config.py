@@ -98,6 +98,10 @@ class Settings(BaseSettings):
     refuse_vulnerable: bool = Field(
         default=False, description="As --strict: refuse releases with known advisories."
     )
+    debian_tracker: Repository = Field(
+        default="https://security-tracker.debian.org/tracker/data/json",
+        description="Data of Debian's security tracker for `show --libraries`: a URL or a path.",
+    )
     slurm_url: Repository = Field(
         default="https://github.com/SchedMD/slurm",
         description="Repository that `versions --update` asks for new releases of Slurm.",

@@ -428,6 +428,50 @@ def list_builds(
 
 
 @app.command()
+def show(
+    *,
+    packages: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PACKAGE]...", help="Names or paths, as `list` prints them; default: all."
+        ),
+    ] = None,
+    libraries: Annotated[
+        bool, typer.Option("--libraries", help="Look up known advisories of bundled libraries.")
+    ] = False,
+    osv: Annotated[
+        str, typer.Option(metavar="FILE|URL", help="OSV records for libraries built by Spack.")
+    ] = "",
+    advisory: Annotated[
+        str, typer.Option(help="Only packages that have this advisory, such as CVE-2026-65107.")
+    ] = "",
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Look advisories up in copies of before.")
+    ] = False,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Show what finished packages contain, and their known advisories."""
+    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+        from slurm_factory import answers, findings
+        from slurm_factory.package.publish import find_artifacts
+
+        _require_readable(settings.cache_dir)
+        reports = findings.report(
+            findings.select(find_artifacts(settings.builds_dir), packages or ()),
+            settings,
+            reporter,
+            # Others than those of Slurm can only be found among the libraries.
+            look_up=libraries or bool(osv or (advisory and not findings.is_of_slurm(advisory))),
+            osv=osv,
+            offline=offline,
+        )
+        now = datetime.now(UTC)
+        answers.print_reports(reports, now, advisory=advisory, as_json=as_json)
+
+
+@app.command()
 def versions(
     *,
     update: Annotated[

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 from packaging.version import Version
 from pydantic import ValidationError
 
 from slurm_factory.exceptions import ConfigurationError, DownloadError
+from slurm_factory.fetch.copies import document_at
 from slurm_factory.fetch.git import refs_of
-from slurm_factory.fetch.http import TransferError, new_session, open_url, with_retries
+from slurm_factory.fetch.http import TransferError
 from slurm_factory.fetch.own_source import find_published
 from slurm_factory.plan.base_setup import directory_of, without_credentials
 from slurm_factory.plan.releases import Release, catalog, series
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from slurm_factory.config import Settings
     from slurm_factory.output.reporter import Reporter
 
-COPIES = "catalogs"
-"""Directory of copies of catalogs from URLs, in the cache directory."""
 LARGEST = 4 << 20
 TAG = re.compile(r"refs/tags/slurm-(\d{2})-(\d{2})-(\d{1,3})-(\d{1,2})", re.ASCII)
 """Tags of releases. Those of candidates have a 0 and letters at the end."""
@@ -58,7 +55,10 @@ def known_releases(
     if own.exists():
         found |= _by_name(_load(own, str(own)))
     for place in settings.catalogues:
-        found |= _by_name(_releases_at(place, settings, reporter, offline=offline))
+        file = document_at(
+            place, "the catalog", settings, reporter, largest=LARGEST, offline=offline
+        )
+        found |= _by_name(_load(file, without_credentials(place)))
     return tuple(sorted(found.values(), key=lambda release: Version(release.release)))
 
 
@@ -129,52 +129,6 @@ def _add(releases: Iterable[Release], own: Path) -> None:
 
 def _by_name(releases: Iterable[Release]) -> dict[str, Release]:
     return {release.release: release for release in releases}
-
-
-def _releases_at(
-    place: str, settings: Settings, reporter: Reporter, *, offline: bool
-) -> Sequence[Release]:
-    if urlsplit(place).scheme not in {"http", "https"}:
-        return _load(directory_of(place) or Path(place), place)
-    digest = hashlib.sha256(place.encode()).hexdigest()[:16]
-    copy = settings.cache_dir / COPIES / f"{digest}.json"
-    if not offline:
-        try:
-            _copy(place, copy, settings)
-        except TransferError as error:
-            if not copy.exists():
-                raise DownloadError(
-                    f"The catalog {without_credentials(place)} could not be fetched.",
-                    details=f"{error}.",
-                    resolution="Correct SLURM_FACTORY_CATALOGUES, or run the command where there is"
-                    " a network.",
-                ) from error
-            reporter.warning(f"{without_credentials(place)}: {error}; using the copy of before.")
-    if not copy.exists():
-        raise DownloadError(
-            f"--offline: there is no copy of the catalog {without_credentials(place)}.",
-            details=f"It would be {copy}.",
-            resolution="Run `slurm-factory versions` where there is a network.",
-        )
-    return _load(copy, without_credentials(place))
-
-
-def _copy(url: str, target: Path, settings: Settings) -> None:
-    content = with_retries(lambda: _read(url, settings.download_timeout))
-    with file_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(target) as file:
-            file.write(content)
-
-
-def _read(url: str, timeout: float) -> bytes:
-    content = b""
-    with open_url(new_session(), url, 0, timeout) as body:
-        for chunk in body.chunks:
-            content += chunk
-            if len(content) > LARGEST:
-                raise TransferError(f"it has more than {LARGEST >> 20} MiB")
-    return content
 
 
 def _load(path: Path, shown: str) -> Sequence[Release]:

@@ -18,7 +18,7 @@ LAYERS = (
     ("main",),
     ("answers", "completion"),
     ("builder", "prefetch"),
-    ("clean", "supplies", "up_to_date"),
+    ("clean", "findings", "supplies", "up_to_date"),
     ("recipes",),
     ("instances",),
     ("fetch", "host", "package", "spack_yaml"),

@@ -40,7 +40,7 @@ from slurm_factory.util.signals import HELD
 
 PATIENCE = 300
 """Seconds after which a program that should end counts as one that does not."""
-COMMANDS = ("build", "clean", "setup", "doctor", "list", "prefetch", "versions")
+COMMANDS = ("build", "clean", "setup", "doctor", "list", "prefetch", "show", "versions")
 BUILD = ("build", "--slurm-version", "24.11", "--base", "debian@12", "--deps", "system")
 HEAVY = (
     *("craft_providers", "cyclonedx", "dulwich", "elftools", "jinja2", "packaging", "platformdirs"),
@@ -475,6 +475,21 @@ def test_series_that_the_catalog_does_not_know_is_tried_with_a_warning(
     result = run("build", "--source", str(fork), "--deps", "system", "--dry-run")
     assert result.code == 0
     assert f"the patches and features of {series()[-1]} are tried" in result.err
+
+
+def test_show_tells_which_packages_have_an_advisory(run: Runner, tmp_path: Path) -> None:
+    path = published(tmp_path / "cache/builds", tmp_path / "staged")
+    stem = path.name.removesuffix("-manifest.json")
+    text = run("show", stem).out
+    assert "8 known advisories" in text
+    assert "CVE-2026-65107: " in text
+    (facts,) = run("show", "--json").document["packages"]
+    assert facts["manifest_path"] == str(path)
+    assert len(facts["advisories"]) == 8
+    assert stem in run("show", "--advisory", "CVE-2026-65107").out
+    fixed = run("show", "--advisory", "CVE-2025-43904")
+    assert (fixed.code, fixed.out) == (0, "No package has CVE-2025-43904.\n")
+    assert run("show", f"{stem}x").code == 2
 
 
 # --- documents ----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from reporter_samples import Listener
 
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import ConfigurationError, DownloadError
-from slurm_factory.fetch import catalogs
+from slurm_factory.fetch import copies
 from slurm_factory.fetch.catalogs import known_releases, update
 from slurm_factory.fetch.http import TransferError
 from slurm_factory.fetch.sources import cached
@@ -116,13 +116,13 @@ def test_catalog_of_a_url_is_kept_for_bad_days(
     changed = settings.model_copy(update={"catalogues": (url,)})
     answers: list[Any] = [json.dumps({"releases": [NEW]}).encode()]
 
-    def read(*_: object) -> bytes:
+    def write_answer(_: str, target: Path, *__: object) -> None:
         answer = answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return bytes(answer)
+        target.write_bytes(answer)
 
-    monkeypatch.setattr(catalogs, "_read", read)
+    monkeypatch.setattr(copies, "_write", write_answer)
     with pytest.raises(DownloadError, match="no copy") as caught:
         known(changed, offline=True)
     assert "secret" not in str(caught.value)

@@ -1,0 +1,197 @@
+"""What is known of the holes of libraries: Debian's security tracker, and OSV."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from debian.debian_support import version_compare
+from packaging.version import InvalidVersion, Version
+
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.fetch.copies import document_at
+from slurm_factory.util.documents import parse_json, read_bytes
+
+if TYPE_CHECKING:
+    from slurm_factory.config import Settings
+    from slurm_factory.output.reporter import Reporter
+
+LARGEST = 512 << 20
+"""Of a document in bytes; that of Debian's tracker has about 70 MB."""
+NOT_AFFECTED = "0"
+"""Fixed version of a release that never had the hole (security-tracker.debian.org/tracker/data)."""
+UNIMPORTANT = "unimportant"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A hole of a package.
+
+    Attributes:
+        id: Such as CVE-2026-1234.
+        fixed_in: The first version without it; empty if there is none.
+    """
+
+    id: str
+    fixed_in: str = ""
+
+
+Lookup = Callable[[str, str], tuple[Finding, ...]]
+"""Findings for the name and version of a package."""
+
+
+def debian_tracker(
+    codename: str, settings: Settings, reporter: Reporter, *, offline: bool = False
+) -> Lookup:
+    """What Debian's security tracker says of source packages of one of its releases.
+
+    Holes that Debian calls unimportant are left out.
+
+    Args:
+        codename: Such as bookworm.
+        settings: Settings of this site: where the tracker's data is.
+        reporter: Gets a warning if only an earlier copy can be had.
+        offline: Fetch nothing.
+
+    Raises:
+        ConfigurationError: It is no data of the tracker.
+        DownloadError: It cannot be fetched, and there is no copy.
+    """
+    place = settings.debian_tracker
+    path = document_at(
+        place, "Debian's tracker", settings, reporter, largest=LARGEST, offline=offline
+    )
+    document = _load(path, place)
+    if not isinstance(document, dict):
+        raise _unusable(place, "It is no object")
+
+    def look_up(source: str, version: str) -> tuple[Finding, ...]:
+        holes = document.get(source)
+        return tuple(_debian_findings(holes, version, codename)) if isinstance(holes, dict) else ()
+
+    return look_up
+
+
+def _debian_findings(holes: Mapping[str, Any], version: str, codename: str) -> Iterator[Finding]:
+    for name, hole in sorted(holes.items()):
+        try:
+            state = hole["releases"].get(codename, {})
+            status, fixed = state.get("status"), str(state.get("fixed_version", ""))
+            urgency = state.get("urgency")
+        except (AttributeError, KeyError, TypeError):
+            continue
+        if urgency == UNIMPORTANT or status not in {"open", "resolved"}:
+            continue
+        if status == "open":
+            yield Finding(name)
+        elif fixed != NOT_AFFECTED and _is_older(version, fixed):
+            yield Finding(name, fixed)
+
+
+def _is_older(version: str, fixed: str) -> bool:
+    try:
+        return bool(version_compare(version, fixed) < 0)
+    except ValueError:
+        return False
+
+
+def osv(place: str, settings: Settings, reporter: Reporter, *, offline: bool = False) -> Lookup:
+    """What a document in OSV's format (ossf.github.io/osv-schema) says of packages by their names.
+
+    Args:
+        place: Path or URL of one record, of a list of records, or of `{"vulns": [...]}` as OSV's
+            API answers; or a directory of such files.
+        settings: Settings of this site.
+        reporter: Gets a warning if only an earlier copy can be had.
+        offline: Fetch nothing.
+
+    Raises:
+        ConfigurationError: It is no such document.
+        DownloadError: It cannot be fetched, and there is no copy.
+    """
+    path = document_at(place, "the document", settings, reporter, largest=LARGEST, offline=offline)
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    records = [record for file in files for record in _records(_load(file, str(file)), place)]
+
+    def look_up(name: str, version: str) -> tuple[Finding, ...]:
+        found: dict[str, Finding] = {}
+        for record in records:
+            for finding in _osv_findings(record, name, version):
+                found.setdefault(finding.id, finding)
+        return tuple(found[key] for key in sorted(found))
+
+    return look_up
+
+
+def _records(document: Any, place: str) -> list[dict[str, Any]]:
+    if isinstance(document, dict):
+        document = document.get("vulns", [document])
+    if not isinstance(document, list) or not all(
+        isinstance(record, dict) and isinstance(record.get("id"), str) for record in document
+    ):
+        raise _unusable(place, "It has no records with an id")
+    return document
+
+
+def _osv_findings(record: Mapping[str, Any], name: str, version: str) -> Iterator[Finding]:
+    aliases = [each for each in record.get("aliases", ()) if str(each).startswith("CVE-")]
+    shown = str((aliases or [record["id"]])[0])
+    for affected in _dicts(record.get("affected")):
+        package = affected.get("package")
+        if not isinstance(package, dict) or package.get("name") != name:
+            continue
+        if version in (affected.get("versions") or ()):
+            yield Finding(shown)
+        for ranges in _dicts(affected.get("ranges")):
+            if ranges.get("type") != "GIT":
+                hit, fixed = _in_range(version, list(_dicts(ranges.get("events"))))
+                if hit:
+                    yield Finding(shown, fixed)
+
+
+def _in_range(version: str, events: list[dict[str, Any]]) -> tuple[bool, str]:
+    """Whether a version is affected, and where that is fixed (osv-schema, "Evaluation")."""
+    own, hit = _key(version), False
+    steps = [(kind, str(value)) for event in events for kind, value in event.items()]
+    for kind, value in sorted(steps, key=lambda step: _key(step[1])):
+        if kind == "introduced" and (value == "0" or own >= _key(value)):
+            hit = True
+        elif kind == "fixed" and hit:
+            if own < _key(value):
+                return True, value
+            hit = False
+        elif kind == "last_affected" and hit and own > _key(value):
+            hit = False
+    return hit, ""
+
+
+def _key(version: str) -> tuple[int, Version | str]:
+    """Versions that Python's rules do not know come after the others, as texts."""
+    try:
+        return 0, Version(version)
+    except InvalidVersion:
+        return 1, version
+
+
+def _dicts(value: object) -> Iterable[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _load(path: Path, place: str) -> Any:
+    try:
+        return parse_json(read_bytes(path))
+    except OSError as error:
+        raise _unusable(place, error.strerror or str(error)) from error
+    except (ValueError, json.JSONDecodeError) as error:
+        raise _unusable(place, f"{error!s:.200}") from error
+
+
+def _unusable(place: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The data at {place} cannot be used.",
+        details=f"{reason.rstrip('.')}.",
+        resolution="Correct SLURM_FACTORY_DEBIAN_TRACKER or --osv.",
+    )

@@ -1,0 +1,185 @@
+"""What finished packages contain, and which advisories are known of it today."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.plan.advisories import Advisory, advisories, known_advisories
+from slurm_factory.plan.bases import bases
+from slurm_factory.util.hints import nearest, quoted
+
+if TYPE_CHECKING:
+    from slurm_factory.config import Settings
+    from slurm_factory.fetch.trackers import Finding, Lookup
+    from slurm_factory.output.reporter import Reporter
+    from slurm_factory.package.manifest import BundledFile, Manifest
+    from slurm_factory.package.publish import PublishedArtifact
+
+END = "-manifest.json"
+BINARY_ONLY = re.compile(r"\+b\d+$")
+"""Suffix of the version of a Debian package that was only compiled again (deb-version(7))."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A package of the distribution or of Spack, some files of which are bundled.
+
+    Attributes:
+        name: Name of the source package.
+        version: Its version.
+        files: Names of the bundled files.
+        findings: Its known holes; None: not looked up.
+    """
+
+    name: str
+    version: str
+    files: tuple[str, ...]
+    findings: tuple[Finding, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished package, as it is known today.
+
+    Attributes:
+        path: Its manifest (host).
+        manifest: Content of that.
+        advisories: Known advisories of its Slurm.
+        libraries: All that is bundled.
+    """
+
+    path: Path
+    manifest: Manifest
+    advisories: tuple[Advisory, ...]
+    libraries: tuple[Library, ...]
+
+    def has(self, advisory: str) -> bool:
+        """Whether Slurm or a library has an advisory."""
+        found = {finding.id for each in self.libraries for finding in each.findings or ()}
+        return advisory in found | {each.id for each in self.advisories}
+
+
+def known_now(manifest: Manifest) -> tuple[Advisory, ...]:
+    """The advisories of the Slurm in a package, as they are known today."""
+    release = manifest.identity.release.partition("+")[0]
+    return known_advisories(release, manifest.security.fixed if manifest.security else ())
+
+
+def is_of_slurm(advisory: str) -> bool:
+    """Whether an advisory is one of Slurm itself."""
+    return advisory in {each.id for each in advisories()}
+
+
+def select(artifacts: Sequence[PublishedArtifact], names: Sequence[str]) -> list[PublishedArtifact]:
+    """The packages of these names; without a name, all that can be read.
+
+    Args:
+        artifacts: All packages.
+        names: Names of packages as their files begin, or paths as `list` prints them.
+
+    Raises:
+        ConfigurationError: There is no package of a name, or it cannot be read.
+    """
+    if not names:
+        return [each for each in artifacts if each.manifest]
+    by_name = {each.path.name.removesuffix(END): each for each in artifacts}
+    found = []
+    for name in names:
+        stem = Path(name).name.removesuffix(END)
+        artifact = by_name.get(stem)
+        if artifact is None:
+            near = nearest(stem, by_name)
+            raise ConfigurationError(
+                f"There is no finished package {quoted(name)}.",
+                details=f"Did you mean {near}?" if near else "There are none of a similar name.",
+                resolution="`slurm-factory list` names the finished packages.",
+            )
+        if artifact.manifest is None:
+            raise ConfigurationError(
+                f"The package {quoted(name)} cannot be read.",
+                details=artifact.problem,
+                resolution="Build it again.",
+            )
+        found.append(artifact)
+    return found
+
+
+def report(
+    artifacts: Sequence[PublishedArtifact],
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    look_up: bool,
+    osv: str = "",
+    offline: bool = False,
+) -> tuple[Report, ...]:
+    """What is known of packages.
+
+    Args:
+        artifacts: Packages whose manifest can be read.
+        settings: Settings of this site.
+        reporter: Gets a warning for libraries that nothing can be said about.
+        look_up: Look up the holes of the libraries.
+        osv: Path or URL of a document in OSV's format, for libraries that Spack has built.
+        offline: Fetch nothing.
+
+    Raises:
+        ConfigurationError: The data of the holes cannot be used.
+        DownloadError: It cannot be fetched, and there is no copy.
+    """
+    sources = _Sources(settings, reporter, osv, offline=offline) if look_up else None
+    reports = []
+    for artifact in artifacts:
+        manifest = artifact.manifest
+        if manifest:
+            libraries = _libraries(manifest, sources)
+            reports.append(Report(artifact.path, manifest, known_now(manifest), libraries))
+    return tuple(reports)
+
+
+class _Sources:
+    """Where to look up libraries; each source is read once."""
+
+    def __init__(self, settings: Settings, reporter: Reporter, osv: str, *, offline: bool) -> None:
+        self._settings, self._reporter = settings, reporter
+        self._osv, self._offline = osv, offline
+        self.of = cache(self._find)
+
+    def _find(self, kind: str, base: str) -> Lookup | None:
+        from slurm_factory.fetch.trackers import debian_tracker, osv  # noqa: PLC0415  # slow
+
+        given, offline = (self._settings, self._reporter), self._offline
+        if kind == "generic":
+            if self._osv:
+                return osv(self._osv, *given, offline=offline)
+            self._reporter.warning("Libraries that Spack has built are looked up with --osv only.")
+            return None
+        found = next((each for each in bases() if each.name == base), None)
+        if found and found.distribution == "debian":
+            return debian_tracker(found.codename, *given, offline=offline)
+        self._reporter.warning(f"Libraries of {base} are not looked up: there is no tracker.")
+        return None
+
+
+def _libraries(manifest: Manifest, sources: _Sources | None) -> tuple[Library, ...]:
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for item in manifest.bundled:
+        grouped.setdefault(_package_of(item), []).append(item.file)
+    found = []
+    for (kind, name, version), files in sorted(grouped.items()):
+        lookup = sources.of(kind, manifest.identity.base) if sources else None
+        findings = lookup(name, version) if lookup else None
+        found.append(Library(name, version, tuple(sorted(files)), findings))
+    return tuple(found)
+
+
+def _package_of(item: BundledFile) -> tuple[str, str, str]:
+    """Kind, name and version of the source package."""
+    version = BINARY_ONLY.sub("", item.package_version)
+    return item.package_type, item.source_package or item.package, version
