@@ -246,6 +246,11 @@ class Settings(BaseSettings):
         return self.cache_dir / "spack-locks"
 
     @property
+    def copies_dir(self) -> Path:
+        """Copies of catalogs and trackers from URLs (host)."""
+        return self.cache_dir / "copies"
+
+    @property
     def ccache_dir(self) -> Path:
         """Compiler cache (host)."""
         return self.cache_dir / "ccache"
@@ -282,7 +287,7 @@ class Settings(BaseSettings):
         return (
             *(self.ccache_dir, self.configure_dir, self.source_cache_dir, self.buildcache_dir),
             *(self.site_buildcaches_dir, self.spack_checkouts_dir, self.spack_misc_dir),
-            self.spack_locks_dir,
+            *(self.spack_locks_dir, self.copies_dir),
         )
 
 

@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from slurm_factory.config import Settings
     from slurm_factory.output.reporter import Reporter
 
-COPIES = "catalogs"
-"""Directory of the copies, in the cache directory."""
-CHUNKS = 1 << 20
-
 
 def document_at(
     place: str,
@@ -48,7 +44,7 @@ def document_at(
         return directory_of(place) or Path(place)
     shown = without_credentials(place)
     digest = hashlib.sha256(place.encode()).hexdigest()[:16]
-    copy = settings.cache_dir / COPIES / f"{digest}.json"
+    copy = settings.copies_dir / f"{digest}.json"
     if not offline:
         try:
             _copy(place, copy, settings.download_timeout, largest)

@@ -1,16 +1,20 @@
 """The scripts in tools/, with stand-ins for the programs that change a session's groups."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from git_samples import META, make_repository, run_git, served
 
-from slurm_factory.plan.releases import find_release
+from slurm_factory.plan.releases import Release, find_release
 
-TOOLS = Path(__file__).parents[2] / "tools"
+ROOT = Path(__file__).parents[2]
+TOOLS = ROOT / "tools"
 # A session of alice that is older than her membership in lxd: MAIN and OTHERS are its groups.
 ID = """#!/bin/sh
 case "$*" in
@@ -156,3 +160,28 @@ def test_make_build_takes_the_newest_release_that_answers_else_one_with_debians_
     release, why = chosen_release(tmp_path / "cache", mirror)
     assert release == newest.release
     assert why == f"Slurm {release}: the newest supported release."
+
+
+def test_new_release_of_a_repository_enters_the_catalog(tmp_path: Path) -> None:
+    repository = make_repository(
+        tmp_path / "slurm", {"META": META.format(version="26.05.91", release="1")}
+    )
+    run_git(repository, "tag", "slurm-26-05-91-1")
+    catalog = tmp_path / "releases.json"
+    shutil.copy(ROOT / "slurm_factory" / "resources" / "releases.json", catalog)
+    command = [sys.executable, str(TOOLS / "new_releases.py"), str(catalog)]
+    with served(repository) as server:
+        environment = {
+            **os.environ,
+            "SLURM_FACTORY_SLURM_URL": server.url,
+            "SLURM_FACTORY_CACHE_DIR": str(tmp_path / "cache"),
+            "no_proxy": "127.0.0.1",
+        }
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == "26.05.91\n"
+    rows = json.loads(catalog.read_text())["releases"]
+    added = {row["release"]: row for row in rows}["26.05.91"]
+    assert Release.model_validate(added).tag == "slurm-26-05-91-1"
+    assert rows.index(added) == len(rows) - 1
+    others = json.loads((ROOT / "slurm_factory" / "resources" / "releases.json").read_text())
+    assert rows[:-1] == others["releases"]
