@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 OURS = "slurm-factory"
 """Origin of the patches that this program has."""
 SITE = "site"
-APPLYING = re.compile(r"Applying (\S+)")
-"""The line before each patch."""
+APPLYING = re.compile(r"(?:==> )?Applying (\S+)")
+"""The line before each patch; Spack begins its own with an arrow."""
 FILE = re.compile(r"(?:patching file|checking file|can't find file to patch at input line) (.+)")
 HUNK = re.compile(r"Hunk #(\d+) FAILED at (\d+)|(\d+) out of \d+ hunks? (?:FAILED|ignored)")
 

@@ -20,6 +20,7 @@ from slurm_factory.exceptions import DownloadError, SlurmFactoryError, SpackErro
 from slurm_factory.instances.instance import CommandError
 from slurm_factory.output.records import PackageProgress, duration
 from slurm_factory.output.text import mask_credentials
+from slurm_factory.recipes.patches import PatchProgress
 from slurm_factory.recipes.spack.cache import missing_packages, take_packages
 from slurm_factory.recipes.spack.failure import (
     Cause,
@@ -169,6 +170,8 @@ def _explain(
         raise _failure_of_spack(spack, error) from error
     bundle = _keep_evidence(spack, failed)
     try:
+        for package in failed:
+            _require_patches_fit(spack, package, bundle)
         reasons = {package: _reason(spack, package, bundle) for package in failed}
         # A failure that a retry may fix must not hide one that it cannot.
         package = min(failed, key=lambda each: reasons[each].transient)
@@ -219,10 +222,23 @@ def _mask(bundle: Path) -> None:
             path.write_bytes(mask_credentials(text).encode(errors="surrogateescape"))
 
 
-def _reason(spack: Spack, package: FailedPackage, bundle: Path) -> Reason:
+def _require_patches_fit(spack: Spack, package: FailedPackage, bundle: Path) -> None:
+    """A patch that does not fit is a mistake of the user, not of Spack."""
+    patching = PatchProgress(lambda _: None)
+    for line in _log(package, bundle):
+        patching(line)
+    # Other packages have patches of their own.
+    if patching.patch and patching.failed:
+        raise patching.error(spack.job.plan.release.release)
+
+
+def _log(package: FailedPackage, bundle: Path) -> list[str]:
     log = bundle / package.stage / BUILD_LOG
-    lines = log.read_text("utf-8", errors="replace").splitlines() if log.exists() else []
-    return explain(lines) or _reason_of_old_installer(spack, package)
+    return log.read_text("utf-8", errors="replace").splitlines() if log.exists() else []
+
+
+def _reason(spack: Spack, package: FailedPackage, bundle: Path) -> Reason:
+    return explain(_log(package, bundle)) or _reason_of_old_installer(spack, package)
 
 
 def _reason_of_old_installer(spack: Spack, package: FailedPackage) -> Reason:
