@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory.exceptions import OutputError
-from slurm_factory.findings import END, known_now
+from slurm_factory.findings import END, known_now, suspected_now
 from slurm_factory.output import github
 from slurm_factory.output.records import duration
 from slurm_factory.output.stdout import (
@@ -221,7 +221,7 @@ def _print_use(directory: Path, identity: PackageIdentity) -> None:
     )
     print_line(f"  mkdir -p /opt/slurm && tar -xzf {software} -C /opt/slurm")
     print_line(f"  tar -xzf {modules} -C /opt/slurm")
-    print_line(f"  module use /opt/slurm/modules && module load slurm/{identity.version}")
+    print_line(f"  module use /opt/slurm/modules && module load {identity.module}")
 
 
 def _summarize(lines: Sequence[str], reporter: Reporter) -> None:
@@ -311,7 +311,9 @@ def _known_advisories(manifest: Manifest) -> str:
     fixed = manifest.security.fixed if manifest.security else ()
     by_patches = f", {len(fixed)} fixed by patches" if fixed else ""
     having = f"{len(known)} known advisories ({named(known)})" if known else "no known advisories"
-    return f"Slurm {release}: {having}{by_patches}"
+    suspected = suspected_now(manifest)
+    may_have = f", {len(suspected)} unconfirmed ({named(suspected)})" if suspected else ""
+    return f"Slurm {release}: {having}{may_have}{by_patches}"
 
 
 def _needs(manifest: Manifest) -> str:
@@ -372,6 +374,7 @@ def _build_facts(artifact: PublishedArtifact) -> dict[str, Any]:
         "glibc": manifest and manifest.glibc,
         "created": manifest and manifest.created.isoformat(),
         "advisories": [each.id for each in known_now(manifest)] if manifest else [],
+        "suspected": [each.id for each in suspected_now(manifest)] if manifest else [],
         "advisories_at_build": [each.id for each in manifest.security.advisories]
         if manifest and manifest.security
         else None,
@@ -395,9 +398,9 @@ def _build_row(artifact: PublishedArtifact) -> tuple[str, ...]:
 
 def _health(manifest: Manifest) -> str:
     """Whether a package is complete, and whether advisories are known of it."""
-    known = known_now(manifest)
+    known, suspected = known_now(manifest), suspected_now(manifest)
     if not known:
-        return "complete"
+        return f"complete, {len(suspected)} unconfirmed advisories" if suspected else "complete"
     then = {each.id for each in manifest.security.advisories} if manifest.security else None
     later = [each for each in known if then is not None and each.id not in then]
     return f"vulnerable: {named(known)}" + (f", {len(later)} since it was built" if later else "")
@@ -414,13 +417,21 @@ def print_reports(
         advisory: Print only the names of packages that have it, with the reason.
         as_json: Print a document instead.
     """
+    # Of these, nobody can say that they are free of holes.
+    not_looked_up = [each.path.name.removesuffix(END) for each in reports if each.has_gaps]
     if advisory:
         reports = [each for each in reports if each.has(advisory)]
     if as_json:
-        print_document({"packages": [_report_facts(each, now) for each in reports]})
+        print_document(
+            {
+                "packages": [_report_facts(each, now) for each in reports],
+                "not_looked_up": list(not_looked_up),
+            }
+        )
     elif advisory:
         rows = [(str(each.path).removesuffix(END), _why(each, advisory)) for each in reports]
-        print_table(("Package", "Because of"), rows, empty=f"No package has {advisory}.")
+        but = f" Not looked up: {' '.join(not_looked_up)}." if not_looked_up else ""
+        print_table(("Package", "Because of"), rows, empty=f"No package has {advisory}.{but}")
     else:
         for each in reports:
             _print_report(each, now)
@@ -460,9 +471,9 @@ def _shown_findings(library: Library) -> str:
 
 def _why(report: Report, advisory: str) -> str:
     """What of a package has an advisory."""
-    parts = [f"Slurm {report.manifest.identity.release}"] * any(
-        each.id == advisory for each in report.advisories
-    )
+    slurm = f"Slurm {report.manifest.identity.release}"
+    parts = [slurm] * (advisory in {each.id for each in report.advisories})
+    parts += [f"{slurm}, unconfirmed"] * (advisory in {each.id for each in report.suspected})
     for library in report.libraries:
         for finding in library.findings or ():
             if finding.id == advisory:
@@ -481,6 +492,7 @@ def _report_facts(report: Report, now: datetime) -> dict[str, Any]:
         "glibc": manifest.glibc,
         "features": manifest.features,
         "advisories": [each.id for each in report.advisories],
+        "suspected": [each.id for each in report.suspected],
         "libraries": [asdict(each) for each in report.libraries],
     }
 
@@ -511,7 +523,7 @@ def print_versions(
             }
             for name, members in series.items()
         ]
-        every = [_release_facts(release, today) for release in catalog]
+        every = [_release_facts(release, today, catalog) for release in catalog]
         known = [each.model_dump(mode="json") for each in advisories()]
         found = [release.release for release in new]
         print_document({"series": newest, "releases": every, "advisories": known, "new": found})
@@ -524,7 +536,7 @@ def print_versions(
     ]
     print_table(("Series", "Newest", "Date", "Support"), rows)
     print_line("")
-    states = [(r.release, r.date, *_release_state(r, today)) for r in catalog]
+    states = [(r.release, r.date, *_release_state(r, today, catalog)) for r in catalog]
     print_table(("Release", "Date", "Known advisories", "Fixed in"), states)
     print_line("")
     summaries = [(each.id, str(each.date), each.summary) for each in advisories()]
@@ -538,7 +550,7 @@ def _support(of: str, today: date) -> str:
     return f"until {ends}" if is_supported(of, today) else f"ended {ends}"
 
 
-def _release_facts(release: Release, today: date) -> dict[str, Any]:
+def _release_facts(release: Release, today: date, catalog: Sequence[Release]) -> dict[str, Any]:
     fixed = release.backports.fixes if release.backports else ()
     known = known_advisories(release.release, fixed)
     supported = is_supported(release.series, today)
@@ -547,17 +559,19 @@ def _release_facts(release: Release, today: date) -> dict[str, Any]:
         "state": "vulnerable" if known else "supported" if supported else "ended",
         "advisories": [each.id for each in known],
         "suspected": [each.id for each in suspected_advisories(release.release, fixed)],
-        "fixed_in": way_out(release.release, today) if known else "",
+        "fixed_in": way_out(release.release, today, catalog) if known else "",
     }
 
 
-def _release_state(release: Release, today: date) -> tuple[str, str]:
+def _release_state(release: Release, today: date, catalog: Sequence[Release]) -> tuple[str, str]:
     """The known advisories of a release as it is built by default, and the release to take."""
     fixed = release.backports.fixes if release.backports else ()
     known = known_advisories(release.release, fixed)
     if known:
-        return named(known), way_out(release.release, today)
-    return f"none with +{release.backports.name}" if release.backports else "none", ""
+        return named(known), way_out(release.release, today, catalog)
+    none = f"none with +{release.backports.name}" if release.backports else "none"
+    suspected = suspected_advisories(release.release, fixed)
+    return f"{none}, {len(suspected)} unconfirmed" if suspected else none, ""
 
 
 # --- setup, doctor, clean -----------------------------------------------------------------------

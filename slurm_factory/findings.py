@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.plan.advisories import Advisory, advisories, known_advisories
+from slurm_factory.plan.advisories import (
+    Advisory,
+    advisories,
+    known_advisories,
+    suspected_advisories,
+)
 from slurm_factory.plan.bases import bases
 from slurm_factory.util.hints import nearest, quoted
 
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from slurm_factory.package.publish import PublishedArtifact
 
 END = "-manifest.json"
+ADVISORY = re.compile(r"[A-Z]+(?:-[A-Z0-9]+)+", re.ASCII)
 BINARY_ONLY = re.compile(r"\+b\d+$")
 """Suffix of the version of a Debian package that was only compiled again (deb-version(7))."""
 
@@ -51,24 +57,55 @@ class Report:
         path: Its manifest (host).
         manifest: Content of that.
         advisories: Known advisories of its Slurm.
+        suspected: Those that nobody has confirmed.
         libraries: All that is bundled.
+        looked_up: Whether the libraries were to be looked up.
     """
 
     path: Path
     manifest: Manifest
     advisories: tuple[Advisory, ...]
+    suspected: tuple[Advisory, ...]
     libraries: tuple[Library, ...]
+    looked_up: bool
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether nothing could be said about some of its libraries."""
+        return self.looked_up and any(each.findings is None for each in self.libraries)
 
     def has(self, advisory: str) -> bool:
         """Whether Slurm or a library has an advisory."""
         found = {finding.id for each in self.libraries for finding in each.findings or ()}
-        return advisory in found | {each.id for each in self.advisories}
+        return advisory in found | {each.id for each in (*self.advisories, *self.suspected)}
 
 
 def known_now(manifest: Manifest) -> tuple[Advisory, ...]:
     """The advisories of the Slurm in a package, as they are known today."""
     release = manifest.identity.release.partition("+")[0]
     return known_advisories(release, manifest.security.fixed if manifest.security else ())
+
+
+def suspected_now(manifest: Manifest) -> tuple[Advisory, ...]:
+    """The advisories that it may have, although nobody has said so."""
+    release = manifest.identity.release.partition("+")[0]
+    return suspected_advisories(release, manifest.security.fixed if manifest.security else ())
+
+
+def parse_advisory(text: str) -> str:
+    """The id of an advisory, in capitals as they are published; empty: none.
+
+    Raises:
+        ConfigurationError: It is no such id.
+    """
+    advisory = text.strip().upper()
+    if text and not ADVISORY.fullmatch(advisory):
+        raise ConfigurationError(
+            f"{quoted(text)} is no id of an advisory.",
+            details="It is one such as CVE-2026-65107 or GHSA-1234-5678-9ABC.",
+            resolution="Correct --advisory. `slurm-factory versions` lists those of Slurm.",
+        )
+    return advisory
 
 
 def is_of_slurm(advisory: str) -> bool:
@@ -139,7 +176,8 @@ def report(
         manifest = artifact.manifest
         if manifest:
             libraries = _libraries(manifest, sources)
-            reports.append(Report(artifact.path, manifest, known_now(manifest), libraries))
+            slurm = (known_now(manifest), suspected_now(manifest))
+            reports.append(Report(artifact.path, manifest, *slurm, libraries, look_up))
     return tuple(reports)
 
 

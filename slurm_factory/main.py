@@ -193,7 +193,7 @@ def build(
         recipe = _parse_deps(deps)
         request = BuildRequest(
             slurm_version=slurm_version,
-            source=_own_source(source, sha256, settings, reporter, offline=offline),
+            source=_own_source(source, sha256, slurm_version, settings, reporter, offline=offline),
             catalog=_catalog(settings, reporter, offline=offline),
             gpu=gpu,
             minimal=minimal,
@@ -211,7 +211,8 @@ def build(
         )
         plan = _plan(request)
         reporter.subject = plan.stem
-        _check_security(plan, reporter, strict=strict or settings.refuse_vulnerable)
+        strict = strict or settings.refuse_vulnerable
+        _check_security(plan, request.catalog, reporter, strict=strict)
         if plan.destructive:
             require_plain_path(settings.cache_dir)
         if dry_run:
@@ -228,7 +229,7 @@ def build(
 
 
 def _own_source(
-    source: str, sha256: str, settings: Settings, reporter: Reporter, *, offline: bool
+    source: str, sha256: str, asked: str, settings: Settings, reporter: Reporter, *, offline: bool
 ) -> Release | None:
     """The release of the user's own source, which is then in the cache."""
     if not source:
@@ -237,7 +238,7 @@ def _own_source(
     from slurm_factory.fetch.own_source import read_source
 
     make_cache_dir(settings)
-    return read_source(source, sha256, settings, reporter, offline=offline)
+    return read_source(source, sha256, settings, reporter, asked=asked, offline=offline)
 
 
 def _catalog(
@@ -280,6 +281,7 @@ def prefetch(
     additional_variants: VariantsOption = "",
     deps: DepsOption = DEFAULT_DEPS.value,
     base: BaseOption = DEFAULT_BASE,
+    sha256: Sha256Option = "",
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
@@ -305,6 +307,7 @@ def prefetch(
             deps=recipe,
             base=base,
             catalog=_catalog(settings, reporter),
+            sha256=sha256,
             offline=True,
             spack=_spack_choice(recipe, settings),
         )
@@ -458,6 +461,7 @@ def show(
         from slurm_factory.package.publish import find_artifacts
 
         _require_readable(settings.cache_dir)
+        advisory = findings.parse_advisory(advisory)
         reports = findings.report(
             findings.select(find_artifacts(settings.builds_dir), packages or ()),
             settings,
@@ -607,15 +611,17 @@ def _warn_of_unknown_variables(reporter: Reporter) -> None:
         reporter.warning(f"Ignoring {name}, which is not a setting: {hint}")
 
 
-def _check_security(plan: BuildPlan, reporter: Reporter, *, strict: bool) -> None:
+def _check_security(
+    plan: BuildPlan, catalog: Sequence[Release], reporter: Reporter, *, strict: bool
+) -> None:
     """Warn of known advisories and of the end of a series, or refuse them."""
     from slurm_factory.plan.advisories import require_no_advisories, warning_for
     from slurm_factory.plan.releases import series
 
     today = datetime.now(UTC).date()
     if strict:
-        require_no_advisories(plan, today)
-    if warning := warning_for(plan, today):
+        require_no_advisories(plan, today, catalog)
+    if warning := warning_for(plan, today, catalog):
         reporter.warning(warning)
     if plan.is_newer_than_the_catalog:
         reporter.warning(

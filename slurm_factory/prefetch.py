@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from slurm_factory.fetch.sources import Source
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.plan.plan import BuildPlan, BuildRequest
+    from slurm_factory.plan.releases import Release
 
 NAME = "prefetch"
 
@@ -65,13 +66,21 @@ def all_requests(request: BuildRequest) -> tuple[BuildRequest, ...]:
     return tuple(
         replace(
             request,
-            slurm_version=series,
+            slurm_version=_newest(series, request.catalog),
             gpu=build_type is BuildType.GPU,
             minimal=build_type is BuildType.MINIMAL,
         )
         for series in releases.series(request.catalog)
         for build_type in BuildType
     )
+
+
+def _newest(series: str, catalog: Sequence[Release]) -> str:
+    """A series, or its newest release with a checksum if the newest has none."""
+    if releases.find_release(series, catalog).sha256:
+        return series
+    members = [each for each in catalog or releases.catalog() if each.series == series]
+    return next((each.release for each in reversed(members) if each.sha256), series)
 
 
 def prefetch(plans: Sequence[BuildPlan], settings: Settings, reporter: Reporter) -> Prefetched:

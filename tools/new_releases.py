@@ -37,8 +37,8 @@ def main() -> int:
     """Look, add, and print."""
     catalog = Path(sys.argv[1]) if sys.argv[1:] else CATALOG
     with tempfile.TemporaryDirectory() as cache, make_reporter() as reporter:
-        settings = load_settings().model_copy(update={"cache_dir": Path(cache)})
         try:
+            settings = load_settings().model_copy(update={"cache_dir": Path(cache)})
             found = update(settings, reporter)
         except SlurmFactoryError as error:
             reporter.error(error)

@@ -11,7 +11,7 @@ from filelock import FileLock
 from packaging.version import Version
 from pydantic import ValidationError
 
-from slurm_factory.exceptions import ConfigurationError, DownloadError
+from slurm_factory.exceptions import ConfigurationError, DownloadError, SlurmFactoryError
 from slurm_factory.fetch.copies import document_at
 from slurm_factory.fetch.git import refs_of
 from slurm_factory.fetch.http import TransferError
@@ -56,7 +56,13 @@ def known_releases(
         found |= _by_name(_load(own, str(own)))
     for place in settings.catalogues:
         file = document_at(
-            place, "the catalog", settings, reporter, largest=LARGEST, offline=offline
+            place,
+            "the catalog",
+            settings,
+            reporter,
+            largest=LARGEST,
+            check=_parsed,
+            offline=offline,
         )
         found |= _by_name(_load(file, without_credentials(place)))
     return tuple(sorted(found.values(), key=lambda release: Version(release.release)))
@@ -82,12 +88,21 @@ def update(settings: Settings, reporter: Reporter) -> tuple[Release, ...]:
     """
     known = {release.release for release in known_releases(settings, reporter) if release.sha256}
     found: list[Release] = []
+    failures: list[SlurmFactoryError] = []
     for tag, name in _published(settings):
-        if name not in known:
-            reporter.note(f"Slurm {name} is new: fetching {tag}.")
-            found.append(find_published(tag, settings, reporter))
-    if found:
-        _add(found, settings.own_catalog)
+        if name in known:
+            continue
+        reporter.note(f"Slurm {name} is new: fetching {tag}.")
+        try:
+            release = find_published(tag, name, settings, reporter)
+        except (ConfigurationError, DownloadError) as error:
+            reporter.warning(f"{error.brief} {error.details}")
+            failures.append(error)
+        else:
+            _add([release], settings.own_catalog)
+            found.append(release)
+    if failures and not found:
+        raise failures[0]
     return tuple(found)
 
 
@@ -131,10 +146,14 @@ def _by_name(releases: Iterable[Release]) -> dict[str, Release]:
     return {release.release: release for release in releases}
 
 
+def _parsed(text: str | bytes) -> Sequence[Release]:
+    document: Any = parse_json(text)
+    return [Release.model_validate(entry) for entry in document["releases"]]
+
+
 def _load(path: Path, shown: str) -> Sequence[Release]:
     try:
-        document: Any = parse_json(read_text(path))
-        return [Release.model_validate(entry) for entry in document["releases"]]
+        return _parsed(read_text(path))
     except OSError as error:
         reason = error.strerror or str(error)
     except ValidationError as error:

@@ -13,6 +13,8 @@ from slurm_factory.plan.base_setup import directory_of, without_credentials
 from slurm_factory.util.files import atomic_write, file_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from slurm_factory.config import Settings
     from slurm_factory.output.reporter import Reporter
 
@@ -24,6 +26,7 @@ def document_at(
     reporter: Reporter,
     *,
     largest: int,
+    check: Callable[[bytes], object],
     offline: bool = False,
 ) -> Path:
     """A document as a file (host): that of the path, or a copy of what the URL serves.
@@ -34,6 +37,7 @@ def document_at(
         settings: Settings of this site.
         reporter: Gets a warning if only an earlier copy can be had.
         largest: Limit of what is fetched, in bytes.
+        check: Raises ValueError for what cannot be used; then the copy stays.
         offline: Fetch nothing.
 
     Raises:
@@ -47,7 +51,7 @@ def document_at(
     copy = settings.copies_dir / f"{digest}.json"
     if not offline:
         try:
-            _copy(place, copy, settings.download_timeout, largest)
+            _copy(place, copy, settings.download_timeout, largest, check)
         except TransferError as error:
             if not copy.exists():
                 raise DownloadError(
@@ -65,17 +69,26 @@ def document_at(
     return copy
 
 
-def _copy(url: str, target: Path, timeout: float, largest: int) -> None:
+def _copy(
+    url: str, target: Path, timeout: float, largest: int, check: Callable[[bytes], object]
+) -> None:
+    content = with_retries(lambda: _read(url, timeout, largest))
+    try:
+        check(content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise TransferError("what it serves cannot be used") from error
     with file_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with_retries(lambda: _write(url, target, timeout, largest))
+        with atomic_write(target) as file:
+            file.write(content)
 
 
-def _write(url: str, target: Path, timeout: float, largest: int) -> None:
-    received = 0
-    with open_url(new_session(), url, 0, timeout) as body, atomic_write(target) as file:
+def _read(url: str, timeout: float, largest: int) -> bytes:
+    parts, received = [], 0
+    with open_url(new_session(), url, 0, timeout) as body:
         for chunk in body.chunks:
             received += len(chunk)
             if received > largest:
                 raise TransferError(f"it has more than {largest >> 20} MiB")
-            file.write(chunk)
+            parts.append(chunk)
+    return b"".join(parts)

@@ -10,7 +10,7 @@ import shlex
 import tarfile
 import tempfile
 import zlib
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from slurm_factory.fetch.http import (
 )
 from slurm_factory.fetch.sources import Source, archive_extension, cached, fetch
 from slurm_factory.plan.base_setup import directory_of, is_repository, without_credentials
+from slurm_factory.plan.plan import require_agreement, require_checksum
 from slurm_factory.plan.releases import Release, catalog, series
 from slurm_factory.util.files import file_errors
 from slurm_factory.util.hints import printable, quoted
@@ -58,7 +59,13 @@ CANDIDATE = re.compile(r"0?((?:rc|pre|a|b)\d{1,3})", re.ASCII)
 
 
 def read_source(
-    text: str, sha256: str, settings: Settings, reporter: Reporter, *, offline: bool = False
+    text: str,
+    sha256: str,
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    asked: str = "",
+    offline: bool = False,
 ) -> Release:
     """Bring the user's source into the cache, and read which release it is.
 
@@ -67,6 +74,7 @@ def read_source(
         sha256: Its checksum; needed for a URL, computed for a file, empty for repositories.
         settings: Settings of this site.
         reporter: Shows the checksum, the commit and progress.
+        asked: The release or series that it has to be; empty: any.
         offline: Use no network.
 
     Raises:
@@ -75,52 +83,75 @@ def read_source(
         DownloadError: It cannot be fetched, or its checksum is another one.
         OutputError: The cache cannot be written.
     """
+    require_checksum(sha256)
+    try:
+        scheme = urlsplit(text).scheme
+        path = Path(text).expanduser().absolute()
+        is_file, is_directory = path.is_file(), path.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise _no_such_source(text, (reason or "It cannot be used").rstrip(".")) from error
+    if sha256 and (is_directory or text.startswith(GIT)):
+        raise ConfigurationError(
+            "--sha256 does not go with a repository.",
+            details="The commit says which files are meant.",
+            resolution="Omit --sha256, and name the commit: git+URL@COMMIT.",
+        )
     if text.startswith(GIT):
         url, ref = _parsed(text)
-        return _of_commit(url, ref, settings, reporter, offline=offline)
-    if urlsplit(text).scheme in {"http", "https", "file"}:
-        return _of_url(text, sha256, settings, reporter, offline=offline)
-    path = Path(text).expanduser().absolute()
-    if path.is_dir():
-        return _of_directory(path, settings, reporter)
-    if not path.is_file():
-        raise ConfigurationError(
-            f"There is no source {quoted(text)}.",
-            details="It is no file." if path.exists() else "It does not exist.",
-            resolution="Name an archive, a directory with a git repository, a URL, or git+URL@REF.",
-        )
-    return _of_file(path, sha256, settings, reporter)
+        return _of_commit(url, ref, settings, reporter, offline=offline, number=asked)
+    if scheme in {"http", "https", "file"}:
+        return _of_url(text, sha256, settings, reporter, offline=offline, asked=asked)
+    if is_directory:
+        return _of_directory(path, settings, reporter, asked)
+    if not is_file:
+        raise _no_such_source(text, "It is no file" if path.exists() else "It does not exist")
+    return _of_file(path, sha256, settings, reporter, asked)
 
 
-def find_published(tag: str, settings: Settings, reporter: Reporter) -> Release:
+def _no_such_source(text: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"There is no source {quoted(text)}.",
+        details=f"{printable(reason)}.",
+        resolution="Name an archive, a directory with a git repository, a URL, or git+URL@REF.",
+    )
+
+
+def find_published(tag: str, number: str, settings: Settings, reporter: Reporter) -> Release:
     """Fetch the archive of a tag of upstream whose checksum nobody has told.
 
-    Where the repository's server has no such archive, the files of the tag's commit are taken.
+    Where neither a mirror nor the repository's server has an archive of it, the files of the tag's
+    commit are taken.
 
     Args:
         tag: Such as slurm-25-11-9-1.
+        number: The release that it has to be, such as 25.11.9.
         settings: Settings of this site.
-        reporter: Shows progress.
+        reporter: Shows progress, and archives that are not of this release.
 
     Raises:
         DownloadError: It cannot be fetched.
-        ConfigurationError: It is no source of Slurm.
+        ConfigurationError: It is no source of this release.
         OutputError: The cache cannot be written.
     """
     name, upstream = f"{tag}.tar.gz", settings.slurm_url.removesuffix(".git")
-    urls = [f"{mirror.rstrip('/')}/{name}" for mirror in settings.source_mirrors]
-    if directory_of(upstream) is None:
-        urls.append(f"{upstream}/archive/refs/tags/{name}")
-    for url in urls:
-        with suppress(TransferError), _scratch(settings) as scratch:
-            made = scratch / name
-            digest = _download(url, made, settings)
-            where = url if upstream in url else f"{upstream}/archive/refs/tags/{name}"
-            source = Source(name, digest, made.stat().st_size, (where,), ".tar.gz")
-            release = _described(made, source)
-            _keep(made, source, settings)
-            return release.model_copy(update=_plain(release, tag))
-    release = _of_commit(settings.slurm_url, tag, settings, reporter, offline=False)
+    remote = directory_of(upstream) is None
+    own = [f"{upstream}/archive/refs/tags/{name}"] if remote else []
+    for url in [*(f"{mirror.rstrip('/')}/{name}" for mirror in settings.source_mirrors), *own]:
+        try:
+            with _scratch(settings) as scratch:
+                made = scratch / name
+                digest = _download(url, made, settings)
+                where = (*own, url)[0]
+                source = Source(name, digest, made.stat().st_size, (where,), ".tar.gz")
+                release = _described(made, source, number=number)
+                _keep(made, source, settings)
+                return release.model_copy(update=_plain(release, tag))
+        except TransferError as error:
+            reporter.line(f"{without_credentials(url)}: {error}.")
+        except ConfigurationError as error:
+            reporter.warning(f"{without_credentials(url)}: {error.brief} {error.details}")
+    release = _of_commit(settings.slurm_url, tag, settings, reporter, number=number)
     # It is upstream's own commit.
     return release.model_copy(update={"commit": "", "tag": tag})
 
@@ -128,7 +159,8 @@ def find_published(tag: str, settings: Settings, reporter: Reporter) -> Release:
 def _plain(release: Release, tag: str) -> dict[str, str]:
     """Nothing but the tag, where that is enough to find the archive."""
     known = release.model_copy(update={"location": "", "archive": "", "tag": tag})
-    return {"location": "", "archive": "", "tag": tag} if known.url == release.location else {}
+    plain = known.url == release.location
+    return {"tag": tag} | ({"location": "", "archive": ""} if plain else {})
 
 
 def _download(url: str, target: Path, settings: Settings) -> str:
@@ -159,7 +191,7 @@ def fetch_commit(source: Source, settings: Settings, reporter: Reporter) -> None
         DownloadError: It cannot be fetched, or its checksum is another one.
     """
     url, commit = _parsed(source.urls[0])
-    release = _of_commit(url, commit, settings, reporter, offline=False)
+    release = _of_commit(url, commit, settings, reporter)
     if release.sha256 != source.sha256:
         raise DownloadError(
             f"{source.name} is not the expected file.",
@@ -170,7 +202,7 @@ def fetch_commit(source: Source, settings: Settings, reporter: Reporter) -> None
 
 
 def _of_url(
-    url: str, sha256: str, settings: Settings, reporter: Reporter, *, offline: bool
+    url: str, sha256: str, settings: Settings, reporter: Reporter, *, offline: bool, asked: str
 ) -> Release:
     if not sha256:
         raise ConfigurationError(
@@ -188,14 +220,16 @@ def _of_url(
     is_new = not cached(source, settings.source_cache_dir)
     path = _fetched(source, settings, reporter)
     try:
-        return _described(path, source)
+        return _described(path, source, number=asked)
     except ConfigurationError:
         if is_new:
             path.unlink()
         raise
 
 
-def _of_file(path: Path, sha256: str, settings: Settings, reporter: Reporter) -> Release:
+def _of_file(
+    path: Path, sha256: str, settings: Settings, reporter: Reporter, asked: str
+) -> Release:
     with file_errors(path, "read"), path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if sha256.lower() not in {"", digest}:
@@ -207,9 +241,10 @@ def _of_file(path: Path, sha256: str, settings: Settings, reporter: Reporter) ->
     reporter.note(f"SHA-256 of {path}: {digest}")
     extension = archive_extension(path.name)
     source = Source(path.name, digest, path.stat().st_size, (path.as_uri(),), extension)
-    release = _described(path, source)
+    release = _described(path, source, number=asked)
     _fetched(source, settings, reporter)
-    return release
+    # Where it lay says nothing to others.
+    return release.model_copy(update={"location": path.name}) if release.location else release
 
 
 def _fetched(source: Source, settings: Settings, reporter: Reporter) -> Path:
@@ -222,7 +257,7 @@ def _fetched(source: Source, settings: Settings, reporter: Reporter) -> Path:
     )
 
 
-def _of_directory(directory: Path, settings: Settings, reporter: Reporter) -> Release:
+def _of_directory(directory: Path, settings: Settings, reporter: Reporter, asked: str) -> Release:
     if not is_repository(directory):
         raise ConfigurationError(
             f"{directory} is no git repository.",
@@ -234,25 +269,34 @@ def _of_directory(directory: Path, settings: Settings, reporter: Reporter) -> Re
     state = run(command)
     if state.output.strip():
         reporter.warning(f"{directory} has changes that are not committed; they are left out.")
-    return _of_commit(str(directory), "HEAD", settings, reporter, offline=False)
+    return _of_commit(str(directory), "HEAD", settings, reporter, number=asked)
 
 
 def _parsed(text: str) -> tuple[str, str]:
-    """URL and ref of `git+URL@REF`. A user name may have an @, too."""
-    address = urlsplit(text.removeprefix(GIT))
-    path, _, ref = address.path.partition("@")
-    url = address._replace(path=path).geturl()
+    """URL and ref of `git+URL@REF`. A directory may have an @, too."""
+    try:
+        address = urlsplit(text.removeprefix(GIT))
+    except ValueError:
+        address = urlsplit("")
+    named = "@" in address.path
+    path, _, ref = address.path.rpartition("@") if named else (address.path, "", "")
     if not path or address.scheme not in {"http", "https", "file", ""}:
         raise ConfigurationError(
             f"{quoted(text)} is no address of a repository.",
             details="It is git+https://HOST/PATH@REF, or git+file:///DIRECTORY@REF.",
             resolution="Correct --source.",
         )
-    return url, ref or "HEAD"
+    return address._replace(path=path).geturl(), ref or "HEAD"
 
 
 def _of_commit(
-    url: str, ref: str, settings: Settings, reporter: Reporter, *, offline: bool
+    url: str,
+    ref: str,
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    number: str = "",
+    offline: bool = False,
 ) -> Release:
     directory, named = directory_of(url), f"{without_credentials(url)} {ref}"
     if offline and directory is None:
@@ -282,7 +326,7 @@ def _of_commit(
             ) from error
         where = f"{GIT}{without_credentials(url)}@{commit}"
         source = Source(named, digest, made.stat().st_size, (where,), ".tar")
-        release = _described(made, source, commit)
+        release = _described(made, source, commit, number)
         _keep(made, source, settings)
     reporter.note(f"{named}: commit {commit}")
     return release
@@ -314,23 +358,25 @@ def _write(git: Git, commit: str, target: Path) -> str:
     return digest.hexdigest()
 
 
-def _described(archive: Path, source: Source, commit: str = "") -> Release:
-    """The release of an archive (host); the catalog's own if it is the same file."""
+def _described(archive: Path, source: Source, commit: str = "", number: str = "") -> Release:
+    """The release of an archive (host), which may have to be a certain one; the catalog's own if
+    it is the same file."""
     for release in catalog():
         if release.sha256 == source.sha256:
+            require_agreement(release, number)
             return release
     fields, when = _read_meta(archive, source.name)
-    number, candidate = fields["Version"], CANDIDATE.fullmatch(fields.get("Release", ""))
-    name = number + (candidate[1] if candidate else "")
-    of = number.rpartition(".")[0]
+    version, candidate = fields["Version"], CANDIDATE.fullmatch(fields.get("Release", ""))
+    name = version + (candidate[1] if candidate else "")
+    of = version.rpartition(".")[0]
     if Version(of) < Version(series()[0]):
         raise ConfigurationError(
             f"{source.name} is Slurm {name}.",
             details=f"slurm-factory builds {series()[0]} and newer: its patches fit no older one.",
             resolution="Name a newer source.",
         )
-    spack_version = f"{number.replace('.', '-')}-{fields.get('Release', '1')}"
-    return Release(
+    spack_version = f"{version.replace('.', '-')}-{fields.get('Release', '1')}"
+    described = Release(
         release=name,
         series=of,
         spack_version=spack_version,
@@ -343,6 +389,8 @@ def _described(archive: Path, source: Source, commit: str = "") -> Release:
         location=without_credentials(source.urls[0]),
         commit=commit,
     )
+    require_agreement(described, number)
+    return described
 
 
 def _read_meta(archive: Path, name: str) -> tuple[dict[str, str], str]:
@@ -371,9 +419,9 @@ def _meta(archive: Path) -> tuple[str, float]:
     """Text and time of META, in the top directory of an archive."""
     with tarfile.open(archive, "r:*") as tar:
         for member in _first(tar):
-            path = PurePosixPath(member.name)
-            top = path.parent.name
-            if top and path == PurePosixPath(top, META) and member.isfile():
+            # With ./ before it, tar would not strip the top directory.
+            top, _, rest = member.name.partition("/")
+            if top not in {"", "."} and rest == META and member.isfile():
                 file = tar.extractfile(member) or io.BytesIO()
                 return file.read(LARGEST_META).decode(errors="replace"), member.mtime
     raise ValueError("it has no directory with a META")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SERIES = "series"
 LARGEST = 4 << 20
 """Of a patch in bytes; all of Debian's for one release have a tenth of it."""
+LONGEST = 100
+"""Of a name: a number comes before it."""
 HARMLESS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-")
 
 
@@ -31,8 +33,15 @@ def read_site_patches(paths: Sequence[Path]) -> tuple[SitePatch, ...]:
         ConfigurationError: One of them is not there, is not a patch, or is not for `patch -p1`.
         OutputError: It cannot be read.
     """
-    files = (file for path in paths for file in (_series(path) if path.is_dir() else [path]))
-    return tuple(_read(file) for file in files)
+    try:
+        files = [file for path in paths for file in (_series(path) if path.is_dir() else [path])]
+        return tuple(_read(file) for file in files)
+    except OSError as error:  # Of a name that is too long, for instance.
+        raise ConfigurationError(
+            f"The patch {quoted(str(error.filename))} cannot be used.",
+            details=f"{error.strerror}.",
+            resolution="Correct --patch, or the series that names it.",
+        ) from error
 
 
 def _series(directory: Path) -> list[Path]:
@@ -63,11 +72,11 @@ def _read(path: Path) -> SitePatch:
             details="It is no file." if path.exists() else "It does not exist.",
             resolution="Correct --patch, or the series that names it.",
         )
-    if not set(path.name) <= HARMLESS or path.name.startswith("-"):
+    if not set(path.name) <= HARMLESS or path.name.startswith("-") or len(path.name) > LONGEST:
         raise ConfigurationError(
             f"The name of the patch {quoted(str(path))} cannot be used.",
             details="It becomes a file name in the instance and in Spack's repository.",
-            resolution="Rename it: letters, digits, and . _ + - only.",
+            resolution=f"Rename it: letters, digits, and . _ + - only, at most {LONGEST} of them.",
         )
     with file_errors(path, "read"), path.open("rb") as file:
         content = file.read(LARGEST + 1)

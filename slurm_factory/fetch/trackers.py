@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from debian.debian_support import version_compare
-from packaging.version import InvalidVersion, Version
 
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.fetch.copies import document_at
@@ -62,7 +62,13 @@ def debian_tracker(
     """
     place = settings.debian_tracker
     path = document_at(
-        place, "Debian's tracker", settings, reporter, largest=LARGEST, offline=offline
+        place,
+        "Debian's tracker",
+        settings,
+        reporter,
+        largest=LARGEST,
+        check=parse_json,
+        offline=offline,
     )
     document = _load(path, place)
     if not isinstance(document, dict):
@@ -81,9 +87,10 @@ def _debian_findings(holes: Mapping[str, Any], version: str, codename: str) -> I
             state = hole["releases"].get(codename, {})
             status, fixed = state.get("status"), str(state.get("fixed_version", ""))
             urgency = state.get("urgency")
+            known = status in ("open", "resolved")
         except (AttributeError, KeyError, TypeError):
             continue
-        if urgency == UNIMPORTANT or status not in {"open", "resolved"}:
+        if urgency == UNIMPORTANT or not known:
             continue
         if status == "open":
             yield Finding(name)
@@ -112,7 +119,15 @@ def osv(place: str, settings: Settings, reporter: Reporter, *, offline: bool = F
         ConfigurationError: It is no such document.
         DownloadError: It cannot be fetched, and there is no copy.
     """
-    path = document_at(place, "the document", settings, reporter, largest=LARGEST, offline=offline)
+    path = document_at(
+        place,
+        "the document",
+        settings,
+        reporter,
+        largest=LARGEST,
+        check=parse_json,
+        offline=offline,
+    )
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     records = [record for file in files for record in _records(_load(file, str(file)), place)]
 
@@ -128,7 +143,7 @@ def osv(place: str, settings: Settings, reporter: Reporter, *, offline: bool = F
 
 def _records(document: Any, place: str) -> list[dict[str, Any]]:
     if isinstance(document, dict):
-        document = document.get("vulns", [document])
+        document = document.get("vulns", [document] if document else [])
     if not isinstance(document, list) or not all(
         isinstance(record, dict) and isinstance(record.get("id"), str) for record in document
     ):
@@ -137,19 +152,24 @@ def _records(document: Any, place: str) -> list[dict[str, Any]]:
 
 
 def _osv_findings(record: Mapping[str, Any], name: str, version: str) -> Iterator[Finding]:
-    aliases = [each for each in record.get("aliases", ()) if str(each).startswith("CVE-")]
-    shown = str((aliases or [record["id"]])[0])
+    if record.get("withdrawn"):
+        return
+    aliases = record.get("aliases")
+    names = [record["id"], *map(str, aliases if isinstance(aliases, list) else ())]
+    # Each CVE is a hole of its own for those who ask for it.
+    shown = [name for name in names if name.startswith("CVE-")] or names[:1]
     for affected in _dicts(record.get("affected")):
         package = affected.get("package")
         if not isinstance(package, dict) or package.get("name") != name:
             continue
-        if version in (affected.get("versions") or ()):
-            yield Finding(shown)
+        versions = affected.get("versions")
+        if isinstance(versions, list) and version in versions:
+            yield from (Finding(name) for name in shown)
         for ranges in _dicts(affected.get("ranges")):
             if ranges.get("type") != "GIT":
                 hit, fixed = _in_range(version, list(_dicts(ranges.get("events"))))
                 if hit:
-                    yield Finding(shown, fixed)
+                    yield from (Finding(name, fixed) for name in shown)
 
 
 def _in_range(version: str, events: list[dict[str, Any]]) -> tuple[bool, str]:
@@ -168,12 +188,10 @@ def _in_range(version: str, events: list[dict[str, Any]]) -> tuple[bool, str]:
     return hit, ""
 
 
-def _key(version: str) -> tuple[int, Version | str]:
-    """Versions that Python's rules do not know come after the others, as texts."""
-    try:
-        return 0, Version(version)
-    except InvalidVersion:
-        return 1, version
+def _key(version: str) -> tuple[tuple[int, int, str], ...]:
+    """Numbers count as numbers, and come after letters: 1.1.1w is older than 1.1.2."""
+    parts = re.findall(r"\d+|[a-z]+", version.lower())
+    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
 
 
 def _dicts(value: object) -> Iterable[dict[str, Any]]:

@@ -34,7 +34,7 @@ from slurm_factory.package.modules import write_modules
 from slurm_factory.package.publish import describe, write_checksums
 from slurm_factory.package.sbom import SlurmSource, write_sbom
 from slurm_factory.package.tarball import Artifact, pack
-from slurm_factory.plan.advisories import known_advisories, support_ends
+from slurm_factory.plan.advisories import known_advisories, support_ends, suspected_advisories
 from slurm_factory.relocate.audit import AuditReport, audit
 from slurm_factory.relocate.elf import ElfFacts, ElfKind, read_elf
 from slurm_factory.relocate.hardening import (
@@ -270,6 +270,9 @@ def _security(plan: BuildPlan) -> SecurityStatus:
                 id=each.id, summary=each.summary, fixed_in=each.fixed.get(release.series, "")
             )
             for each in known_advisories(release.release, plan.fixed_advisories)
+        ),
+        suspected=tuple(
+            each.id for each in suspected_advisories(release.release, plan.fixed_advisories)
         ),
         fixed=plan.fixed_advisories,
         support_ends=support_ends(release.series),

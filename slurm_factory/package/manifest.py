@@ -55,6 +55,12 @@ class PackageIdentity(Record):
     """Date of the Slurm release, in seconds since the epoch: the time of everything packed."""
 
     @property
+    def module(self) -> str:
+        """Name of the module. Environment Modules take what follows a + for a variant
+        (module(1), "Advanced module version specifiers")."""
+        return f"slurm/{self.version.replace('+', '-')}"
+
+    @property
     def software_tarball(self) -> str:
         """File name of the tarball that holds `software/`."""
         return f"{self.stem}-software.tar.gz"
@@ -115,6 +121,8 @@ class SecurityStatus(Record):
 
     advisories: tuple[KnownAdvisory, ...]
     """Those that the package has."""
+    suspected: tuple[str, ...] = ()
+    """Those that are published for other series only, and whose code this one has, too."""
     fixed: tuple[str, ...]
     """Those that its patches fix."""
     support_ends: date | None

@@ -39,8 +39,8 @@ def write_modules(identity: PackageIdentity, directory: Path) -> tuple[Path, ...
         OutputError: They cannot be written.
     """
     contents = {
-        PurePosixPath("modules/slurm", f"{identity.version}.lua"): render_lmod(identity),
-        PurePosixPath("modulefiles/slurm", identity.version): render_tcl(identity),
+        PurePosixPath("modules", f"{identity.module}.lua"): render_lmod(identity),
+        PurePosixPath("modulefiles", identity.module): render_tcl(identity),
     }
     return tuple(write_text(directory / name, text) for name, text in contents.items())
 

@@ -31,6 +31,7 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from slurm_factory.package.manifest import AppliedPatch, BundledFile, PackageIdentity, Source
+from slurm_factory.plan.releases import DOWNLOADS, TAGS
 from slurm_factory.util.files import write_text
 
 SLURM_LICENSE = "GPL-2.0-or-later with OpenSSL exception"
@@ -129,9 +130,12 @@ def _slurm(identity: PackageIdentity, source: SlurmSource) -> Component:
 
 
 def _purl_of_slurm(identity: PackageIdentity, archive: Source) -> PackageURL:
-    """Upstream's tag; for a commit of the user's own, where that is from."""
+    """Upstream's tag; for a source of the user's own, where that is from."""
     if archive.commit:
         return PackageURL("generic", None, "slurm", identity.release, {"vcs_url": archive.url})
+    if not archive.url.startswith((TAGS, DOWNLOADS)):
+        checksum = {"checksum": f"sha256:{archive.sha256}"}
+        return PackageURL("generic", None, "slurm", identity.release, checksum)
     return PackageURL("github", "SchedMD", "slurm", archive.tag)
 
 

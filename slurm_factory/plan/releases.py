@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 from packaging.version import Version
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 
 from slurm_factory.constants import LATEST
 from slurm_factory.exceptions import ConfigurationError
@@ -27,6 +28,22 @@ VERSION_PATTERN = re.compile(
 25-05-8-1."""
 
 
+def _day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+def _location(text: str) -> str:
+    urlsplit(text)
+    if not text.isprintable():
+        raise ValueError("It has control characters.")
+    return text
+
+
+Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_day)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Member = Annotated[str, Field(pattern=r"^(?:[0-9A-Za-z._+-]+/)*[0-9A-Za-z][0-9A-Za-z._+-]{0,99}$")]
+"""A file in an archive."""
 Word = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]*$")]
 """Part of a file name."""
 
@@ -36,17 +53,17 @@ class Backports(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]{1,20}$")]
     """Debian's revision, such as deb13u1: a part of the package's name."""
-    pool: str
+    pool: Annotated[str, Field(pattern=r"^pool/[0-9A-Za-z/._+~-]+$")]
     """Path below a mirror of Debian's security archive."""
-    uploaded: str
+    uploaded: Day
     """Date of the upload, as snapshot.debian.org finds it."""
-    sha256: str
-    size: int
-    patches: tuple[str, ...]
+    sha256: Sha256
+    size: PositiveInt
+    patches: tuple[Member, ...]
     """Files in the archive, in their order."""
-    fixes: tuple[str, ...]
+    fixes: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9-]{1,40}$")], ...]
     """Advisories that they fix."""
 
 
@@ -55,22 +72,24 @@ class Release(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    release: Annotated[str, Field(pattern=r"^[0-9]{2}\.[0-9]{2}\.[0-9]{1,3}(?:[a-z]{1,3}[0-9]+)?$")]
+    release: Annotated[
+        str, Field(pattern=r"^[0-9]{2}\.[0-9]{2}\.[0-9]{1,3}(?:(?:rc|a|b)[0-9]{1,3})?$")
+    ]
     series: Annotated[str, Field(pattern=r"^[0-9]{2}\.[0-9]{2}$")]
     spack_version: Word
     tag: Word
-    date: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    date: Day
+    sha256: Sha256 | None
     """None: no checksum is known, and the user has to give one."""
-    size: int | None = None
-    debian_pool: str | None = None
+    size: PositiveInt | None = None
+    debian_pool: Annotated[str, Field(pattern=r"^pool/[0-9A-Za-z/._+~-]+$")] | None = None
     """Path of the same file below a Debian mirror, if there is one."""
-    archive: str = ""
+    archive: Annotated[str, Field(pattern=r"^(?:[0-9A-Za-z][0-9A-Za-z._-]*)?$")] = ""
     """File name of the source archive; by default, that of the tag."""
     backports: Backports | None = None
-    location: str = ""
+    location: Annotated[str, AfterValidator(_location)] = ""
     """Where the user has it from; empty for a release of the catalog."""
-    commit: str = ""
+    commit: Annotated[str, Field(pattern=r"^(?:[0-9a-f]{40})?$")] = ""
     """The commit of a source from a repository."""
 
     @property

@@ -27,6 +27,9 @@ SITE = "site"
 APPLYING = re.compile(r"(?:==> )?Applying (\S+)")
 """The line before each patch; Spack begins its own with an arrow."""
 FILE = re.compile(r"(?:patching file|checking file|can't find file to patch at input line) (.+)")
+NAMED = re.compile(r"\|(?:---|\+\+\+) (?:[ab]/)?(\S+)")
+"""What patch(1) quotes of a file that it does not find."""
+GARBAGE = re.compile(r"(?:patch: )?\**\s*(malformed patch at line \d+|Only garbage was found)")
 HUNK = re.compile(r"Hunk #(\d+) FAILED at (\d+)|(\d+) out of \d+ hunks? (?:FAILED|ignored)")
 
 
@@ -120,6 +123,7 @@ class PatchProgress:
         self.patch = ""
         self._take = take
         self._file = ""
+        self._missing = False
 
     def __call__(self, line: str) -> None:
         """Handle a line."""
@@ -129,12 +133,16 @@ class PatchProgress:
         if found := APPLYING.match(line):
             self.patch = found[1]
         elif found := FILE.match(line):
-            missing = line.startswith("can't")
-            self._file = "" if missing else printable(found[1].strip("'"))
+            self._missing = line.startswith("can't")
+            self._file = "" if self._missing else printable(found[1].strip("'"))
+        elif self._missing and (found := NAMED.match(line)):
+            self._file = printable(found[1])
+        elif found := GARBAGE.search(line):
+            self.failed = printable(found[1])
         elif found := HUNK.search(line):
-            place = self._file or "a file that this release does not have"
-            hunk, at = found[1], found[2]
-            self.failed = f"hunk {hunk} of {place}, at line {at}" if hunk else place
+            file, hunk, at = self._file or "a file", found[1], found[2]
+            here = f"hunk {hunk} of {file}, at line {at}"
+            self.failed = here if hunk else f"{file}, which this release does not have"
 
     def error(self, release: str) -> ConfigurationError:
         """The error for the patch that does not fit a release, such as 24.11.5."""

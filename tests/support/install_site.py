@@ -64,7 +64,7 @@ class Site:
 
     def _run(self, block: Block, name: str) -> None:
         identity = load_manifest(self.manifest).identity
-        text = block.text.replace(MODULE_OF_THE_PAGE, f"slurm/{identity.version}")
+        text = block.text.replace(MODULE_OF_THE_PAGE, identity.module)
         text = text.replace(STEM_OF_THE_PAGE, identity.stem)
         shell = ["bash", "--noprofile", "--norc", "-c"]
         user = ["runuser", "--user", "alice", "--", "env", "--chdir=/home/alice"]

@@ -10,7 +10,7 @@ from reporter_samples import Listener
 
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.findings import Report, report, select
+from slurm_factory.findings import Report, parse_advisory, report, select
 from slurm_factory.package.manifest import File, SecurityStatus
 from slurm_factory.package.publish import PublishedArtifact
 
@@ -53,6 +53,7 @@ def test_libraries_are_grouped_by_their_source_package(tmp_path: Path) -> None:
 def test_libraries_of_debian_are_looked_up_in_its_tracker(tmp_path: Path) -> None:
     one = looked_up(tmp_path, artifact(bundled=(ZLIB, CURL)), Listener())
     assert one.has("CVE-1")
+    assert not one.has_gaps
     assert not one.has("CVE-2")
 
 
@@ -63,6 +64,7 @@ def test_libraries_without_a_tracker_are_told(tmp_path: Path) -> None:
     assert all(each.findings is None for each in one.libraries)
     assert len(reporter.warnings) == 1
     assert "ubuntu@24.04" in reporter.warnings[0]
+    assert one.has_gaps
 
 
 def test_libraries_of_spack_are_looked_up_in_osv(tmp_path: Path) -> None:
@@ -84,6 +86,26 @@ def test_advisories_of_slurm_are_those_of_today_without_what_patches_fix(tmp_pat
     (patched,) = report([found], sample_settings(tmp_path), Listener(), look_up=False)
     assert not patched.has("CVE-2026-65107")
     assert patched.has("CVE-2026-65108")
+
+
+def test_advisories_that_nobody_has_confirmed_are_found_too(tmp_path: Path) -> None:
+    (one,) = report([artifact()], sample_settings(tmp_path), Listener(), look_up=False)
+    assert one.has("SCHEDMD-2026-10-13-1")
+    assert not one.has_gaps
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", ""), ("cve-2026-65107", "CVE-2026-65107"), (" GHSA-1a2b-x ", "GHSA-1A2B-X")],
+)
+def test_id_of_an_advisory_is_written_in_capitals(text: str, expected: str) -> None:
+    assert parse_advisory(text) == expected
+
+
+@pytest.mark.parametrize("text", ["typo", "CVE", "CVE-2026-1; x", "-"])
+def test_id_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="no id of an advisory"):
+        parse_advisory(text)
 
 
 def test_packages_are_chosen_by_name_and_path() -> None:

@@ -19,7 +19,7 @@ from slurm_factory.instances.base import SpackFiles
 from slurm_factory.job import Job
 from slurm_factory.output.reporter import Reporter, make_reporter
 from slurm_factory.plan.plan import BuildPlan
-from slurm_factory.plan.releases import series
+from slurm_factory.plan.releases import find_release, series
 from slurm_factory.prefetch import all_requests, prefetch
 from slurm_factory.recipes.spack import build as spack
 
@@ -208,9 +208,19 @@ def test_all_is_every_series_in_every_type_and_nothing_else_of_the_request_chang
     request = make_request(deps=Deps.SPACK, additional_variants="+hdf5")
     requests = all_requests(request)
     assert len(requests) == len(series()) * len(BuildType)
+    releases = [find_release(request.slurm_version) for request in requests]
+    assert all(release.sha256 for release in releases)
+    assert {release.series for release in releases} == set(series())
+    # A series by its name, but for one whose newest release has no checksum.
+    names = {
+        name if find_release(name).sha256 else r.release
+        for name in series()
+        for r in releases
+        if r.series == name
+    }
     assert {(r.slurm_version, r.gpu, r.minimal) for r in requests} == {
         (name, gpu, minimal)
-        for name in series()
+        for name in names
         for gpu, minimal in ((False, False), (True, False), (False, True))
     }
     assert {(r.deps, r.base, r.additional_variants, r.spack) for r in requests} == {

@@ -13,7 +13,7 @@ from slurm_factory.constants import (
     INSTANCE_VIEW,
 )
 from slurm_factory.exceptions import ConfigurationError, SpackError
-from slurm_factory.fetch.upstream import BACKPORTS, sources_for
+from slurm_factory.fetch.upstream import BACKPORTS, SLURM, sources_for
 from slurm_factory.instances.instance import CommandError, Mount
 from slurm_factory.package.built import Built
 from slurm_factory.package.manifest import SpackBuild, SpackPackage
@@ -72,10 +72,11 @@ def check(job: Job) -> None:
 
 
 def sources(job: Job) -> dict[str, Source]:
-    """Debian's patches, if any: Spack lists its sources in the instance, where it knows the build
-    cache."""
+    """Debian's patches, if any, and a source of the user's own. Spack lists the others in the
+    instance, where it knows the build cache."""
+    own = {BACKPORTS} | ({SLURM} if job.plan.release.location else set())
     ours = sources_for(job.plan, job.settings)
-    return {name: source for name, source in ours.items() if name == BACKPORTS}
+    return {name: source for name, source in ours.items() if name in own}
 
 
 def mounts(job: Job) -> tuple[Mount, ...]:

@@ -93,9 +93,10 @@ def factory_document(
         "patches": [{"file": row["file"], "when": _when(row)} for row in patch_table()],
         "more_patches": {
             "version": release.spack_version if release else "",
-            "files": {
-                patch.name: hashlib.sha256(patch.content).hexdigest() for patch in _further(patches)
-            },
+            "files": [
+                [patch.name, hashlib.sha256(patch.content).hexdigest()]
+                for patch in _further(patches)
+            ],
         },
         "arguments": list(CONFIGURE_ARGUMENTS),
         "cflags": list(compiler.slurm),

@@ -10,6 +10,7 @@ cd "${SOURCE}"
 while read -r name; do
     [[ -n ${name} ]] || continue
     echo "Applying ${name}"
-    # No fuzz: a patch that does not apply exactly has not been tested with this release.
-    patch -p1 -F0 --batch --no-backup-if-mismatch < "${PATCHES}/${name}"
+    # No fuzz: a patch that does not apply exactly has not been tested with this release. By force:
+    # in a batch, patch(1) would reverse one that is there already.
+    patch -p1 -F0 --force --no-backup-if-mismatch < "${PATCHES}/${name}"
 done <<< "${PATCH_NAMES}"

@@ -28,6 +28,16 @@ NEW = {
     "sha256": "d" * 64,
 }
 
+BACKPORTS = {
+    "name": "deb14u1",
+    "pool": "pool/updates/main/s/slurm-wlm/x.debian.tar.xz",
+    "uploaded": "2026-12-02",
+    "sha256": "e" * 64,
+    "size": 1,
+    "patches": ["debian/patches/a.patch"],
+    "fixes": ["CVE-2026-1"],
+}
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
@@ -92,6 +102,13 @@ def test_last_catalog_wins(tmp_path: Path, settings: Settings) -> None:
         json.dumps({"releases": [dict(NEW, sha256="abc")]}),
         json.dumps({"releases": [dict(NEW, date="yesterday")]}),
         json.dumps({"releases": [dict(NEW, more=1)]}),
+        json.dumps({"releases": [dict(NEW, date="2026-99-99")]}),
+        json.dumps({"releases": [dict(NEW, release="26.05.90zz1")]}),
+        json.dumps({"releases": [dict(NEW, location="http://[::1")]}),
+        json.dumps({"releases": [dict(NEW, archive="../x.tar.gz")]}),
+        json.dumps({"releases": [dict(NEW, backports=dict(BACKPORTS, name="../x"))]}),
+        json.dumps({"releases": [dict(NEW, backports=dict(BACKPORTS, sha256="../x"))]}),
+        json.dumps({"releases": [dict(NEW, backports=dict(BACKPORTS, patches=["/etc/x;y"]))]}),
     ],
 )
 def test_malformed_catalog_is_named(tmp_path: Path, settings: Settings, text: str) -> None:
@@ -116,13 +133,13 @@ def test_catalog_of_a_url_is_kept_for_bad_days(
     changed = settings.model_copy(update={"catalogues": (url,)})
     answers: list[Any] = [json.dumps({"releases": [NEW]}).encode()]
 
-    def write_answer(_: str, target: Path, *__: object) -> None:
+    def read(*_: object) -> bytes:
         answer = answers[0]
         if isinstance(answer, Exception):
             raise answer
-        target.write_bytes(answer)
+        return bytes(answer)
 
-    monkeypatch.setattr(copies, "_write", write_answer)
+    monkeypatch.setattr(copies, "_read", read)
     with pytest.raises(DownloadError, match="no copy") as caught:
         known(changed, offline=True)
     assert "secret" not in str(caught.value)
@@ -132,7 +149,11 @@ def test_catalog_of_a_url_is_kept_for_bad_days(
     assert known_releases(changed, reporter)[-1].release == "26.05.90"
     assert "HTTP 500" in reporter.warnings[0]
     assert "secret" not in reporter.warnings[0]
+    # A page for guests of a network, for instance.
+    answers[0] = b"<html>Please log in.</html>"
+    assert "26.05.90" in known(changed)
     assert "26.05.90" in known(changed, offline=True)
+    answers[0] = TransferError("HTTP 500")
     other = changed.model_copy(update={"catalogues": ("http://h.example/other.json",)})
     with pytest.raises(DownloadError, match="HTTP 500"):
         known(other)
@@ -177,6 +198,32 @@ def test_archive_of_a_mirror_is_taken_first(tmp_path: Path, settings: Settings) 
     )
     (found,) = update(changed, Listener())
     assert slurm_source(found, ()).extension == ".tar.gz"
+
+
+def test_archive_that_is_another_release_is_not_recorded_under_this_ones_name(
+    tmp_path: Path, settings: Settings
+) -> None:
+    repository = upstream(tmp_path / "slurm", "slurm-26-05-91-1", "slurm-25-11-91-1")
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    archive = ("archive", "--format=tar.gz", "--prefix=slurm/", "--output")
+    run_git(repository, *archive, str(mirror / "slurm-26-05-91-1.tar.gz"), "slurm-25-11-91-1")
+    (mirror / "slurm-25-11-91-1.tar.gz").write_text("<html>Please log in.</html>")
+    changed = settings.model_copy(
+        update={"slurm_url": str(repository), "source_mirrors": (f"file://{mirror}",)}
+    )
+    reporter = Listener()
+    found = update(changed, reporter)
+    assert [release.release for release in found] == ["25.11.91", "26.05.91"]
+    assert all(release.location.startswith("git+") for release in found)
+    assert "26.05.91" in reporter.warnings[1]
+    # One whose own commit is wrong does not stop the others.
+    run_git(repository, "tag", "slurm-26-05-92-1")
+    run_git(repository, "tag", "--force", "slurm-26-05-93-1", "slurm-25-11-91-1")
+    write_files(repository, {"META": META.format(version="26.05.94", release="1")})
+    commit(repository, "94")
+    run_git(repository, "tag", "slurm-26-05-94-1")
+    assert [release.release for release in update(changed, Listener())] == ["26.05.94"]
 
 
 def test_repository_that_does_not_answer_changes_nothing(

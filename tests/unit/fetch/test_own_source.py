@@ -45,8 +45,8 @@ def archive(path: Path, files: dict[str, str], mode: Any = "w:bz2") -> Path:
     return path
 
 
-def read(settings: Settings, source: object, sha256: str = "", **options: bool) -> Release:
-    return read_source(str(source), sha256, settings, Listener(), **options)
+def read(settings: Settings, source: object, sha256: str = "", *, offline: bool = False) -> Release:
+    return read_source(str(source), sha256, settings, Listener(), offline=offline)
 
 
 def refused(
@@ -143,6 +143,7 @@ def test_offline_fetches_nothing(settings: Settings, server: str) -> None:
     [
         {"s/README": "x"},
         {"META": meta()},
+        {"./s/META": meta()},
         {"s/sub/META": meta()},
         {"s/META": "Name: slurm\n"},
         {"s/META": meta("1.2")},
@@ -225,6 +226,31 @@ def test_directory_means_its_commit_and_says_what_it_leaves_out(
     assert "not committed" in reporter.warnings[0]
     (tmp_path / "plain").mkdir()
     assert "no git" in refused(ConfigurationError, settings, tmp_path / "plain").brief
+
+
+@pytest.mark.parametrize(
+    "source", ["~nosuchuser/x", "http://[::1", "git+http://[x", "x" * 300, "a\0b", "git+"]
+)
+def test_impossible_source_is_refused(settings: Settings, source: str) -> None:
+    refused(ConfigurationError, settings, source)
+
+
+@pytest.mark.parametrize("sha256", ["abc", "../../x", "a" * 65])
+def test_impossible_checksum_is_refused(settings: Settings, sha256: str) -> None:
+    error = refused(ConfigurationError, settings, "http://h.example/s.tar", sha256)
+    assert "64 hexadecimal" in error.details
+
+
+def test_checksum_does_not_go_with_a_repository(tmp_path: Path, settings: Settings) -> None:
+    repository = make_repository(tmp_path / "fork", {"META": meta()})
+    for source in (repository, f"git+file://{repository}@master"):
+        assert "--sha256" in refused(ConfigurationError, settings, source, "a" * 64).brief
+
+
+def test_directory_with_an_at_sign_is_a_repository(tmp_path: Path, settings: Settings) -> None:
+    repository = make_repository(tmp_path / "u@corp", {"META": meta()})
+    release = read(settings, f"git+file://{repository}@v1.1.0")
+    assert own_source._parsed(release.location) == (f"file://{repository}", release.commit)
 
 
 def test_missing_sources_are_named(tmp_path: Path, settings: Settings) -> None:

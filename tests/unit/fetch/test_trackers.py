@@ -28,6 +28,7 @@ TRACKER = {
     "zlib": {"CVE-2026-7": state("resolved", fixed_version="1:1.2.13.dfsg-1+deb12u1")},
     "odd": {"CVE-2026-8": 1, "CVE-2026-9": {"releases": []}, "CVE-2026-10": {}},
     "odder": [],
+    "oddest": {"CVE-2026-11": {"releases": {"bookworm": {"status": ["open"]}}}},
 }
 
 
@@ -52,6 +53,7 @@ def tracker(tmp_path: Path, document: object = TRACKER) -> Lookup:
         ("unknown", "1", []),
         ("odd", "1", []),
         ("odder", "1", []),
+        ("oddest", "1", []),
     ],
 )
 def test_debian_compares_versions_as_dpkg_does(
@@ -107,6 +109,12 @@ def look_up(tmp_path: Path, document: object) -> Lookup:
         (record(versions=["8.6.0"]), "8.6.1", None),
         (record(ranges=[{"type": "GIT", "events": [{"introduced": "0"}]}]), "8.6.1", None),
         (record(ranges=1), "8.6.1", None),
+        (record(versions=5), "8.6.1", None),
+        (record(versions="18.6.12"), "8.6.1", None),
+        (events(("introduced", "0"), ("fixed", "3.0.1")), "1.1.1w", "3.0.1"),
+        (events(("introduced", "0"), ("fixed", "1.1.1x")), "1.1.1w", "1.1.1x"),
+        (events(("introduced", "0"), ("fixed", "1.1.1x")), "1.1.1x", None),
+        (dict(record(versions=["8.6.0"]), withdrawn="2026-01-01T00:00:00Z"), "8.6.0", None),
     ],
 )
 def test_osv_ranges_count_as_its_schema_says(
@@ -116,6 +124,20 @@ def test_osv_ranges_count_as_its_schema_says(
         found = look_up(tmp_path, form)("curl", version)
         assert found == (() if expected is None else (Finding("CVE-2026-1", expected),))
         assert look_up(tmp_path, form)("other", version) == ()
+
+
+def test_each_cve_of_a_record_is_found(tmp_path: Path) -> None:
+    document = dict(record(versions=["1"]), aliases=["CVE-2026-1", "CVE-2026-2"])
+    found = look_up(tmp_path, document)("curl", "1")
+    assert [finding.id for finding in found] == ["CVE-2026-1", "CVE-2026-2"]
+    odd: tuple[object, ...] = (None, 5, [])
+    for aliases in odd:
+        found = look_up(tmp_path, dict(document, aliases=aliases))("curl", "1")
+        assert [finding.id for finding in found] == ["OSV-1"]
+
+
+def test_answer_without_records_says_that_there_is_nothing(tmp_path: Path) -> None:
+    assert look_up(tmp_path, {})("curl", "1") == ()
 
 
 def test_directory_of_records_is_read(tmp_path: Path) -> None:

@@ -110,12 +110,19 @@ def test_backports_fix_all_that_is_known() -> None:
         ("23.02.8", TODAY, "25.11.8"),
         ("24.11.7", date(2027, 6, 1), "26.05.5"),
         ("24.11.7", date(2028, 1, 1), ""),
+        ("23.11.5", TODAY, "25.11.8"),
+        ("25.05.8", date(2026, 12, 1), "25.11.8"),
     ],
 )
 def test_way_out_is_in_the_same_series_or_the_next_that_is_maintained(
     release: str, today: date, better: str
 ) -> None:
     assert way_out(release, today) == better
+
+
+def test_way_out_may_be_a_release_that_only_the_users_catalog_has() -> None:
+    newer = find_release("26.05").model_copy(update={"release": "26.05.90"})
+    assert way_out("26.05.0", TODAY, (*catalog(), newer)) == "26.05.90"
 
 
 def test_warning_is_one_line_with_the_release_to_take() -> None:

@@ -231,7 +231,27 @@ def test_patches_of_the_user_count_and_are_named() -> None:
     assert len(keys) == 2
 
 
-@pytest.mark.parametrize("suffix", ["Site", "1.2", "../x", "a b", "-x", "a" * 21])
+def test_place_of_a_source_does_not_count(tmp_path: Path) -> None:
+    release = find_release("25.11.7")
+    moved = release.model_copy(
+        update={"location": "/srv/x.tar.gz", "archive": "slurm.tar.gz", "size": 1}
+    )
+    plans = [sample_plan("25.11.7", source=source) for source in (release, moved)]
+    assert len({plan.build_key(RECORD) for plan in plans}) == 1
+    assert len({plan.stem for plan in plans}) == 1
+    other = moved.model_copy(update={"sha256": "d" * 64})
+    plan = sample_plan("25.11.7", source=other)
+    assert plan.version == "25.11.7+xddddddd"
+    assert plan.build_key(RECORD) != plans[0].build_key(RECORD)
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        *("Site", "1.2", "../x", "a b", "-x", "a" * 21),
+        *("deb13u1", "deb14", "g1a2b3c4", "p1a2b3c4", "x1a2b3c4"),
+    ],
+)
 def test_a_suffix_is_a_part_of_file_names(suffix: str) -> None:
     patch = SitePatch(Path("/srv/site.patch"), b"content")
     assert "no suffix" in refusal(make_request(patches=(patch,), suffix=suffix)).brief

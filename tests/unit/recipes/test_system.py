@@ -486,4 +486,14 @@ def test_a_patch_of_a_file_that_is_not_there_fails_the_build(
     text = PATCH.format(line=9, a=8, context="line 9").replace("a.c", "b.c")
     with pytest.raises(ConfigurationError, match=r"own\.patch does not apply") as caught:
         unpack(here, text, monkeypatch)
-    assert "a file that this release does not have" in caught.value.details
+    assert "src/b.c, which this release does not have" in caught.value.details
+
+
+@PATCH_PROGRAM
+def test_a_patch_that_is_there_already_is_never_reversed(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reversed_patch = PATCH.format(line=9, a=8, context="line 9").replace("-line 10", "-line ten")
+    reversed_patch = reversed_patch.replace("+line ten", "+line 10")
+    with pytest.raises(ConfigurationError, match=r"own\.patch does not apply"):
+        unpack(here, reversed_patch, monkeypatch)

@@ -150,13 +150,21 @@ def test_further_patches_are_those_of_the_planned_release_only(tmp_path: Path) -
     more = json.loads((tmp_path / "factory.json").read_text())["more_patches"]
     assert more == {
         "version": RELEASE.spack_version,
-        "files": {"deb13u1-01-x.patch": hashlib.sha256(b"theirs").hexdigest()},
+        "files": [["deb13u1-01-x.patch", hashlib.sha256(b"theirs").hexdigest()]],
     }
     slurm = tmp_path / "packages" / "slurm"
     assert (slurm / "slurm-relocatable.patch").read_bytes() == b"ours"
     assert (slurm / "deb13u1-01-x.patch").read_bytes() == b"theirs"
     digests = {repository_digest(COMPILER, RELEASE, patches[:number]) for number in range(3)}
     assert len(digests) == 3
+
+
+def test_further_patches_stay_in_their_order(tmp_path: Path) -> None:
+    patches = [PatchFile(f"z-{number}.patch", "z", b"") for number in range(120)]
+    patches.append(PatchFile("a.patch", "site", b""))
+    write_repository(tmp_path, COMPILER, RELEASE, patches)
+    more = json.loads((tmp_path / "factory.json").read_text())["more_patches"]
+    assert [name for name, _ in more["files"]] == [patch.name for patch in patches]
 
 
 def test_a_checksum_of_the_user_is_the_one_that_spack_demands(tmp_path: Path) -> None:

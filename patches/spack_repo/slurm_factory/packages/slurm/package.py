@@ -115,10 +115,10 @@ class Slurm(AutotoolsPackage):
     def patch(self):
         """Patches of Debian and of the site, after ours, and without fuzz, which Spack allows."""
         apply = which("patch", required=True)
-        for name in self._more_patches():
+        for name, _ in self._more_patches():
             tty.msg(f"Applying {name}")
             apply(
-                *("-p1", "-F0", "--batch", "--no-backup-if-mismatch"),
+                *("-p1", "-F0", "--force", "--no-backup-if-mismatch"),
                 *("-i", str(Path(__file__).with_name(name))),
             )
 
@@ -196,9 +196,9 @@ class Slurm(AutotoolsPackage):
         return str(FACTORY["epochs"].get(str(self.version), 0))
 
     def _more_patches(self):
-        """Checksums by file name, in order, of patches of this release only."""
+        """File name and checksum, in order, of patches of this release only."""
         more = FACTORY["more_patches"]
-        return more["files"] if more["version"] == str(self.version) else {}
+        return more["files"] if more["version"] == str(self.version) else []
 
     def _has(self, feature):
         return not feature["variant"] or self.spec.satisfies(f"+{feature['variant']}")
