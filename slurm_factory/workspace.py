@@ -141,12 +141,13 @@ def prepare_cache(settings: Settings) -> None:
 def killed_builds(settings: Settings) -> Iterator[Workspace]:
     """Builds of this LXD project whose lock files are there and free."""
     for lock in sorted(settings.work_dir.glob("*.lock")):
-        if not BUILD_ID.fullmatch(lock.stem) or is_running(lock):
+        if not BUILD_ID.fullmatch(lock.stem):
             continue
         with suppress(OSError):
-            # Empty while a build that begins has made its lock file and not locked it yet.
-            begins = not lock.stat().st_size and time.time() - lock.stat().st_mtime < BEGINNING
-            if not begins and lock.read_text() in {"", settings.project_name}:
+            # Read first: a build that begins makes the file, locks it, and then writes.
+            text, age = lock.read_text(), time.time() - lock.stat().st_mtime
+            begins = not text and age < BEGINNING
+            if not begins and text in {"", settings.project_name} and not is_running(lock):
                 yield Workspace(lock.stem, settings)
 
 

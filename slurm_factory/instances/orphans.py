@@ -12,12 +12,14 @@ from slurm_factory.constants import BUILD_PREFIX
 from slurm_factory.exceptions import LXDError
 from slurm_factory.instances.lxc import (
     KEPT_KEY,
+    LOCAL,
     LOCK_KEY,
     RUNNING,
     created,
     delete_instance,
     delete_unfinished,
     list_instances,
+    lxc,
 )
 from slurm_factory.util.locks import is_running, is_visible
 from slurm_factory.workspace import BUILD_ID, forget, killed_builds
@@ -64,10 +66,20 @@ def remove_orphans(
     killed = {f"{BUILD_PREFIX}{w.build_id}": w for w in killed_builds(settings)}
     orphans = [name for name, entry in there.items() if is_orphan(entry, settings.work_dir)]
     for name in dict.fromkeys([*orphans, *killed]):
-        if name in there and KEPT_KEY in there[name]["config"]:
-            continue
-        if _is_deleted(name, settings, reporter, listed=name in there) and name in killed:
+        # Its build may have kept it since the instances were listed.
+        if name in there and (KEPT_KEY in there[name]["config"] or _is_kept(name, settings)):
+            if name in killed:
+                forget(killed[name])
+        elif _is_deleted(name, settings, reporter, listed=name in there) and name in killed:
             forget(killed[name])
+
+
+def _is_kept(name: str, settings: Settings) -> bool:
+    """Whether the build of an instance has kept it on purpose."""
+    with suppress(LXDError):
+        found = lxc("config", "get", f"{LOCAL}{name}", KEPT_KEY, project=settings.project_name)
+        return bool(found.strip())
+    return False
 
 
 def _is_deleted(name: str, settings: Settings, reporter: Reporter, *, listed: bool) -> bool:

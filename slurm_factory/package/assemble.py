@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurm_factory import __version__
 from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE, INSTANCE_PREFIX
+from slurm_factory.exceptions import VerificationError
 from slurm_factory.package.licenses import (
     LICENSES,
     collect_common_licenses,
@@ -172,8 +173,15 @@ def _require_hardening(
     totals = ", ".join(f"{figure} {share}" for figure, share in report.totals.items())
     job.reporter.line(f"Hardening: {totals}")
     # Other recipes may select other compilers, flags and packages.
-    if job.plan.spack is None or job.plan.spack.has_default_recipes:
+    if job.plan.spack is not None and not job.plan.spack.has_default_recipes:
+        return
+    try:
         require_floors(hardening, load_floors()[job.plan.deps])
+    except VerificationError as error:
+        # The floors are those of the catalog's releases.
+        if not job.plan.site_patches and not job.plan.release.location:
+            raise
+        job.reporter.warning(f"{error.brief} {error.details}")
 
 
 def _hardening(

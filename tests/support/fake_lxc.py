@@ -136,7 +136,7 @@ class FakeLxc:
     def changes(self) -> list[str]:
         """The calls that do more than look."""
         calls = (call for call in self.calls if not call.endswith("--format json"))
-        return [call for call in calls if not call.startswith("image info ")]
+        return [call for call in calls if not call.startswith(("image info ", "config get "))]
 
     def _list_instances(self, name: str, entries: Sequence[dict[str, Any]]) -> None:
         # One a line, so that the script can take one away.

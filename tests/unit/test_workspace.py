@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 from fake_lxc import locked_elsewhere
 from plan_samples import sample_settings
@@ -171,6 +172,25 @@ def test_a_build_that_has_made_its_lock_and_not_locked_it_yet_was_not_killed(
     long_ago = workspace.lock.stat().st_mtime - 600
     os.utime(workspace.lock, (long_ago, long_ago))
     assert list(killed_builds(settings)) == [workspace]
+
+
+def test_a_build_that_locks_while_it_is_looked_at_was_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = sample_settings(tmp_path)
+    prepare_cache(settings)
+    workspace = Workspace(new_build_id("25.05.8"), settings)
+    workspace.lock.touch()
+    read, lock = Path.read_text, filelock.FileLock(workspace.lock)
+
+    def lock_and_read(path: Path, *arguments: Any) -> str:
+        lock.acquire()
+        path.write_text(settings.project_name)
+        return read(path, *arguments)
+
+    monkeypatch.setattr(Path, "read_text", lock_and_read)
+    assert list(killed_builds(settings)) == []
+    lock.release()
 
 
 def test_a_failure_before_anything_was_staged_leaves_nothing(tmp_path: Path) -> None:

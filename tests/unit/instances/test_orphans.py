@@ -8,10 +8,11 @@ from launch_samples import BASE_NAME, NAME, SETUP, launcher
 from reporter_samples import Listener
 
 from slurm_factory.config import Settings
+from slurm_factory.instances import orphans
 from slurm_factory.instances.build_instance import lxd_instance
 from slurm_factory.instances.launch import Launch
 from slurm_factory.instances.orphans import end_killed_builds
-from slurm_factory.workspace import Workspace
+from slurm_factory.workspace import Workspace, prepare_cache
 
 
 def test_the_instance_of_a_killed_build_is_deleted_by_the_next_one_which_says_so(
@@ -43,6 +44,23 @@ def test_the_instance_of_a_killed_build_is_deleted_by_the_next_one_which_says_so
         "Deleted build-orphan, which a killed build has left.",
         "Deleted build-stopped, which a killed build has left.",
     ]
+
+
+def test_instance_that_was_kept_since_is_not_deleted_and_what_its_build_staged_is(
+    fake: FakeLxc, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_cache(settings)
+    workspace = Workspace("20251122-171530-25-05-a1b2c3", settings)
+    workspace.lock.write_text(settings.project_name)
+    workspace.artifacts.mkdir(parents=True)
+    name = f"build-{workspace.build_id}"
+    listed = [instance(name, datetime.now(UTC), workspace.lock)]
+    fake.instances(listed)
+    monkeypatch.setattr(orphans, "_is_kept", lambda *_: True)
+    orphans.remove_orphans(listed, settings, Listener())
+    assert fake.changes == []
+    assert not workspace.work.exists()
+    assert not workspace.lock.exists()
 
 
 def test_an_instance_whose_build_was_killed_before_it_named_its_lock_is_deleted_too(

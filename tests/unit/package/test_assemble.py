@@ -12,6 +12,7 @@ from job_samples import Here, build_here
 from plan_samples import SPACK as CHOICE
 from plan_samples import sample_plan, sample_settings, spack_plan
 from relocate_toolkit import POLICY, Instance, make_instance, make_tree
+from reporter_samples import Listener
 
 from slurm_factory.constants import Deps
 from slurm_factory.exceptions import VerificationError
@@ -19,6 +20,7 @@ from slurm_factory.package import assemble as assembly
 from slurm_factory.package.assemble import assemble
 from slurm_factory.package.built import Built, Package
 from slurm_factory.package.manifest import Manifest, SpackBuild, SpackPackage, load_manifest
+from slurm_factory.plan.plan import SitePatch
 from slurm_factory.recipes.spack.build import OWN_PATHS
 from slurm_factory.relocate.closure import Directory, Library
 from slurm_factory.relocate.elf import scan
@@ -211,6 +213,17 @@ def test_package_that_is_less_hardened_than_before_is_not_made(
     assert caught.value.exit_code == 6
     assert caught.value.details.startswith(f"{group}: canary ")
     assert lacking in caught.value.details
+
+
+def test_floors_are_those_of_the_catalogs_releases(
+    here: Here, built: Built, floors: FloorsByRecipe
+) -> None:
+    floors[Deps.SYSTEM]["slurm"] = ALL_CANARIES
+    patch = SitePatch(Path("/srv/site.patch"), b"x")
+    patched = here.with_plan(replace(here.job.plan, site_patches=(patch,), site_suffix="a"))
+    reporter = Listener()
+    assembled(replace(patched, job=replace(patched.job, reporter=reporter)), built)
+    assert "less hardened" in reporter.warnings[-1]
 
 
 def test_floor_of_the_other_recipe_does_not_apply(
