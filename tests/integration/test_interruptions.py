@@ -61,7 +61,6 @@ def test_build_that_meets_a_fault_loses_and_leaves_nothing(
     scene = Scene(site, None, tmp_path)
     row = run_case(CASES[key], scene, with_next=False)
     assert (row.wrong, row.lost) == ([], []), row.output
-    assert row.code in {130, 3, 7}
     assert set(row.left) <= {"a lock file"}
 
 

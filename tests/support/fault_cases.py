@@ -12,7 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 
-from fault_runner import Case, Ended, Scene, finish, resume
+from fault_runner import IN_INSTANCE, Case, Ended, Scene, finish, resume
 from fault_tools import (
     MINIMAL,
     NOBODY,
@@ -51,7 +51,11 @@ STEPS = (
 )
 """Steps of a build. Collecting libraries reads from the instance, as installing does; the audit
 follows relocation on this machine alone, and fetching does nothing with a full cache."""
-IN_INSTANCE = STEPS[1:5]
+DONE = frozenset({0})
+INTERRUPTED = frozenset({130})
+NO_LXD = frozenset({3})
+NO_SOURCE = frozenset({4})
+NOT_WRITTEN = frozenset({7})
 UNREACHABLE = "http://127.0.0.1:9"
 ROOM_MEBIBYTES = 1400
 """For a build in a file system of its own, beside its caches: what it asks for, and its files."""
@@ -79,9 +83,13 @@ def send(scene: Scene, step: str, number: signal.Signals) -> Ended:
 
 def signals() -> Iterator[Case]:
     for step in STEPS:
-        yield Case("SIGINT (Ctrl-C)", step, partial(ctrl_c, step=step))
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
-            yield Case(number.name, step, partial(send, step=step, number=number))
+        # Publishing holds signals back.
+        ends = INTERRUPTED | DONE if step == "Publish" else INTERRUPTED
+        yield Case("SIGINT (Ctrl-C)", step, partial(ctrl_c, step=step), ends)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            yield Case(number.name, step, partial(send, step=step, number=number), ends)
+        kill = partial(send, step=step, number=signal.SIGKILL)
+        yield Case("SIGKILL", step, kill, frozenset({-signal.SIGKILL}))
 
 
 # LXD
@@ -91,29 +99,18 @@ def daemon_dies(scene: Scene, step: str, *, comes_back: bool) -> Ended:
     """The daemon is killed; it comes back at once, or after the build has ended."""
     assert scene.lxd is not None
     with scene.build_at(step) as terminal:
-        if step in IN_INSTANCE:
-            resume(terminal)
-            wait_until(lambda: has_output(scene.site, step))
         scene.lxd.kill()
         scene.undo.callback(scene.lxd.start)
         if comes_back:
+            resume(terminal)
             scene.undo.close()
         return finish(terminal)
-
-
-def has_output(site: Site, step: str) -> bool:
-    """Whether a command in the instance has said something in this step."""
-    newest = max((site.cache / "logs").glob("*/build.log"), key=lambda log: log.stat().st_mtime)
-    return bool(newest.read_text().partition(f"Step: {step}\n")[2])
 
 
 def instance_goes(scene: Scene, step: str, command: tuple[str, ...]) -> Ended:
     """Somebody stops or deletes the instance."""
     site = scene.site
     with scene.build_at(step) as terminal:
-        if not site.instances():
-            resume(terminal)
-            wait_until(lambda: bool(site.instances()))
         [instance] = site.instances()
         # LXD refuses while it makes the instance.
         wait_until(lambda: _is_done(*command, instance, project=site.project))
@@ -129,15 +126,18 @@ def _is_done(*command: str, project: str) -> bool:
 
 
 def lxd() -> Iterator[Case]:
-    for step in ("Launch", *IN_INSTANCE, "Pack"):
+    for step in ("Launch", *IN_INSTANCE):
         for fault, back in (("LXD is killed", False), ("LXD is killed and restarted", True)):
-            yield Case(fault, step, partial(daemon_dies, step=step, comes_back=back))
+            yield Case(fault, step, partial(daemon_dies, step=step, comes_back=back), NO_LXD | DONE)
+    # There is no instance any more, and LXD is not needed.
+    dies = partial(daemon_dies, step="Pack", comes_back=False)
+    yield Case("LXD is killed", "Pack", dies, DONE)
     for step in IN_INSTANCE:
         stop = partial(instance_goes, step=step, command=("stop", "--force"))
-        yield Case("the instance is stopped", step, stop)
+        yield Case("the instance is stopped", step, stop, NO_LXD)
     for step in ("Launch", *IN_INSTANCE):
         delete = partial(instance_goes, step=step, command=("delete", "--force"))
-        yield Case("the instance is deleted", step, delete)
+        yield Case("the instance is deleted", step, delete, NO_LXD)
 
 
 # The network
@@ -231,8 +231,8 @@ def without_base(scene: Scene) -> None:
 
 
 def network() -> Iterator[Case]:
-    yield Case("the network is cut", "a download", download_stalls)
-    yield Case("the network is cut", "setup of a base", base_setup_loses_network)
+    yield Case("the network is cut", "a download", download_stalls, NO_SOURCE)
+    yield Case("the network is cut", "setup of a base", base_setup_loses_network, NO_LXD)
 
 
 # Disks
@@ -275,7 +275,7 @@ def instance_fills_up(scene: Scene, step: str) -> Ended:
 
 
 def disks() -> Iterator[Case]:
-    yield Case("the disk of the cache is full", "before", cache_is_full)
+    yield Case("the disk of the cache is full", "before", cache_is_full, NOT_WRITTEN)
     for step in (
         "Launch",
         "Configure",
@@ -285,9 +285,13 @@ def disks() -> Iterator[Case]:
         "Pack",
         "Publish",
     ):
-        yield Case("the disk of the cache is full", step, partial(cache_fills_up, step=step))
+        fills_up = partial(cache_fills_up, step=step)
+        # Nothing has to be written to it while configure runs.
+        ends = NOT_WRITTEN | DONE if step in {"Launch", "Configure", "Publish"} else NOT_WRITTEN
+        yield Case("the disk of the cache is full", step, fills_up, ends)
     for step in ("Configure", "Compile", "Install and strip"):
-        yield Case("the disk of the instance is full", step, partial(instance_fills_up, step=step))
+        fills_up = partial(instance_fills_up, step=step)
+        yield Case("the disk of the instance is full", step, fills_up, frozenset({1}))
 
 
 # The cache directory
@@ -326,17 +330,18 @@ def cache_has_no_mark(scene: Scene) -> Ended:
 
 def cache_directory() -> Iterator[Case]:
     fault = "the cache directory"
-    yield Case(fault, "is read-only", cache_is_read_only)
-    yield Case(fault, "belongs to somebody else", cache_belongs_to_another)
-    yield Case(fault, "may be written by others", cache_is_open_to_others)
-    yield Case(fault, "is a directory of something else", cache_has_no_mark)
+    yield Case(fault, "is read-only", cache_is_read_only, NOT_WRITTEN)
+    yield Case(fault, "belongs to somebody else", cache_belongs_to_another, NOT_WRITTEN)
+    yield Case(fault, "may be written by others", cache_is_open_to_others, NOT_WRITTEN)
+    yield Case(fault, "is a directory of something else", cache_has_no_mark, NOT_WRITTEN)
 
 
 # The clock
 
 
 def clock_says(scene: Scene, date: str) -> Ended:
-    """The clock of the build, not that of LXD."""
+    """The clock of the build, not that of LXD. In 2040, its base instance is too old."""
+    scene.damaged.add("the base instance")
     site = scene.site
     wrong = ("faketime", "-f", f"@{date} 12:00:00", *site.program)
     scene.site = replace(site, program=wrong)
@@ -347,7 +352,7 @@ def clock_says(scene: Scene, date: str) -> Ended:
 
 def clock() -> Iterator[Case]:
     for year in ("1999", "2040"):
-        yield Case("the clock is wrong", year, partial(clock_says, date=f"{year}-06-01"))
+        yield Case("the clock is wrong", year, partial(clock_says, date=f"{year}-06-01"), DONE)
 
 
 # Others at the same time
@@ -389,10 +394,11 @@ def clean_beside(scene: Scene, step: str) -> Ended:
 
 
 def others() -> Iterator[Case]:
-    yield Case("another build at the same time", "of the same plan", same_plan)
-    yield Case("another build at the same time", "of another plan", two_plans)
+    yield Case("another build at the same time", "of the same plan", same_plan, DONE)
+    yield Case("another build at the same time", "of another plan", two_plans, DONE)
     for step in ("Launch", "Compile", "Pack"):
-        yield Case("clean --full --caches beside", step, partial(clean_beside, step=step))
+        beside = partial(clean_beside, step=step)
+        yield Case("clean --full --caches beside", step, beside, DONE)
 
 
 # Damage
@@ -471,14 +477,14 @@ def base_is_damaged(scene: Scene) -> Ended:
 
 def damage() -> Iterator[Case]:
     fault = "damaged"
-    yield Case(fault, "source", source_is_damaged)
-    yield Case(fault, "source, without network", source_is_damaged_offline)
-    yield Case(fault, "compiler cache", compiler_cache_is_damaged)
-    yield Case(fault, "results of configure", configure_results_are_damaged)
-    yield Case(fault, "record of the base", record_is_damaged)
-    yield Case(fault, "manifest", manifest_is_damaged)
-    yield Case(fault, "package", package_is_damaged)
-    yield Case(fault, "base instance", base_is_damaged)
+    yield Case(fault, "source", source_is_damaged, DONE)
+    yield Case(fault, "source, without network", source_is_damaged_offline, NO_SOURCE)
+    yield Case(fault, "compiler cache", compiler_cache_is_damaged, DONE)
+    yield Case(fault, "results of configure", configure_results_are_damaged, DONE)
+    yield Case(fault, "record of the base", record_is_damaged, DONE)
+    yield Case(fault, "manifest", manifest_is_damaged, DONE)
+    yield Case(fault, "package", package_is_damaged, DONE)
+    yield Case(fault, "base instance", base_is_damaged, DONE)
 
 
 def all_cases() -> list[Case]:

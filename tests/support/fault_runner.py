@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from fault_tools import MINIMAL, Site, Terminal, usable_in
+from fault_tools import MINIMAL, Site, Terminal, usable_in, wait_until
 from private_lxd import PrivateLXD
 
 from slurm_factory.exceptions import SlurmFactoryError
@@ -31,6 +31,17 @@ HIDDEN = (
     (re.compile(r"\b\d+(\.\d+)? (?=[KMG]i?B)"), "N "),
 )
 """What differs from run to run."""
+
+
+LAUNCH = "Launch"
+IN_INSTANCE = ("Unpack and patch", "Configure", "Compile", "Install and strip")
+"""Steps that run commands in the instance."""
+
+
+def has_output(site: Site, step: str) -> bool:
+    """Whether a command in the instance has said something in this step."""
+    newest = max((site.cache / "logs").glob("*/build.log"), key=lambda log: log.stat().st_mtime)
+    return bool(newest.read_text().partition(f"Step: {step}\n")[2])
 
 
 @dataclass(frozen=True)
@@ -92,10 +103,19 @@ class Scene:
 
     @contextmanager
     def build_at(self, step: str) -> Iterator[Terminal]:
-        """The build, which stands still at the beginning of a step while the block runs."""
+        """The build, which stands still in a step while the block runs; its instance does not.
+
+        A step that works in the instance has begun there, and LXD has begun to make the instance.
+        Others have only begun.
+        """
         with Terminal(self.site, *self.command) as terminal:
             terminal.wait_for(f"{step} …")
+            if step in IN_INSTANCE:
+                wait_until(lambda: has_output(self.site, step))
+            elif step == LAUNCH:
+                wait_until(lambda: bool(self.site.instances()))
             terminal.process.send_signal(signal.SIGSTOP)
+            assert f"{step} done" not in terminal.text
             yield terminal
             terminal.process.kill()
 
@@ -125,11 +145,13 @@ class Case:
         fault: What happens.
         step: When; a step of the build, or words.
         inject: Makes it happen; returns how the build ended.
+        codes: Exit statuses with which it may end.
     """
 
     fault: str
     step: str
     inject: Callable[[Scene], Ended]
+    codes: frozenset[int]
 
     @property
     def key(self) -> str:
@@ -179,12 +201,14 @@ def run_case(case: Case, scene: Scene, *, with_next: bool = True) -> Row:
         try:
             with scene.undo:
                 ended = case.inject(scene)
-        except (AssertionError, SlurmFactoryError, subprocess.SubprocessError) as error:
+        except Exception as error:  # noqa: BLE001  # the other rows do not depend on it
             row.wrong.append(f"the fault could not be injected: {str(error)[-300:]}")
             return row
         site = scene.site
         row.code, row.said = ended.code, _shown(ended.said, site)
         row.wrong += _wrong_words(ended)
+        if ended.code not in case.codes:
+            row.wrong.append(f"unexpected exit status {ended.code}")
         row.output = ended.text[-MOST:]
         if scene.moved:
             del before["the base instance"]
@@ -262,13 +286,17 @@ def holdings(site: Site) -> dict[str, frozenset[str]]:
         if not published.problem
         for stem in [published.path.name.removesuffix("manifest.json")]
     }
+    created = {entry["name"]: entry["created_at"] for entry in list_instances(site.project)}
     sources = site.cache / "spack-sourcecache" / "_source-cache"
     found["the sources"] = frozenset(checksum(p) for p in sources.rglob("*") if p.is_file())
     ccache = site.cache / "ccache"
     found["the compiler cache"] = frozenset(
         str(path.relative_to(ccache)) for path in ccache.rglob("*") if path.name[-1] in "RM"
     )
-    found["the base instance"] = frozenset(base.name for base in usable_in(site.project))
+    # One that was made again has the same name.
+    found["the base instance"] = frozenset(
+        f"{base.name} of {created[base.name]}" for base in usable_in(site.project)
+    )
     return found
 
 
