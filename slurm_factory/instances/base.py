@@ -17,6 +17,7 @@ from craft_providers.errors import BaseCompatibilityError, BaseConfigurationErro
 from craft_providers.executor import get_instance_name
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 from typing_extensions import override
+from yaml import YAMLError
 
 from slurm_factory import resources
 from slurm_factory.constants import (
@@ -146,6 +147,8 @@ class FactoryBase(BuilddBase):
         self._reporter = reporter
         self.begun = False
         """Whether it has begun to make a base instance, rather than copy one."""
+        self.damaged = False
+        """Whether the copy shows that the setup of the base instance is not whole."""
 
     @override
     def _ensure_os_compatible(self, executor: Executor) -> None:
@@ -169,7 +172,15 @@ class FactoryBase(BuilddBase):
     def _ensure_setup_completed(self, executor: Executor) -> None:
         # The first step of warming up a copy.
         _make_quiet(executor)
-        super()._ensure_setup_completed(executor)
+        try:
+            super()._ensure_setup_completed(executor)
+        except BaseCompatibilityError:
+            self.damaged = True
+            raise
+        except (TypeError, ValueError, YAMLError) as error:
+            # craft-providers only expects that a field is wrong.
+            self.damaged = True
+            raise BaseCompatibilityError("the record of its setup is damaged") from error
 
     @override
     def setup_hostname(self, executor: Executor) -> None:

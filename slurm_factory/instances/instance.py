@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.util.process import CommandRunner
 
+SCRIPT_LOCK = "/run/slurm-factory.lock"
+"""In an instance: held while a script runs. With --close (flock(1)), what a script leaves running
+does not hold it."""
 KILLED = 137
 """128 + SIGKILL: the only sign that the memory limit ended a process."""
 COMPILER_KILLED = "Killed signal terminated program"
@@ -188,7 +191,10 @@ class Instance:
             OutputError: The cache directory is full.
         """
         command = ["bash", "-c", resources.script(name), name]
-        self.run(command, {k: str(v) for k, v in environment.items()}, on_line, what=name)
+        # A start that failed for lxc may go on in the instance: then the next one waits for it.
+        alone = ["flock", "--close", SCRIPT_LOCK] if self.project else []
+        variables = {k: str(v) for k, v in environment.items()}
+        self.run([*alone, *command], variables, on_line, what=name)
 
     def run(
         self,

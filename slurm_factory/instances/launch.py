@@ -210,13 +210,13 @@ def _launch_once(
 def _no_unfinished_base(
     name: str, project: str, base: FactoryBase, *, was_there: bool
 ) -> Iterator[None]:
-    """Delete an unfinished base instance if this launch fails. craft-providers would mark it as
-    finished and copy it again and again.
+    """Delete an unfinished or damaged base instance if this launch fails. craft-providers would
+    copy it again and again, and mark an unfinished one as finished.
     """
     try:
         yield
     except BaseException:
-        if base.begun or not was_there:
+        if base.begun or base.damaged or not was_there:
             with signals_held():
                 delete_unfinished(name, project)
         raise

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from craft_providers import ProviderError, lxd
 from craft_providers.bases import BuilddBase
 from craft_providers.errors import BaseCompatibilityError, BaseConfigurationError
 from craft_providers.executor import get_instance_name
+from craft_providers.instance_config import InstanceConfiguration
 from craft_providers.lxd.launcher import _formulate_base_instance_name
 from executor_samples import RecordingExecutor
 from fake_lxc import PROJECT, FakeLxc
@@ -125,6 +127,21 @@ def test_an_image_of_another_distribution_is_incompatible() -> None:
     base = FactoryBase(UBUNTU_SETUP, PROJECT, Network(), reporter=Listener())
     with pytest.raises(BaseCompatibilityError, match=r"expected ubuntu@24.04, found debian@12"):
         base.setup(executor=RecordingExecutor())
+
+
+@pytest.mark.parametrize("record", ["damaged", "[1]", "a: [", "setup: false", "", "\\x00"])
+def test_damaged_record_of_the_setup_shows_that_the_base_is_not_whole(
+    monkeypatch: pytest.MonkeyPatch, record: str
+) -> None:
+    def load(**_: object) -> InstanceConfiguration | None:
+        data = yaml.safe_load(record)
+        return None if data is None else InstanceConfiguration.unmarshal(data)
+
+    monkeypatch.setattr(InstanceConfiguration, "load", load)
+    base = make_base(Network())
+    with pytest.raises(BaseCompatibilityError):
+        base._ensure_setup_completed(executor=RecordingExecutor())
+    assert base.damaged
 
 
 def test_the_compatibility_tag_changes_with_the_packages_and_with_the_script(
