@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from packaging.version import InvalidVersion, Version
+from pydantic import ValidationError
 
 from slurm_factory.exceptions import ConfigurationError, DownloadError
 from slurm_factory.fetch.git import Git, NoSuchRefError, fetch_ref
@@ -54,7 +55,7 @@ UNREADABLE = (
     *(zlib.error, lzma.LZMAError),
 )
 """What Python raises for archives that are damaged, or none."""
-CANDIDATE = re.compile(r"0?((?:rc|pre|a|b)\d{1,3})", re.ASCII)
+CANDIDATE = re.compile(r"0?((?:rc|a|b)\d{1,3})", re.ASCII)
 """META's Release of what is not yet a release, such as 0rc1."""
 
 
@@ -244,7 +245,8 @@ def _of_file(
     release = _described(path, source, number=asked)
     _fetched(source, settings, reporter)
     # Where it lay says nothing to others.
-    return release.model_copy(update={"location": path.name}) if release.location else release
+    name = printable(path.name)
+    return release.model_copy(update={"location": name}) if release.location else release
 
 
 def _fetched(source: Source, settings: Settings, reporter: Reporter) -> Path:
@@ -376,19 +378,26 @@ def _described(archive: Path, source: Source, commit: str = "", number: str = ""
             resolution="Name a newer source.",
         )
     spack_version = f"{version.replace('.', '-')}-{fields.get('Release', '1')}"
-    described = Release(
-        release=name,
-        series=of,
-        spack_version=spack_version,
-        tag=f"slurm-{spack_version}",
-        date=when,
-        sha256=source.sha256,
-        size=source.size,
-        debian_pool=None,
-        archive=f"slurm{source.extension}",
-        location=without_credentials(source.urls[0]),
-        commit=commit,
-    )
+    try:
+        described = Release(
+            release=name,
+            series=of,
+            spack_version=spack_version,
+            tag=f"slurm-{spack_version}",
+            date=when,
+            sha256=source.sha256,
+            size=source.size,
+            debian_pool=None,
+            archive=f"slurm{source.extension}",
+            location=without_credentials(source.urls[0]),
+            commit=commit,
+        )
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{quoted(source.name)} cannot be used as a source.",
+            details=f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}.",
+            resolution="Give it another name or place.",
+        ) from error
     require_agreement(described, number)
     return described
 

@@ -105,6 +105,18 @@ def test_what_is_not_yet_a_release_is_named_so(tmp_path: Path, settings: Setting
     assert not sample_plan("26.05").is_newer_than_the_catalog
 
 
+def test_release_that_no_version_knows_is_that_version(tmp_path: Path, settings: Settings) -> None:
+    path = archive(tmp_path / "s.tar.bz2", {"s/META": meta("26.11.0", "0pre1")})
+    assert read(settings, path).release == "26.11.0"
+
+
+def test_name_with_control_characters_is_shown_without_them(
+    tmp_path: Path, settings: Settings
+) -> None:
+    path = archive(tmp_path / "a\x01b.tar", {"s/META": meta()}, "w")
+    assert read(settings, path).location.isprintable()
+
+
 def test_checksum_of_a_file_is_told_and_compared(tmp_path: Path, settings: Settings) -> None:
     path = archive(tmp_path / "s.tar.bz2", {"s/META": meta()})
     reporter = Listener()
