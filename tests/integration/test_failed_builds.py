@@ -75,9 +75,11 @@ def test_ctrl_c_while_the_base_is_made_leaves_none_that_later_builds_would_copy(
 # Builds that fail
 
 
-def test_patch_that_does_not_fit_names_itself_and_keeps_the_instance(fresh_site: Site) -> None:
-    done = _run_faulty(fresh_site, "patch")
-    assert_one_message(done, 1, "unpack-slurm.sh", "FAILED", "lxc --project .* exec local:build-")
+def test_patch_that_does_not_fit_names_itself_and_leaves_nothing(fresh_site: Site) -> None:
+    place = replace(fresh_site, program=(sys.executable, str(FAULTY), "patch"))
+    done = place.run(*MINIMAL, "--force")
+    assert_one_message(done, 2, r"patch .*\.patch does not apply", "hunk 1 of .*, at line ")
+    assert fresh_site.instances() == []
 
 
 def test_compiler_error_reaches_the_user_with_the_way_into_the_instance(fresh_site: Site) -> None:

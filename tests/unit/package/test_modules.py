@@ -166,17 +166,17 @@ def test_load_finds_srun_and_unload_takes_everything_back(
 def test_lines_of_the_readme_lead_to_srun(shell: Shell, tmp_path: Path) -> None:
     package = tmp_path / "builds"
     package.mkdir()
-    identity = NEWER.model_copy(update={"stem": "slurm-25.05"})
+    identity = NEWER.model_copy(update={"stem": "slurm-25.11", "version": "25.11"})
     make_tree(tmp_path / "made" / "software", identity)
     modules.write_modules(identity, tmp_path / "made")
     for kind, names in {"software": ("software",), "module": ("modules", "modulefiles")}.items():
-        with tarfile.open(package / f"slurm-25.05-{kind}.tar.gz", "w:gz") as tarball:
+        with tarfile.open(package / f"slurm-25.11-{kind}.tar.gz", "w:gz") as tarball:
             for name in names:
                 tarball.add(tmp_path / "made" / name, name)
     readme = (REPOSITORY / "README.md").read_text()
     lines = re.findall(r"^ {4}(.*/opt/slurm.*)$", readme, re.MULTILINE)
     assert len(lines) == 3
-    script = "\n".join(lines).replace("~/.slurm-factory/builds/25.05", str(package))
+    script = "\n".join(lines).replace("~/.slurm-factory/builds/25.11", str(package))
     script = script.replace("/opt/slurm", f"{shell.opt}/slurm")
     script = script.replace("slurm/modules", f"slurm/{shell.system.directory}")
     result = shell.run(tmp_path, f"{script}\ncommand -v srun")
