@@ -29,8 +29,8 @@ class Compiler:
     """Flags of one build.
 
     Attributes:
-        hardening: Flags against exploits, for C and C++: those of Debian's dpkg-buildflags(1), and
-            level 3 of _FORTIFY_SOURCE where compiler and C library have it.
+        hardening: Flags against exploits, for C and C++: those of Debian's dpkg-buildflags(1)
+            but for warnings, and level 3 of _FORTIFY_SOURCE where compiler and C library have it.
     """
 
     hardening: tuple[str, ...]
