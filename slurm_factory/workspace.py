@@ -157,6 +157,12 @@ def forget(workspace: Workspace) -> None:
     workspace.lock.unlink(missing_ok=True)
 
 
+def note_instance(lock: Path) -> None:
+    """Note that an instance may be left of a build (lock, host), for the next one to delete."""
+    with suppress(OSError):
+        (lock.with_suffix("") / "instance").touch()
+
+
 def _forget_in_vain(workspace: Workspace, error: SlurmFactoryError) -> None:
     """Keep what can be looked into, or is finished. The lock stays where an instance may."""
     if isinstance(error, EVIDENT) or any(workspace.artifacts.glob("*-manifest.json")):

@@ -36,6 +36,7 @@ from slurm_factory.instances.lxc import (
 )
 from slurm_factory.instances.network import both_spellings
 from slurm_factory.util.signals import signals_held
+from slurm_factory.workspace import note_instance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +77,8 @@ def lxd_instance(launch: Launch, settings: Settings, reporter: Reporter) -> Iter
         instance = _equip(launch, settings, reporter, *launch_copy(launch, settings, reporter))
     except BaseException:
         with signals_held():
-            delete_unfinished(launch.name, settings.project_name)
+            if not delete_unfinished(launch.name, settings.project_name):
+                note_instance(launch.lock)
         raise
     try:
         yield instance

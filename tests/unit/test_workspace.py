@@ -23,6 +23,7 @@ from slurm_factory.workspace import (
     Workspace,
     killed_builds,
     new_build_id,
+    note_instance,
     open_workspace,
     prepare_cache,
 )
@@ -159,6 +160,20 @@ def test_of_a_failure_of_lxd_only_the_lock_is_kept_by_which_its_instance_is_foun
         touch_and_raise(workspace.work / "file", LXDError("The LXD daemon does not run."))
     assert list(settings.work_dir.iterdir()) == [workspace.lock]
     assert [left.build_id for left in killed_builds(settings)] == [build_id]
+
+
+def test_lock_stays_where_the_launch_may_have_left_an_instance(tmp_path: Path) -> None:
+    settings = sample_settings(tmp_path)
+    build_id = new_build_id("25.05.8")
+
+    def fail_to_launch(workspace: Workspace) -> None:
+        note_instance(workspace.lock)
+        raise LXDError("The LXD daemon does not run.")
+
+    with pytest.raises(LXDError), open_workspace(build_id, settings) as workspace:
+        fail_to_launch(workspace)
+    assert [left.build_id for left in killed_builds(settings)] == [build_id]
+    assert list(settings.work_dir.iterdir()) == [workspace.lock]
 
 
 def test_a_build_that_has_made_its_lock_and_not_locked_it_yet_was_not_killed(
