@@ -425,7 +425,7 @@ def print_reports(
         print_document(
             {
                 "packages": [_report_facts(each, now) for each in reports],
-                "not_looked_up": list(not_looked_up),
+                "not_looked_up": not_looked_up,
             }
         )
     elif advisory:
@@ -465,8 +465,8 @@ def _print_report(report: Report, now: datetime) -> None:
 def _shown_findings(library: Library) -> str:
     if library.findings is None:
         return ""
-    named = (f"{f.id} (fixed in {f.fixed_in})" if f.fixed_in else f.id for f in library.findings)
-    return ", ".join(named) or "none"
+    texts = (f"{f.id} (fixed in {f.fixed_in})" if f.fixed_in else f.id for f in library.findings)
+    return ", ".join(texts) or "none"
 
 
 def _why(report: Report, advisory: str) -> str:
@@ -551,26 +551,26 @@ def _support(of: str, today: date) -> str:
 
 
 def _release_facts(release: Release, today: date, catalog: Sequence[Release]) -> dict[str, Any]:
-    fixed = release.backports.fixes if release.backports else ()
-    known = known_advisories(release.release, fixed)
+    known = known_advisories(release.release, release.backported)
     supported = is_supported(release.series, today)
     return {
         **release.model_dump(mode="json"),
         "state": "vulnerable" if known else "supported" if supported else "ended",
         "advisories": [each.id for each in known],
-        "suspected": [each.id for each in suspected_advisories(release.release, fixed)],
+        "suspected": [
+            each.id for each in suspected_advisories(release.release, release.backported)
+        ],
         "fixed_in": way_out(release.release, today, catalog) if known else "",
     }
 
 
 def _release_state(release: Release, today: date, catalog: Sequence[Release]) -> tuple[str, str]:
     """The known advisories of a release as it is built by default, and the release to take."""
-    fixed = release.backports.fixes if release.backports else ()
-    known = known_advisories(release.release, fixed)
+    known = known_advisories(release.release, release.backported)
     if known:
         return named(known), way_out(release.release, today, catalog)
     none = f"none with +{release.backports.name}" if release.backports else "none"
-    suspected = suspected_advisories(release.release, fixed)
+    suspected = suspected_advisories(release.release, release.backported)
     return f"{none}, {len(suspected)} unconfirmed" if suspected else none, ""
 
 

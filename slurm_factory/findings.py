@@ -82,14 +82,18 @@ class Report:
 
 def known_now(manifest: Manifest) -> tuple[Advisory, ...]:
     """The advisories of the Slurm in a package, as they are known today."""
-    release = manifest.identity.release.partition("+")[0]
-    return known_advisories(release, manifest.security.fixed if manifest.security else ())
+    return known_advisories(*_slurm_of(manifest))
 
 
 def suspected_now(manifest: Manifest) -> tuple[Advisory, ...]:
     """The advisories that it may have, although nobody has said so."""
-    release = manifest.identity.release.partition("+")[0]
-    return suspected_advisories(release, manifest.security.fixed if manifest.security else ())
+    return suspected_advisories(*_slurm_of(manifest))
+
+
+def _slurm_of(manifest: Manifest) -> tuple[str, tuple[str, ...]]:
+    """The release of Slurm in a package, and the advisories that its patches fix."""
+    fixed = manifest.security.fixed if manifest.security else ()
+    return manifest.identity.release.partition("+")[0], fixed
 
 
 def parse_advisory(text: str) -> str:

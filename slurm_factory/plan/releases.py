@@ -98,6 +98,11 @@ class Release(BaseModel):
         return int(datetime.fromisoformat(self.date).replace(tzinfo=UTC).timestamp())
 
     @property
+    def backported(self) -> tuple[str, ...]:
+        """Advisories that its backports fix."""
+        return self.backports.fixes if self.backports else ()
+
+    @property
     def url(self) -> str:
         """Upstream's URL of the archive, or the place of the user's."""
         if self.location:
