@@ -167,7 +167,7 @@ def report(
         settings: Settings of this site.
         reporter: Gets a warning for libraries that nothing can be said about.
         look_up: Look up the holes of the libraries.
-        osv: Path or URL of a document in OSV's format, for libraries that Spack has built.
+        osv: Path or URL of a document in OSV's format, for libraries of Spack and Ubuntu.
         offline: Fetch nothing.
 
     Raises:
@@ -205,7 +205,9 @@ class _Sources:
         found = next((each for each in bases() if each.name == base), None)
         if found and found.distribution == "debian":
             return debian_tracker(found.codename, *given, offline=offline)
-        self._reporter.warning(f"Libraries of {base} are not looked up: there is no tracker.")
+        if found and self._osv:
+            return osv(self._osv, *given, ubuntu=found.version, offline=offline)
+        self._reporter.warning(f"Libraries of {base} are looked up with --osv only.")
         return None
 
 

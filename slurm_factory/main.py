@@ -229,7 +229,13 @@ def build(
 
 
 def _own_source(
-    source: str, sha256: str, asked: str, settings: Settings, reporter: Reporter, *, offline: bool
+    source: str,
+    sha256: str,
+    asked: str,
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    offline: bool = False,
 ) -> Release | None:
     """The release of the user's own source, which is then in the cache."""
     if not source:
@@ -273,6 +279,7 @@ def _find_finished(
 def prefetch(
     *,
     slurm_version: VersionOption = "",
+    source: SourceOption = "",
     every: Annotated[
         bool, typer.Option("--all", help="The newest release of every series, in every type.")
     ] = False,
@@ -282,6 +289,8 @@ def prefetch(
     deps: DepsOption = DEFAULT_DEPS.value,
     base: BaseOption = DEFAULT_BASE,
     sha256: Sha256Option = "",
+    patch: PatchOption = None,
+    no_backports: NoBackportsOption = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
@@ -290,23 +299,29 @@ def prefetch(
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
         from slurm_factory import prefetch as fetching
+        from slurm_factory.fetch.site_patches import read_site_patches
         from slurm_factory.plan.plan import BuildRequest
 
-        if (not slurm_version) != every or (every and (gpu or minimal)):
+        one = bool(slurm_version or source)
+        if one == every or (every and (gpu or minimal or patch)):
             raise ConfigurationError(
                 "prefetch needs one release, or --all for every series and type.",
-                details="--slurm-version, --gpu and --minimal cannot be combined with --all.",
+                details="--slurm-version, --source, --patch, --gpu and --minimal cannot be"
+                " combined with --all.",
                 resolution="Write --slurm-version 25.05, for example, or --all.",
             )
         recipe = _parse_deps(deps)
         request = BuildRequest(
             slurm_version=slurm_version,
+            source=_own_source(source, sha256, slurm_version, settings, reporter),
             gpu=gpu,
             minimal=minimal,
             additional_variants=additional_variants,
             deps=recipe,
             base=base,
             catalog=_catalog(settings, reporter),
+            backports=not no_backports,
+            patches=read_site_patches(patch or ()),
             sha256=sha256,
             offline=True,
             spack=_spack_choice(recipe, settings),
@@ -443,7 +458,7 @@ def show(
         bool, typer.Option("--libraries", help="Look up known advisories of bundled libraries.")
     ] = False,
     osv: Annotated[
-        str, typer.Option(metavar="FILE|URL", help="OSV records for libraries built by Spack.")
+        str, typer.Option(metavar="FILE|URL", help="OSV records for libraries of Spack and Ubuntu.")
     ] = "",
     advisory: Annotated[
         str, typer.Option(help="Only packages that have this advisory, such as CVE-2026-65107.")
@@ -481,6 +496,9 @@ def versions(
     update: Annotated[
         bool, typer.Option("--update", help="Ask upstream for releases that no catalog knows.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Read catalogs of URLs in copies of before.")
+    ] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
@@ -491,13 +509,18 @@ def versions(
         from slurm_factory.plan.releases import catalog
 
         new: tuple[Release, ...] = ()
+        if update and offline:
+            raise ConfigurationError(
+                "--update asks upstream, and --offline forbids it.",
+                resolution="Omit one of them.",
+            )
         if update:
             from slurm_factory.cache_dir import make_cache_dir
             from slurm_factory.fetch import catalogs
 
             make_cache_dir(settings)
             new = catalogs.update(settings, reporter)
-        known = _catalog(settings, reporter) or catalog()
+        known = _catalog(settings, reporter, offline=offline) or catalog()
         answers.print_versions(known, datetime.now(UTC).date(), new=new, as_json=as_json)
 
 

@@ -10,14 +10,14 @@ import shlex
 import tarfile
 import tempfile
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from packaging.version import InvalidVersion, Version
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slurm_factory.exceptions import ConfigurationError, DownloadError
 from slurm_factory.fetch.git import Git, NoSuchRefError, fetch_ref
@@ -32,7 +32,8 @@ from slurm_factory.fetch.sources import Source, archive_extension, cached, fetch
 from slurm_factory.plan.base_setup import directory_of, is_repository, without_credentials
 from slurm_factory.plan.plan import require_agreement, require_checksum
 from slurm_factory.plan.releases import Release, catalog, series
-from slurm_factory.util.files import file_errors
+from slurm_factory.util.documents import read_text
+from slurm_factory.util.files import file_errors, write_text
 from slurm_factory.util.hints import printable, quoted
 from slurm_factory.util.process import run
 
@@ -48,6 +49,7 @@ LARGEST_META = 1 << 16
 MOST_MEMBERS = 100_000
 """META is among the first files of an archive; a release has about 3,000."""
 GIT_ARCHIVE = "slurm.tar"
+COMMITS = "commits"
 FIELD = re.compile(r"^\s*(Name|Version|Release):\s*(\S+)\s*$", re.MULTILINE)
 VERSION = re.compile(r"\d{2}\.\d{2}\.\d{1,3}", re.ASCII)
 UNREADABLE = (
@@ -302,11 +304,7 @@ def _of_commit(
 ) -> Release:
     directory, named = directory_of(url), f"{without_credentials(url)} {ref}"
     if offline and directory is None:
-        raise DownloadError(
-            f"--offline: {named} would be fetched.",
-            details="A branch can only be looked up in its repository.",
-            resolution="Name a directory with the repository, or an archive.",
-        )
+        return _of_fetched_commit(url, ref, settings, reporter, number)
     with _scratch(settings) as scratch:
         try:
             git = Git(Path(scratch, "git"), str(directory or url), settings.download_timeout)
@@ -330,8 +328,47 @@ def _of_commit(
         source = Source(named, digest, made.stat().st_size, (where,), ".tar")
         release = _described(made, source, commit, number)
         _keep(made, source, settings)
+        if directory is None:
+            fetched = _Fetched(commit=commit, sha256=digest, size=source.size)
+            write_text(_remembered(url, ref, settings), fetched.model_dump_json())
     reporter.note(f"{named}: commit {commit}")
     return release
+
+
+class _Fetched(BaseModel):
+    """The commit that a ref was when it was fetched, and its archive."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    commit: str = Field(pattern=r"^[0-9a-f]{40,64}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int
+
+
+def _remembered(url: str, ref: str, settings: Settings) -> Path:
+    """File that says which commit a ref was when it was last fetched."""
+    key = hashlib.sha256(f"{without_credentials(url)}@{ref}".encode()).hexdigest()
+    return settings.source_cache_dir / COMMITS / f"{key}.json"
+
+
+def _of_fetched_commit(
+    url: str, ref: str, settings: Settings, reporter: Reporter, number: str
+) -> Release:
+    """The release of a commit in the cache, where the repository must not be asked."""
+    named, where = f"{without_credentials(url)} {ref}", f"{GIT}{without_credentials(url)}"
+    with file_errors(settings.source_cache_dir), suppress(FileNotFoundError, ValidationError):
+        text = read_text(_remembered(url, ref, settings))
+        fetched = _Fetched.model_validate_json(text)
+        where = f"{where}@{fetched.commit}"
+        source = Source(named, fetched.sha256, fetched.size, (where,), ".tar")
+        if archive := cached(source, settings.source_cache_dir):
+            reporter.note(f"{named}: commit {fetched.commit}, as it was when it was fetched")
+            return _described(archive, source, fetched.commit, number)
+    raise DownloadError(
+        f"--offline: {named} is not in the cache.",
+        details="Only its repository can say which commit it is.",
+        resolution="Fetch it before, with slurm-factory prefetch, or name a directory with the"
+        " repository, or an archive.",
+    )
 
 
 @contextmanager

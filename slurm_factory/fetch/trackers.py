@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cmp_to_key
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,8 @@ LARGEST = 512 << 20
 NOT_AFFECTED = "0"
 """Fixed version of a release that never had the hole (security-tracker.debian.org/tracker/data)."""
 UNIMPORTANT = "unimportant"
+DISTRIBUTIONS = ("Debian", "Ubuntu", "Alpine", "Red Hat", "SUSE", "openSUSE", "Rocky Linux")
+"""Ecosystems of OSV whose versions are not those of upstream."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,14 @@ def _is_older(version: str, fixed: str) -> bool:
         return False
 
 
-def osv(place: str, settings: Settings, reporter: Reporter, *, offline: bool = False) -> Lookup:
+def osv(
+    place: str,
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    ubuntu: str = "",
+    offline: bool = False,
+) -> Lookup:
     """What a document in OSV's format (ossf.github.io/osv-schema) says of packages by their names.
 
     Args:
@@ -113,6 +124,8 @@ def osv(place: str, settings: Settings, reporter: Reporter, *, offline: bool = F
             API answers; or a directory of such files.
         settings: Settings of this site.
         reporter: Gets a warning if only an earlier copy can be had.
+        ubuntu: Release of Ubuntu, such as 24.04, whose source packages are looked up; empty: those
+            of no distribution.
         offline: Fetch nothing.
 
     Raises:
@@ -128,15 +141,19 @@ def osv(place: str, settings: Settings, reporter: Reporter, *, offline: bool = F
         check=parse_json,
         offline=offline,
     )
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    records = [record for file in files for record in _records(_load(file, str(file)), place)]
+    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    found: defaultdict[str, list[_Affected]] = defaultdict(list)
+    for file in files:
+        for record in _records(_load(file, str(file)), place):
+            for name, affected in _affected_packages(record, ubuntu):
+                found[name].append(affected)
 
     def look_up(name: str, version: str) -> tuple[Finding, ...]:
-        found: dict[str, Finding] = {}
-        for record in records:
-            for finding in _osv_findings(record, name, version):
-                found.setdefault(finding.id, finding)
-        return tuple(found[key] for key in sorted(found))
+        findings: dict[str, Finding] = {}
+        for affected in found.get(name, ()):
+            for finding in _osv_findings(affected, version, ubuntu):
+                findings.setdefault(finding.id, finding)
+        return tuple(findings[key] for key in sorted(findings))
 
     return look_up
 
@@ -151,40 +168,67 @@ def _records(document: Any, place: str) -> list[dict[str, Any]]:
     return document
 
 
-def _osv_findings(record: Mapping[str, Any], name: str, version: str) -> Iterator[Finding]:
+@dataclass(frozen=True)
+class _Affected:
+    """One entry of a record's `affected`, and the ids of the holes."""
+
+    ids: tuple[str, ...]
+    entry: Mapping[str, Any]
+
+
+def _affected_packages(record: Mapping[str, Any], ubuntu: str) -> Iterator[tuple[str, _Affected]]:
     if record.get("withdrawn"):
         return
-    aliases = record.get("aliases")
-    names = [record["id"], *map(str, aliases if isinstance(aliases, list) else ())]
+    names = [record["id"].removeprefix("UBUNTU-")]
+    # Upstream's ids are aliases of a library's record, and "upstream" of a distribution's.
+    for key in ("aliases", "upstream"):
+        more = record.get(key)
+        names += map(str, more if isinstance(more, list) else ())
     # Each CVE is a hole of its own for those who ask for it.
-    shown = [name for name in names if name.startswith("CVE-")] or names[:1]
-    for affected in _dicts(record.get("affected")):
-        package = affected.get("package")
-        if not isinstance(package, dict) or package.get("name") != name:
-            continue
-        versions = affected.get("versions")
-        if isinstance(versions, list) and version in versions:
-            yield from (Finding(name) for name in shown)
-        for ranges in _dicts(affected.get("ranges")):
-            if ranges.get("type") != "GIT":
-                hit, fixed = _in_range(version, list(_dicts(ranges.get("events"))))
-                if hit:
-                    yield from (Finding(name, fixed) for name in shown)
+    ids = tuple(name for name in names if name.startswith("CVE-")) or (names[0],)
+    for entry in _dicts(record.get("affected")):
+        package = entry.get("package")
+        if isinstance(package, dict) and _is_of(str(package.get("ecosystem", "")), ubuntu):
+            yield str(package.get("name")), _Affected(ids, entry)
 
 
-def _in_range(version: str, events: list[dict[str, Any]]) -> tuple[bool, str]:
+def _osv_findings(affected: _Affected, version: str, ubuntu: str) -> Iterator[Finding]:
+    order = cmp_to_key(version_compare) if ubuntu else _key
+    for ranges in _dicts(affected.entry.get("ranges")):
+        if ranges.get("type") != "GIT":
+            hit, fixed = _in_range(version, list(_dicts(ranges.get("events"))), order)
+            if hit:
+                yield from (Finding(name, fixed) for name in affected.ids)
+    # After the ranges, which also say where it is fixed.
+    versions = affected.entry.get("versions")
+    if isinstance(versions, list) and version in versions:
+        yield from (Finding(name) for name in affected.ids)
+
+
+def _is_of(ecosystem: str, ubuntu: str) -> bool:
+    """Whether a record's ecosystem, such as Ubuntu:24.04:LTS, is the one that is looked up."""
+    family, *release = ecosystem.split(":")
+    return ubuntu in release if ubuntu else family not in DISTRIBUTIONS
+
+
+def _in_range(
+    version: str, events: list[dict[str, Any]], order: Callable[[str], Any]
+) -> tuple[bool, str]:
     """Whether a version is affected, and where that is fixed (osv-schema, "Evaluation")."""
-    own, hit = _key(version), False
-    steps = [(kind, str(value)) for event in events for kind, value in event.items()]
-    for kind, value in sorted(steps, key=lambda step: _key(step[1])):
-        if kind == "introduced" and (value == "0" or own >= _key(value)):
-            hit = True
-        elif kind == "fixed" and hit:
-            if own < _key(value):
-                return True, value
-            hit = False
-        elif kind == "last_affected" and hit and own > _key(value):
-            hit = False
+    try:
+        own, hit = order(version), False
+        steps = [(kind, str(value)) for event in events for kind, value in event.items()]
+        for kind, value in sorted(steps, key=lambda step: order(step[1])):
+            if kind == "introduced" and (value == "0" or own >= order(value)):
+                hit = True
+            elif kind == "fixed" and hit:
+                if own < order(value):
+                    return True, value
+                hit = False
+            elif kind == "last_affected" and hit and own > order(value):
+                hit = False
+    except ValueError:  # No version of a Debian package.
+        return False, ""
     return hit, ""
 
 

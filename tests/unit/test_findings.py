@@ -67,6 +67,18 @@ def test_libraries_without_a_tracker_are_told(tmp_path: Path) -> None:
     assert one.has_gaps
 
 
+def test_libraries_of_ubuntu_are_looked_up_in_osv(tmp_path: Path) -> None:
+    identity = make_manifest(FILES).identity.model_copy(update={"base": "ubuntu@24.04"})
+    records = tmp_path / "osv.json"
+    package = {"name": "zlib", "ecosystem": "Ubuntu:24.04:LTS"}
+    affected = {"package": package, "versions": [ZLIB.package_version]}
+    records.write_text(json.dumps({"id": "UBUNTU-CVE-2026-9", "affected": [affected]}))
+    found = artifact(identity=identity, bundled=(ZLIB, CURL))
+    one = looked_up(tmp_path, found, Listener(), str(records))
+    assert one.has("CVE-2026-9")
+    assert not one.has_gaps
+
+
 def test_libraries_of_spack_are_looked_up_in_osv(tmp_path: Path) -> None:
     built = ZLIB.model_copy(update={"package_type": "generic", "source_package": None})
     reporter = Listener()

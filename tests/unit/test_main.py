@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from fake_lxc import DEAD, PROJECT, FakeLxc, install_fake_lxc, instance, locked_elsewhere
-from git_samples import META, head, make_repository
+from git_samples import META, head, make_repository, served
 from interrupts import interrupt_a_wait
 from package_samples import stage
 from typer.testing import CliRunner
@@ -304,6 +304,35 @@ def test_prefetch_of_all_takes_every_series_and_type_for_either_recipe(
     assert all(plan.spack for plan in given)
     assert run("prefetch", "--all", "--deps", "system").code == 0
     assert not given[-1].spack
+
+
+def test_prefetch_of_a_source_lets_a_build_of_it_do_without_a_network(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = prefetched(monkeypatch, tmp_path)
+    files = {"META": META.format(version="25.11.7", release="1")}
+    patch = tmp_path / "site.patch"
+    patch.write_text("--- a/x\n+++ b/x\n")
+    fork = make_repository(tmp_path / "fork", files)
+    with served(fork) as server:
+        plan = ("--source", f"git+{server.url}@develop", "--deps", "system", "--patch", str(patch))
+        build = ("build", *plan, "--offline", "--dry-run")
+        assert run(*build).code == 4
+        assert run("prefetch", *plan).code == 0
+    assert run(*build).code == 0
+    assert given[0].release.commit == head(fork)
+    assert [each.name for each in given[0].site_patches] == ["site.patch"]
+    assert run("prefetch", "--all", *plan).code == 2
+    assert run("prefetch", "--patch", str(patch)).code == 2
+
+
+def test_prefetch_without_backports_does_not_fetch_them(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = prefetched(monkeypatch, tmp_path)
+    run("prefetch", "--slurm-version", "24.11.5")
+    run("prefetch", "--slurm-version", "24.11.5", "--no-backports")
+    assert [plan.backports is not None for plan in given] == [True, False]
 
 
 def test_what_prefetch_could_not_fetch_is_named_and_the_first_of_it_is_the_exit_code(

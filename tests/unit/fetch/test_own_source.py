@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from git_samples import META, commit, make_repository, run_git, write_files
+from git_samples import META, commit, make_repository, run_git, served, write_files
 from plan_samples import make_request, sample_plan, sample_settings
 from reporter_samples import Listener
 
@@ -282,3 +282,18 @@ def test_source_and_version_must_agree(tmp_path: Path, settings: Settings) -> No
     with pytest.raises(ConfigurationError, match="Which release"):
         sample_plan("")
     assert make_request("").command() == "slurm-factory build --base debian@12 --deps system"
+
+
+@pytest.mark.parametrize("damage", ["", "{}", '{"commit": "x", "sha256": "y", "size": 1}'])
+def test_damaged_note_of_a_commit_counts_as_none(
+    tmp_path: Path, settings: Settings, damage: str
+) -> None:
+    fork = make_repository(tmp_path / "fork", {"META": meta()})
+    with served(fork) as server:
+        source = f"git+{server.url}@develop"
+        fetched = read(settings, source)
+    assert read(settings, source, offline=True) == fetched
+    (note,) = (settings.source_cache_dir / "commits").iterdir()
+    note.write_text(damage)
+    error = refused(DownloadError, settings, source, offline=True)
+    assert "prefetch" in error.resolution

@@ -126,6 +126,36 @@ def test_osv_ranges_count_as_its_schema_says(
         assert look_up(tmp_path, form)("other", version) == ()
 
 
+def test_releases_of_ubuntu_have_records_of_their_own(tmp_path: Path) -> None:
+    # As in https://osv.dev/vulnerability/UBUNTU-CVE-2024-48943.
+    events = [{"introduced": "0"}, {"fixed": "8.5.0-2ubuntu10.6"}]
+    affected = [
+        {
+            "package": {"ecosystem": ecosystem, "name": "curl"},
+            "ranges": [{"type": "ECOSYSTEM", "events": events}],
+            "versions": ["8.5.0-2ubuntu10.1"],
+        }
+        for ecosystem in ("Ubuntu:24.04:LTS", "Ubuntu:Pro:22.04:LTS", "Debian:13")
+    ]
+    path = tmp_path / "osv/cve/2026/1.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        json.dumps({"id": "UBUNTU-CVE-2026-1", "upstream": ["CVE-2026-1"], "affected": affected})
+    )
+    settings = sample_settings(tmp_path / "cache")
+    known = (Finding("CVE-2026-1", "8.5.0-2ubuntu10.6"),)
+    for release, version, expected in [
+        ("24.04", "8.5.0-2ubuntu10.1", known),
+        ("24.04", "8.5.0-2ubuntu10.6", ()),
+        ("24.04", "8.5.0-2ubuntu10.10", ()),
+        ("22.04", "8.5.0-2ubuntu10~esm1", known),
+        ("26.04", "8.5.0-2ubuntu10.1", ()),
+        ("", "8.5.0-2ubuntu10.1", ()),
+    ]:
+        look_up = osv(str(tmp_path / "osv"), settings, Listener(), ubuntu=release)
+        assert look_up("curl", version) == expected
+
+
 def test_each_cve_of_a_record_is_found(tmp_path: Path) -> None:
     document = dict(record(versions=["1"]), aliases=["CVE-2026-1", "CVE-2026-2"])
     found = look_up(tmp_path, document)("curl", "1")
