@@ -23,6 +23,7 @@ from slurm_factory.config_types import (
     AbsolutePath,
     CpuTarget,
     GitRef,
+    Glibc,
     HttpUrl,
     HttpUrls,
     PackageNames,
@@ -150,6 +151,13 @@ class Settings(BaseSettings):
         default="d4f7c711a6a42f1c4d551c8fd10fce9a11340a81",
         description=(
             "Tag, branch or commit of the package recipes to use; the default is v2026.06.0."
+        ),
+    )
+    glibc: Glibc | None = Field(
+        default=None,
+        description=(
+            "Release of glibc that packages of the Spack recipe need at most, or base for that of"
+            " the base; unset: 2.28."
         ),
     )
     spack_target: CpuTarget | None = Field(

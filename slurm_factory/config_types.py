@@ -33,6 +33,7 @@ GIT_REF = re.compile(r"(?!.*(\.\.|//|\.lock$))[A-Za-z0-9][A-Za-z0-9._+/-]{0,199}
 """Names that git-check-ref-format(1) allows, without characters that are special to shells or
 file names."""
 CPU_TARGET = re.compile(r"[a-z][a-z0-9_]{0,63}")
+GLIBC = re.compile(r"base|2\.[0-9]{2}", re.ASCII)
 """How archspec names processors (github.com/archspec/archspec-json, microarchitectures.json)."""
 PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 """Debian Policy Manual, section 5.6.1."""
@@ -169,6 +170,10 @@ CpuTarget = Annotated[
             "A target consists of lower-case letters, digits and _, such as x86_64_v3 or zen4.",
         )
     ),
+]
+Glibc = Annotated[
+    str,
+    AfterValidator(_matching(GLIBC, "It is a release of glibc, such as 2.28, or base.")),
 ]
 PackageName = Annotated[
     str,

@@ -13,6 +13,8 @@ SYSCONFDIR: Final = PurePosixPath("/etc/slurm")
 # Paths inside an instance.
 INSTANCE_CACHE: Final = PurePosixPath("/opt/slurm-factory-cache")
 INSTANCE_PREFIX: Final = PurePosixPath("/opt/slurm/software")
+INSTANCE_SYSROOTS: Final = PurePosixPath("/opt/glibc")
+"""Directory of the sysroot of an older C library, by its release."""
 INSTANCE_BUILD: Final = PurePosixPath("/srv/build")
 INSTANCE_SPACK: Final = PurePosixPath("/opt/spack")
 INSTANCE_SPACK_PACKAGES: Final = PurePosixPath("/opt/spack-packages")
@@ -54,5 +56,7 @@ DEFAULT_BASE: Final = "ubuntu@24.04"
 DEFAULT_DEPS: Final = Deps.SPACK
 SAME: Final = "same"
 """In place of a base: the release that this machine runs."""
+BASE_GLIBC: Final = "base"
+"""In place of a release of glibc: the base's own."""
 LATEST: Final = "latest"
 """In place of a version: the newest release of the catalog."""

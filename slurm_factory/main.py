@@ -77,6 +77,13 @@ BaseOption = Annotated[
         autocompletion=completion.bases,
     ),
 ]
+GlibcOption = Annotated[
+    str,
+    typer.Option(
+        metavar="2.28|...|base",
+        help="Newest glibc that the package may need; default with Spack: 2.28.",
+    ),
+]
 SourceOption = Annotated[
     str,
     typer.Option(
@@ -158,6 +165,7 @@ def build(
     additional_variants: VariantsOption = "",
     deps: DepsOption = DEFAULT_DEPS.value,
     base: BaseOption = DEFAULT_BASE,
+    glibc: GlibcOption = "",
     destructive_mode: Annotated[
         bool, typer.Option("--destructive-mode", help="Build on this machine, not in LXD.")
     ] = False,
@@ -200,6 +208,7 @@ def build(
             additional_variants=additional_variants,
             deps=recipe,
             base=base,
+            glibc=_glibc(glibc, recipe, settings),
             destructive_mode=destructive_mode,
             jobs=jobs,
             offline=offline,
@@ -288,6 +297,7 @@ def prefetch(
     additional_variants: VariantsOption = "",
     deps: DepsOption = DEFAULT_DEPS.value,
     base: BaseOption = DEFAULT_BASE,
+    glibc: GlibcOption = "",
     sha256: Sha256Option = "",
     patch: PatchOption = None,
     no_backports: NoBackportsOption = False,
@@ -319,6 +329,7 @@ def prefetch(
             additional_variants=additional_variants,
             deps=recipe,
             base=base,
+            glibc=_glibc(glibc, recipe, settings),
             catalog=_catalog(settings, reporter),
             backports=not no_backports,
             patches=read_site_patches(patch or ()),
@@ -671,6 +682,11 @@ def _parse_deps(text: str) -> Deps:
             details="spack builds the libraries from source; system uses those of the base.",
             resolution="Write --deps spack or --deps system.",
         ) from error
+
+
+def _glibc(asked: str, deps: Deps, settings: Settings) -> str:
+    """The libraries of a distribution need its own glibc, whatever the setting."""
+    return asked or ((settings.glibc or "") if deps is Deps.SPACK else "")
 
 
 def _spack_choice(deps: Deps, settings: Settings) -> SpackChoice | None:

@@ -14,6 +14,7 @@ from slurm_factory.fetch.upstream import CLINGO, base_sources, sources_for
 from slurm_factory.instances.base import SpackFiles, needs_base
 from slurm_factory.job import Job
 from slurm_factory.plan import releases
+from slurm_factory.plan.base_setup import ZIG
 from slurm_factory.recipes.recipe import RECIPES
 from slurm_factory.supplies import (
     fetch_source_archives,
@@ -126,7 +127,7 @@ class _Work:
         Returns:
             The files for a base with Spack, if the plans need one and all files are there.
         """
-        clingo: Path | None = None
+        wheels: dict[str, Path] = {}
         checkouts: tuple[Path, Path] | None = None
         settings, refs = self._first.settings, self._first.plan.setup.spack
         wanted: dict[Source, str] = {}
@@ -138,13 +139,18 @@ class _Work:
             for source, name in wanted.items():
                 with self._part(source.name):
                     fetched = fetch_source_archives({name: source}, settings, self._reporter)
-                    clingo = fetched.get(CLINGO, clingo)
+                    wheels |= {key: fetched[key] for key in (CLINGO, ZIG) if key in fetched}
                     self._add(fetched.values())
             if refs:
                 with self._part("Spack"):
                     checkouts = fetch_spack(refs, settings, self._reporter)
                     self._add(checkouts)
-        return SpackFiles(*checkouts, clingo) if checkouts and clingo else None
+        if not checkouts or self._missing(wheels):
+            return None
+        return SpackFiles(*checkouts, wheels[CLINGO], wheels.get(ZIG))
+
+    def _missing(self, wheels: dict[str, Path]) -> bool:
+        return not base_sources(self._first.plan).keys() <= wheels.keys()
 
     def fetch_package_sources(self, spack_files: SpackFiles | None) -> None:
         """Concretize each plan, and fetch the sources of all its packages."""

@@ -84,7 +84,7 @@ def generate_yaml_string(plan: BuildPlan) -> str:
         source_cache=INSTANCE_BUILD / "spack-sources",
         misc_cache=INSTANCE_INDEX,
         target=spack.target,
-        flags=" ".join(plan.compiler.hardening),
+        flags=" ".join(plan.compiler.flags),
     )
 
 

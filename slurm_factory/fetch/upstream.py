@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory import resources
-from slurm_factory.constants import BuildType
+from slurm_factory.constants import BASE_GLIBC, BuildType
 from slurm_factory.exceptions import ConfigurationError, DownloadError
 from slurm_factory.fetch.apt_mirrors import (
     ETC_APT,
@@ -14,6 +14,7 @@ from slurm_factory.fetch.apt_mirrors import (
     debian_security_urls,
 )
 from slurm_factory.fetch.sources import Source, archive_extension
+from slurm_factory.plan.base_setup import ZIG
 from slurm_factory.plan.plan import BuildRequest
 
 if TYPE_CHECKING:
@@ -39,14 +40,33 @@ def sources_for(plan: BuildPlan, settings: Settings) -> dict[str, Source]:
 
 
 def base_sources(plan: BuildPlan) -> dict[str, Source]:
-    """Archives for a new base instance, by name; `clingo` is for Spack.
+    """Archives for a new base instance, by name; `clingo` is for Spack, `zig` for a sysroot.
 
     Raises:
-        ConfigurationError: There is no clingo for this architecture.
+        ConfigurationError: There is none of them for this architecture.
     """
     if plan.setup.spack is None:
         return {}
-    return {CLINGO: clingo_source(plan.base, plan.architecture)}
+    sources = {CLINGO: clingo_source(plan.base, plan.architecture)}
+    return sources | ({ZIG: zig_source(plan.architecture)} if plan.setup.floor else {})
+
+
+def zig_source(architecture: str) -> Source:
+    """The wheel with the headers and export lists of all releases of glibc.
+
+    Args:
+        architecture: As uname(1) names it.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    name = f"{ZIG}-{architecture}"
+    if name not in _rows():
+        raise ConfigurationError(
+            f"There is no older glibc to compile for on {architecture}.",
+            resolution=f"Build with --glibc {BASE_GLIBC}.",
+        )
+    return catalog_source(name)
 
 
 def clingo_source(base: Base, architecture: str) -> Source:

@@ -33,10 +33,13 @@ from slurm_factory.plan.base_setup import (
     INSTANCE_INDEX,
     SETUP_SCRIPT,
     SPACK_SETUP_SCRIPT,
+    SYSROOT_FILES,
+    SYSROOT_SCRIPT,
     base_packages,
     record_path,
     setup_digest,
 )
+from slurm_factory.plan.glibc import sysroot_of
 from slurm_factory.util.process import ATTEMPTS, TRANSIENT, error_line, follow, start_with_secrets
 
 if TYPE_CHECKING:
@@ -81,11 +84,15 @@ def maps_root_to_user() -> bool:
 
 @dataclass(frozen=True)
 class SpackFiles:
-    """The files for a base with Spack, all on the host: two .tar.gz and a wheel."""
+    """The files for a base with Spack, all on the host: two .tar.gz and wheels.
+
+    `zig` is only for a base with a sysroot.
+    """
 
     spack: Path
     packages: Path
     clingo: Path
+    zig: Path | None = None
 
 
 class QuietLXC(lxd.LXC):
@@ -242,6 +249,20 @@ class FactoryBase(BuilddBase):
         environment = {key: str(path) for key, path in {**pushed, **SPACK_PATHS}.items()}
         failed = "Cannot set up Spack in the base instance."
         self._run_script(executor, SPACK_SETUP_SCRIPT, environment, failed)
+        if self._setup.floor and self._spack_files.zig:
+            self._make_sysroot(executor, self._spack_files.zig)
+
+    def _make_sysroot(self, executor: Executor, zig: Path) -> None:
+        executor.push_file(source=zig, destination=PUSHED / zig.name)
+        files = {key: resources.sysroot_file(name) for key, name in SYSROOT_FILES.items()}
+        environment = {
+            "GLIBC": self._setup.floor,
+            "SYSROOT": str(sysroot_of(self._setup.floor)),
+            "ZIG_WHEEL": str(PUSHED / zig.name),
+            **files,
+        }
+        failed = f"Cannot make the sysroot of glibc {self._setup.floor} in the base instance."
+        self._run_script(executor, SYSROOT_SCRIPT, environment, failed)
 
     def _run_script(
         self, executor: Executor, name: str, environment: dict[str, str], failed: str

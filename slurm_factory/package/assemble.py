@@ -9,8 +9,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory import __version__
-from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE, INSTANCE_PREFIX
+from slurm_factory.constants import (
+    INSTANCE_BUILD,
+    INSTANCE_CACHE,
+    INSTANCE_PREFIX,
+    INSTANCE_SYSROOTS,
+)
 from slurm_factory.exceptions import VerificationError
+from slurm_factory.package.distributions import distributions_with, require_startable
 from slurm_factory.package.licenses import (
     LICENSES,
     collect_common_licenses,
@@ -28,7 +34,6 @@ from slurm_factory.package.manifest import (
     SecurityStatus,
     Source,
     Step,
-    distributions_with,
     write_manifest,
 )
 from slurm_factory.package.modules import write_modules
@@ -59,7 +64,7 @@ if TYPE_CHECKING:
     from slurm_factory.plan.plan import BuildPlan
 
 PLUGINS = PurePosixPath("lib/slurm")
-EVERY_BUILDS_PATHS = (INSTANCE_CACHE, INSTANCE_BUILD, INSTANCE_PREFIX)
+EVERY_BUILDS_PATHS = (INSTANCE_CACHE, INSTANCE_BUILD, INSTANCE_PREFIX, INSTANCE_SYSROOTS)
 """Paths of sources and scratch directories, and of configure's arguments (instance), for any
 recipe."""
 
@@ -90,8 +95,10 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
         collect_common_licenses(tree, built.common_licenses)
         write_identity(tree, identity)
     with reporter.step("Audit"):
-        report = audit(tree, load_policy(), _build_paths(job, built))
+        report = audit(tree, load_policy(), _build_paths(job, built), job.plan.floor)
         report.require_clean()
+        if job.plan.floor:
+            require_startable(job.plan.floor, _versions(report))
         bundled = _bundled(built, relocation, report)
         hardening = _hardening(report, bundled)
         _require_hardening(job, report, hardening)
@@ -120,6 +127,12 @@ def identity_of(plan: BuildPlan) -> PackageIdentity:
 def _build_paths(job: Job, built: Built) -> tuple[str, ...]:
     paths = {*map(str, EVERY_BUILDS_PATHS), *built.build_paths, str(job.settings.cache_dir)}
     return tuple(sorted(paths))
+
+
+def _versions(report: AuditReport) -> tuple[str, ...]:
+    """Versions of symbols that files need of libraries of the machine."""
+    linked = (library for library in report.outside if library.linked_by)
+    return tuple(sorted({version for library in linked for version in library.versions}))
 
 
 def _add_licenses(tree: Path, relocation: Relocation) -> None:
@@ -261,7 +274,7 @@ def _manifest(
             for library in report.outside
         ),
         glibc=glibc,
-        distributions=distributions_with(glibc),
+        distributions=distributions_with(glibc, _versions(report)),
         hardening=hardening,
         patches=built.patches,
         security=_security(plan),

@@ -5,7 +5,6 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from packaging.version import Version
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -20,7 +19,6 @@ from slurm_factory.constants import JSON_VERSION, BuildType, Deps
 from slurm_factory.exceptions import OutputError
 from slurm_factory.package.tarball import Artifact
 from slurm_factory.relocate.hardening import Figure, Group, Share
-from slurm_factory.resources import load_json
 from slurm_factory.util.documents import parse_json, read_text
 from slurm_factory.util.files import write_text
 
@@ -321,13 +319,3 @@ def _unusable(path: Path, details: str) -> OutputError:
         details=details,
         resolution=f"Remove it and build again: rm {shlex.quote(str(path))}",
     )
-
-
-def distributions_with(glibc: str) -> tuple[str, ...]:
-    """Names of the distributions that have this version of glibc, such as "2.36", or a newer one.
-
-    The table contains the version of each release: distributions do not change it afterwards.
-    """
-    needed = Version(glibc)
-    rows = load_json("distributions.json")["distributions"]
-    return tuple(row["name"] for row in rows if Version(row["glibc"]) >= needed)

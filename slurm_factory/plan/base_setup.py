@@ -37,10 +37,20 @@ SPACK_TOOLS = (
     *("python3", "python3-cffi-backend", "unzip", "xz-utils", "zstd"),
 )
 SETUP_SCRIPT = "setup-base.sh"
+SYSROOT_SCRIPT = "setup-sysroot.sh"
+SYSROOT_FILES = {
+    "START": "start.S",
+    "NONSHARED": "nonshared.c",
+    "INIT": "init.c",
+    "ALIASES": "aliases.txt",
+}
+"""The files that it needs, by parameter."""
 SPACK_SETUP_SCRIPT = "setup-spack.sh"
 BASE_LIFE = timedelta(days=90)
 """The next launch replaces an older base instance (craft-providers' lxd/launcher.py)."""
 
+ZIG = "zig"
+"""Source of the headers and export lists of all releases of glibc."""
 INSTANCE_INDEX: Final = PurePosixPath("/opt/spack-misc")
 """Spack's index of its package recipes, made with the base: the initial content of `misc_cache`."""
 CHECKOUT_FILE: Final = ".slurm-factory-checkout"
@@ -84,12 +94,14 @@ class BaseSetup:
         deps: The recipe it serves.
         spack: None for the recipe `system`.
         packages: Additional packages for externals in the user's Spack configuration.
+        floor: Release of glibc to compile for; empty: that of the base.
     """
 
     base: Base
     deps: Deps
     spack: SpackRefs | None = None
     packages: tuple[str, ...] = ()
+    floor: str = ""
 
 
 def without_credentials(url: str) -> str:
@@ -109,6 +121,9 @@ def setup_digest(setup: BaseSetup) -> str:
     content = [resources.script(SETUP_SCRIPT), *base_packages(setup)]
     if setup.spack is not None:
         content += [resources.script(SPACK_SETUP_SCRIPT), spack_digest(setup.spack)]
+    if setup.floor:
+        files = map(resources.sysroot_file, SYSROOT_FILES.values())
+        content += [setup.floor, resources.script(SYSROOT_SCRIPT), *files, *_zig_checksums()]
     return _short_digest(content)
 
 
@@ -169,6 +184,11 @@ def _has_expired(path: Path) -> bool:
 def _is_of(setup: BaseSetup, record: dict[str, Any]) -> bool:
     complete = setup.spack is None or isinstance(record.get("externals"), dict)
     return complete and record.get("base") == setup.base.name
+
+
+def _zig_checksums() -> list[str]:
+    rows = resources.load_toml("sources.toml")["source"]
+    return [row["sha256"] for row in rows if row["name"].startswith(ZIG)]
 
 
 def _short_digest(content: list[str]) -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slurm_factory.plan.glibc import sysroot_of
+
 if TYPE_CHECKING:
+    from pathlib import PurePosixPath
+
     from slurm_factory.plan.bases import Base
 
 SLURM_FLAGS = (
@@ -31,14 +35,25 @@ class Compiler:
     Attributes:
         hardening: Flags against exploits, for C and C++: those of Debian's dpkg-buildflags(1)
             but for warnings, and level 3 of _FORTIFY_SOURCE where compiler and C library have it.
+        sysroot: Directory of the C library to compile for (instance); None: the base's own.
     """
 
     hardening: tuple[str, ...]
+    sysroot: PurePosixPath | None = None
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Flags of everything that is compiled.
+
+        The compilers of the sysroot give the last one themselves. Here it is a part of what Spack
+        knows of a package, so that none of another C library passes for one of this.
+        """
+        return (*self.hardening, *((f"--sysroot={self.sysroot}",) if self.sysroot else ()))
 
     @property
     def slurm(self) -> tuple[str, ...]:
         """CFLAGS of Slurm."""
-        return (*SLURM_FLAGS, *self.hardening)
+        return (*SLURM_FLAGS, *self.flags)
 
     @property
     def slurm_linker(self) -> tuple[str, ...]:
@@ -55,8 +70,14 @@ class Compiler:
         return (f"CMD_LDFLAGS={BIND_NOW}", f"LIB_LDFLAGS={BIND_NOW}")
 
 
-def compiler_for(architecture: str, base: Base) -> Compiler:
-    """The flags of builds on a base; `architecture` as uname(1) names it."""
+def compiler_for(architecture: str, base: Base, floor: str = "") -> Compiler:
+    """The flags of builds on a base.
+
+    Args:
+        architecture: As uname(1) names it.
+        base: The distribution.
+        floor: Release of glibc to compile for; empty: that of the base.
+    """
     control_flow = CONTROL_FLOW_FLAGS.get(architecture)
     return Compiler(
         (
@@ -65,5 +86,6 @@ def compiler_for(architecture: str, base: Base) -> Compiler:
             # Ubuntu's compiler defines it itself.
             "-U_FORTIFY_SOURCE",
             f"-D_FORTIFY_SOURCE={base.fortify}",
-        )
+        ),
+        sysroot_of(floor),
     )

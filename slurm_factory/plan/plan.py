@@ -10,15 +10,16 @@ import tomllib
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
 from slurm_factory import __version__, resources
-from slurm_factory.config import BUILDCACHE
+from slurm_factory.config import BUILDCACHE, SITE_BUILDCACHES
 from slurm_factory.constants import (
     APPLICATION,
+    BASE_GLIBC,
     DEFAULT_BASE,
     DEFAULT_DEPS,
     INSTANCE_BUILD,
@@ -34,6 +35,7 @@ from slurm_factory.plan.base_setup import BaseSetup, SpackRefs, base_packages, w
 from slurm_factory.plan.bases import Base, bases, find_base
 from slurm_factory.plan.compiler import Compiler, compiler_for
 from slurm_factory.plan.features import Selection, parse_variants, select, without_defaults
+from slurm_factory.plan.glibc import OLDEST_GLIBC, choose_floor, default_floor
 from slurm_factory.plan.releases import Backports, Release, catalog, find_release, series
 from slurm_factory.resources import patches_dir
 from slurm_factory.util.hints import printable, quoted
@@ -82,8 +84,9 @@ class SpackChoice:
             have to be built.
         signed: Whether those must have a trusted signature.
         ignored_refs: Refs that do not apply, because Spack comes from a plain directory.
-        buildcache: The build cache of this machine that gets the packages, below the cache
-            directory.
+        buildcache: The build cache of this machine for packages by these recipes and for the
+            default glibc, below the cache directory.
+        floor: Release of glibc to compile for; empty: that of the base.
     """
 
     refs: SpackRefs
@@ -95,6 +98,7 @@ class SpackChoice:
     signed: bool = True
     ignored_refs: tuple[str, ...] = ()
     buildcache: str = BUILDCACHE
+    floor: str = OLDEST_GLIBC
 
     @property
     def has_default_recipes(self) -> bool:
@@ -105,7 +109,10 @@ class SpackChoice:
     def local_buildcaches(self) -> tuple[str, ...]:
         """Build caches of this machine, below the cache directory: the first one gets the packages
         of the build."""
-        return tuple(dict.fromkeys((self.buildcache, BUILDCACHE)))
+        if self.floor == OLDEST_GLIBC:
+            return tuple(dict.fromkeys((self.buildcache, BUILDCACHE)))
+        name = PurePosixPath(self.buildcache).name
+        return (f"{SITE_BUILDCACHES}/{name}-glibc-{self.floor or BASE_GLIBC}",)
 
     def describe(self) -> dict[str, Any]:
         """The inputs that determine the bytes of a package, without passwords, as JSON."""
@@ -145,6 +152,8 @@ class BuildRequest:
     """Checksum of the source archive, for a release of which the catalog has none."""
     source: Release | None = None
     """The user's own source; `slurm_version` may be empty then."""
+    glibc: str = ""
+    """Release of glibc that the package may need at most, or `BASE_GLIBC`; empty: the default."""
     catalog: tuple[Release, ...] = ()
     """The releases to choose from; empty: those of the shipped catalog."""
 
@@ -158,6 +167,7 @@ class BuildRequest:
             words += ["--additional-variants", self.additional_variants]
         words += ["--base", self.base] * (self.base != DEFAULT_BASE)
         words += ["--jobs", str(self.jobs)] * (self.jobs is not None)
+        words += ["--glibc", self.glibc] * bool(self.glibc)
         words += ["--destructive-mode"] * self.destructive_mode
         words += ["--deps", self.deps] * (self.deps is not DEFAULT_DEPS)
         words += ["--no-backports"] * (not self.backports)
@@ -263,6 +273,8 @@ class BuildPlan:
     """Patches of the user, applied last."""
     site_suffix: str = ""
     """Names them."""
+    floor: str = ""
+    """Release of glibc to compile for, which no file may exceed; empty: that of the base."""
 
     @property
     def suffix(self) -> str:
@@ -305,12 +317,14 @@ class BuildPlan:
         # Part of the name: a site may build for several kinds of nodes, and needs all of them.
         if self.spack and self.spack.target != default_target(self.architecture):
             parts.append(self.spack.target)
+        if self.floor != default_floor(self.deps):
+            parts.append(f"glibc-{self.floor or BASE_GLIBC}")
         return "-".join(parts)
 
     @property
     def setup(self) -> BaseSetup:
         """The definition of the base instance."""
-        return _setup(self.base, self.deps, self.spack)
+        return _setup(self.base, self.deps, self.spack, self.floor)
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -333,7 +347,7 @@ class BuildPlan:
     @property
     def compiler(self) -> Compiler:
         """Flags of compiler and linker."""
-        return compiler_for(self.architecture, self.base)
+        return compiler_for(self.architecture, self.base, self.floor)
 
     @property
     def shown_arguments(self) -> tuple[str, ...]:
@@ -351,6 +365,7 @@ class BuildPlan:
             "build_type": self.build_type.value,
             "deps": self.deps.value,
             "architecture": self.architecture,
+            "glibc": self.floor or None,
             "destructive": self.destructive,
             "variants": dict(self.variants),
             "features": [feature.name for feature in self.selection.chosen],
@@ -412,7 +427,8 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
     base = find_base(request.base, host)
     variants = dict(sorted(parse_variants(request.additional_variants).items()))
     selection = select(build_type, variants, release, base, request.deps)
-    spack = _spack(request)
+    floor = choose_floor(request.glibc, request.deps, base)
+    spack = _spack(request, floor)
     return BuildPlan(
         requested=release.release
         if request.slurm_version in {LATEST, ""}
@@ -425,13 +441,14 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
         variants=without_defaults(variants, build_type),
         selection=selection,
         patches=patches_for(release),
-        inputs=_program_inputs(selection, _setup(base, request.deps, spack)),
+        inputs=_program_inputs(selection, _setup(base, request.deps, spack, floor)),
         spack=spack,
         destructive=request.destructive_mode,
         jobs=request.jobs,
         backports=release.backports if request.backports else None,
         site_patches=request.patches,
         site_suffix=_site_suffix(request),
+        floor=floor,
     )
 
 
@@ -561,10 +578,10 @@ def _site_suffix(request: BuildRequest) -> str:
     return request.suffix or (f"p{_sha256(sums.encode())[:7]}" if sums else "")
 
 
-def _setup(base: Base, deps: Deps, spack: SpackChoice | None) -> BaseSetup:
+def _setup(base: Base, deps: Deps, spack: SpackChoice | None, floor: str) -> BaseSetup:
     if spack is None:
         return BaseSetup(base, deps)
-    return BaseSetup(base, deps, spack.refs, spack.packages)
+    return BaseSetup(base, deps, spack.refs, spack.packages, floor)
 
 
 def _program_inputs(selection: Selection, setup: BaseSetup) -> ProgramInputs:
@@ -622,14 +639,13 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _spack(request: BuildRequest) -> SpackChoice | None:
+def _spack(request: BuildRequest, floor: str) -> SpackChoice | None:
     if request.deps is not Deps.SPACK:
         return None
     if request.spack is None:
         raise ValueError("a request for the Spack recipe contains the version of Spack")
-    if request.offline:
-        return replace(request.spack, source_mirrors=(), buildcaches=())
-    return request.spack
+    spack = replace(request.spack, floor=floor)
+    return replace(spack, source_mirrors=(), buildcaches=()) if request.offline else spack
 
 
 def _require_buildable_here(

@@ -42,7 +42,7 @@ def compiler_cache(job: Job) -> Path:
             *(patch.sha256 for patch in plan.site_patches),
         ],
         # The package recipes, and the packages.
-        "spack": [plan.spack.buildcache, *plan.roots] if plan.spack else [],
+        "spack": [*plan.spack.local_buildcaches, *plan.roots] if plan.spack else [],
     }
     digest = hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:16]
     # What instances of root write belongs to another user than what root itself writes.

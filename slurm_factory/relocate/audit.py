@@ -6,6 +6,7 @@ import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from slurm_factory.exceptions import VerificationError
@@ -109,14 +110,20 @@ ORIGIN = "$ORIGIN"
 LOADER_DIRECTORIES = frozenset({"/lib", "/lib64"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Subject:
-    """A tree (host), the facts about its files, and the policy."""
+    """A tree (host), the facts about its files, the policy, and the newest glibc they may need."""
 
     tree: Path
     facts: FactsByPath
     policy: Policy
     build_paths: tuple[str, ...]
+    floor: str = ""
+
+    @cached_property
+    def exports(self) -> frozenset[bytes]:
+        """All symbols that files of the tree define."""
+        return frozenset(name for elf in self.facts.values() for name in elf.symbols.exports)
 
     def provider(self, path: PurePosixPath, name: str) -> PurePosixPath | None:
         """The file in the tree that the run path of `path` finds for `name`."""
@@ -233,6 +240,34 @@ def _version_problem(subject: Subject, path: PurePosixPath, need: VersionNeed) -
     return f"requires {', '.join(missing)} of {need.library}, which lacks it" if missing else None
 
 
+def _check_floor(subject: Subject) -> Iterator[Problem]:
+    if not subject.floor:
+        return
+    newest = _numbers(subject.floor)
+    for path, elf in subject.facts.items():
+        for need in elf.needs_versions:
+            above = [version for version in need.versions if _glibc_release(version) > newest]
+            if above:
+                names = ", ".join(above)
+                yield Problem(path, f"requires {names} of {need.library}, above {subject.floor}")
+
+
+def _check_symbols(subject: Subject) -> Iterator[Problem]:
+    """A function of a newer glibc than the one that a file was linked to has no version."""
+    for path, elf in subject.facts.items():
+        for name in sorted(elf.symbols.unversioned - subject.exports):
+            symbol = name.decode(errors="replace")
+            if not subject.policy.is_defined_outside(symbol, path):
+                yield Problem(path, f"imports {symbol}, which nothing defines")
+
+
+def _check_copies(subject: Subject) -> Iterator[Problem]:
+    for path, elf in subject.facts.items():
+        for name in sorted(elf.symbols.lone_copies):
+            symbol = name.decode(errors="replace")
+            yield Problem(path, f"has a copy of {symbol}, which the C library does not set")
+
+
 def _check_entries(subject: Subject) -> Iterator[Problem]:
     for absolute, status in entries(subject.tree):
         path = PurePosixPath(absolute.relative_to(subject.tree))
@@ -276,6 +311,9 @@ _CHECKS: tuple[Callable[[Subject], Iterable[Problem]], ...] = (
     _check_needed,
     _check_opened_by_name,
     _check_versions,
+    _check_floor,
+    _check_symbols,
+    _check_copies,
     _check_entries,
     _check_symlinks,
     _check_texts,
@@ -292,7 +330,7 @@ GLIBC_OF_MARKERS = {"GLIBC_ABI_DT_RELR": "2.36"}
 """Versions that make older releases of glibc refuse a file (elf/dl-version.c)."""
 
 
-def audit(tree: Path, policy: Policy, build_paths: Sequence[str]) -> AuditReport:
+def audit(tree: Path, policy: Policy, build_paths: Sequence[str], floor: str = "") -> AuditReport:
     """Audit a tree without changing it or running its programs.
 
     Args:
@@ -300,11 +338,12 @@ def audit(tree: Path, policy: Policy, build_paths: Sequence[str]) -> AuditReport
         policy: Which libraries may stay outside, and known limits.
         build_paths: Prefixes (instance) that no run path, interpreter, script or pkg-config file
             may contain.
+        floor: The newest glibc whose symbols files may need; empty: any.
 
     Raises:
         VerificationError: A file starts like an ELF file but cannot be read as one.
     """
-    subject = Subject(tree, scan(tree), policy, tuple(build_paths))
+    subject = Subject(tree, scan(tree), policy, tuple(build_paths), floor)
     bundled = _bundled(subject)
     return AuditReport(
         problems=problems(subject),
@@ -323,13 +362,19 @@ def highest_glibc(facts: FactsByPath) -> str | None:
 
 
 def _glibc_of(elf: ElfFacts) -> tuple[int, ...]:
-    wanted = [version for need in elf.needs_versions for version in need.versions]
-    numbers = [
-        GLIBC_OF_MARKERS.get(version) or (match[1] if match else None)
-        for version in wanted
-        if (match := GLIBC_VERSION.fullmatch(version)) or version in GLIBC_OF_MARKERS
-    ]
-    return max((tuple(map(int, number.split("."))) for number in numbers if number), default=())
+    versions = (version for need in elf.needs_versions for version in need.versions)
+    return max(map(_glibc_release, versions), default=())
+
+
+def _glibc_release(version: str) -> tuple[int, ...]:
+    """The release of glibc that has a version of symbols; empty for those of other libraries."""
+    match = GLIBC_VERSION.fullmatch(version)
+    number = GLIBC_OF_MARKERS.get(version) or (match[1] if match else "")
+    return _numbers(number) if number else ()
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(map(int, release.split(".")))
 
 
 def _outside(subject: Subject) -> tuple[OutsideLibrary, ...]:

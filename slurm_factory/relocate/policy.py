@@ -58,6 +58,17 @@ class OnlyNamed(_Record):
     reason: str
 
 
+class Unversioned(_Record):
+    """Symbols without a version (shell patterns) that programs outside the tree define.
+
+    `files` are globs of the files that import them.
+    """
+
+    symbols: tuple[str, ...]
+    files: tuple[str, ...]
+    reason: str
+
+
 class PluginDirectory(_Record):
     """A directory of plugins that a bundled library loads by a path of its own.
 
@@ -89,6 +100,7 @@ class Policy(_Record):
     outside: tuple[Outside, ...]
     dlopened: tuple[Dlopened, ...]
     only_named: tuple[OnlyNamed, ...]
+    unversioned: tuple[Unversioned, ...] = ()
     directories: tuple[PluginDirectory, ...]
     known_limits: tuple[KnownLimit, ...]
 
@@ -107,6 +119,13 @@ class Policy(_Record):
         ]
         return frozenset(
             name for name in elf.mentions if name != own and not matches(name, tuple(ignored))
+        )
+
+    def is_defined_outside(self, symbol: str, path: PurePosixPath) -> bool:
+        """Whether a program that loads the file `path` (relative to its tree) defines `symbol`."""
+        return any(
+            matches(symbol, rule.symbols) and matches(str(path), rule.files)
+            for rule in self.unversioned
         )
 
     def dlopened_by(self, path: PurePosixPath, elf: ElfFacts) -> tuple[Dlopened, ...]:

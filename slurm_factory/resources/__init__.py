@@ -30,6 +30,11 @@ def script(name: str) -> str:
     return _ROOT.joinpath("scripts", name).read_text("utf-8")
 
 
+def sysroot_file(name: str) -> str:
+    """Text of the file `name` of a sysroot."""
+    return _ROOT.joinpath("sysroot", name).read_text("utf-8")
+
+
 def host_script(name: str) -> Path:
     """Path (host) of the script `name`, for programs of this machine."""
     return Path(str(_ROOT.joinpath("scripts", name)))

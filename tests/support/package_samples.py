@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slurm_factory.constants import BuildType, Deps
+from slurm_factory.package.distributions import distributions_with
 from slurm_factory.package.manifest import (
     BundledFile,
     File,
@@ -13,7 +14,6 @@ from slurm_factory.package.manifest import (
     PackageIdentity,
     Source,
     Step,
-    distributions_with,
     write_manifest,
 )
 from slurm_factory.package.publish import describe, write_checksums

@@ -16,6 +16,7 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "memory_limit": ("8GiB", "8GiB"),
     "process_limit": ("500", 500),
     "ccache_size": ("2.5GB", "2.5GB"),
+    "glibc": ("2.34", "2.34"),
     "source_mirrors": ("https://a.example/x", ("https://a.example/x",)),
     "debian_mirror": ("http://deb.example/debian", "http://deb.example/debian"),
     "ubuntu_mirror": ("http://ubu.example/ubuntu", "http://ubu.example/ubuntu"),

@@ -177,7 +177,7 @@ def test_packages_of_our_own_recipes_and_with_other_flags_are_reused_by_hash_onl
     (source,) = reuse["from"]
     assert source["type"] == "buildcache"
     assert source["exclude"] == ["namespace=slurm_factory"]
-    assert source["include"] == [f"cflags='{' '.join(plan.compiler.hardening)}'"]
+    assert source["include"] == [f"cflags='{' '.join(plan.compiler.flags)}'"]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SPACK_LOCK = "spack.lock"
 COMPILER = "gcc"
+COMPILERS = {"c": "gcc", "cxx": "g++", "fortran": "gfortran"}
+"""Those of a sysroot, by their names in Spack (spack.readthedocs.io, "compilers")."""
 
 
 @dataclass(frozen=True)
@@ -163,19 +165,25 @@ def _files(spack: Spack) -> dict[str, str]:
     externals = spack.instance.record.get("externals", {"packages": {}})
     files = {
         SPACK_YAML: generate_yaml_string(spack.job.plan),
-        EXTERNALS_YAML: yaml.safe_dump(_with_flags(externals, spack.job.plan.compiler)),
+        EXTERNALS_YAML: yaml.safe_dump(_with_compilers(externals, spack.job.plan.compiler)),
     }
     return files | ({SITE_YAML: spack.choice.config} if spack.choice.config else {})
 
 
-def _with_flags(externals: dict[str, Any], compiler: Compiler) -> dict[str, Any]:
-    """Externals of a base, with the hardening flags for all that its compiler compiles.
+def _with_compilers(externals: dict[str, Any], compiler: Compiler) -> dict[str, Any]:
+    """Externals of a base, with the compilers of the sysroot and their flags.
 
-    Spack adds them to the description of each package, and so to its hash ("default_flags" in
+    Spack adds flags to the description of each package, and so to its hash ("default_flags" in
     Spack's solver).
     """
     flagged = deepcopy(externals)
-    flags = dict.fromkeys(("cflags", "cxxflags"), " ".join(compiler.hardening))
+    flags = dict.fromkeys(("cflags", "cxxflags"), " ".join(compiler.flags))
     for external in flagged.get("packages", {}).get(COMPILER, {}).get("externals", ()):
-        external.setdefault("extra_attributes", {})["flags"] = dict(flags)
+        attributes = external.setdefault("extra_attributes", {})
+        attributes["flags"] = dict(flags)
+        if compiler.sysroot:
+            attributes["compilers"] = {
+                language: str(compiler.sysroot / "bin" / name)
+                for language, name in COMPILERS.items()
+            }
     return flagged

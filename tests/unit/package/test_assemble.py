@@ -269,7 +269,7 @@ def built_by_spack(here: Here, compiled: Path, tmp_path: Path) -> Built:
 def test_a_package_of_the_spack_recipe_shows_what_spack_did(
     here: Here, built_by_spack: Built
 ) -> None:
-    manifest, sbom = assembled(here.with_plan(spack_plan(gpu=True)), built_by_spack)
+    manifest, sbom = assembled(here.with_plan(spack_plan(gpu=True, glibc="base")), built_by_spack)
     assert manifest.spack is not None
     assert (manifest.spack.cached, manifest.spack.externals) == (1, ("openssl@3.0",))
     assert manifest.configure == manifest.spack.configure
@@ -286,7 +286,7 @@ def test_a_path_of_spacks_store_in_the_package_fails_the_audit(
     script = built_by_spack.tree / "bin/mpicc"
     script.write_text("#!/opt/slurm-factory/store/perl-5/bin/perl\n")
     with pytest.raises(VerificationError) as caught:
-        assembled(here.with_plan(spack_plan(gpu=True)), built_by_spack)
+        assembled(here.with_plan(spack_plan(gpu=True, glibc="base")), built_by_spack)
     assert "bin/mpicc" in caught.value.details
 
 
@@ -295,7 +295,7 @@ def test_floors_of_the_spack_recipe_do_not_apply_to_other_recipes(
 ) -> None:
     floors[Deps.SPACK]["slurm"] = ALL_CANARIES
     choice = replace(CHOICE, buildcache="spack-buildcache-site/0123")
-    assembled(here.with_plan(spack_plan(gpu=True, spack=choice)), built_by_spack)
+    assembled(here.with_plan(spack_plan(gpu=True, glibc="base", spack=choice)), built_by_spack)
 
 
 def test_floors_of_the_spack_recipe_apply_without_one(
@@ -303,7 +303,7 @@ def test_floors_of_the_spack_recipe_apply_without_one(
 ) -> None:
     floors[Deps.SPACK]["slurm"] = ALL_CANARIES
     with pytest.raises(VerificationError, match="less hardened"):
-        assembled(here.with_plan(spack_plan(gpu=True)), built_by_spack)
+        assembled(here.with_plan(spack_plan(gpu=True, glibc="base")), built_by_spack)
 
 
 def test_a_package_of_the_other_recipe_says_nothing_of_spack(here: Here, built: Built) -> None:

@@ -8,11 +8,11 @@ from package_samples import make_manifest
 from pydantic import ValidationError
 
 from slurm_factory.exceptions import OutputError
+from slurm_factory.package.distributions import distributions_with
 from slurm_factory.package.manifest import (
     File,
     Manifest,
     Verification,
-    distributions_with,
     load_manifest,
     write_manifest,
 )

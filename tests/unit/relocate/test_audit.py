@@ -22,6 +22,7 @@ from slurm_factory.relocate.audit import AuditReport, audit, highest_glibc
 from slurm_factory.relocate.edits import find_patchelf
 from slurm_factory.relocate.elf import ElfFacts, ElfKind, VersionNeed, scan
 from slurm_factory.relocate.hardening import Figure, Share
+from slurm_factory.relocate.policy import Unversioned
 
 BUILD_PATHS = ("/opt/slurm/software", "/srv/build", "/opt/slurm-factory-cache", "/root")
 
@@ -307,3 +308,53 @@ def _private_map(folder: Path) -> Path:
     script = folder / "private.map"
     script.write_text("GLIBC_PRIVATE { global: *; };", "utf-8")
     return script
+
+
+def test_versions_above_the_floor_are_a_problem(tree: Path) -> None:
+    newest = highest_glibc(scan(tree))
+    assert newest is not None
+    assert audit(tree, POLICY, BUILD_PATHS, newest).problems == ()
+    found = audit(tree, POLICY, BUILD_PATHS, "2.2.4").problems
+    assert {problem.path for problem in found} >= {PurePosixPath("bin/tool")}
+    assert all(problem.reason.endswith("of libc.so.6, above 2.2.4") for problem in found)
+
+
+def test_function_that_nothing_defines_is_a_problem_unless_the_loading_program_has_it(
+    tree: Path,
+) -> None:
+    """As of a library that was linked to a C library without the function."""
+    code = "int newer(void), pam_end(void); int use(void) { return newer() + pam_end(); }"
+    for place in ("lib/slurm/late.so", "lib/security/late.so"):
+        compile_elf(tree / place, code, options=["-nostdlib"])
+    rule = {"symbols": ["pam_*"], "files": ["lib/security/*.so"], "reason": "PAM"}
+    policy = POLICY.model_copy(update={"unversioned": (Unversioned.model_validate(rule),)})
+    problems = audit(tree, policy, BUILD_PATHS).problems
+    assert {str(problem) for problem in problems} == {
+        "lib/slurm/late.so: imports newer, which nothing defines",
+        "lib/slurm/late.so: imports pam_end, which nothing defines",
+        "lib/security/late.so: imports newer, which nothing defines",
+    }
+    compile_elf(tree / "lib/libother.so", "int newer(void) { return 1; }")
+    problems = audit(tree, policy, BUILD_PATHS).problems
+    assert [str(problem) for problem in problems] == [
+        "lib/slurm/late.so: imports pam_end, which nothing defines"
+    ]
+
+
+def test_what_may_be_missing_is_no_problem(tree: Path) -> None:
+    code = "__attribute__((weak)) int newer(void); int use(void) { return newer ? newer() : 0; }"
+    compile_elf(tree / "lib/slurm/late.so", code, options=["-nostdlib"])
+    assert audited(tree).problems == ()
+
+
+def test_program_with_a_copy_of_environ_shares_it_with_the_c_library(tmp_path: Path) -> None:
+    """With a C library whose names of the variable are at several addresses, it does not."""
+    code = "extern char **environ; int main(void) { return environ == 0; }"
+    assert compile_elf(tmp_path / "real/bin/tool", code).exists()
+    assert scan(tmp_path / "real")[PurePosixPath("bin/tool")].symbols.lone_copies == frozenset()
+    apart = "char **environ = 0; char **__environ = 0;"
+    stub = compile_elf(tmp_path / "stub/libc.so.6", apart, options=["-nostdlib"])
+    options = ["-nostdlib", "-Wl,-e,main", "-no-pie", "-fno-pie"]
+    compile_elf(tmp_path / "tree/bin/tool", code, [stub], options)
+    (found,) = audit(tmp_path / "tree", POLICY, BUILD_PATHS).problems
+    assert str(found) == "bin/tool: has a copy of environ, which the C library does not set"

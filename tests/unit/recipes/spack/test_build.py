@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from paths import DATA
+from plan_samples import spack_plan
 from spack_samples import (
     CONFIG_H,
     LOCK,
@@ -290,9 +291,29 @@ def test_all_that_the_compiler_of_the_base_compiles_gets_the_hardening_flags(
     write_project(replace(here.spack, instance=instance))
     written = yaml.safe_load((here.folder / "project/externals.yaml").read_text())
     (compiler,) = written["packages"]["gcc"]["externals"]
-    flags = " ".join(here.spack.job.plan.compiler.hardening)
+    compiled = here.spack.job.plan.compiler
+    flags = " ".join(compiled.flags)
     assert compiler["extra_attributes"]["flags"] == {"cflags": flags, "cxxflags": flags}
+    assert compiler["extra_attributes"]["compilers"] == {
+        "c": "/opt/glibc/2.28/bin/gcc",
+        "cxx": "/opt/glibc/2.28/bin/g++",
+        "fortran": "/opt/glibc/2.28/bin/gfortran",
+    }
+    assert {*compiled.flags} == {*compiled.hardening, "--sysroot=/opt/glibc/2.28"}
     assert "extra_attributes" not in externals["packages"]["gcc"]["externals"][0]
+
+
+def test_with_the_glibc_of_the_base_its_own_compilers_stay(tmp_path: Path) -> None:
+    found = {"spec": "gcc@12.2.0", "extra_attributes": {"compilers": {"c": "/usr/bin/gcc"}}}
+    externals = {"packages": {"gcc": {"externals": [found]}}}
+    with stand_in(tmp_path) as here:
+        job = replace(here.spack.job, plan=spack_plan(minimal=True, glibc="base"))
+        instance = replace(here.spack.instance, record=RECORD | {"externals": externals})
+        write_project(replace(here.spack, instance=instance, job=job))
+        written = yaml.safe_load((here.folder / "project/externals.yaml").read_text())
+    (compiler,) = written["packages"]["gcc"]["externals"]
+    assert compiler["extra_attributes"]["compilers"] == {"c": "/usr/bin/gcc"}
+    assert "sysroot" not in str(written)
 
 
 def test_the_users_own_configuration_goes_along(tmp_path: Path) -> None:
