@@ -8,7 +8,7 @@ set -euo pipefail
 here=$(dirname "$0")
 modules=$1
 
-"$here/../tools/apt-install.sh" binutils gcc libc6-dev man-db patch pkg-config \
+"$here/../tools/apt-install.sh" binutils g++ gcc libc6-dev man-db patch pkg-config \
     lua5.3 lua-filesystem lua-json lua-posix lua-term tcl8.6 ||
     echo "Tests that need these packages will be skipped." >&2
 

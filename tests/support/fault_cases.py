@@ -467,11 +467,11 @@ def _built(scene: Scene, ending: str) -> Path:
 
 
 def base_is_damaged(scene: Scene) -> Ended:
-    """Its setup has left no trace."""
+    """The record of its setup is no record; the build makes another one."""
     base = usable_in(scene.site.project)[0].name
     path = f"{base}/etc/craft-instance.conf"
     lxc("file", "push", "-", path, project=scene.site.project, stdin="damaged")
-    scene.damaged.add("the base instance")
+    scene.moved = True
     return scene.run()
 
 
@@ -484,7 +484,7 @@ def damage() -> Iterator[Case]:
     yield Case(fault, "record of the base", record_is_damaged, DONE)
     yield Case(fault, "manifest", manifest_is_damaged, DONE)
     yield Case(fault, "package", package_is_damaged, DONE)
-    yield Case(fault, "base instance", base_is_damaged, NO_LXD)
+    yield Case(fault, "base instance", base_is_damaged, DONE)
 
 
 def all_cases() -> list[Case]:

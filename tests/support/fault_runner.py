@@ -74,8 +74,10 @@ class Ended:
 
 
 NOTE = re.compile(
-    r"\[ *[0-9.]+s\] (Warning: .*|(Deleted|Waiting|Launching|No image|The instance).*)"
+    r"\[ *[0-9.]+s\] "
+    r"(Warning: (?!Slurm [0-9]).*|(Deleted|Waiting|Launching|No image|The instance).*)"
 )
+"""Without the one of advisories, which every build shows."""
 
 
 @dataclass
@@ -88,7 +90,7 @@ class Scene:
         scratch: An empty directory (host).
         undo: What is undone before the next command.
         damaged: What the case itself has damaged: names in `holdings`.
-        moved: Whether the case takes a project without a base instance.
+        moved: Whether the base instance of before is not used any more, on purpose.
         command: The build, and the next command.
     """
 

@@ -102,7 +102,7 @@ SCRIPT
 # The compiler's own libraries, which stay outside of packages, need the base's C library.
 arguments+=("-Wl,--allow-shlib-undefined")
 for compiler in "${!PARTS[@]}"; do
-    program=$(command -v "${compiler}")
+    program=$(command -v "${compiler}") || continue
     # ccache knows a compiler by its content: that of the real one is a part of this one's.
     real=$(sha256sum "$(readlink -f "${program}")" "$(gcc -print-prog-name="${PARTS[${compiler}]}")")
     cat > "${SYSROOT}/bin/${compiler}" <<WRAPPER
