@@ -120,6 +120,7 @@ def identity_of(plan: BuildPlan) -> PackageIdentity:
         base=plan.base.name,
         deps=plan.deps,
         arch=plan.architecture,
+        cpu=plan.cpu,
         epoch=plan.release.epoch,
     )
 

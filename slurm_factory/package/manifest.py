@@ -49,6 +49,9 @@ class PackageIdentity(Record):
     deps: Deps
     arch: Name
     """As uname(1) names it."""
+    cpu: str = ""
+    """The CPU that it was compiled for, as archspec names it; empty in manifests of earlier
+    versions."""
     epoch: int
     """Date of the Slurm release, in seconds since the epoch: the time of everything packed."""
 

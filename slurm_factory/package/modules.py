@@ -7,6 +7,7 @@ from jinja2 import Environment, StrictUndefined
 
 from slurm_factory import resources
 from slurm_factory.package.manifest import PackageIdentity
+from slurm_factory.plan.compiler import cpu_features, generic_level
 from slurm_factory.util.files import write_text
 
 DESCRIPTION = "Slurm workload manager: commands, libraries and headers"
@@ -53,6 +54,8 @@ def _render(template: str, identity: PackageIdentity) -> str:
     environment.filters.update(lua=_lua_string, tcl=_tcl_string)
     return environment.from_string(resources.template(template)).render(
         identity=identity,
+        level=generic_level(identity.cpu),
+        features=cpu_features(identity.cpu),
         description=DESCRIPTION,
         help=HELP.format(release=identity.release, build_type=identity.build_type),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from archspec.cpu import TARGETS
+
 from slurm_factory.plan.glibc import sysroot_of
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ STACK_FLAGS = ("-fstack-protector-strong", "-fstack-clash-protection")
 CONTROL_FLOW_FLAGS = {"x86_64": "-fcf-protection", "aarch64": "-mbranch-protection=standard"}
 LINKER_FLAGS = ("-Wl,-z,relro",)
 BIND_NOW = "-Wl,-z,now"
+MARKED_LEVELS = ("x86_64_v2", "x86_64_v3", "x86_64_v4")
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ class Compiler:
         hardening: Flags against exploits, for C and C++: those of Debian's dpkg-buildflags(1)
             but for warnings, and level 3 of _FORTIFY_SOURCE where compiler and C library have it.
         sysroot: Directory of the C library to compile for (instance); None: the base's own.
+        level: Level of x86-64 that the CPU needs, such as x86-64-v3; empty: any CPU will do.
     """
 
     hardening: tuple[str, ...]
     sysroot: PurePosixPath | None = None
+    level: str = ""
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -57,8 +62,12 @@ class Compiler:
 
     @property
     def slurm_linker(self) -> tuple[str, ...]:
-        """LDFLAGS of Slurm."""
-        return LINKER_FLAGS
+        """LDFLAGS of Slurm.
+
+        With the level in each file, loaders from glibc 2.33 on refuse an older CPU in one line, at
+        no cost (-z x86-64-v3 of ld(1)).
+        """
+        return (*LINKER_FLAGS, *((f"-Wl,-z,{self.level}",) if self.level else ()))
 
     @property
     def make(self) -> tuple[str, ...]:
@@ -70,14 +79,16 @@ class Compiler:
         return (f"CMD_LDFLAGS={BIND_NOW}", f"LIB_LDFLAGS={BIND_NOW}")
 
 
-def compiler_for(architecture: str, base: Base, floor: str = "") -> Compiler:
+def compiler_for(architecture: str, base: Base, floor: str = "", target: str = "") -> Compiler:
     """The flags of builds on a base.
 
     Args:
         architecture: As uname(1) names it.
         base: The distribution.
         floor: Release of glibc to compile for; empty: that of the base.
+        target: CPU to compile for, by its name in archspec; empty: any of the architecture.
     """
+    level = generic_level(target)
     control_flow = CONTROL_FLOW_FLAGS.get(architecture)
     return Compiler(
         (
@@ -88,4 +99,20 @@ def compiler_for(architecture: str, base: Base, floor: str = "") -> Compiler:
             f"-D_FORTIFY_SOURCE={base.fortify}",
         ),
         sysroot_of(floor),
+        level.replace("_", "-") if level in MARKED_LEVELS else "",
     )
+
+
+def generic_level(target: str) -> str:
+    """The generic CPU of a target, such as x86_64_v4 for zen4; empty for an unknown one."""
+    return str(TARGETS[target].generic.name) if target in TARGETS else ""
+
+
+def cpu_features(target: str) -> tuple[str, ...]:
+    """Features of a target's generic CPU that others of the architecture may lack.
+
+    They are named as in /proc/cpuinfo, which calls sse3 by another name; whoever has ssse3 has it.
+    """
+    level = generic_level(target)
+    features = TARGETS[level].features if level else frozenset()
+    return tuple(sorted(features - {"sse3"}))

@@ -345,9 +345,14 @@ class BuildPlan:
         )
 
     @property
+    def cpu(self) -> str:
+        """The CPU to compile for, by its name in archspec."""
+        return self.spack.target if self.spack else self.architecture
+
+    @property
     def compiler(self) -> Compiler:
         """Flags of compiler and linker."""
-        return compiler_for(self.architecture, self.base, self.floor)
+        return compiler_for(self.architecture, self.base, self.floor, self.cpu)
 
     @property
     def shown_arguments(self) -> tuple[str, ...]:

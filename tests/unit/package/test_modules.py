@@ -1,6 +1,7 @@
 """The module files under real Lmod and real Environment Modules."""
 
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -354,6 +355,24 @@ SINCE_LOAD = (
     "mv $TREE $TREE.moved",
 )
 """What may have happened; each in a copy of one shell, which takes a second to start."""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="others have no levels")
+def test_package_for_a_newer_cpu_is_refused_and_one_for_this_cpu_is_not(
+    any_shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels = IDENTITY.model_copy(update={"cpu": "x86_64_v2"})
+    site = any_shell.unpack(tmp_path / "site", levels)
+    make_tree(site / "software")
+    assert any_shell.run(site, "module load slurm && command -v srun").code == 0
+    monkeypatch.setattr(modules, "cpu_features", lambda _: ("sse4_2", "of_2040", "of_2041"))
+    result = any_shell.run(
+        any_shell.unpack(tmp_path / "site", levels), "module load slurm; command -v srun"
+    )
+    assert result.stdout == ""
+    said = " ".join(result.stderr.split())
+    assert "this package is for CPUs of x86_64_v2, and this one lacks of_2040 of_2041." in said
+    assert "Traceback" not in said
 
 
 def test_unload_never_fails_whatever_happened_since_load(any_shell: Shell, tmp_path: Path) -> None:

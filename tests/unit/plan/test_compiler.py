@@ -7,7 +7,7 @@ import pytest
 from plan_samples import sample_plan
 
 from slurm_factory.plan.bases import Base, bases
-from slurm_factory.plan.compiler import compiler_for
+from slurm_factory.plan.compiler import compiler_for, cpu_features, generic_level
 
 DEBIAN_12 = sample_plan().base
 
@@ -50,3 +50,30 @@ def test_programs_and_libraries_bind_all_symbols_at_load_and_plugins_do_not(
     subprocess.run(command, check=True)
     shown = subprocess.run(["readelf", "-d", program], check=True, capture_output=True, text=True)
     assert ("NOW" in shown.stdout) is not is_plugin
+
+
+@pytest.mark.parametrize(
+    ("target", "level", "mark"),
+    [
+        ("x86_64", "x86_64", ""),
+        ("x86_64_v2", "x86_64_v2", "x86-64-v2"),
+        ("x86_64_v3", "x86_64_v3", "x86-64-v3"),
+        ("haswell", "x86_64_v3", "x86-64-v3"),
+        ("zen4", "x86_64_v4", "x86-64-v4"),
+        ("neoverse_n1", "armv8.2a", ""),
+        ("", "", ""),
+    ],
+)
+def test_files_are_marked_with_the_level_that_they_need(target: str, level: str, mark: str) -> None:
+    compiler = compiler_for("x86_64", DEBIAN_12, target=target)
+    assert generic_level(target) == level
+    assert [flag for flag in compiler.slurm_linker if "x86-64" in flag] == (
+        [f"-Wl,-z,{mark}"] if mark else []
+    )
+
+
+def test_features_of_a_level_are_those_that_linux_names() -> None:
+    assert cpu_features("x86_64") == cpu_features("neoverse_n1") == cpu_features("none") == ()
+    assert {"avx2", "bmi2", "fma"} <= {*cpu_features("zen3")}
+    assert "sse3" not in cpu_features("x86_64_v2")
+    assert cpu_features("haswell") == cpu_features("x86_64_v3")
