@@ -13,8 +13,10 @@ SYSCONFDIR: Final = PurePosixPath("/etc/slurm")
 # Paths inside an instance.
 INSTANCE_CACHE: Final = PurePosixPath("/opt/slurm-factory-cache")
 INSTANCE_PREFIX: Final = PurePosixPath("/opt/slurm/software")
-INSTANCE_SYSROOTS: Final = PurePosixPath("/opt/glibc")
-"""Directory of the sysroot of an older C library, by its release."""
+INSTANCE_SYSROOTS: Final = PurePosixPath("/usr/lib/slurm-factory/glibc")
+"""Directory of the sysroot of an older C library, by its release. Below /usr/lib, because Spack
+gives everything a run path to other directories of a compiler with a C library
+(compilers/libraries.py)."""
 INSTANCE_BUILD: Final = PurePosixPath("/srv/build")
 INSTANCE_SPACK: Final = PurePosixPath("/opt/spack")
 INSTANCE_SPACK_PACKAGES: Final = PurePosixPath("/opt/spack-packages")

@@ -28,10 +28,26 @@ from slurm_factory.instances.lxc import (
 )
 from slurm_factory.instances.network import both_spellings
 from slurm_factory.output.reporter import make_reporter
-from slurm_factory.plan.bases import find_base
+from slurm_factory.plan.bases import Archive, Base, Image, find_base
 
-BASE = find_base("debian@13", ("", ""))
-PREFIX = f"clean-{BASE.slug}-"
+NEWEST = find_base("debian@13", ("", ""))
+OLDEST = find_base("debian@12", ("", "")).model_copy(
+    update={
+        "name": "debian@11",
+        "version": "11",
+        "codename": "bullseye",
+        "glibc": "2.31",
+        "image": Image(remote="images", alias="debian/11"),
+        "archive": Archive(
+            mirror="http://deb.debian.org/debian",
+            components=("main",),
+            suites=("bullseye",),
+            keyring="/usr/share/keyrings/debian-archive-keyring.gpg",
+        ),
+    }
+)
+"""No base of builds any more, but the oldest C library among the distributions at hand."""
+SYSTEMS = {base.name: base for base in (NEWEST, OLDEST)}
 # Some serve the tests; the others are what Lmod and Environment Modules depend on.
 PACKAGES = (
     *("mariadb-server", "curl", "openssh-server", "xauth", "pamtester"),
@@ -88,13 +104,14 @@ class CleanInstance:
 
 
 @contextmanager
-def clean_copy(settings: Settings) -> Iterator[CleanInstance]:
+def clean_copy(settings: Settings, system: Base = NEWEST) -> Iterator[CleanInstance]:
     """A copy of the prepared instance, deleted afterwards.
 
     Args:
         settings: Settings of this site; `project_name` is the LXD project that is used.
+        system: The distribution in it.
     """
-    prepared = _ensure_prepared(settings)
+    prepared = _ensure_prepared(settings, system)
     instance = CleanInstance(f"live-{secrets.token_hex(4)}", settings.project_name)
     try:
         lxc("copy", prepared, instance.name, project=instance.project, timeout=LONG_SECONDS)
@@ -105,37 +122,38 @@ def clean_copy(settings: Settings) -> Iterator[CleanInstance]:
         delete_instance(instance.name, instance.project)
 
 
-def _ensure_prepared(settings: Settings) -> str:
+def _ensure_prepared(settings: Settings, system: Base) -> str:
     """Name of a stopped instance that is ready to be copied; made once for all test runs."""
     texts = [*PACKAGES, MODULE_SYSTEMS.read_text(), (SCRIPTS / "prepare.sh").read_text()]
-    name = PREFIX + hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
+    prefix = f"clean-{system.slug}-"
+    name = prefix + hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
     project = settings.project_name
     make_cache_dir(settings)
     settings.images_dir.mkdir(exist_ok=True)
-    with filelock.FileLock(settings.images_dir / f"{PREFIX}{project}.lock"):
+    with filelock.FileLock(settings.images_dir / f"{prefix}{project}.lock"):
         present = instance_names(project)
         if name in present:
             return name
         for outdated in present:
-            if outdated.startswith(PREFIX):
+            if outdated.startswith(prefix):
                 delete_instance(outdated, project)
-        _prepare(f"{name}-partial", settings)
+        _prepare(f"{name}-partial", settings, system)
         lxc("rename", f"{name}-partial", name, project=project)
     return name
 
 
-def _prepare(name: str, settings: Settings) -> None:
+def _prepare(name: str, settings: Settings, system: Base) -> None:
     project = settings.project_name
     if not project_exists(project):
         create_with_default_profile(project=project, lxc=LXC())
-    image = ensure_image(BASE, platform.machine(), settings, make_reporter(verbose=True))
+    image = ensure_image(system, platform.machine(), settings, make_reporter(verbose=True))
     lxc("launch", f"{image.remote}:{image.alias}", name, project=project, timeout=LONG_SECONDS)
     instance = CleanInstance(name, project)
     instance.run("boot.sh")
     for certificate in settings.ca_certificates.glob("*.crt"):
         instance.push(certificate, CA_DIRECTORY / certificate.name)
     through = both_spellings(dict(os.environ))
-    mirror = through.get("http_proxy") or mirror_of(BASE, settings)
+    mirror = through.get("http_proxy") or mirror_of(system, settings)
     instance.run(
         "prepare.sh",
         PACKAGES=" ".join(PACKAGES),

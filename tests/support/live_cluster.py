@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from clean_instance import SCRIPTS, CleanInstance, ScriptError, clean_copy
+from clean_instance import NEWEST, SCRIPTS, CleanInstance, ScriptError, clean_copy
 
 from slurm_factory.config import Settings
 from slurm_factory.package.manifest import load_manifest
+from slurm_factory.plan.bases import Base
 from slurm_factory.relocate.policy import Policy, load_policy
 
 CHECKS = {
@@ -169,27 +170,30 @@ class LiveCluster:
         self.instance.run("unpack.sh", arrived, directory)
 
 
-def try_package(settings: Settings, manifest: Path, on_line: Callable[[str], None]) -> None:
+def try_package(
+    settings: Settings, manifest: Path, on_line: Callable[[str], None], system: Base = NEWEST
+) -> None:
     """Run every check at every place, for trials by hand.
 
     Args:
         settings: Settings of this site.
         manifest: Manifest of a finished package (host).
         on_line: Takes a line for each thing done.
+        system: The distribution in the clean instance.
 
     Raises:
         ScriptError: A check failed.
     """
-    with clean_copy(settings) as instance:
+    with clean_copy(settings, system) as instance:
         cluster = LiveCluster(instance, manifest, next(iter(PLACES.values())))
         for place in PLACES.values():
             began = time.monotonic()
             cluster.move_to(place)
             cluster.start()
             found = {name: cluster.check(name).strip() for name in cluster.checks}
-            for system in ("lmod", "tcl"):
-                found[system] = " and ".join(
-                    cluster.check_module(system, beside=beside).strip().splitlines()[-1]
+            for modules in ("lmod", "tcl"):
+                found[modules] = " and ".join(
+                    cluster.check_module(modules, beside=beside).strip().splitlines()[-1]
                     for beside in (True, False)
                 )
             require_own_libraries(cluster)
