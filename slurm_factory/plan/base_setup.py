@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from slurm_factory import resources
 from slurm_factory.plan.features import packages_for
+from slurm_factory.plan.glibc import sysroot_of
 from slurm_factory.util.documents import read_json
 from slurm_factory.util.files import atomic_write
 
@@ -123,7 +124,8 @@ def setup_digest(setup: BaseSetup) -> str:
         content += [resources.script(SPACK_SETUP_SCRIPT), spack_digest(setup.spack)]
     if setup.floor:
         files = map(resources.sysroot_file, SYSROOT_FILES.values())
-        content += [setup.floor, resources.script(SYSROOT_SCRIPT), *files, *_zig_checksums()]
+        content += [str(sysroot_of(setup.floor)), resources.script(SYSROOT_SCRIPT), *files]
+        content += _zig_checksums()
     return _short_digest(content)
 
 
