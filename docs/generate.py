@@ -1,4 +1,4 @@
-"""Write docs/options.md, and a table in docs/limits.md, from the code and its data.
+"""Write docs/options.md, and tables in docs/limits.md and docs/compatibility.md, from the code and its data.
 
 `--check` only checks whether they are up to date.
 """
@@ -18,12 +18,16 @@ from slurm_factory.config import ENVIRONMENT_PREFIX, Settings
 from slurm_factory.constants import BuildType
 from slurm_factory.main import app
 from slurm_factory.output.stdout import READER_GONE
+from slurm_factory.package.distributions import distributions
 from slurm_factory.plan import bases, features, releases
+from slurm_factory.plan.glibc import OLDEST_GLIBC
 
 PAGE = Path(__file__).with_name("options.md")
 LIMITS = Path(__file__).with_name("limits.md")
 BEGIN = "<!-- made by `make docs` from resources/known-absences.toml -->\n"
 END = "<!-- end -->\n"
+COMPATIBILITY = Path(__file__).with_name("compatibility.md")
+DISTRIBUTIONS = "<!-- made by `make docs` from resources/distributions.json -->\n"
 PROGRAM = "slurm-factory"
 INTRODUCTION = """\
 # Options, settings, features
@@ -186,14 +190,31 @@ def page() -> str:
 
 def limits_page() -> str:
     """docs/limits.md with a new table of the plugins that no package has."""
-    before, _, rest = LIMITS.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
     rows = [
         (plugin_names(absence), ", ".join(f"`{line}`" for line in absence.settings), absence.reason)
         for absence in features.known_absences()
     ]
     absent = table(("Plugin", "Setting that needs it", "Reason"), rows)
-    return f"{before}{BEGIN}{absent}{END}{after}"
+    return with_table(LIMITS, BEGIN, absent)
+
+
+def with_table(page: Path, begin: str, made: str) -> str:
+    """The text of a page with a new table behind the line `begin`."""
+    before, _, rest = page.read_text("utf-8").partition(begin)
+    _, _, after = rest.partition(END)
+    return f"{before}{begin}{made}{END}{after}"
+
+
+def compatibility_page() -> str:
+    """docs/compatibility.md with a new table of distributions."""
+    known = bases.bases()
+    head = ("Distribution", "glibc", f"Spack ({OLDEST_GLIBC})", *(each.name for each in known))
+    needed = (OLDEST_GLIBC, *(each.glibc for each in known))
+    rows = [
+        (each.name, each.glibc, *("yes" if each.starts(glibc, ()) else "no" for glibc in needed))
+        for each in distributions()
+    ]
+    return with_table(COMPATIBILITY, DISTRIBUTIONS, table(head, rows))
 
 
 def plugin_names(absence: features.Absence) -> str:
@@ -206,7 +227,7 @@ def plugin_names(absence: features.Absence) -> str:
 
 def main() -> None:
     """Write the pages, or compare them."""
-    for path, make in ((PAGE, page), (LIMITS, limits_page)):
+    for path, make in ((PAGE, page), (LIMITS, limits_page), (COMPATIBILITY, compatibility_page)):
         if "--check" not in sys.argv[1:]:
             path.write_text(make(), "utf-8")
         elif not path.exists() or path.read_text("utf-8") != make():
