@@ -1,5 +1,6 @@
 """A cluster of one node, run from an unpacked package in a clean instance."""
 
+import re
 import subprocess
 import tarfile
 import tempfile
@@ -8,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from clean_instance import NEWEST, SCRIPTS, CleanInstance, ScriptError, clean_copy
+from clean_instance import NEWEST, OLDEST, SCRIPTS, CleanInstance, ScriptError, clean_copy
 
 from slurm_factory.config import Settings
 from slurm_factory.package.manifest import load_manifest
@@ -28,6 +29,8 @@ CHECKS = {
     "mpi": "bin/mpicc",
 }
 """Checks, and the file of the tree that each is about."""
+OLD_GLIBC = re.compile(r"(?:ld|lib(?:anl|c|dl|m|nsl|nss_\w+|pthread|resolv|rt|util))-2\.\d+\.so")
+"""Files of the C library had its release in their names before 2.34."""
 MPI_PROGRAM = PurePosixPath("/var/tmp/mpi-hello")
 MODULES = PurePosixPath("/opt/module files")
 LOGIN_PLUGIN = PurePosixPath("lib/private/mariadb/plugin/client_ed25519.so")
@@ -74,6 +77,8 @@ class Mapped:
 
 def allowed(file: PurePosixPath, policy: Policy) -> bool:
     """Whether policy leaves a library outside, whose file may be named after its full version."""
+    if OLD_GLIBC.fullmatch(file.name):
+        return True
     parts = file.name.split(".")
     sonames = (".".join(parts[:length]) for length in range(1, len(parts) + 1))
     return any(policy.outside_for(soname) for soname in sonames)
@@ -191,7 +196,9 @@ def try_package(
             cluster.move_to(place)
             cluster.start()
             found = {name: cluster.check(name).strip() for name in cluster.checks}
-            for modules in ("lmod", "tcl"):
+            # Lmod of Debian 11 drops spaces from MODULEPATH.
+            drops = system.name == OLDEST.name and " " in str(place.tree)
+            for modules in ("tcl",) if drops else ("lmod", "tcl"):
                 found[modules] = " and ".join(
                     cluster.check_module(modules, beside=beside).strip().splitlines()[-1]
                     for beside in (True, False)

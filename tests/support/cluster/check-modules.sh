@@ -11,7 +11,10 @@ session=$(
     cat << 'SESSION'
 set -e
 # What a module system keeps for itself is not the module's.
-snapshot() { env -0 | grep -zvE '^(LOADEDMODULES|_LMFILES_|_ModuleTable|__|BASH_FUNC_|_=)' | sort -z; }
+# Modules 4 keeps counters of what it has not added itself.
+snapshot() {
+    env -0 | grep -zvE '^(LOADEDMODULES|_LMFILES_|_ModuleTable|__|BASH_FUNC_|_=|[A-Z]+_modshare=)' | sort -z
+}
 . "$1"
 module use "$2"
 snapshot > /tmp/before

@@ -1,0 +1,65 @@
+"""Compare packages by what a cluster of one node does with them, in one clean instance.
+
+`PYTHONPATH=tests/support uv run python benchmarks/cluster.py MANIFEST MANIFEST…` on a machine that
+does nothing else. Each round takes all packages in turn; the figures are medians, and their ratios
+to those of the first package.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path, PurePosixPath
+
+from clean_instance import clean_copy
+from live_cluster import LiveCluster, Place
+
+from slurm_factory.config import load_settings
+from slurm_factory.package.manifest import load_manifest
+
+ROUNDS = 3
+JOBS = 2000
+STEPS = 50
+LOGIN = "mysql_native_password"
+
+Figures = dict[str, list[float]]
+
+
+def measure(manifests: list[Path]) -> dict[Path, Figures]:
+    """Seconds of each round, by package and name of the figure."""
+    found: dict[Path, Figures] = {path: defaultdict(list) for path in manifests}
+    with clean_copy(load_settings()) as instance:
+        clusters = {
+            path: LiveCluster(
+                instance, path, Place(PurePosixPath(f"/srv/{number}/software"), LOGIN)
+            )
+            for number, path in enumerate(manifests)
+        }
+        for _ in range(ROUNDS):
+            for path, cluster in clusters.items():
+                cluster.start()
+                for line in instance.run(
+                    "measure.sh", cluster.place.tree, JOBS, STEPS
+                ).splitlines():
+                    name, seconds = line.split()
+                    found[path][name].append(float(seconds))
+                cluster.stop()
+    return found
+
+
+def main() -> None:
+    """Print a line for each package and figure."""
+    manifests = [Path(word) for word in sys.argv[1:]]
+    found = measure(manifests)
+    first = found[manifests[0]]
+    for path, figures in found.items():
+        print(load_manifest(path).identity.stem)
+        for name, rounds in figures.items():
+            ratio = statistics.median(rounds) / statistics.median(first[name])
+            each = " ".join(f"{seconds:.4f}" for seconds in rounds)
+            print(f"  {name}: {statistics.median(rounds):.4f} s, {ratio:.3f} x ({each})")
+
+
+if __name__ == "__main__":
+    main()
