@@ -197,8 +197,7 @@ def try_package(
             cluster.start()
             found = {name: cluster.check(name).strip() for name in cluster.checks}
             # Lmod of Debian 11 drops spaces from MODULEPATH.
-            drops = system.name == OLDEST.name and " " in str(place.tree)
-            for modules in ("tcl",) if drops else ("lmod", "tcl"):
+            for modules in ("tcl",) if system.name == OLDEST.name else ("lmod", "tcl"):
                 found[modules] = " and ".join(
                     cluster.check_module(modules, beside=beside).strip().splitlines()[-1]
                     for beside in (True, False)
