@@ -1,4 +1,4 @@
-"""Write docs/options.md, and tables in docs/limits.md and docs/compatibility.md, from the code and its data.
+"""Write docs/options.md, and tables in other pages, from the code and its data.
 
 `--check` only checks whether they are up to date.
 """

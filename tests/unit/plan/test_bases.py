@@ -9,7 +9,7 @@ from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.plan.bases import bases, find_base, host_release
 
 HOST = ("debian", "12")
-NAMES = ("ubuntu@24.04", "ubuntu@22.04", "debian@12", "debian@13")
+NAMES = ("ubuntu@24.04", "ubuntu@26.04", "ubuntu@22.04", "debian@12", "debian@13")
 
 
 def refusal(name: str, host: tuple[str, str] = HOST) -> ConfigurationError:

@@ -38,6 +38,8 @@ PLACES = {
     "--with-rsmi": ("rocm-smi-stub", ""),
     "--with-oneapi": ("level-zero-stub", ""),
     "--with-hdf5": ("hdf5", "bin/h5cc"),
+    "--with-freeipmi": ("freeipmi", ""),
+    "--with-rdkafka": ("librdkafka", ""),
 }
 """Options of configure with a path: the dependency, and the path below its prefix."""
 NSS_LIBRARY = "libnss_slurm.so.2"
@@ -83,6 +85,8 @@ class Slurm(AutotoolsPackage):
     depends_on("curl", when="+curl")
     depends_on("lz4", when="+lz4")
     depends_on("hdf5~mpi+hl", when="+hdf5")
+    depends_on("freeipmi", when="+ipmi")
+    depends_on("librdkafka", when="+kafka")
     with when("+restd"):
         depends_on("json-c")
         depends_on("http-parser")
