@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.util.process import CommandRunner
 
-SCRIPT_LOCK = "/run/slurm-factory.lock"
-"""In an instance: held while a script runs. With --close (flock(1)), what a script leaves running
-does not hold it."""
+SCRIPT_LOCKS = PurePosixPath("/run")
+"""In an instance, directory of a lock for each script, held while it runs: other scripts take
+packages out while Spack builds. With --close (flock(1)), what a script leaves running does not hold
+it."""
 KILLED = 137
 """128 + SIGKILL: the only sign that the memory limit ended a process."""
 COMPILER_KILLED = "Killed signal terminated program"
@@ -192,7 +193,8 @@ class Instance:
         """
         command = ["bash", "-c", resources.script(name), name]
         # A start that failed for lxc may go on in the instance: then the next one waits for it.
-        alone = ["flock", "--close", SCRIPT_LOCK] if self.project else []
+        lock = SCRIPT_LOCKS / f"slurm-factory-{name}.lock"
+        alone = ["flock", "--close", str(lock)] if self.project else []
         variables = {k: str(v) for k, v in environment.items()}
         self.run([*alone, *command], variables, on_line, what=name)
 

@@ -17,8 +17,10 @@ from fake_lxc import FakeLxc, install_fake_lxc, instance
 from plan_samples import sample_plan, sample_settings
 from reporter_samples import Listener
 
+from slurm_factory import resources
 from slurm_factory.exceptions import BuildError, LXDError, VerificationError
 from slurm_factory.host.facts import Daemon
+from slurm_factory.instances import instance as module
 from slurm_factory.instances import lxc as lxc_module
 from slurm_factory.instances.instance import CommandError, Instance, Mount
 from slurm_factory.instances.this_machine import HostExecutor, this_machine
@@ -370,6 +372,35 @@ def test_instance_that_sends_nothing_more_is_left_with_ctrl_c(tmp_path: Path) ->
 def test_the_command_that_enters_a_kept_instance_names_project_and_instance() -> None:
     instance = make_instance(HostExecutor({}), Path("/c"))
     assert instance.enter_command == "lxc --project slurm-factory exec local:build-x -- bash -l"
+
+
+def test_a_script_runs_while_another_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As what takes finished packages out does while Spack builds the next."""
+    scripts = {
+        "build.sh": """
+            echo go
+            for ((i = 0; i < 600; i++)); do
+                if [[ -e $DONE ]]; then exit; fi
+                sleep 0.1
+            done
+            exit 1""",
+        "take.sh": 'touch "$DONE"',
+    }
+    monkeypatch.setattr(resources, "script", scripts.__getitem__)
+    monkeypatch.setattr(module, "SCRIPT_LOCKS", PurePosixPath(tmp_path))
+    machine = make_instance(HostExecutor(PLAIN), tmp_path)
+    done = {"DONE": tmp_path / "done"}
+
+    def take(_: str) -> None:
+        machine.run_script("take.sh", done, Listener().line)
+
+    machine.run_script("build.sh", done, take)
+    assert {path.name for path in tmp_path.glob("*.lock")} == {
+        "slurm-factory-build.sh.lock",
+        "slurm-factory-take.sh.lock",
+    }
 
 
 def test_a_script_gets_its_parameters_by_the_environment_only(tmp_path: Path) -> None:
