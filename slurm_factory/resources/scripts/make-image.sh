@@ -35,7 +35,7 @@ esac
 # shellcheck disable=SC2016 # mmdebstrap's hooks expand $1 themselves
 exec mmdebstrap --variant=minbase --format=tar \
     --architectures="${DEBIAN_ARCHITECTURE}" --keyring="${KEYRING}" \
-    --include="systemd,systemd-sysv,${resolver}libpam-systemd,dbus,udev,iproute2,netbase,ca-certificates,hostname" \
+    --include="apt,systemd,systemd-sysv,${resolver}libpam-systemd,dbus,udev,iproute2,netbase,ca-certificates,hostname" \
     --customize-hook='copy-in eth0.network /etc/systemd/network' \
     --customize-hook='chroot "$1" systemctl enable systemd-networkd systemd-resolved' \
     --customize-hook='rm -f "$1"/etc/hostname "$1"/etc/resolv.conf "$1"/etc/machine-id' \
