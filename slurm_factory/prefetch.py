@@ -14,7 +14,7 @@ from slurm_factory.fetch.upstream import CLINGO, base_sources, sources_for
 from slurm_factory.instances.base import SpackFiles, needs_base
 from slurm_factory.job import Job
 from slurm_factory.plan import releases
-from slurm_factory.plan.base_setup import ZIG
+from slurm_factory.plan.glibc import ZIG
 from slurm_factory.recipes.recipe import RECIPES
 from slurm_factory.supplies import (
     fetch_source_archives,

@@ -17,7 +17,7 @@ from slurm_factory.fetch.sources import cached, fetch
 from slurm_factory.fetch.upstream import CLINGO, base_sources, not_here
 from slurm_factory.instances.lxc import project_exists
 from slurm_factory.instances.this_machine import require_build_packages, this_machine
-from slurm_factory.plan.base_setup import ZIG
+from slurm_factory.plan.glibc import ZIG
 from slurm_factory.recipes.recipe import RECIPES
 from slurm_factory.util.files import NOT_WRITTEN, file_error
 

@@ -26,8 +26,9 @@ LARGEST = 512 << 20
 NOT_AFFECTED = "0"
 """Fixed version of a release that never had the hole (security-tracker.debian.org/tracker/data)."""
 UNIMPORTANT = "unimportant"
-DISTRIBUTIONS = ("Debian", "Ubuntu", "Alpine", "Red Hat", "SUSE", "openSUSE", "Rocky Linux")
-"""Ecosystems of OSV whose versions are not those of upstream."""
+UPSTREAM = frozenset({"", "ConanCenter", "GIT", "OSS-Fuzz"})
+"""Ecosystems of OSV with the names and versions of libraries as their authors have them. Others are
+distributions, and languages, whose packages may have the name of a library."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,11 @@ def _osv_findings(affected: _Affected, version: str, ubuntu: str) -> Iterator[Fi
 def _is_of(ecosystem: str, ubuntu: str) -> bool:
     """Whether a record's ecosystem, such as Ubuntu:24.04:LTS, is the one that is looked up."""
     family, *release = ecosystem.split(":")
-    return ubuntu in release if ubuntu else family not in DISTRIBUTIONS
+    if not ubuntu:
+        return family in UPSTREAM
+    # Others, such as FIPS, have packages with versions of their own.
+    named = [part for part in release if part not in {"Pro", "LTS"}]
+    return family == "Ubuntu" and named == [ubuntu]
 
 
 def _in_range(

@@ -14,7 +14,7 @@ from slurm_factory.fetch.apt_mirrors import (
     debian_security_urls,
 )
 from slurm_factory.fetch.sources import Source, archive_extension
-from slurm_factory.plan.base_setup import ZIG
+from slurm_factory.plan.glibc import ZIG
 from slurm_factory.plan.plan import BuildRequest
 
 if TYPE_CHECKING:

@@ -28,18 +28,16 @@ from slurm_factory.constants import (
 )
 from slurm_factory.instances.images import ImageName, candidates
 from slurm_factory.instances.lxc import created, is_finished, list_instances, require_running
+from slurm_factory.plan import glibc
 from slurm_factory.plan.base_setup import (
     BASE_LIFE,
     INSTANCE_INDEX,
     SETUP_SCRIPT,
     SPACK_SETUP_SCRIPT,
-    SYSROOT_FILES,
-    SYSROOT_SCRIPT,
     base_packages,
     record_path,
     setup_digest,
 )
-from slurm_factory.plan.glibc import sysroot_of
 from slurm_factory.util.process import ATTEMPTS, TRANSIENT, error_line, follow, start_with_secrets
 
 if TYPE_CHECKING:
@@ -254,15 +252,15 @@ class FactoryBase(BuilddBase):
 
     def _make_sysroot(self, executor: Executor, zig: Path) -> None:
         executor.push_file(source=zig, destination=PUSHED / zig.name)
-        files = {key: resources.sysroot_file(name) for key, name in SYSROOT_FILES.items()}
+        files = {key: resources.sysroot_file(name) for key, name in glibc.FILES.items()}
         environment = {
             "GLIBC": self._setup.floor,
-            "SYSROOT": str(sysroot_of(self._setup.floor)),
+            "SYSROOT": str(glibc.sysroot_of(self._setup.floor)),
             "ZIG_WHEEL": str(PUSHED / zig.name),
             **files,
         }
         failed = f"Cannot make the sysroot of glibc {self._setup.floor} in the base instance."
-        self._run_script(executor, SYSROOT_SCRIPT, environment, failed)
+        self._run_script(executor, glibc.SCRIPT, environment, failed)
 
     def _run_script(
         self, executor: Executor, name: str, environment: dict[str, str], failed: str

@@ -38,20 +38,10 @@ SPACK_TOOLS = (
     *("python3", "python3-cffi-backend", "unzip", "xz-utils", "zstd"),
 )
 SETUP_SCRIPT = "setup-base.sh"
-SYSROOT_SCRIPT = "setup-sysroot.sh"
-SYSROOT_FILES = {
-    "START": "start.S",
-    "NONSHARED": "nonshared.c",
-    "INIT": "init.c",
-    "ALIASES": "aliases.txt",
-}
-"""The files that it needs, by parameter."""
 SPACK_SETUP_SCRIPT = "setup-spack.sh"
 BASE_LIFE = timedelta(days=90)
 """The next launch replaces an older base instance (craft-providers' lxd/launcher.py)."""
 
-ZIG = "zig"
-"""Source of the headers and export lists of all releases of glibc."""
 INSTANCE_INDEX: Final = PurePosixPath("/opt/spack-misc")
 """Spack's index of its package recipes, made with the base: the initial content of `misc_cache`."""
 CHECKOUT_FILE: Final = ".slurm-factory-checkout"
@@ -123,9 +113,7 @@ def setup_digest(setup: BaseSetup) -> str:
     if setup.spack is not None:
         content += [resources.script(SPACK_SETUP_SCRIPT), spack_digest(setup.spack)]
     if setup.floor:
-        files = map(resources.sysroot_file, SYSROOT_FILES.values())
-        content += [str(sysroot_of(setup.floor)), resources.script(SYSROOT_SCRIPT), *files]
-        content += _zig_checksums()
+        content.append(str(sysroot_of(setup.floor)))
     return _short_digest(content)
 
 
@@ -186,11 +174,6 @@ def _has_expired(path: Path) -> bool:
 def _is_of(setup: BaseSetup, record: dict[str, Any]) -> bool:
     complete = setup.spack is None or isinstance(record.get("externals"), dict)
     return complete and record.get("base") == setup.base.name
-
-
-def _zig_checksums() -> list[str]:
-    rows = resources.load_toml("sources.toml")["source"]
-    return [row["sha256"] for row in rows if row["name"].startswith(ZIG)]
 
 
 def _short_digest(content: list[str]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
+from slurm_factory import resources
 from slurm_factory.constants import BASE_GLIBC, INSTANCE_SYSROOTS, Deps
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.util.hints import printable, quoted
@@ -16,6 +19,17 @@ if TYPE_CHECKING:
 
     from slurm_factory.plan.bases import Base
 
+SCRIPT = "setup-sysroot.sh"
+FILES = {
+    "START": "start.S",
+    "NONSHARED": "nonshared.c",
+    "INIT": "init.c",
+    "SPEEDS": "termios-baud.h",
+    "ALIASES": "aliases.txt",
+}
+"""The files that it needs, by parameter."""
+ZIG = "zig"
+"""Source of the headers and export lists of all releases of glibc."""
 OLDEST_GLIBC = "2.28"
 """That of RHEL 8."""
 RELEASE = re.compile(r"2\.[0-9]{2}", re.ASCII)
@@ -65,5 +79,20 @@ def choose_floor(asked: str, deps: Deps, base: Base) -> str:
 
 
 def sysroot_of(floor: str) -> PurePosixPath | None:
-    """Directory (instance) of the C library of a release of glibc; None if `floor` is empty."""
-    return INSTANCE_SYSROOTS / floor if floor else None
+    """Directory (instance) of the C library of a release of glibc; None if `floor` is empty.
+
+    It changes with all that goes into the sysroot. Spack hashes it with each package, so that none
+    which was compiled with an earlier one is taken from a cache.
+    """
+    return INSTANCE_SYSROOTS / f"{floor}-{_digest()}" if floor else None
+
+
+@cache
+def _digest() -> str:
+    rows = resources.load_toml("sources.toml")["source"]
+    content = [
+        resources.script(SCRIPT),
+        *map(resources.sysroot_file, FILES.values()),
+        *(row["sha256"] for row in rows if row["name"].startswith(ZIG)),
+    ]
+    return hashlib.sha256("\0".join(content).encode()).hexdigest()[:8]

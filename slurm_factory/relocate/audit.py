@@ -246,7 +246,7 @@ def _check_floor(subject: Subject) -> Iterator[Problem]:
     newest = _numbers(subject.floor)
     for path, elf in subject.facts.items():
         for need in elf.needs_versions:
-            above = [version for version in need.versions if _glibc_release(version) > newest]
+            above = [version for version in need.versions if _is_above(version, newest)]
             if above:
                 names = ", ".join(above)
                 yield Problem(path, f"requires {names} of {need.library}, above {subject.floor}")
@@ -364,6 +364,12 @@ def highest_glibc(facts: FactsByPath) -> str | None:
 def _glibc_of(elf: ElfFacts) -> tuple[int, ...]:
     versions = (version for need in elf.needs_versions for version in need.versions)
     return max(map(_glibc_release, versions), default=())
+
+
+def _is_above(version: str, newest: tuple[int, ...]) -> bool:
+    """Whether a version is that of a newer glibc, or one of glibc that nobody here knows."""
+    unknown = version.startswith("GLIBC_") and not _glibc_release(version)
+    return unknown or _glibc_release(version) > newest
 
 
 def _glibc_release(version: str) -> tuple[int, ...]:

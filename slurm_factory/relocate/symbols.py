@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import Section, SymbolTableSection
 
@@ -13,6 +14,10 @@ from slurm_factory.resources import sysroot_file
 LAYOUTS = {32: ("IIIBBH", 5, 3, 1), 64: ("IBBHQQ", 3, 1, 4)}
 """Format of a symbol, whose first field is its name, and its fields with the section, with binding
 and type, and with the value (elf(5))."""
+RELOCATION = 24
+"""Size of an entry of a table of relocations in bytes (elf(5), Elf64_Rela)."""
+MOST_TABLES = 100
+"""Of relocations; linked files have two or three."""
 UNDEFINED = 0
 WEAK = 2
 NO_VERSION = 1
@@ -59,6 +64,7 @@ def read_symbols(elf: ELFFile, sections: Sequence[Section]) -> Symbols | None:
     table = next((s for s in sections if s["sh_type"] == "SHT_DYNSYM"), None)
     if not isinstance(table, SymbolTableSection):
         return None
+    _require_plain(table)
     symbols = list(_symbols(elf, table, sections))
     missing = [symbol for symbol in symbols if symbol.section == UNDEFINED and symbol.name]
     defined = [symbol for symbol in symbols if symbol.section != UNDEFINED]
@@ -103,6 +109,8 @@ def _symbols(
 def _versions(order: str, sections: Sequence[Section], count: int) -> Sequence[int]:
     """An entry of the table of versions for each symbol; without a table, none has a version."""
     table = next((s for s in sections if s["sh_type"] == "SHT_GNU_versym"), None)
+    if table is not None:
+        _require_plain(table)
     found = (
         [] if table is None else [row[0] for row in struct.iter_unpack(f"{order}H", table.data())]
     )
@@ -113,8 +121,23 @@ def _copied(elf: ELFFile, sections: Sequence[Section]) -> Iterator[int]:
     """Numbers of the symbols that the program gets a copy of; of 64-bit files."""
     wanted = COPIES.get(elf["e_machine"])
     order = "<" if elf.little_endian else ">"
-    for section in sections:
-        if wanted and section["sh_type"] == "SHT_RELA":
+    # The headers of any number of sections may name one place.
+    tables = {
+        (section["sh_offset"], section["sh_size"]): section
+        for section in sections
+        if wanted and section["sh_type"] == "SHT_RELA"
+    }
+    if len(tables) > MOST_TABLES:
+        raise ELFError(f"it has {len(tables)} tables of relocations")
+    for section in tables.values():
+        if section["sh_size"] % RELOCATION == 0:
+            _require_plain(section)
             for _, info, _ in struct.iter_unpack(f"{order}QQq", section.data()):
                 if info & 0xFFFFFFFF == wanted:
                     yield info >> 32
+
+
+def _require_plain(section: Section) -> None:
+    """Refuse a compressed section: no loader reads one, and its content may be without end."""
+    if section.compressed:
+        raise ELFError(f"{section.name} is compressed")

@@ -13,7 +13,7 @@ from plan_samples import sample_settings
 from slurm_factory import resources
 from slurm_factory.fetch.sources import fetch
 from slurm_factory.fetch.upstream import zig_source
-from slurm_factory.plan.base_setup import SYSROOT_FILES, SYSROOT_SCRIPT
+from slurm_factory.plan import glibc
 from slurm_factory.relocate.audit import audit
 from slurm_factory.relocate.policy import load_policy
 
@@ -72,13 +72,59 @@ int main()
     }
 }
 """
+WAITING = r"""
+#include <chrono>
+#include <condition_variable>
+#include <iostream>
+#include <mutex>
+#include <shared_mutex>
+
+int main()
+{
+    std::timed_mutex mutex;
+    std::shared_timed_mutex shared;
+    std::condition_variable_any changed;
+    auto moment = std::chrono::milliseconds(1);
+    std::unique_lock<std::timed_mutex> lock(mutex, moment);
+    std::cout << lock.owns_lock() << shared.try_lock_for(moment)
+              << (changed.wait_for(lock, moment) == std::cv_status::timeout) << "\n";
+}
+"""
+SPEEDS = r"""
+#include <stdio.h>
+#include <termios.h>
+
+int main(void)
+{
+    struct termios terminal = {0};
+
+    if (cfsetospeed(&terminal, B9600) || cfgetospeed(&terminal) != B9600)
+        return 1;
+    printf("%d %d\n", cfsetispeed(&terminal, B115200), (int)(terminal.c_cflag & CBAUD));
+    return 0;
+}
+"""
+FIRST = r"""
+#include <stdio.h>
+
+static void first(void) { puts("first"); }
+__attribute__((section(".preinit_array"), used)) static void (*run)(void) = first;
+int main(void) { puts("main"); return 0; }
+"""
+TOTALORDER = r"""
+#define _GNU_SOURCE
+#define __STDC_WANT_IEC_60559_BFP_EXT_C2X__
+#include <math.h>
+
+int own(const double *one, const double *two) { return totalorder(one, two); }
+"""
 ENVIRON = "#include <unistd.h>\nextern char **environ; int main(void) { return environ == NULL; }"
 GETTID = "#define _GNU_SOURCE\n#include <unistd.h>\nint own(void) { return gettid(); }"
 
 
 def make_sysroot(directory: Path, wheel: Path, **changes: str) -> Path:
     """Run the script of a base instance on this machine."""
-    files = {key: resources.sysroot_file(name) for key, name in SYSROOT_FILES.items()}
+    files = {key: resources.sysroot_file(name) for key, name in glibc.FILES.items()}
     given = {
         "GLIBC": FLOOR,
         "SYSROOT": str(directory),
@@ -86,7 +132,7 @@ def make_sysroot(directory: Path, wheel: Path, **changes: str) -> Path:
         **files,
         **changes,
     }
-    script = ["bash", "-c", resources.script(SYSROOT_SCRIPT)]
+    script = ["bash", "-c", resources.script(glibc.SCRIPT)]
     done = subprocess.run(
         script, env={**os.environ, **given}, check=False, capture_output=True, text=True
     )
@@ -150,6 +196,33 @@ def test_programs_in_other_languages_run_too(sysroot: Path, tmp_path: Path) -> N
     program = compile_with(sysroot / "bin/g++", CXX_PROGRAM, tmp_path / "bin/program")
     assert output_of([program]) == "3 caught\n"
     assert problems(tmp_path) == []
+
+
+def test_what_a_newer_libstdcxx_waits_with_is_not_used(sysroot: Path, tmp_path: Path) -> None:
+    program = compile_with(
+        sysroot / "bin/g++", WAITING, tmp_path / "bin/program", ["-pthread", "-std=c++17"]
+    )
+    assert output_of([program]) == "111\n"
+    assert problems(tmp_path) == []
+
+
+def test_speeds_of_terminals_are_those_of_the_old_functions(sysroot: Path, tmp_path: Path) -> None:
+    ours = compile_with(sysroot / "bin/gcc", SPEEDS, tmp_path / "bin/program")
+    plain = compile_with("gcc", SPEEDS, tmp_path / "plain")
+    assert output_of([ours]) == output_of([plain])
+
+
+def test_functions_before_the_constructors_run_once(sysroot: Path, tmp_path: Path) -> None:
+    program = compile_with(sysroot / "bin/gcc", FIRST, tmp_path / "bin/program")
+    assert output_of([program]) == "first\nmain\n"
+
+
+def test_function_that_was_called_in_another_way_is_not_there(
+    sysroot: Path, tmp_path: Path
+) -> None:
+    options = ["-shared", "-fPIC", "-lm"]
+    compile_with(sysroot / "bin/gcc", TOTALORDER, tmp_path / "lib/slurm/own.so", options)
+    assert problems(tmp_path) == ["lib/slurm/own.so: imports totalorder, which nothing defines"]
 
 
 def test_function_of_a_newer_glibc_is_found(sysroot: Path, tmp_path: Path) -> None:

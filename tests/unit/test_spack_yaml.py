@@ -32,6 +32,11 @@ def snapshot_plan(build_type: BuildType, release: str = "25.05.0") -> BuildPlan:
     )
 
 
+def shown(plan: BuildPlan) -> str:
+    """The environment, without the digest of the sysroot's files."""
+    return generate_yaml_string(plan).replace(str(plan.compiler.sysroot), "SYSROOT")
+
+
 def snapshot(build_type: BuildType) -> Path:
     return SNAPSHOTS / f"{build_type}.yaml"
 
@@ -56,7 +61,7 @@ def keys(value: Any) -> Any:
 @pytest.mark.parametrize("build_type", BuildType)
 def test_environment_is_the_same_as_ever(build_type: BuildType) -> None:
     path = snapshot(build_type)
-    assert generate_yaml_string(snapshot_plan(build_type)) == path.read_text("utf-8"), (
+    assert shown(snapshot_plan(build_type)) == path.read_text("utf-8"), (
         f"{path.name} differs; if that is intended, run: python tests/unit/{Path(__file__).name}"
     )
 
@@ -67,7 +72,7 @@ def test_another_release_changes_the_version_in_the_spec_and_nothing_else() -> N
         plan = snapshot_plan(build_type, name)
         assert plan.roots[0].startswith(f"slurm@={plan.release.spack_version} ")
         expected = snapshots[build_type].replace("25-05-0-1", plan.release.spack_version)
-        assert generate_yaml_string(plan) == expected
+        assert shown(plan) == expected
 
 
 def test_no_string_of_the_user_can_break_out_of_its_value() -> None:
@@ -211,4 +216,4 @@ if __name__ == "__main__":
     for old in SNAPSHOTS.iterdir():
         old.unlink()
     for each in BuildType:
-        snapshot(each).write_text(generate_yaml_string(snapshot_plan(each)), "utf-8")
+        snapshot(each).write_text(shown(snapshot_plan(each)), "utf-8")

@@ -3,7 +3,8 @@
 # make starts on every machine whose C library is at least as old.
 # GLIBC: its release, such as 2.28. SYSROOT: the directory to make.
 # ZIG_WHEEL: the ziglang wheel, which has the tables of all releases of the C library; it is removed.
-# START NONSHARED INIT ALIASES: content of start.S, nonshared.c, init.c and aliases.txt.
+# START NONSHARED INIT SPEEDS ALIASES: content of start.S, nonshared.c, init.c, termios-baud.h and
+# aliases.txt.
 set -euo pipefail
 
 # The program that compiles, of each compiler.
@@ -55,6 +56,17 @@ sed -i -E 's/^[.]set signgam_2_([0-9_]+), __signgam_.*/.set signgam_2_\1, __sign
 # A directive of LLVM's assembler alone.
 sed -i -E 's/^[.]rodata$/.data/' "${stubs}"/*.s
 
+# The headers are those of 2.43. These functions were called in another way before: nobody must find
+# them by the old version. Of all others whose default version is newer than 2.28, only the speeds of
+# terminals (below) and errors of arithmetic differ.
+minor=${GLIBC#*.}
+declare -A CHANGED=(["totalorder(mag)?"]=31 ["u?fromfpx?"]=43)
+for name in "${!CHANGED[@]}"; do
+    if ((minor < CHANGED[${name}])); then
+        sed -i -E "/^[.]symver ${name}(f|l|f[0-9]+x?)?_[0-9_]+, /d" "${stubs}/m.s"
+    fi
+done
+
 make_stub() {
     local source=$1 soname=$2
     gcc -shared -nostdlib -Wl,--version-script="${stubs}/all.map" -Wl,-soname="${soname}" \
@@ -78,7 +90,21 @@ sed -i "s/^#define[[:space:]]__GLIBC__[[:space:]].*/&\\n#define __GLIBC_MINOR__ 
     "${SYSROOT}/usr/include/features.h"
 grep -q "^#define __GLIBC_MINOR__ ${GLIBC#*.}$" "${SYSROOT}/usr/include/features.h"
 # Not there before 2.32, and looked for by the header alone.
-rm -f "${SYSROOT}/usr/include/sys/single_threaded.h"
+if ((minor < 32)); then
+    rm -f "${SYSROOT}/usr/include/sys/single_threaded.h"
+fi
+if ((minor < 42)); then
+    printf '%s\n' "${SPEEDS}" > "${SYSROOT}/usr/include/bits/termios-baud.h"
+fi
+# libstdc++ was configured for the base's C library.
+configured=$(g++ -E -x c++ -include bits/c++config.h /dev/null | grep -o '"/[^"]*/bits/c++config.h"' |
+    head -1 | tr -d '"')
+mkdir -p "${SYSROOT}/include/bits"
+cp "${configured}" "${SYSROOT}/include/bits/c++config.h"
+if ((minor < 30)); then
+    sed -i -E "${SYSROOT}/include/bits/c++config.h" \
+        -e '/^#define _GLIBCXX_USE_PTHREAD_(COND_CLOCKWAIT|MUTEX_CLOCKLOCK|RWLOCK_CLOCKLOCK) /d'
+fi
 
 arguments=(--sysroot="${SYSROOT}" -B "${library}/" -L "${library}")
 objects=(-c -O2 -fPIC -fstack-protector-strong -U_FORTIFY_SOURCE "${protection[@]}")
@@ -86,9 +112,8 @@ cd "${scratch}"
 printf '%s\n' "${START}" > start.S
 printf '%s\n' "${NONSHARED}" > nonshared.c
 printf '%s\n' "${INIT}" > init.c
-# They run before the stack protector has its value.
-gcc "${arguments[@]}" "${objects[@]}" -fno-stack-protector start.S -o "${library}/Scrt1.o"
-gcc "${arguments[@]}" "${objects[@]}" -fno-stack-protector init.c -o init.o
+gcc "${arguments[@]}" "${objects[@]}" start.S -o "${library}/Scrt1.o"
+gcc "${arguments[@]}" "${objects[@]}" init.c -o init.o
 gcc "${arguments[@]}" "${objects[@]}" -ffunction-sections nonshared.c -o nonshared.o
 ar rcsD "${library}/libc_nonshared.a" nonshared.o init.o
 ln -s Scrt1.o "${library}/crt1.o"
@@ -101,6 +126,7 @@ SCRIPT
 
 # The compiler's own libraries, which stay outside of packages, need the base's C library.
 arguments+=("-Wl,--allow-shlib-undefined")
+declare -A MORE=([g++]="-isystem ${SYSROOT}/include")
 for compiler in "${!PARTS[@]}"; do
     program=$(command -v "${compiler}") || continue
     # ccache knows a compiler by its content: that of the real one is a part of this one's.
@@ -108,7 +134,7 @@ for compiler in "${!PARTS[@]}"; do
     cat > "${SYSROOT}/bin/${compiler}" <<WRAPPER
 #!/bin/sh
 # ${real//$'\n'/ }
-exec ${program} ${arguments[*]} "\$@"
+exec ${program} ${arguments[*]} ${MORE[${compiler}]-} "\$@"
 WRAPPER
     chmod +x "${SYSROOT}/bin/${compiler}"
 done

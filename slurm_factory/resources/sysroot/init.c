@@ -7,7 +7,6 @@
 
 typedef void (*Constructor)(int, char **, char **);
 
-extern Constructor __preinit_array_start[] HIDDEN, __preinit_array_end[] HIDDEN;
 extern Constructor __init_array_start[] HIDDEN, __init_array_end[] HIDDEN;
 extern void _init(void);
 
@@ -15,14 +14,12 @@ HIDDEN void __libc_csu_init(int count, char **arguments, char **environment)
 {
     Constructor *next;
 
-    for (next = __preinit_array_start; next < __preinit_array_end; next++)
-        (*next)(count, arguments, environment);
     _init();
     for (next = __init_array_start; next < __init_array_end; next++)
         (*next)(count, arguments, environment);
 }
 
-/* The loader runs the destructors. */
+/* The loader runs the destructors, as it has run the functions of DT_PREINIT_ARRAY. */
 HIDDEN void __libc_csu_fini(void)
 {
 }

@@ -135,7 +135,14 @@ def test_releases_of_ubuntu_have_records_of_their_own(tmp_path: Path) -> None:
             "ranges": [{"type": "ECOSYSTEM", "events": events}],
             "versions": ["8.5.0-2ubuntu10.1"],
         }
-        for ecosystem in ("Ubuntu:24.04:LTS", "Ubuntu:Pro:22.04:LTS", "Debian:13")
+        for ecosystem in (
+            "Ubuntu:24.04:LTS",
+            "Ubuntu:Pro:22.04:LTS",
+            "Ubuntu:Pro:FIPS-updates:20.04:LTS",
+            "Debian:13",
+            "AlmaLinux:9",
+            "PyPI",
+        )
     ]
     path = tmp_path / "osv/cve/2026/1.json"
     path.parent.mkdir(parents=True)
@@ -150,6 +157,7 @@ def test_releases_of_ubuntu_have_records_of_their_own(tmp_path: Path) -> None:
         ("24.04", "8.5.0-2ubuntu10.10", ()),
         ("22.04", "8.5.0-2ubuntu10~esm1", known),
         ("26.04", "8.5.0-2ubuntu10.1", ()),
+        ("20.04", "8.5.0-2ubuntu10.1", ()),
         ("", "8.5.0-2ubuntu10.1", ()),
     ]:
         look_up = osv(str(tmp_path / "osv"), settings, Listener(), ubuntu=release)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -18,11 +19,18 @@ from relocate_toolkit import (
 )
 
 from slurm_factory.exceptions import VerificationError
-from slurm_factory.relocate.audit import AuditReport, audit, highest_glibc
+from slurm_factory.relocate.audit import (
+    AuditReport,
+    Problem,
+    Subject,
+    audit,
+    highest_glibc,
+    problems,
+)
 from slurm_factory.relocate.edits import find_patchelf
 from slurm_factory.relocate.elf import ElfFacts, ElfKind, VersionNeed, scan
 from slurm_factory.relocate.hardening import Figure, Share
-from slurm_factory.relocate.policy import Unversioned
+from slurm_factory.relocate.policy import Unversioned, load_policy
 
 BUILD_PATHS = ("/opt/slurm/software", "/srv/build", "/opt/slurm-factory-cache", "/root")
 
@@ -328,15 +336,15 @@ def test_function_that_nothing_defines_is_a_problem_unless_the_loading_program_h
         compile_elf(tree / place, code, options=["-nostdlib"])
     rule = {"symbols": ["pam_*"], "files": ["lib/security/*.so"], "reason": "PAM"}
     policy = POLICY.model_copy(update={"unversioned": (Unversioned.model_validate(rule),)})
-    problems = audit(tree, policy, BUILD_PATHS).problems
-    assert {str(problem) for problem in problems} == {
+    found = audit(tree, policy, BUILD_PATHS).problems
+    assert {str(problem) for problem in found} == {
         "lib/slurm/late.so: imports newer, which nothing defines",
         "lib/slurm/late.so: imports pam_end, which nothing defines",
         "lib/security/late.so: imports newer, which nothing defines",
     }
     compile_elf(tree / "lib/libother.so", "int newer(void) { return 1; }")
-    problems = audit(tree, policy, BUILD_PATHS).problems
-    assert [str(problem) for problem in problems] == [
+    found = audit(tree, policy, BUILD_PATHS).problems
+    assert [str(problem) for problem in found] == [
         "lib/slurm/late.so: imports pam_end, which nothing defines"
     ]
 
@@ -358,3 +366,27 @@ def test_program_with_a_copy_of_environ_shares_it_with_the_c_library(tmp_path: P
     compile_elf(tmp_path / "tree/bin/tool", code, [stub], options)
     (found,) = audit(tmp_path / "tree", POLICY, BUILD_PATHS).problems
     assert str(found) == "bin/tool: has a copy of environ, which the C library does not set"
+
+
+@pytest.mark.parametrize("version", ["GLIBC_ABI_GNU2_TLS", "GLIBC_ABI_DT_RELR", "GLIBC_2.33"])
+def test_version_that_an_old_loader_refuses_is_above_the_floor(tree: Path, version: str) -> None:
+    need = VersionNeed("libc.so.6", (version,))
+    facts = scan(tree)
+    path = PurePosixPath("bin/tool")
+    subject = Subject(tree, {path: replace(facts[path], needs_versions=(need,))}, POLICY, ())
+    assert not any(version in problem.reason for problem in problems(subject))
+    found = problems(replace(subject, floor="2.28"))
+    assert Problem(path, f"requires {version} of libc.so.6, above 2.28") in found
+
+
+def test_drivers_define_what_the_plugins_for_their_gpus_import() -> None:
+    policy = load_policy()
+    for plugin, symbol in (
+        ("gpu_nvml", "nvmlInit_v2"),
+        ("gpu_rsmi", "rsmi_init"),
+        ("gpu_oneapi", "zeInit"),
+        ("gpu_oneapi", "zesDeviceEnumFrequencyDomains"),
+    ):
+        assert policy.is_defined_outside(symbol, PurePosixPath(f"lib/slurm/{plugin}.so"))
+        assert not policy.is_defined_outside(symbol, PurePosixPath("lib/slurm/gres_gpu.so"))
+    assert not policy.is_defined_outside("zero", PurePosixPath("lib/slurm/gpu_oneapi.so"))

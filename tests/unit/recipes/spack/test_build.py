@@ -295,11 +295,11 @@ def test_all_that_the_compiler_of_the_base_compiles_gets_the_hardening_flags(
     flags = " ".join(compiled.flags)
     assert compiler["extra_attributes"]["flags"] == {"cflags": flags, "cxxflags": flags}
     assert compiler["extra_attributes"]["compilers"] == {
-        "c": "/usr/lib/slurm-factory/glibc/2.28/bin/gcc",
-        "cxx": "/usr/lib/slurm-factory/glibc/2.28/bin/g++",
-        "fortran": "/usr/lib/slurm-factory/glibc/2.28/bin/gfortran",
+        "c": f"{compiled.sysroot}/bin/gcc",
+        "cxx": f"{compiled.sysroot}/bin/g++",
+        "fortran": f"{compiled.sysroot}/bin/gfortran",
     }
-    assert {*compiled.flags} == {*compiled.hardening, "--sysroot=/usr/lib/slurm-factory/glibc/2.28"}
+    assert {*compiled.flags} == {*compiled.hardening, f"--sysroot={compiled.sysroot}"}
     assert "extra_attributes" not in externals["packages"]["gcc"]["externals"][0]
 
 
