@@ -2,6 +2,7 @@
 
 import re
 import struct
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -33,7 +34,7 @@ from slurm_factory.relocate.tree import regular_files
 MAGIC = b"\x7fELF"
 UNREADABLE = (
     *(ELFError, ConstructError, AssertionError, AttributeError, ArithmeticError),
-    *(LookupError, MemoryError, TypeError, ValueError, struct.error),
+    *(LookupError, MemoryError, TypeError, ValueError, struct.error, zlib.error),
 )
 """Errors of pyelftools for damaged files."""
 SMALLEST_ENTRY = 8

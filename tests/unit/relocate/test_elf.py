@@ -344,3 +344,44 @@ def test_file_that_claims_more_sections_than_fit_into_it_is_refused(
     content[60:62] = b"\0\0"
     content[start + 32 : start + 40] = pack("<Q", 1 << 40)
     assert_entries_do_not_fit(tmp_path / "changed", content)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="writes headers of x86-64")
+@pytest.mark.parametrize("name", [".dynsym", ".gnu.version", ".rela.dyn"])
+def test_compressed_table_is_refused(tmp_path: Path, name: str) -> None:
+    """No loader reads one, and a small one may be endless."""
+    code = "extern char **environ; int main(void) { return environ == 0; }"
+    program = compile_elf(tmp_path / "program", code)
+    with program.open("r+b") as stream:
+        elf = ELFFile(stream)
+        number = next(n for n, section in enumerate(elf.iter_sections()) if section.name == name)
+        # sh_flags of Elf64_Shdr (elf(5)); SHF_COMPRESSED.
+        stream.seek(elf["e_shoff"] + number * elf["e_shentsize"] + 8)
+        stream.write(pack("<Q", 0x802))
+    with pytest.raises(VerificationError):
+        read_elf(program)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="writes headers of x86-64")
+def test_many_headers_of_one_table_are_read_once(tmp_path: Path) -> None:
+    """Otherwise this takes an hour."""
+    program = compile_elf(tmp_path / "program", "int main(void) { return 0; }")
+    content = program.read_bytes()
+    with program.open("rb") as stream:
+        elf = ELFFile(stream)
+        header = 64
+        number = next(
+            n for n, section in enumerate(elf.iter_sections()) if section.name == ".rela.dyn"
+        )
+        at = elf["e_shoff"] + number * header
+        rows = content[elf["e_shoff"] : elf["e_shoff"] + elf["e_shnum"] * header]
+    count = 20_000
+    whole = (len(content) + len(rows) + count * header) // 24 * 24
+    # sh_offset and sh_size of Elf64_Shdr: all of the file.
+    rows += (content[at : at + 24] + pack("<QQ", 0, whole) + content[at + 40 : at + header]) * count
+    # e_shoff, and e_shnum, of Elf64_Ehdr.
+    moved = content[:40] + pack("<Q", len(content)) + content[48:60] + pack("<H", 0) + content[62:]
+    # Without a number in the header it is in the first entry.
+    first = rows[:32] + pack("<Q", len(rows) // header) + rows[40:]
+    program.write_bytes(moved + first)
+    assert read_elf(program) is not None
