@@ -94,6 +94,7 @@ def print_plan(plan: BuildPlan, *, as_json: bool) -> None:
     print_line("")
     print_table(("Feature", "What"), rows)
     print_line(f"\npackages of the base: {' '.join(base_packages(plan.setup))}")
+    print_line(f"compiled for: glibc {plan.floor or plan.base.glibc}, {plan.cpu}")
     print_line(f"patches: {' '.join(patch.name for patch in plan.patches)}")
     if plan.backports:
         fixes = " ".join(plan.backports.fixes)

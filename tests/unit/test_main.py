@@ -241,6 +241,7 @@ def test_a_dry_run_of_the_default_recipe_prints_the_environment_that_spack_gets(
     assert (result.code, result.err) == (0, "")
     document = yaml.safe_load(result.out[result.out.index("spack:") :])
     assert "+hdf5" in document["spack"]["specs"][0]
+    assert "compiled for: glibc 2.28, x86_64_v3\n" in result.out
     as_json = run("build", "--slurm-version", "25.05", "--dry-run", "--json").document["plan"]
     assert yaml.safe_load(as_json["spack_yaml"])["spack"]["view"]
     assert as_json["deps"] == "spack"
@@ -254,6 +255,20 @@ def test_building_on_the_machine_itself_with_spack_is_refused_with_the_command_t
     _, *told = shlex.split(result.err.splitlines()[-1].partition("run: ")[2])
     assert told[-2:] == ["--deps", "system"]
     assert run(*told, "--dry-run").code in {0, 2}
+
+
+def test_glibc_comes_from_the_command_line_or_the_settings(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = ("build", "--slurm-version", "25.05", "--dry-run", "--json")
+    monkeypatch.setenv("SLURM_FACTORY_GLIBC", "2.34")
+    assert run(*plan).document["plan"]["glibc"] == "2.34"
+    assert run(*plan, "--glibc", "base").document["plan"]["glibc"] is None
+    assert run(*plan, "--deps", "system").document["plan"]["glibc"] is None
+    assert run(*plan, "--deps", "system", "--glibc", "2.28").code == 2
+    assert run(*plan, "--glibc", "1.0").code == 2
+    monkeypatch.setenv("SLURM_FACTORY_GLIBC", "new")
+    assert run(*plan).code == 2
 
 
 # --- without a network --------------------------------------------------------------------------
