@@ -53,7 +53,7 @@ VersionOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 GpuOption = Annotated[bool, typer.Option("--gpu", help="Add GPU detection.")]
 MinimalOption = Annotated[
-    bool, typer.Option("--minimal", help="Munge, readline and nss_slurm only.")
+    bool, typer.Option("--minimal", help="Munge, readline, nss_slurm and completion in bash only.")
 ]
 VariantsOption = Annotated[
     str,

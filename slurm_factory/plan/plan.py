@@ -705,7 +705,7 @@ def _build_type(request: BuildRequest) -> BuildType:
     if request.gpu and request.minimal:
         raise ConfigurationError(
             "--gpu and --minimal cannot be combined.",
-            details="A minimal package contains munge, readline and nss_slurm only.",
+            details="A minimal package contains munge, readline, nss_slurm and completion only.",
             resolution="Use only one of them.",
         )
     if request.gpu:

@@ -65,6 +65,10 @@ def test_pam_slurm_lets_in_users_with_a_job_only(cluster: LiveCluster) -> None:
     assert "let in with a job only" in cluster.check("pam")
 
 
+def test_commands_are_completed_in_bash(cluster: LiveCluster) -> None:
+    assert "--cpus-per-task" in cluster.check("completion")
+
+
 def test_nss_slurm_gives_a_job_its_user(cluster: LiveCluster) -> None:
     assert "in a job: alice:" in cluster.check("nss")
 

@@ -50,7 +50,7 @@ OLDEST = find_base("debian@12", ("", "")).model_copy(
 SYSTEMS = {base.name: base for base in (NEWEST, OLDEST)}
 # Some serve the tests; the others are what Lmod and Environment Modules depend on.
 PACKAGES = (
-    *("mariadb-server", "curl", "openssh-server", "xauth", "pamtester"),
+    *("mariadb-server", "bash-completion", "curl", "openssh-server", "xauth", "pamtester"),
     *("lua5.3", "lua-filesystem", "lua-json", "lua-posix", "lua-term", "tcl8.6", "man-db"),
 )
 SCRIPTS = Path(__file__).parent / "cluster"

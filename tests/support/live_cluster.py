@@ -23,6 +23,7 @@ CHECKS = {
     "restd": "sbin/slurmrestd",
     "x11": "bin/srun",
     "pam": "lib/security/pam_slurm.so",
+    "completion": "share/bash-completion/completions/srun",
     "nss": "lib/nss/libnss_slurm.so.2",
     "pmix": "lib/slurm/mpi_pmix.so",
     "lua": "lib/slurm/job_submit_lua.so",

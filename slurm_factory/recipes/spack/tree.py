@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from slurm_factory.recipes.spack.session import Spack
 
 PARTS = {
-    "slurm": ("bin", "sbin", "lib", "include", "share/man", "share/licenses/slurm"),
+    "slurm": (
+        *("bin", "sbin", "lib", "include"),
+        *("share/man", "share/licenses/slurm", "share/bash-completion"),
+    ),
     "munge": ("bin/munge", "bin/remunge", "bin/unmunge", "sbin/munged", "sbin/mungekey"),
     "openmpi": ("bin", "lib", "include", "share/openmpi", "share/prte", "share/man"),
 }

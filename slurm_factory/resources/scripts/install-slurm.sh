@@ -59,7 +59,18 @@ cp COPYING DISCLAIMER LICENSE.OpenSSL "${tree}/share/licenses/slurm/"
 mkdir -p "${tree}/share/licenses/munge"
 cp /usr/share/doc/munge/copyright "${tree}/share/licenses/munge/"
 
+# bash-completion looks for a file with the name of each command.
+completions="${tree}/share/bash-completion/completions"
+mkdir -p "${completions}"
+install -m 644 contribs/slurm_completion_help/slurm_completion.sh "${completions}/"
+sed -n 's/^complete .* \([a-z]*\)$/\1/p' "${completions}/slurm_completion.sh" | while read -r command; do
+    if [[ -e ${tree}/bin/${command} || -e ${tree}/sbin/${command} ]]; then
+        ln -sf slurm_completion.sh "${completions}/${command}"
+    fi
+done
+
 # Only the promised files; the rest is HTML documentation and build files.
 find "${tree}" -mindepth 1 -maxdepth 1 \
     ! -name bin ! -name sbin ! -name lib ! -name include ! -name share -exec rm -rf {} +
-find "${tree}/share" -mindepth 1 -maxdepth 1 ! -name man ! -name licenses -exec rm -rf {} +
+find "${tree}/share" -mindepth 1 -maxdepth 1 ! -name man ! -name licenses ! -name bash-completion \
+    -exec rm -rf {} +

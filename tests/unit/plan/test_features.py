@@ -56,13 +56,20 @@ def test_every_series_type_base_and_recipe_can_be_selected(
         assert len(selection.chosen) + len(selection.left_out) == len(table())
 
 
-def test_minimal_holds_munge_nss_and_readline_only() -> None:
-    assert chosen(BuildType.MINIMAL) == {"munge", "nss", "readline"}
+def test_minimal_holds_what_every_cluster_needs() -> None:
+    assert chosen(BuildType.MINIMAL) == {"munge", "nss", "completion", "readline"}
 
 
 def test_standard_holds_what_the_contract_promises() -> None:
     promised = {"hwloc", "numa", "pmix", "restd", "cgroup", "pam", "mariadb", "lua", "curl"}
-    assert chosen(BuildType.STANDARD) == promised | {"munge", "nss", "readline", "lz4", "x11"}
+    assert chosen(BuildType.STANDARD) == promised | {
+        "munge",
+        "nss",
+        "completion",
+        "readline",
+        "lz4",
+        "x11",
+    }
 
 
 def test_gpu_is_standard_and_three_kinds_of_detection() -> None:

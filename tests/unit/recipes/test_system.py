@@ -396,6 +396,9 @@ def fake_compiled(source: Path) -> None:
         (source / directory / "Makefile").write_text(makefile)
     for name in ("COPYING", "DISCLAIMER", "LICENSE.OpenSSL"):
         (source / name).touch()
+    completions = source / "contribs/slurm_completion_help/slurm_completion.sh"
+    completions.parent.mkdir()
+    completions.write_text("complete -o nospace -F _srun srun\n")
 
 
 def test_both_recipes_take_every_program_of_munge_that_is_promised() -> None:

@@ -74,6 +74,8 @@ SLURM_FILES = {
     "lib/libslurm.la": "",
     "include/slurm/slurm.h": "",
     "share/man/man8/slurmrestd.8": "",
+    "share/bash-completion/completions/srun": "",
+    "share/bash-completion/completions/scontrol": "",
     "share/doc/slurm/index.html": "",
     "share/licenses/slurm/LICENSE.OpenSSL": "GPL",
     ".spack/archived-files/config.h": CONFIG_H,
@@ -147,6 +149,8 @@ def test_the_tree_holds_slurm_and_munges_programs_and_nothing_of_the_build(here:
         *("bin/srun", "sbin/slurmd", "lib/slurm/auth_munge.so", "lib/slurm/cred_munge.so"),
         *("lib/nss/libnss_slurm.so.2", "include/slurm/slurm.h", *PARTS["munge"]),
         *("share/licenses/slurm/LICENSE.OpenSSL", "share/licenses/munge/copyright"),
+        "share/bash-completion/completions/srun",
+        "share/bash-completion/completions/scontrol",
     }
     assert "the license of munge" in (tree / "share/licenses/munge/copyright").read_text()
 

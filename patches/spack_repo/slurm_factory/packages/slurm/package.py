@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 from spack.package import (
@@ -176,10 +177,21 @@ class Slurm(AutotoolsPackage):
         # tree.
         mkdirp(str(prefix.lib.nss))
         Path(prefix.lib, NSS_LIBRARY).rename(prefix.lib.nss.join(NSS_LIBRARY))
+        self._install_completions(prefix)
         licenses = str(prefix.share.licenses.slurm)
         mkdirp(licenses)
         for name in ("COPYING", "DISCLAIMER", "LICENSE.OpenSSL"):
             install(name, licenses)
+
+    def _install_completions(self, prefix):
+        """bash-completion looks for a file with the name of each command."""
+        target = Path(prefix, "share/bash-completion/completions")
+        source = Path("contribs/slurm_completion_help/slurm_completion.sh")
+        mkdirp(str(target))
+        install(str(source), str(target))
+        for name in re.findall(r"(?m)^complete .* ([a-z]+)$", source.read_text("utf-8")):
+            if Path(prefix.bin, name).exists() or Path(prefix.sbin, name).exists():
+                target.joinpath(name).symlink_to(source.name)
 
     @run_after("install")
     def keep_evidence(self):
