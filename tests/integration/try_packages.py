@@ -1,6 +1,8 @@
 """Try finished packages on a live cluster.
 
 PYTHONPATH=tests/support try_packages.py [debian@11|debian@13] MANIFEST…
+
+The MPI program is compiled here: on Debian 11 it needs OMPI_CC, a compiler for an older C library.
 """
 
 import sys
