@@ -6,9 +6,9 @@ tree=$1 jobs=$2 steps=$3
 now() { date +%s%N; }
 since() { awk -v begun="$1" -v ended="$(now)" 'BEGIN { printf "%.6f", (ended - begun) / 1e9 }'; }
 
-as alice "${tree}/bin/srun" true
+as alice "${tree}/bin/srun" /bin/true
 begun=$(now)
-as alice bash -c "for ((i = 0; i < ${steps}; i++)); do '${tree}/bin/srun' true; done"
+as alice bash -c "for ((i = 0; i < ${steps}; i++)); do '${tree}/bin/srun' /bin/true; done"
 echo "srun $(since "${begun}")"
 
 # None starts, so that slurmctld alone is measured.
@@ -19,18 +19,6 @@ as alice bash -c "for ((i = 0; i < ${jobs}; i++)); do
     '${tree}/bin/sbatch' --quiet --output=/dev/null --chdir=/tmp /tmp/measured.sh
 done"
 echo "sbatch $(since "${begun}")"
-
-# Cycles over the whole queue; a new configuration asks for each.
-as slurm "${tree}/bin/sdiag" --reset
-cycles() { as slurm "${tree}/bin/sdiag" | awk '/Backfilling stats/ { exit } /Total cycles:/ { print $3 }'; }
-enough() {
-    as slurm "${tree}/bin/scontrol" reconfigure
-    (($(cycles) >= 5))
-}
-wait_for "scheduling cycles" enough
-as slurm "${tree}/bin/sdiag" | awk '
-    /Backfilling stats/ { exit }
-    /Mean cycle:/ { printf "cycle %.6f\n", $3 / 1e6 }'
 
 as slurm "${tree}/bin/scancel" --user=alice
 emptied() { [[ -z $(as slurm "${tree}/bin/squeue" -h) ]]; }
