@@ -145,12 +145,9 @@ class _Work:
                 with self._part("Spack"):
                     checkouts = fetch_spack(refs, settings, self._reporter)
                     self._add(checkouts)
-        if not checkouts or self._missing(wheels):
+        if not checkouts or not base_sources(self._first.plan).keys() <= wheels.keys():
             return None
         return SpackFiles(*checkouts, wheels[CLINGO], wheels.get(ZIG))
-
-    def _missing(self, wheels: dict[str, Path]) -> bool:
-        return not base_sources(self._first.plan).keys() <= wheels.keys()
 
     def fetch_package_sources(self, spack_files: SpackFiles | None) -> None:
         """Concretize each plan, and fetch the sources of all its packages."""

@@ -354,11 +354,12 @@ def _of_fetched_commit(
     url: str, ref: str, settings: Settings, reporter: Reporter, number: str
 ) -> Release:
     """The release of a commit in the cache, where the repository must not be asked."""
-    named, where = f"{without_credentials(url)} {ref}", f"{GIT}{without_credentials(url)}"
+    shown = without_credentials(url)
+    named = f"{shown} {ref}"
     with file_errors(settings.source_cache_dir), suppress(FileNotFoundError, ValidationError):
         text = read_text(_remembered(url, ref, settings))
         fetched = _Fetched.model_validate_json(text)
-        where = f"{where}@{fetched.commit}"
+        where = f"{GIT}{shown}@{fetched.commit}"
         source = Source(named, fetched.sha256, fetched.size, (where,), ".tar")
         if archive := cached(source, settings.source_cache_dir):
             reporter.note(f"{named}: commit {fetched.commit}, as it was when it was fetched")

@@ -60,13 +60,11 @@ def zig_source(architecture: str) -> Source:
     Raises:
         ConfigurationError: There is none.
     """
-    name = f"{ZIG}-{architecture}"
-    if name not in _rows():
-        raise ConfigurationError(
-            f"There is no older glibc to compile for on {architecture}.",
-            resolution=f"Build with --glibc {BASE_GLIBC}.",
-        )
-    return catalog_source(name)
+    missing = ConfigurationError(
+        f"There is no older glibc to compile for on {architecture}.",
+        resolution=f"Build with --glibc {BASE_GLIBC}.",
+    )
+    return _source_or(f"{ZIG}-{architecture}", missing)
 
 
 def clingo_source(base: Base, architecture: str) -> Source:
@@ -79,13 +77,18 @@ def clingo_source(base: Base, architecture: str) -> Source:
     Raises:
         ConfigurationError: There is none.
     """
-    name = f"{CLINGO}-{base.python}-{architecture}"
+    missing = ConfigurationError(
+        f"Spack cannot run on {architecture}.",
+        details=f"There is no clingo for Python {base.python} on {architecture}.",
+        resolution="Build with --deps system, which needs no Spack.",
+    )
+    return _source_or(f"{CLINGO}-{base.python}-{architecture}", missing)
+
+
+def _source_or(name: str, missing: ConfigurationError) -> Source:
+    """A source of resources/sources.toml, which not every base or architecture has."""
     if name not in _rows():
-        raise ConfigurationError(
-            f"Spack cannot run on {architecture}.",
-            details=f"There is no clingo for Python {base.python} on {architecture}.",
-            resolution="Build with --deps system, which needs no Spack.",
-        )
+        raise missing
     return catalog_source(name)
 
 

@@ -368,8 +368,8 @@ def _glibc_of(elf: ElfFacts) -> tuple[int, ...]:
 
 def _is_above(version: str, newest: tuple[int, ...]) -> bool:
     """Whether a version is that of a newer glibc, or one of glibc that nobody here knows."""
-    unknown = version.startswith("GLIBC_") and not _glibc_release(version)
-    return unknown or _glibc_release(version) > newest
+    release = _glibc_release(version)
+    return release > newest if release else version.startswith("GLIBC_")
 
 
 def _glibc_release(version: str) -> tuple[int, ...]:
