@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from archspec.cpu import TARGETS
-
 from slurm_factory.plan.glibc import sysroot_of
 
 if TYPE_CHECKING:
@@ -88,7 +86,7 @@ def compiler_for(architecture: str, base: Base, floor: str = "", target: str = "
         floor: Release of glibc to compile for; empty: that of the base.
         target: CPU to compile for, by its name in archspec; empty: any of the architecture.
     """
-    level = generic_level(target)
+    level = generic_level(target) if target != architecture else ""
     control_flow = CONTROL_FLOW_FLAGS.get(architecture)
     return Compiler(
         (
@@ -105,6 +103,8 @@ def compiler_for(architecture: str, base: Base, floor: str = "", target: str = "
 
 def generic_level(target: str) -> str:
     """The generic CPU of a target, such as x86_64_v4 for zen4; empty for an unknown one."""
+    from archspec.cpu import TARGETS  # noqa: PLC0415  # slow, and many plans do without it
+
     return str(TARGETS[target].generic.name) if target in TARGETS else ""
 
 
@@ -113,6 +113,8 @@ def cpu_features(target: str) -> tuple[str, ...]:
 
     They are named as in /proc/cpuinfo, which calls sse3 by another name; whoever has ssse3 has it.
     """
+    from archspec.cpu import TARGETS  # noqa: PLC0415  # slow
+
     level = generic_level(target)
     features = TARGETS[level].features if level else frozenset()
     return tuple(sorted(features - {"sse3"}))
