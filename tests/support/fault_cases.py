@@ -149,7 +149,7 @@ def served(directory: Path, *, stalls: Event | None = None) -> Iterator[str]:
     handler = partial(_Handler, directory=str(directory), stalls=stalls)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
