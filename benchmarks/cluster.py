@@ -1,8 +1,8 @@
 """Compare packages by what a cluster of one node does with them, in one clean instance.
 
 `PYTHONPATH=tests/support uv run python benchmarks/cluster.py MANIFEST MANIFEST…` on a machine that
-does nothing else. Each round takes all packages in turn; the figures are medians, and their ratios
-to those of the first package.
+does nothing else. Each round takes all packages in turn, every second one in reverse, so that what
+drifts concerns all alike; the figures are medians, and their ratios to those of the first package.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from live_cluster import LiveCluster, Place
 from slurm_factory.config import load_settings
 from slurm_factory.package.manifest import load_manifest
 
-ROUNDS = 3
+ROUNDS = 6
 JOBS = 2000
-STEPS = 50
+STEPS = 101
 LOGIN = "mysql_native_password"
 
 Figures = dict[str, list[float]]
@@ -36,8 +36,8 @@ def measure(manifests: list[Path]) -> dict[Path, Figures]:
             )
             for number, path in enumerate(manifests)
         }
-        for _ in range(ROUNDS):
-            for path, cluster in clusters.items():
+        for turn in range(ROUNDS):
+            for path, cluster in list(clusters.items())[:: -1 if turn % 2 else 1]:
                 cluster.start()
                 for line in instance.run(
                     "measure.sh", cluster.place.tree, JOBS, STEPS

@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     spack_target: CpuTarget | None = Field(
         default=None,
         description=(
-            "CPU to compile for with Spack, by its archspec name; unset: x86_64_v3, or the"
+            "CPU to compile for with Spack, by its archspec name; unset: x86_64_v2, or the"
             " generic CPU of other architectures."
         ),
     )

@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 DEFAULT_ARCHITECTURE = "x86_64"
-DEFAULT_TARGETS = {"x86_64": "x86_64_v3"}
-"""Spack's target by architecture; elsewhere the generic CPU of the architecture."""
+DEFAULT_TARGETS = {"x86_64": "x86_64_v2"}
+"""Spack's target by architecture; elsewhere the generic CPU of the architecture. x86_64_v3 makes
+Slurm no faster (docs/performance.md); RHEL 9 needs x86_64_v2 itself."""
 TEMPLATES = ("slurm.lua.j2", "slurm.tcl.j2", "spack.yaml.j2")
 SPACK_REPOSITORY = "spack_repo"
 PACKAGE = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ SPACK = SpackChoice(
         packages_url="https://git.example/spack-packages.git",
         packages_ref="v2026.06.0",
     ),
-    target="x86_64_v3",
+    target="x86_64_v2",
 )
 
 

@@ -241,7 +241,7 @@ def test_a_dry_run_of_the_default_recipe_prints_the_environment_that_spack_gets(
     assert (result.code, result.err) == (0, "")
     document = yaml.safe_load(result.out[result.out.index("spack:") :])
     assert "+hdf5" in document["spack"]["specs"][0]
-    assert "compiled for: glibc 2.28, x86_64_v3\n" in result.out
+    assert "compiled for: glibc 2.28, x86_64_v2\n" in result.out
     as_json = run("build", "--slurm-version", "25.05", "--dry-run", "--json").document["plan"]
     assert yaml.safe_load(as_json["spack_yaml"])["spack"]["view"]
     assert as_json["deps"] == "spack"

@@ -103,8 +103,8 @@ def missing(plan: BuildPlan, machine: Machine) -> tuple[list[str], str]:
 def test_an_older_machine_ends_a_build_with_spack_at_its_start_and_no_other(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(targets, "host", lambda: TARGETS["sandybridge"])
-    with pytest.raises(ConfigurationError, match="x86_64_v3"):
+    monkeypatch.setattr(targets, "host", lambda: TARGETS["core2"])
+    with pytest.raises(ConfigurationError, match="x86_64_v2"):
         require_machine(machine.job(PLANS[1]))
     require_machine(machine.job(PLANS[0]))
 

@@ -58,7 +58,7 @@ def test_settings_alone_choose_the_pinned_spack_and_nothing_of_the_site(tmp_path
         assert re.fullmatch("[0-9a-f]{40}", ref)
     assert choice.refs.url == "https://github.com/spack/spack.git"
     assert choice.refs.packages_url == "https://github.com/spack/spack-packages.git"
-    assert choice == SpackChoice(choice.refs, "x86_64_v3")
+    assert choice == SpackChoice(choice.refs, "x86_64_v2")
 
 
 def test_packages_by_other_recipes_have_a_build_cache_of_their_own(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ repos:
     assert seen_repositories(config) == (PurePosixPath("repos/spack_repo/site"),)
 
 
-@pytest.mark.parametrize(("architecture", "target"), [("x86_64", "x86_64_v3"), ("aarch64",) * 2])
+@pytest.mark.parametrize(("architecture", "target"), [("x86_64", "x86_64_v2"), ("aarch64",) * 2])
 def test_without_a_setting_the_target_is_one_of_the_architecture(
     architecture: str, target: str, tmp_path: Path
 ) -> None:
