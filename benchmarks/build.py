@@ -132,7 +132,7 @@ def commands_by_hand(plan: BuildPlan, settings: Settings, jobs: int) -> float:
     with tempfile.TemporaryDirectory(dir=settings.work_dir) as scratch:
         launch = Launch(
             setup=plan.setup,
-            architecture=platform.machine(),
+            machine=platform.machine(),
             name=BY_HAND,
             lock=Path(scratch) / "lock",
             mounts=(Mount(settings.source_cache_dir), Mount(Path(scratch))),

@@ -32,7 +32,6 @@ from slurm_factory.plan.advisories import (
     suspected_advisories,
     way_out,
 )
-from slurm_factory.plan.base_setup import base_packages
 
 if TYPE_CHECKING:
     from datetime import date, datetime
@@ -84,7 +83,7 @@ def print_plan(plan: BuildPlan, *, as_json: bool) -> None:
 
     spack_yaml = rendering.generate_yaml_string(plan) if plan.spack else ""
     if as_json:
-        packages = base_packages(plan.setup)
+        packages = plan.inputs.base_packages
         document = {"stem": plan.stem, **plan.describe(), "packages": packages}
         print_document({"plan": document | {"spack_yaml": spack_yaml}})
         return
@@ -93,7 +92,7 @@ def print_plan(plan: BuildPlan, *, as_json: bool) -> None:
     rows += [(f"no {name}", reason) for name, reason in plan.selection.unavailable.items()]
     print_line("")
     print_table(("Feature", "What"), rows)
-    print_line(f"\npackages of the base: {' '.join(base_packages(plan.setup))}")
+    print_line(f"\npackages of the base: {' '.join(plan.inputs.base_packages)}")
     print_line(f"compiled for: glibc {plan.floor or plan.base.glibc}, {plan.cpu}")
     print_line(f"patches: {' '.join(patch.name for patch in plan.patches)}")
     if plan.backports:

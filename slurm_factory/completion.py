@@ -56,6 +56,11 @@ def recipes(begun: str) -> list[str]:
     return [name for name in Deps if name.startswith(begun)]
 
 
+def architectures(begun: str) -> list[str]:
+    """Values of `--arch`."""
+    return [name for name in ("x86_64", "aarch64") if name.startswith(begun)]
+
+
 def bases(begun: str) -> list[str]:
     """Values of `--base`."""
     head = _Word.head

@@ -121,6 +121,11 @@ class Settings(BaseSettings):
         default=None,
         description="Ubuntu mirror; unset: this machine's own, else archive.ubuntu.com.",
     )
+    ubuntu_ports_mirror: HttpUrl | None = Field(
+        default=None,
+        description="Mirror of Ubuntu for other architectures than x86_64; unset: this machine's"
+        " own, else ports.ubuntu.com.",
+    )
     image_server: bool = Field(
         default=True,
         description="Ask LXD's image servers first; false: always make images with mmdebstrap.",

@@ -84,6 +84,15 @@ GlibcOption = Annotated[
         help="Newest glibc that the package may need; default with Spack: 2.28.",
     ),
 ]
+ArchOption = Annotated[
+    str,
+    typer.Option(
+        "--arch",
+        metavar="x86_64|aarch64",
+        help="Architecture to build for; default: that of this machine.",
+        autocompletion=completion.architectures,
+    ),
+]
 SourceOption = Annotated[
     str,
     typer.Option(
@@ -166,6 +175,7 @@ def build(
     deps: DepsOption = DEFAULT_DEPS.value,
     base: BaseOption = DEFAULT_BASE,
     glibc: GlibcOption = "",
+    arch: ArchOption = "",
     destructive_mode: Annotated[
         bool, typer.Option("--destructive-mode", help="Build on this machine, not in LXD.")
     ] = False,
@@ -209,6 +219,7 @@ def build(
             deps=recipe,
             base=base,
             glibc=_glibc(glibc, recipe, settings),
+            arch=arch,
             destructive_mode=destructive_mode,
             jobs=jobs,
             offline=offline,
@@ -220,8 +231,7 @@ def build(
         )
         plan = _plan(request)
         reporter.subject = plan.stem
-        strict = strict or settings.refuse_vulnerable
-        _check_security(plan, request.catalog, reporter, strict=strict)
+        _check_plan(plan, request.catalog, reporter, strict or settings.refuse_vulnerable)
         if plan.destructive:
             require_plain_path(settings.cache_dir)
         if dry_run:
@@ -298,6 +308,7 @@ def prefetch(
     deps: DepsOption = DEFAULT_DEPS.value,
     base: BaseOption = DEFAULT_BASE,
     glibc: GlibcOption = "",
+    arch: ArchOption = "",
     sha256: Sha256Option = "",
     patch: PatchOption = None,
     no_backports: NoBackportsOption = False,
@@ -330,6 +341,7 @@ def prefetch(
             deps=recipe,
             base=base,
             glibc=_glibc(glibc, recipe, settings),
+            arch=arch,
             catalog=_catalog(settings, reporter),
             backports=not no_backports,
             patches=read_site_patches(patch or ()),
@@ -645,10 +657,10 @@ def _warn_of_unknown_variables(reporter: Reporter) -> None:
         reporter.warning(f"Ignoring {name}, which is not a setting: {hint}")
 
 
-def _check_security(
-    plan: BuildPlan, catalog: Sequence[Release], reporter: Reporter, *, strict: bool
+def _check_plan(
+    plan: BuildPlan, catalog: Sequence[Release], reporter: Reporter, strict: bool
 ) -> None:
-    """Warn of known advisories and of the end of a series, or refuse them."""
+    """Warn of known advisories and of the end of a series, or refuse them; warn of the untried."""
     from slurm_factory.plan.advisories import require_no_advisories, warning_for
     from slurm_factory.plan.releases import series
 
@@ -661,6 +673,11 @@ def _check_security(
         reporter.warning(
             f"Slurm {plan.release.series} is newer than the catalog: the patches and features of"
             f" {series()[-1]} are tried."
+        )
+    if plan.is_experimental:
+        reporter.warning(
+            f"Packages for {plan.architecture} are experimental: no cluster of such machines has"
+            " run one yet."
         )
 
 

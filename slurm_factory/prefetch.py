@@ -173,7 +173,7 @@ class _Work:
 
     def _needs_base(self) -> bool:
         plan = self._first.plan
-        return needs_base(plan.setup, plan.architecture, self._first.settings)
+        return needs_base(plan.setup, plan.machine, self._first.settings)
 
     def _add(self, paths: Iterable[Path]) -> None:
         self.files |= dict.fromkeys(paths)

@@ -77,7 +77,7 @@ def fetch_supplies(job: Job) -> SpackFiles | None:
 def _needs_base(job: Job) -> bool:
     from slurm_factory.instances.base import needs_base
 
-    return needs_base(job.plan.setup, job.plan.architecture, job.settings)
+    return needs_base(job.plan.setup, job.plan.machine, job.settings)
 
 
 def find_supplies(job: Job) -> None:
@@ -163,7 +163,7 @@ def launch_instance(
 
         launch = Launch(
             plan.setup,
-            plan.architecture,
+            plan.machine,
             f"{BUILD_PREFIX}{workspace.build_id}",
             workspace.lock,
             keep=job.keep,

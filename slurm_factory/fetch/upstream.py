@@ -14,7 +14,7 @@ from slurm_factory.fetch.apt_mirrors import (
     debian_security_urls,
 )
 from slurm_factory.fetch.sources import Source, archive_extension
-from slurm_factory.plan.glibc import ZIG
+from slurm_factory.plan.glibc import ZIG, default_floor
 from slurm_factory.plan.plan import BuildRequest
 
 if TYPE_CHECKING:
@@ -179,5 +179,10 @@ def prefetch_command(plan: BuildPlan) -> str:
         additional_variants=" ".join(f"{'+' if on else '~'}{n}" for n, on in plan.variants.items()),
         deps=plan.deps,
         base=plan.base.name,
+        glibc="" if plan.floor == default_floor(plan.deps) else plan.floor or BASE_GLIBC,
+        arch=plan.architecture if plan.is_cross else "",
+        backports=plan.backports is not None or plan.release.backports is None,
+        patches=plan.site_patches,
+        source=plan.release if plan.release.location else None,
     )
     return request.command("prefetch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -146,7 +147,9 @@ def setup_destructive(settings: Settings, report: Report, *, check: bool = False
         DownloadError: apt could not reach its archive.
         OutputError: The log cannot be written.
     """
-    packages = base_packages(BaseSetup(find_base(SAME, host_release()), Deps.SYSTEM))
+    packages = base_packages(
+        BaseSetup(find_base(SAME, host_release()), Deps.SYSTEM, platform.machine())
+    )
     step = build_packages_step(missing := missing_packages(packages))
     if check or not step.needed:
         return _destructive_result(step, None, ready=not step.needed)

@@ -31,10 +31,13 @@ from slurm_factory.instances.lxc import created, is_finished, list_instances, re
 from slurm_factory.plan import glibc
 from slurm_factory.plan.base_setup import (
     BASE_LIFE,
+    CROSS_SETUP_SCRIPT,
     INSTANCE_INDEX,
     SETUP_SCRIPT,
     SPACK_SETUP_SCRIPT,
     base_packages,
+    foreign_packages,
+    foreign_programs,
     record_path,
     setup_digest,
 )
@@ -228,6 +231,16 @@ class FactoryBase(BuilddBase):
     @override
     def _post_setup_packages(self, executor: Executor) -> None:
         super()._post_setup_packages(executor)
+        if self._setup.foreign:
+            environment = {
+                "ARCHITECTURE": self._setup.foreign.debian,
+                "TRIPLET": self._setup.foreign.triplet,
+                "LIBRARIES": " ".join(foreign_packages(self._setup)),
+                "PROGRAMS": " ".join(foreign_programs(self._setup)),
+                "SOURCES_LIST": self._network.cross_sources,
+            }
+            failed = f"Cannot install packages for {self._setup.architecture}."
+            self._run_script(executor, CROSS_SETUP_SCRIPT, environment, failed)
         if self._setup.spack is None:
             return
         if self._spack_files is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 import tempfile
@@ -21,6 +22,7 @@ from slurm_factory.instances.lxc import (
     lxc,
     lxc_json,
 )
+from slurm_factory.plan.architectures import debian_name
 from slurm_factory.util.locks import locked
 from slurm_factory.util.process import PIPED, error_line, follow
 
@@ -39,7 +41,8 @@ NOT_SERVED = re.compile(
 """Messages of lxc if a server cannot be reached, or has no such image; other messages are about
 this machine, such as an unreadable socket or file of lxc."""
 MMDEBSTRAP_SECONDS = 15
-DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+ARCHIVED = "x86_64"
+"""Architecture of the packages in the archive of Ubuntu."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,20 @@ def make_image(base: Base, architecture: str, settings: Settings, reporter: Repo
         )
 
 
-def sources_list(base: Base, settings: Settings) -> str:
-    """Lines for apt (sources.list(5)) with the archive of `base` for an instance."""
-    main = mirror_of(base, settings)
+def sources_list(base: Base, settings: Settings, architecture: str, options: str = "") -> str:
+    """Lines for apt (sources.list(5)) with the archive of `base` for an instance.
+
+    Args:
+        base: The distribution.
+        settings: Settings of this site.
+        architecture: Architecture of the packages, as uname(1) names it.
+        options: Options of each line.
+    """
+    main = mirror_of(base, settings, architecture)
     archive = base.archive
     components = " ".join(archive.components)
-    lines = [f"deb {main} {suite} {components}" for suite in archive.suites]
+    deb = f"deb [{options}]" if options else "deb"
+    lines = [f"{deb} {main} {suite} {components}" for suite in archive.suites]
     if archive.security is not None:
         # A mirror of Debian has the security archive beside it under this name.
         security = (
@@ -123,21 +134,43 @@ def sources_list(base: Base, settings: Settings) -> str:
             if main != archive.mirror and main.rstrip("/").endswith("/debian")
             else archive.security.mirror
         )
-        lines += [f"deb {security} {suite} {components}" for suite in archive.security.suites]
+        lines += [f"{deb} {security} {suite} {components}" for suite in archive.security.suites]
     return "\n".join(lines)
 
 
-def mirror_of(base: Base, settings: Settings) -> str:
-    """URL of the mirror: the setting, else this machine's own, else the distribution's."""
-    own = {"debian": settings.debian_mirror, "ubuntu": settings.ubuntu_mirror}
-    chosen = own.get(base.distribution)
+def mirror_of(base: Base, settings: Settings, architecture: str) -> str:
+    """URL of the mirror: the setting, else this machine's own, else the distribution's.
+
+    Args:
+        base: The distribution.
+        settings: Settings of this site.
+        architecture: Architecture of the packages, as uname(1) names it. Ubuntu has those of
+            x86_64 in one archive, and those of others in its ports (ports.ubuntu.com).
+    """
+    ports = uses_ports(base, architecture)
     # An instance does not see a mirror on this machine's disk.
     configured = [
         url
         for url in configured_mirrors(ETC_APT, base.distribution)
         if url.startswith(("http://", "https://"))
     ]
-    return chosen or (configured[0] if configured else base.archive.mirror)
+    if ports != uses_ports(base, platform.machine()):
+        configured = []
+    default = base.archive.ports if ports and base.archive.ports else base.archive.mirror
+    return set_mirror(base, settings, architecture) or (configured[0] if configured else default)
+
+
+def set_mirror(base: Base, settings: Settings, architecture: str) -> str | None:
+    """URL of the mirror in the settings, if any; see `mirror_of`."""
+    if base.distribution == "debian":
+        return settings.debian_mirror
+    ports = uses_ports(base, architecture)
+    return settings.ubuntu_ports_mirror if ports else settings.ubuntu_mirror
+
+
+def uses_ports(base: Base, architecture: str) -> bool:
+    """Whether the packages of an architecture are in another archive than those of x86_64."""
+    return base.archive.ports is not None and architecture != ARCHIVED
 
 
 def _bootstrap(
@@ -149,12 +182,12 @@ def _bootstrap(
 ) -> None:
     environment = {
         "ARCHITECTURE": architecture,
-        "DEBIAN_ARCHITECTURE": DEBIAN_ARCHITECTURES.get(architecture, architecture),
+        "DEBIAN_ARCHITECTURE": debian_name(architecture),
         "DISTRIBUTION": base.distribution,
         "CODENAME": base.codename,
         "DESCRIPTION": f"{base.name} for slurm-factory",
         "KEYRING": base.archive.keyring,
-        "SOURCES_LIST": sources_list(base, settings),
+        "SOURCES_LIST": sources_list(base, settings, architecture),
     }
     script = resources.script("make-image.sh")
     process = subprocess.Popen(

@@ -61,7 +61,7 @@ class Launch:
 
     Attributes:
         setup: The definition of the base.
-        architecture: As uname(1) names it.
+        machine: Architecture of this machine, as uname(1) names it.
         name: Name of the instance.
         lock: Lock file (host), locked while the build runs.
         keep: Always keep the instance.
@@ -71,7 +71,7 @@ class Launch:
     """
 
     setup: BaseSetup
-    architecture: str
+    machine: str
     name: str
     lock: Path
     keep: bool = False
@@ -156,7 +156,7 @@ def _start_over(
     delete_instance(launch.name, project)
     if isinstance(error, BaseCompatibilityError) and state.attempt_number > 1:
         entries = list_instances(project)
-        for base in present_bases(launch.setup, launch.architecture, project, entries):
+        for base in present_bases(launch.setup, launch.machine, project, entries):
             delete_instance(base.name, project)
 
 
@@ -166,14 +166,14 @@ def _launch_once(
     # Queried once for each attempt: every lxc takes 50 ms, and more under load.
     project, entries = settings.project_name, list_instances(settings.project_name)
     remove_orphans(entries, settings, reporter)
-    bases = usable_bases(launch.setup, launch.architecture, project, entries)
+    bases = usable_bases(launch.setup, launch.machine, project, entries)
     if bases:
         # Needs no network, and its image may have been deleted long ago.
         image = bases[0].image
     else:
         ensure_project(settings, reporter)
-        image = ensure_image(launch.base, launch.architecture, settings, reporter)
-    network = find_network(launch.base, image, settings)
+        image = ensure_image(launch.base, launch.machine, settings, reporter)
+    network = find_network(launch.setup, launch.machine, image, settings)
     if launch.offline:
         network = replace(network, reach="")
     base = FactoryBase(

@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.instances.images import ImageName, mirror_of, sources_list
+from slurm_factory.instances.images import (
+    ImageName,
+    mirror_of,
+    set_mirror,
+    sources_list,
+    uses_ports,
+)
+from slurm_factory.plan.architectures import debian_name
 from slurm_factory.util.machine import certificates_in, is_loopback, proxies, proxy_host
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
-    from slurm_factory.plan.bases import Base
+    from slurm_factory.plan.base_setup import BaseSetup
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,9 @@ class Network:
     """Additional CA certificates (host)."""
     sources_list: str = ""
     """Lines for apt, if they replace the image's own."""
+    cross_sources: str = ""
+    """Lines for apt with the packages of the architecture to compile for, if the archive of the
+    base has none of them."""
     reach: str = "deb.debian.org"
     """Host name that must resolve in the instance: the archive's, or the proxy's; empty: it
     needs no network."""
@@ -39,11 +49,12 @@ def both_spellings(environ: Mapping[str, str]) -> dict[str, str]:
     return given | {name.upper(): value for name, value in given.items()}
 
 
-def find_network(base: Base, image: ImageName, settings: Settings) -> Network:
-    """The network settings for an instance of `base`.
+def find_network(setup: BaseSetup, machine: str, image: ImageName, settings: Settings) -> Network:
+    """The network settings for an instance.
 
     Args:
-        base: The distribution.
+        setup: The definition of its base.
+        machine: Architecture of this machine, as uname(1) names it.
         image: Its image; one made here has no list of sources of its own.
         settings: Settings of this site.
 
@@ -55,14 +66,17 @@ def find_network(base: Base, image: ImageName, settings: Settings) -> Network:
         if name != "no_proxy":
             _require_reachable(name, value)
     proxy = given.get("http_proxy") or given.get("https_proxy")
-    set_mirrors = {"debian": settings.debian_mirror, "ubuntu": settings.ubuntu_mirror}
-    own_sources = image.remote == "local" or set_mirrors[base.distribution]
+    base, wanted = setup.base, setup.architecture
+    own_sources = image.remote == "local" or set_mirror(base, settings, machine)
+    apart = uses_ports(base, wanted) != uses_ports(base, machine)
+    options = f"arch={debian_name(wanted)}"
     return Network(
         proxies=given,
         certificates=certificates_in(settings.ca_certificates),
-        sources_list=sources_list(base, settings) if own_sources else "",
+        sources_list=sources_list(base, settings, machine) if own_sources else "",
+        cross_sources=sources_list(base, settings, wanted, options) if apart else "",
         reach=(proxy and proxy_host(proxy))
-        or urlsplit(mirror_of(base, settings)).hostname
+        or urlsplit(mirror_of(base, settings, machine)).hostname
         or "deb.debian.org",
     )
 

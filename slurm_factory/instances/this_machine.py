@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import platform
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -158,4 +159,4 @@ def require_build_packages(base: Base) -> None:
 
 def _setup(base: Base) -> BaseSetup:
     """The Spack recipe does not run on this machine itself."""
-    return BaseSetup(base, Deps.SYSTEM)
+    return BaseSetup(base, Deps.SYSTEM, platform.machine())

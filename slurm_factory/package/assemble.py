@@ -95,7 +95,8 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
         collect_common_licenses(tree, built.common_licenses)
         write_identity(tree, identity)
     with reporter.step("Audit"):
-        report = audit(tree, load_policy(), _build_paths(job, built), job.plan.floor)
+        plan, paths = job.plan, _build_paths(job, built)
+        report = audit(tree, load_policy(), paths, plan.floor, plan.architecture)
         report.require_clean()
         if job.plan.floor:
             require_startable(job.plan.floor, _versions(report))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from slurm_factory import resources
-from slurm_factory.plan.features import packages_for
+from slurm_factory.plan.architectures import ARCHITECTURES, Architecture
+from slurm_factory.plan.features import packages_for, programs_for
 from slurm_factory.plan.glibc import sysroot_of
 from slurm_factory.util.documents import read_json
 from slurm_factory.util.files import atomic_write
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 # Compilers and tools of every build; the feature table has the packages of features.
 TOOLS = (
     *("binutils", "bison", "build-essential", "bzip2", "ca-certificates", "ccache", "flex"),
-    *("libssl-dev", "patch", "perl", "pkg-config", "python3-minimal", "xz-utils", "zlib1g-dev"),
+    *("patch", "perl", "pkg-config", "python3-minimal", "xz-utils"),
 )
+LIBRARIES = ("libssl-dev", "zlib1g-dev")
 # No headers of libraries that Spack builds: a configure script would find them.
 SPACK_TOOLS = (
     # Spack's externals; libtool's program is in libtool-bin.
@@ -39,6 +41,7 @@ SPACK_TOOLS = (
 )
 SETUP_SCRIPT = "setup-base.sh"
 SPACK_SETUP_SCRIPT = "setup-spack.sh"
+CROSS_SETUP_SCRIPT = "setup-cross.sh"
 BASE_LIFE = timedelta(days=90)
 """The next launch replaces an older base instance (craft-providers' lxd/launcher.py)."""
 
@@ -83,16 +86,25 @@ class BaseSetup:
     Attributes:
         base: The distribution.
         deps: The recipe it serves.
+        architecture: Architecture to compile for, as uname(1) names it.
         spack: None for the recipe `system`.
         packages: Additional packages for externals in the user's Spack configuration.
         floor: Release of glibc to compile for; empty: that of the base.
+        cross: Whether the machine is of another architecture.
     """
 
     base: Base
     deps: Deps
+    architecture: str
     spack: SpackRefs | None = None
     packages: tuple[str, ...] = ()
     floor: str = ""
+    cross: bool = False
+
+    @property
+    def foreign(self) -> Architecture | None:
+        """The architecture to compile for, if it is not that of the machine."""
+        return ARCHITECTURES[self.architecture] if self.cross else None
 
 
 def without_credentials(url: str) -> str:
@@ -101,10 +113,33 @@ def without_credentials(url: str) -> str:
 
 
 def base_packages(setup: BaseSetup) -> tuple[str, ...]:
-    """Every package of a base with `setup`."""
-    if setup.spack is None:
-        return tuple(sorted({*TOOLS, *packages_for(setup.base), *setup.packages}))
-    return tuple(sorted({*SPACK_TOOLS, *setup.packages}))
+    """Every package that a base with `setup` installs, and runs programs of."""
+    if setup.spack is not None:
+        return tuple(sorted({*SPACK_TOOLS, *setup.packages}))
+    if setup.foreign:
+        compilers = f"crossbuild-essential-{setup.foreign.debian}"
+        return tuple(sorted({*TOOLS, compilers, *setup.packages}))
+    programs = programs_for(setup.base, setup.architecture)
+    return tuple(sorted({*TOOLS, *_libraries(setup), *programs, *setup.packages}))
+
+
+def foreign_packages(setup: BaseSetup) -> tuple[str, ...]:
+    """Libraries of the architecture that a base compiles for, if it is another one."""
+    if not setup.foreign:
+        return ()
+    return tuple(f"{name}:{setup.foreign.debian}" for name in _libraries(setup))
+
+
+def foreign_programs(setup: BaseSetup) -> tuple[str, ...]:
+    """Packages with programs of that architecture, which the base itself cannot run."""
+    if not setup.foreign:
+        return ()
+    programs = programs_for(setup.base, setup.architecture)
+    return tuple(f"{name}:{setup.foreign.debian}" for name in programs)
+
+
+def _libraries(setup: BaseSetup) -> tuple[str, ...]:
+    return tuple(sorted({*LIBRARIES, *packages_for(setup.base, setup.architecture)}))
 
 
 def setup_digest(setup: BaseSetup) -> str:
@@ -114,6 +149,9 @@ def setup_digest(setup: BaseSetup) -> str:
         content += [resources.script(SPACK_SETUP_SCRIPT), spack_digest(setup.spack)]
     if setup.floor:
         content.append(str(sysroot_of(setup.floor)))
+    if setup.foreign:
+        content.append(resources.script(CROSS_SETUP_SCRIPT))
+        content += [*foreign_packages(setup), *foreign_programs(setup)]
     return _short_digest(content)
 
 

@@ -41,6 +41,7 @@ class Archive(BaseModel):
     components: tuple[str, ...]
     suites: tuple[str, ...]
     keyring: str
+    ports: str | None = None
     security: SecurityArchive | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slurm_factory.plan.architectures import ARCHITECTURES
 from slurm_factory.plan.glibc import sysroot_of
 
 if TYPE_CHECKING:
@@ -38,11 +39,17 @@ class Compiler:
             but for warnings, and level 3 of _FORTIFY_SOURCE where compiler and C library have it.
         sysroot: Directory of the C library to compile for (instance); None: the base's own.
         level: Level of x86-64 that the CPU needs, such as x86-64-v3; empty: any CPU will do.
+        triplet: Architecture to compile for on a machine of another one, as GNU names it.
     """
 
     hardening: tuple[str, ...]
     sysroot: PurePosixPath | None = None
     level: str = ""
+    triplet: str = ""
+
+    def tool(self, name: str) -> str:
+        """The command of a tool of the compiler, such as gcc or strip."""
+        return f"{self.triplet}-{name}" if self.triplet else name
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -77,7 +84,9 @@ class Compiler:
         return (f"CMD_LDFLAGS={BIND_NOW}", f"LIB_LDFLAGS={BIND_NOW}")
 
 
-def compiler_for(architecture: str, base: Base, floor: str = "", target: str = "") -> Compiler:
+def compiler_for(
+    architecture: str, base: Base, floor: str = "", target: str = "", *, cross: bool = False
+) -> Compiler:
     """The flags of builds on a base.
 
     Args:
@@ -85,6 +94,7 @@ def compiler_for(architecture: str, base: Base, floor: str = "", target: str = "
         base: The distribution.
         floor: Release of glibc to compile for; empty: that of the base.
         target: CPU to compile for, by its name in archspec; empty: any of the architecture.
+        cross: Whether the machine is of another architecture.
     """
     level = generic_level(target) if target != architecture else ""
     control_flow = CONTROL_FLOW_FLAGS.get(architecture)
@@ -98,6 +108,7 @@ def compiler_for(architecture: str, base: Base, floor: str = "", target: str = "
         ),
         sysroot_of(floor),
         level.replace("_", "-") if level in MARKED_LEVELS else "",
+        ARCHITECTURES[architecture].triplet if cross else "",
     )
 
 

@@ -34,14 +34,16 @@ class Empty(BaseModel):
     reason: str
     recipe: Deps | None = None
     bases: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
     before: str | None = None
     """First series that has it."""
 
-    def applies(self, release: Release, base: Base, recipe: Deps) -> bool:
+    def applies(self, release: Release, base: Base, recipe: Deps, architecture: str) -> bool:
         """Whether this cell applies to the plan."""
         return (
             self.recipe in (None, recipe)
             and (not self.bases or base.name in self.bases)
+            and (not self.architectures or architecture in self.architectures)
             and (self.before is None or Version(release.series) < Version(self.before))
         )
 
@@ -60,14 +62,15 @@ class Feature(BaseModel):
     defines: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
     empty: Annotated[tuple[Empty, ...], Field(alias="except")] = ()
 
-    def why_not(self, release: Release, base: Base, recipe: Deps) -> str | None:
+    def why_not(self, release: Release, base: Base, recipe: Deps, architecture: str) -> str | None:
         """The reason why a plan cannot have the feature, or None."""
-        reasons = (cell.reason for cell in self.empty if cell.applies(release, base, recipe))
-        return next(reasons, None)
+        asked = (release, base, recipe, architecture)
+        return next((cell.reason for cell in self.empty if cell.applies(*asked)), None)
 
 
 class Absence(BaseModel):
@@ -167,24 +170,31 @@ def parse_variants(text: str) -> dict[str, bool]:
 
 
 def select(
-    build_type: BuildType, variants: Mapping[str, bool], release: Release, base: Base, recipe: Deps
+    build_type: BuildType,
+    variants: Mapping[str, bool],
+    release: Release,
+    base: Base,
+    recipe: Deps,
+    architecture: str,
 ) -> Selection:
-    """Select the rows of the table for a package.
+    """Select the rows of the table for a package; `architecture` as uname(1) names it.
 
     Raises:
         ConfigurationError: A variant is unknown, or not available for this plan.
     """
-    usable = (f for f in table() if not f.why_not(release, base, recipe))
+    plan = (release, base, recipe, architecture)
+    usable = (f for f in table() if not f.why_not(*plan))
     _refuse_unknown(variants, [f.variant for f in usable if f.variant])
     chosen: list[Feature] = []
     left_out: list[Feature] = []
     unavailable: dict[str, str] = {}
     for feature in table():
-        reason = feature.why_not(release, base, recipe)
+        reason = feature.why_not(*plan)
         wanted = variants.get(feature.variant) if feature.variant else None
         if wanted and reason:
             raise ConfigurationError(
-                f"+{feature.variant} is not available with --deps {recipe} on {base.name}.",
+                f"+{feature.variant} is not available with --deps {recipe} on {base.name}"
+                f" for {architecture}.",
                 details=reason[0].upper() + reason[1:] + ".",
                 resolution=f"Remove +{feature.variant}.",
             )
@@ -202,10 +212,26 @@ def without_defaults(variants: Mapping[str, bool], build_type: BuildType) -> dic
     return {name: on for name, on in variants.items() if on != (name in contained)}
 
 
-def packages_for(base: Base) -> tuple[str, ...]:
-    """Packages of `base` that the features need: one base serves all build types and variants."""
-    features = (f for f in table() if not any(base.name in cell.bases for cell in f.empty))
-    return tuple(sorted({n for f in features for n in f.packages}))
+def packages_for(base: Base, architecture: str) -> tuple[str, ...]:
+    """Packages of libraries that the features need: one base serves all build types and variants.
+
+    Args:
+        base: The distribution.
+        architecture: Architecture of the packages to build, as uname(1) names it.
+    """
+    return tuple(sorted({n for f in _features_of(base, architecture) for n in f.packages}))
+
+
+def programs_for(base: Base, architecture: str) -> tuple[str, ...]:
+    """Packages with programs that become a part of what is built; see `packages_for`."""
+    return tuple(sorted({n for f in _features_of(base, architecture) for n in f.programs}))
+
+
+def _features_of(base: Base, architecture: str) -> list[Feature]:
+    def lacks(cell: Empty) -> bool:
+        return base.name in cell.bases or architecture in cell.architectures
+
+    return [feature for feature in table() if not any(map(lacks, feature.empty))]
 
 
 def _refuse_unknown(variants: Mapping[str, bool], usable: Sequence[str]) -> None:

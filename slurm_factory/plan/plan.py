@@ -31,7 +31,15 @@ from slurm_factory.constants import (
     Deps,
 )
 from slurm_factory.exceptions import BuildError, ConfigurationError
-from slurm_factory.plan.base_setup import BaseSetup, SpackRefs, base_packages, without_credentials
+from slurm_factory.plan.architectures import ARCHITECTURES, choose_architecture
+from slurm_factory.plan.base_setup import (
+    BaseSetup,
+    SpackRefs,
+    base_packages,
+    foreign_packages,
+    foreign_programs,
+    without_credentials,
+)
 from slurm_factory.plan.bases import Base, bases, find_base
 from slurm_factory.plan.compiler import Compiler, compiler_for
 from slurm_factory.plan.features import Selection, parse_variants, select, without_defaults
@@ -155,6 +163,8 @@ class BuildRequest:
     """The user's own source; `slurm_version` may be empty then."""
     glibc: str = ""
     """Release of glibc that the package may need at most, or `BASE_GLIBC`; empty: the default."""
+    arch: str = ""
+    """Architecture to build for, as uname(1) names it; empty: that of this machine."""
     catalog: tuple[Release, ...] = ()
     """The releases to choose from; empty: those of the shipped catalog."""
 
@@ -169,6 +179,7 @@ class BuildRequest:
         words += ["--base", self.base] * (self.base != DEFAULT_BASE)
         words += ["--jobs", str(self.jobs)] * (self.jobs is not None)
         words += ["--glibc", self.glibc] * bool(self.glibc)
+        words += ["--arch", self.arch] * bool(self.arch)
         words += ["--destructive-mode"] * self.destructive_mode
         words += ["--deps", self.deps] * (self.deps is not DEFAULT_DEPS)
         words += ["--no-backports"] * (not self.backports)
@@ -260,6 +271,9 @@ class BuildPlan:
     build_type: BuildType
     deps: Deps
     architecture: str
+    """Of the machines that the package is for, as uname(1) names it."""
+    machine: str
+    """Architecture of the machine that builds it."""
     variants: Mapping[str, bool]
     selection: Selection
     patches: tuple[Patch, ...]
@@ -325,7 +339,18 @@ class BuildPlan:
     @property
     def setup(self) -> BaseSetup:
         """The definition of the base instance."""
-        return _setup(self.base, self.deps, self.spack, self.floor)
+        setup = BaseSetup(self.base, self.deps, self.architecture, cross=self.is_cross)
+        return _with_spack(setup, self.spack)
+
+    @property
+    def is_cross(self) -> bool:
+        """Whether it is compiled on a machine of another architecture."""
+        return self.architecture != self.machine
+
+    @property
+    def is_experimental(self) -> bool:
+        """Whether no machine of its architecture has run a package yet."""
+        return self.architecture != DEFAULT_ARCHITECTURE
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -341,6 +366,7 @@ class BuildPlan:
         return (
             f"--prefix={INSTANCE_PREFIX}",
             f"--sysconfdir={SYSCONFDIR}",
+            *([f"--host={ARCHITECTURES[self.architecture].triplet}"] if self.is_cross else []),
             *CONFIGURE_ARGUMENTS,
             *self.selection.configure_arguments,
         )
@@ -353,7 +379,7 @@ class BuildPlan:
     @property
     def compiler(self) -> Compiler:
         """Flags of compiler and linker."""
-        return compiler_for(self.architecture, self.base, self.floor, self.cpu)
+        return compiler_for(self.architecture, self.base, self.floor, self.cpu, cross=self.is_cross)
 
     @property
     def shown_arguments(self) -> tuple[str, ...]:
@@ -371,6 +397,7 @@ class BuildPlan:
             "build_type": self.build_type.value,
             "deps": self.deps.value,
             "architecture": self.architecture,
+            **({"machine": self.machine} if self.is_cross else {}),
             "glibc": self.floor or None,
             "destructive": self.destructive,
             "variants": dict(self.variants),
@@ -415,12 +442,12 @@ class BuildPlan:
         return _sha256(json.dumps(document, sort_keys=True).encode())
 
 
-def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -> BuildPlan:
+def make_plan(request: BuildRequest, machine: str, host: tuple[str, str]) -> BuildPlan:
     """Make the plan of a build, without using a machine.
 
     Args:
         request: What the user asked for.
-        architecture: Architecture of this machine, as uname(1) names it.
+        machine: Architecture of this machine, as uname(1) names it.
         host: (ID, VERSION_ID) of this machine's distribution.
 
     Raises:
@@ -429,12 +456,16 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
     build_type = _build_type(request)
     release = _release(request)
     if request.destructive_mode:
-        _require_buildable_here(request, architecture, host)
+        _require_buildable_here(request, machine, host)
+    architecture = choose_architecture(
+        request.arch, machine, request.deps, destructive=request.destructive_mode
+    )
     base = find_base(request.base, host)
     variants = dict(sorted(parse_variants(request.additional_variants).items()))
-    selection = select(build_type, variants, release, base, request.deps)
+    selection = select(build_type, variants, release, base, request.deps, architecture)
     floor = choose_floor(request.glibc, request.deps, base)
     spack = _spack(request, floor)
+    setup = BaseSetup(base, request.deps, architecture, cross=architecture != machine)
     return BuildPlan(
         requested=release.release
         if request.slurm_version in {LATEST, ""}
@@ -444,10 +475,11 @@ def make_plan(request: BuildRequest, architecture: str, host: tuple[str, str]) -
         build_type=build_type,
         deps=request.deps,
         architecture=architecture,
+        machine=machine,
         variants=without_defaults(variants, build_type),
         selection=selection,
         patches=patches_for(release),
-        inputs=_program_inputs(selection, _setup(base, request.deps, spack, floor)),
+        inputs=_program_inputs(selection, _with_spack(setup, spack)),
         spack=spack,
         destructive=request.destructive_mode,
         jobs=request.jobs,
@@ -584,10 +616,10 @@ def _site_suffix(request: BuildRequest) -> str:
     return request.suffix or (f"p{_sha256(sums.encode())[:7]}" if sums else "")
 
 
-def _setup(base: Base, deps: Deps, spack: SpackChoice | None, floor: str) -> BaseSetup:
+def _with_spack(setup: BaseSetup, spack: SpackChoice | None) -> BaseSetup:
     if spack is None:
-        return BaseSetup(base, deps)
-    return BaseSetup(base, deps, spack.refs, spack.packages, floor)
+        return setup
+    return replace(setup, spack=spack.refs, packages=spack.packages, floor=spack.floor)
 
 
 def _program_inputs(selection: Selection, setup: BaseSetup) -> ProgramInputs:
@@ -596,7 +628,11 @@ def _program_inputs(selection: Selection, setup: BaseSetup) -> ProgramInputs:
         recipe=_recipe_digest(setup.deps),
         code=_code_digest(setup.deps),
         tools={name: metadata.version(name) for name in TOOLS},
-        base_packages=base_packages(setup),
+        base_packages=(
+            *base_packages(setup),
+            *foreign_packages(setup),
+            *foreign_programs(setup),
+        ),
     )
 
 
@@ -654,9 +690,7 @@ def _spack(request: BuildRequest, floor: str) -> SpackChoice | None:
     return replace(spack, source_mirrors=(), buildcaches=()) if request.offline else spack
 
 
-def _require_buildable_here(
-    request: BuildRequest, architecture: str, host: tuple[str, str]
-) -> None:
+def _require_buildable_here(request: BuildRequest, machine: str, host: tuple[str, str]) -> None:
     """Refuse a build on this machine for another release, or with the Spack recipe."""
     here = printable("@".join(host))
     if here not in {base.name for base in bases()}:
@@ -671,17 +705,15 @@ def _require_buildable_here(
         details = "Spack and its packages need fixed paths, which belong to this machine."
     else:
         return
-    raise ConfigurationError(
-        brief, details=details, resolution=_other_ways(request, architecture, host)
-    )
+    raise ConfigurationError(brief, details=details, resolution=_other_ways(request, machine, host))
 
 
-def _other_ways(request: BuildRequest, architecture: str, host: tuple[str, str]) -> str:
+def _other_ways(request: BuildRequest, machine: str, host: tuple[str, str]) -> str:
     """Alternatives to a build that this machine cannot do itself; only those that work."""
 
     def is_accepted(way: BuildRequest) -> bool:
         try:
-            make_plan(way, architecture, host)
+            make_plan(way, machine, host)
         except ConfigurationError:
             return False
         return True

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from slurm_factory.instances.instance import Instance
     from slurm_factory.job import Job
 
-CACHED_COMPILER = "ccache gcc -MD"
 HITS = ("direct_cache_hit", "preprocessed_cache_hit")
 MISS = "cache_miss"
+
+
+def cached(compiler: str) -> str:
+    """The command that compiles with a compiler, or takes the object from the cache."""
+    return f"ccache {compiler} -MD"
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def compiler_cache(job: Job) -> Path:
 def ccache_environment(job: Job, instance: Instance, source: PurePosixPath) -> dict[str, str]:
     """Settings of ccache for compilations below the directory `source` (instance).
 
-    Depend mode uses the dependencies that the compiler writes (`CACHED_COMPILER`), instead of
+    Depend mode uses the dependencies that the compiler writes (`cached`), instead of
     running the preprocessor a second time (ccache(1), "depend_mode"). The inode cache stores the
     hashes of headers, which every compilation would compute again; it is beside the source and
     removed with it, because inodes are meaningless in another instance (ccache(1), "inode_cache").

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from slurm_factory.package.built import Package
+from slurm_factory.plan.architectures import ARCHITECTURES
 from slurm_factory.relocate.closure import Directory, Library
 from slurm_factory.util.hints import printable
 from slurm_factory.util.tar_stream import refused
@@ -36,7 +37,15 @@ class InstanceLibraries:
 
     def fetch(self, sonames: Sequence[str]) -> dict[str, Library]:
         """Copies of the libraries in the instance, by soname."""
-        out = self._run("fetch-libraries.sh", {"SONAMES": "\n".join(sonames)})
+        architecture = ARCHITECTURES.get(self.job.plan.architecture)
+        out = self._run(
+            "fetch-libraries.sh",
+            {
+                "SONAMES": "\n".join(sonames),
+                "ARCHITECTURE": self.job.plan.architecture,
+                "TRIPLET": architecture.triplet if architecture else "",
+            },
+        )
         rows = table(regular(out / "libraries.tsv").read_bytes(), 6)
         return {row[0]: self._library(out, *one_of(row, sonames)) for row in rows}
 

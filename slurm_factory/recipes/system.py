@@ -13,7 +13,7 @@ from slurm_factory.exceptions import BuildError, SlurmFactoryError
 from slurm_factory.fetch.upstream import sources_for
 from slurm_factory.instances.instance import CommandError, Mount
 from slurm_factory.package.built import Built
-from slurm_factory.recipes.ccache import CACHED_COMPILER, ccache_environment, compiler_cache
+from slurm_factory.recipes.ccache import cached, ccache_environment, compiler_cache
 from slurm_factory.recipes.compile_progress import CompileProgress
 from slurm_factory.recipes.configure_results import ConfigureResults
 from slurm_factory.recipes.distro_libraries import InstanceLibraries, installed_packages
@@ -109,7 +109,7 @@ def compiler_environment(job: Job, source: PurePosixPath) -> dict[str, str]:
     """
     flags = [*job.plan.compiler.slurm, f"-ffile-prefix-map={source}={SOURCE_NAME}"]
     return {
-        "CC": "gcc",
+        "CC": job.plan.compiler.tool("gcc"),
         "CFLAGS": " ".join(flags),
         "LDFLAGS": " ".join(job.plan.compiler.slurm_linker),
         "SOURCE_DATE_EPOCH": str(job.plan.release.epoch),
@@ -193,19 +193,21 @@ def _make_nvml_stub(job: Job, instance: Instance, wheel: Path) -> None:
         {
             "HEADER": instance.inside(header),
             "PREFIX": instance.build_dir / "nvml",
+            "CC": job.plan.compiler.tool("gcc"),
         },
         job.reporter.line,
     )
 
 
 def _make(job: Job, instance: Instance, source: PurePosixPath) -> None:
+    compiler = job.plan.compiler
     instance.run_script(
         "make-slurm.sh",
         {
             **compiler_environment(job, source),
             **ccache_environment(job, instance, source),
             "MAKE_ARGUMENTS": "\n".join(
-                (*PLAIN_SHELL, f"CC={CACHED_COMPILER}", *job.plan.compiler.make)
+                (*PLAIN_SHELL, f"CC={cached(compiler.tool('gcc'))}", *compiler.make)
             ),
             "SOURCE": source,
             "JOBS": str(job.jobs),
@@ -236,7 +238,8 @@ def _install(
         },
         job.reporter.line,
     )
-    instance.run_script("strip-tree.sh", {"TREE": made}, job.reporter.line)
+    strip = job.plan.compiler.tool("strip")
+    instance.run_script("strip-tree.sh", {"TREE": made, "STRIP": strip}, job.reporter.line)
     tree = job.workspace.work / "software"
     instance.take_directory(made, tree, links=True)
     require_files(job.plan.selection.files, tree)

@@ -112,13 +112,15 @@ LOADER_DIRECTORIES = frozenset({"/lib", "/lib64"})
 
 @dataclass(frozen=True)
 class Subject:
-    """A tree (host), the facts about its files, the policy, and the newest glibc they may need."""
+    """A tree (host), the facts about its files, the policy, and the newest glibc and the
+    architecture that they may be for."""
 
     tree: Path
     facts: FactsByPath
     policy: Policy
     build_paths: tuple[str, ...]
     floor: str = ""
+    architecture: str = ""
 
     @cached_property
     def exports(self) -> frozenset[bytes]:
@@ -185,6 +187,12 @@ def _check_interpreters(subject: Subject) -> Iterator[Problem]:
             yield Problem(path, f"interpreter {elf.interpreter} is a build path")
         elif posixpath.dirname(elf.interpreter) not in LOADER_DIRECTORIES:
             yield Problem(path, f"interpreter {elf.interpreter} is not the system's")
+
+
+def _check_machines(subject: Subject) -> Iterator[Problem]:
+    for path, elf in subject.facts.items():
+        if subject.architecture not in {"", elf.machine}:
+            yield Problem(path, f"is for {elf.machine}, not for {subject.architecture}")
 
 
 def _check_stacks(subject: Subject) -> Iterator[Problem]:
@@ -307,6 +315,7 @@ def _check_texts(subject: Subject) -> Iterator[Problem]:
 _CHECKS: tuple[Callable[[Subject], Iterable[Problem]], ...] = (
     _check_run_paths,
     _check_interpreters,
+    _check_machines,
     _check_stacks,
     _check_needed,
     _check_opened_by_name,
@@ -330,7 +339,13 @@ GLIBC_OF_MARKERS = {"GLIBC_ABI_DT_RELR": "2.36"}
 """Versions that make older releases of glibc refuse a file (elf/dl-version.c)."""
 
 
-def audit(tree: Path, policy: Policy, build_paths: Sequence[str], floor: str = "") -> AuditReport:
+def audit(
+    tree: Path,
+    policy: Policy,
+    build_paths: Sequence[str],
+    floor: str = "",
+    architecture: str = "",
+) -> AuditReport:
     """Audit a tree without changing it or running its programs.
 
     Args:
@@ -339,11 +354,12 @@ def audit(tree: Path, policy: Policy, build_paths: Sequence[str], floor: str = "
         build_paths: Prefixes (instance) that no run path, interpreter, script or pkg-config file
             may contain.
         floor: The newest glibc whose symbols files may need; empty: any.
+        architecture: That of the machines it is for, as uname(1) names it; empty: any.
 
     Raises:
         VerificationError: A file starts like an ELF file but cannot be read as one.
     """
-    subject = Subject(tree, scan(tree), policy, tuple(build_paths), floor)
+    subject = Subject(tree, scan(tree), policy, tuple(build_paths), floor, architecture)
     bundled = _bundled(subject)
     return AuditReport(
         problems=problems(subject),

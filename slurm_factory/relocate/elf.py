@@ -61,6 +61,7 @@ BRANCH_FEATURES = {
     "EM_X86_64": "GNU_PROPERTY_X86_FEATURE_1_AND",
     "EM_AARCH64": "GNU_PROPERTY_AARCH64_FEATURE_1_AND",
 }
+MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64", "EM_386": "i686"}
 BOTH_FEATURES = 0b11
 """IBT and SHSTK of x86-64, BTI and PAC of aarch64."""
 
@@ -85,12 +86,14 @@ class ElfFacts:
     """One executable or shared object.
 
     `run_path` holds the entries of DT_RUNPATH if there is one (`uses_runpath`), else those of
-    DT_RPATH, because ld.so ignores the latter then (ld.so(8)). `mentions` are the names of
+    DT_RPATH, because ld.so ignores the latter then (ld.so(8)). `machine` is the architecture as
+    uname(1) names it, where we know that. `mentions` are the names of
     libraries in its constants, which it may open with dlopen.
     """
 
     path: Path
     kind: ElfKind
+    machine: str = ""
     soname: str | None = None
     needed: tuple[str, ...] = ()
     run_path: tuple[str, ...] = ()
@@ -162,6 +165,7 @@ def _facts(path: Path, stream: BytesIO) -> ElfFacts | None:
     return ElfFacts(
         path=path,
         kind=kind,
+        machine=MACHINES.get(elf["e_machine"], str(elf["e_machine"])),
         soname=soname,
         needed=tuple(dynamic["DT_NEEDED"]),
         run_path=tuple(entry for value in run_paths for entry in value.split(":") if entry),

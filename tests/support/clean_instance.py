@@ -153,7 +153,7 @@ def _prepare(name: str, settings: Settings, system: Base) -> None:
     for certificate in settings.ca_certificates.glob("*.crt"):
         instance.push(certificate, CA_DIRECTORY / certificate.name)
     through = both_spellings(dict(os.environ))
-    mirror = through.get("http_proxy") or mirror_of(system, settings)
+    mirror = through.get("http_proxy") or mirror_of(system, settings, platform.machine())
     instance.run(
         "prepare.sh",
         PACKAGES=" ".join(PACKAGES),

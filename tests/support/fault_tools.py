@@ -49,7 +49,7 @@ from slurm_factory.plan.releases import find_release
 
 RELEASE = "24.11.5"
 BASE = find_base("same", host_release())
-SETUP = BaseSetup(BASE, Deps.SYSTEM)
+SETUP = BaseSetup(BASE, Deps.SYSTEM, "x86_64")
 PLAN = ("--slurm-version", RELEASE, "--deps", "system", "--base", "same")
 MINIMAL = ("build", *PLAN, "--minimal", "--additional-variants", "+nvml +rsmi +oneapi")
 """As little as a package may have, and the plugins for GPUs, which need no compilation of their own

@@ -31,10 +31,10 @@ NOW = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
 DEBIAN = find_base("debian@12", ("debian", "12"))
 UBUNTU = find_base("ubuntu@24.04", ("debian", "12"))
 MADE_HERE = ImageName("local", "slurm-factory-debian-12-x86_64")
-SETUP = BaseSetup(DEBIAN, Deps.SYSTEM)
-UBUNTU_SETUP = BaseSetup(UBUNTU, Deps.SYSTEM)
+SETUP = BaseSetup(DEBIAN, Deps.SYSTEM, "x86_64")
+UBUNTU_SETUP = BaseSetup(UBUNTU, Deps.SYSTEM, "x86_64")
 REFS = SpackRefs("https://u:p@git.example/spack", "v1.1.0", "/srv/spack-packages", "v2026.06.0")
-SPACK_SETUP = BaseSetup(DEBIAN, Deps.SPACK, REFS)
+SPACK_SETUP = BaseSetup(DEBIAN, Deps.SPACK, "x86_64", REFS)
 BASE_NAME = base_instance_name(SETUP, MADE_HERE, PROJECT)
 DESCRIPTION = (
     f"base-instance-{compatibility_tag(SETUP, PROJECT)}-{MADE_HERE.remote}-{MADE_HERE.alias}"

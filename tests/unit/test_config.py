@@ -19,6 +19,7 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "glibc": ("2.34", "2.34"),
     "source_mirrors": ("https://a.example/x", ("https://a.example/x",)),
     "debian_mirror": ("http://deb.example/debian", "http://deb.example/debian"),
+    "ubuntu_ports_mirror": ("http://p.example/ports", "http://p.example/ports"),
     "ubuntu_mirror": ("http://ubu.example/ubuntu", "http://ubu.example/ubuntu"),
     "image_server": ("false", False),
     "refuse_vulnerable": ("true", True),

@@ -30,6 +30,7 @@ from slurm_factory.host.checks import Check, Status
 from slurm_factory.main import app
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.publish import publish
+from slurm_factory.plan.architectures import ARCHITECTURES
 from slurm_factory.plan.bases import bases
 from slurm_factory.plan.features import table
 from slurm_factory.plan.plan import BuildPlan
@@ -731,6 +732,7 @@ def test_the_shell_completes_whatever_is_accepted() -> None:
     assert completion.bases("") == [*(base.name for base in bases()), "same"]
     assert completion.variants("+") == [f"+{f.variant}" for f in table() if f.variant]
     assert completion.recipes("") == list(Deps)
+    assert completion.architectures("") == list(ARCHITECTURES)
 
 
 def completed(*words: str) -> list[str]:

@@ -1,21 +1,28 @@
 #!/usr/bin/env bash
 # Copy shared libraries of the distribution, with the facts about their packages.
 # SONAMES: one a line. OUT: directory; OUT/libraries.tsv gets a line for each that was found:
-# soname, path, package, version, architecture, source package.
+# soname, path, package, version, architecture, source package. ARCHITECTURE: that of the libraries,
+# as uname(1) names it. TRIPLET: its name in the directories of a machine of another one.
 set -euo pipefail
 
 mkdir -p "${OUT}/lib" "${OUT}/licenses"
 : > "${OUT}/libraries.tsv"
 
-# ldconfig's name for the machine's own class (glibc, elf/cache.c); it also lists i386 libraries.
-case $(uname -m) in
-    x86_64) class=libc6,x86-64 ;;
-    aarch64) class=libc6,AArch64 ;;
-    riscv64) class=libc6,double-float ;;
-    *) class=libc6,64bit ;;
-esac
-# No entry with a hwcap after the class: those need newer processors than a package may require.
-cache=$(ldconfig -p | awk -v class="(${class}" 'index($0, class ")") || index($0, class ", OS ABI")')
+# Lines that begin with a soname and end with a path.
+if [[ ${ARCHITECTURE} != "$(uname -m)" ]]; then
+    # ldconfig leaves out libraries of other machines.
+    cache=$(find "/usr/lib/${TRIPLET}/" -maxdepth 1 -name 'lib*.so.*' -printf '%f %p\n')
+else
+    # ldconfig's name for the machine's own class (glibc, elf/cache.c); it also lists i386 libraries.
+    case ${ARCHITECTURE} in
+        x86_64) class=libc6,x86-64 ;;
+        aarch64) class=libc6,AArch64 ;;
+        riscv64) class=libc6,double-float ;;
+        *) class=libc6,64bit ;;
+    esac
+    # No entry with a hwcap after the class: those need newer processors than a package may require.
+    cache=$(ldconfig -p | awk -v class="(${class}" 'index($0, class ")") || index($0, class ", OS ABI")')
+fi
 
 declare -A path_of package_of
 while read -r soname; do

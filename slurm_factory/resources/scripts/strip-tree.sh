@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Remove from an installed tree everything that is only needed to build or to debug. TREE:
-# directory.
+# directory. STRIP: the command for its architecture, or strip.
 set -euo pipefail
 
 find "${TREE}/lib" \( -name '*.la' -o -name '*.a' \) -delete
@@ -12,4 +12,4 @@ find "${TREE}/lib" \( -name '*.la' -o -name '*.a' \) -delete
 # shellcheck disable=SC2016 # the inner shell expands
 find "${TREE}" -type f -print0 \
     | xargs -0 -r sh -c 'grep -lZa "$0" -- "$@" || [ $? -eq 1 ]' $'^\177ELF' \
-    | xargs -0 -r -P 4 -n 16 strip --strip-unneeded
+    | xargs -0 -r -P 4 -n 16 "${STRIP:-strip}" --strip-unneeded

@@ -151,7 +151,7 @@ def test_the_compatibility_tag_changes_with_the_packages_and_with_the_script(
     assert BuilddBase.compatibility_tag in tag
     assert compatibility_tag(SETUP, PROJECT) == tag
     with monkeypatch.context() as patched:
-        patched.setattr(base_record, "packages_for", lambda _: ("another-dev",))
+        patched.setattr(base_record, "packages_for", lambda *_: ("another-dev",))
         assert compatibility_tag(SETUP, PROJECT) != tag
     original = resources.script
     monkeypatch.setattr(resources, "script", lambda name: original(name) + "#")
@@ -162,7 +162,7 @@ def test_the_compatibility_tag_changes_with_the_packages_and_with_the_script(
 @pytest.mark.parametrize("remote", ["local", "ubuntu", "images"])
 def test_the_name_of_a_base_is_the_one_craft_providers_gives_it(base: Base, remote: str) -> None:
     found = ImageName(remote, f"slurm-factory-{base.slug}-x86_64")
-    setup = BaseSetup(base, Deps.SYSTEM)
+    setup = BaseSetup(base, Deps.SYSTEM, "x86_64")
     base_configuration = FactoryBase(setup, PROJECT, Network(), reporter=Listener())
     theirs = _formulate_base_instance_name(
         image_name=found.alias,

@@ -21,7 +21,7 @@ from slurm_factory.plan.bases import Base
 def test_without_a_mirror_the_sources_are_the_distributions_own(
     fake: FakeLxc, settings: Settings
 ) -> None:
-    assert sources_list(DEBIAN, settings).splitlines() == [
+    assert sources_list(DEBIAN, settings, "x86_64").splitlines() == [
         "deb http://deb.debian.org/debian bookworm main",
         "deb http://deb.debian.org/debian bookworm-updates main",
         "deb http://security.debian.org/debian-security bookworm-security main",
@@ -32,11 +32,11 @@ def test_a_mirror_serves_the_archive_and_the_security_archive_beside_it(
     fake: FakeLxc, tmp_path: Path
 ) -> None:
     settings = sample_settings(tmp_path, debian_mirror="http://mirror.example/debian/")
-    lines = sources_list(DEBIAN, settings).splitlines()
+    lines = sources_list(DEBIAN, settings, "x86_64").splitlines()
     assert lines[0] == "deb http://mirror.example/debian/ bookworm main"
     assert lines[2] == "deb http://mirror.example/debian-security bookworm-security main"
     settings = sample_settings(tmp_path, debian_mirror="http://mirror.example/bookworm")
-    assert "security.debian.org" in sources_list(DEBIAN, settings)
+    assert "security.debian.org" in sources_list(DEBIAN, settings, "x86_64")
 
 
 def test_the_mirror_of_this_machine_is_used_only_for_its_own_distribution(
@@ -44,9 +44,9 @@ def test_the_mirror_of_this_machine_is_used_only_for_its_own_distribution(
 ) -> None:
     (tmp_path / "sources.list").write_text("deb http://near.example/debian bookworm main\n")
     monkeypatch.setattr(images_module, "ETC_APT", tmp_path)
-    assert "near.example" in sources_list(DEBIAN, settings)
-    assert "near.example" not in sources_list(UBUNTU, settings)
-    assert "noble main universe" in sources_list(UBUNTU, settings)
+    assert "near.example" in sources_list(DEBIAN, settings, "x86_64")
+    assert "near.example" not in sources_list(UBUNTU, settings, "x86_64")
+    assert "noble main universe" in sources_list(UBUNTU, settings, "x86_64")
 
 
 def test_an_image_that_two_bases_need_is_made_once(

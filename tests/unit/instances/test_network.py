@@ -1,7 +1,7 @@
 """The proxies of instances."""
 
 import pytest
-from launch_samples import DEBIAN, MADE_HERE
+from launch_samples import MADE_HERE, SETUP
 
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import ConfigurationError
@@ -32,7 +32,7 @@ def test_no_proxy_may_be_one_that_no_instance_can_reach(
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match="cannot reach") as caught:
-        find_network(DEBIAN, MADE_HERE, settings)
+        find_network(SETUP, "x86_64", MADE_HERE, settings)
     assert caught.value.details.startswith(named)
 
 
@@ -41,7 +41,7 @@ def test_a_proxy_without_a_host_is_a_mistake_whose_text_is_not_shown(
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://geheim@")
     with pytest.raises(ConfigurationError) as caught:
-        find_network(DEBIAN, MADE_HERE, settings)
+        find_network(SETUP, "x86_64", MADE_HERE, settings)
     assert "geheim" not in f"{caught.value} {caught.value.details} {caught.value.resolution}"
 
 
@@ -50,4 +50,4 @@ def test_an_instance_is_ready_when_it_can_resolve_a_proxy_without_a_scheme(
 ) -> None:
     monkeypatch.setenv("http_proxy", "proxy.example:3128")
     monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
-    assert find_network(DEBIAN, MADE_HERE, settings).reach == "proxy.example"
+    assert find_network(SETUP, "x86_64", MADE_HERE, settings).reach == "proxy.example"

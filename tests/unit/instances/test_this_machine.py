@@ -17,7 +17,7 @@ from slurm_factory.plan.bases import find_base
 from slurm_factory.util.machine import available_memory
 
 DEBIAN = find_base("debian@12", ("debian", "12"))
-SETUP = BaseSetup(DEBIAN, Deps.SYSTEM)
+SETUP = BaseSetup(DEBIAN, Deps.SYSTEM, "x86_64")
 GIB = 1 << 30
 
 

@@ -375,6 +375,18 @@ def test_package_for_a_newer_cpu_is_refused_and_one_for_this_cpu_is_not(
     assert "Traceback" not in said
 
 
+def test_package_for_another_architecture_is_refused(any_shell: Shell, tmp_path: Path) -> None:
+    other, here = sorted({"aarch64", "x86_64"}, key=platform.machine().__eq__)
+    foreign = IDENTITY.model_copy(update={"arch": other, "cpu": other})
+    site = any_shell.unpack(tmp_path / "site", foreign)
+    make_tree(site / "software")
+    result = any_shell.run(site, "module load slurm; command -v srun")
+    assert result.stdout == ""
+    said = " ".join(result.stderr.split())
+    assert f"this package is for machines of {other}, and this one is of {here}." in said
+    assert "Traceback" not in said
+
+
 def test_unload_never_fails_whatever_happened_since_load(any_shell: Shell, tmp_path: Path) -> None:
     at = any_shell.unpack(tmp_path / "unpacked")
     tree = make_tree(tmp_path / "first" / "software")

@@ -24,6 +24,7 @@ from slurm_factory.resources import load_toml
 
 DEBIAN = find_base("debian@12", ("debian", "12"))
 RELEASE = find_release("24.11.5")
+X86 = "x86_64"
 SPACK_VARIANTS = {
     *("cgroup", "gtk", "hdf5", "hwloc", "mariadb", "nvml", "pam", "pmix"),
     *("readline", "restd", "rsmi"),
@@ -33,12 +34,12 @@ SPACK_VARIANTS = {
 
 def refusal(text: str, recipe: Deps = Deps.SYSTEM) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as caught:
-        select(BuildType.STANDARD, parse_variants(text), RELEASE, DEBIAN, recipe)
+        select(BuildType.STANDARD, parse_variants(text), RELEASE, DEBIAN, recipe, X86)
     return caught.value
 
 
 def chosen(build_type: BuildType, text: str = "", recipe: Deps = Deps.SYSTEM) -> set[str]:
-    selection = select(build_type, parse_variants(text), RELEASE, DEBIAN, recipe)
+    selection = select(build_type, parse_variants(text), RELEASE, DEBIAN, recipe, X86)
     return {feature.name for feature in selection.chosen}
 
 
@@ -49,7 +50,7 @@ def test_every_series_type_base_and_recipe_can_be_selected(
 ) -> None:
     wanted = {feature.name for feature in table() if build_type in feature.types}
     for base, recipe in product(bases(), Deps):
-        selection = select(build_type, {}, find_release(name), base, recipe)
+        selection = select(build_type, {}, find_release(name), base, recipe, X86)
         names = {feature.name for feature in selection.chosen}
         assert {"munge", "readline"} <= names
         assert wanted == names | selection.unavailable.keys()
@@ -80,16 +81,16 @@ def test_gpu_is_standard_and_three_kinds_of_detection() -> None:
 def test_gpu_on_ubuntu_22_04_does_without_what_that_release_has_no_packages_for() -> None:
     jammy, noble = (find_base(f"ubuntu@{release}", ("", "")) for release in ("22.04", "24.04"))
     absent = {"libze-dev", "libze1", "librocm-smi-dev"}
-    assert not absent & set(packages_for(jammy))
-    assert absent <= set(packages_for(noble))
-    selection = select(BuildType.GPU, {}, RELEASE, jammy, Deps.SYSTEM)
+    assert not absent & set(packages_for(jammy, X86))
+    assert absent <= set(packages_for(noble, X86))
+    selection = select(BuildType.GPU, {}, RELEASE, jammy, Deps.SYSTEM, X86)
     assert {"rsmi", "oneapi"} <= selection.unavailable.keys()
     assert "nvml" in {feature.name for feature in selection.chosen}
 
 
 def test_openmpi_is_promised_by_the_spack_recipe_and_explained_for_the_other() -> None:
     assert "openmpi" in chosen(BuildType.STANDARD, recipe=Deps.SPACK)
-    selection = select(BuildType.STANDARD, {}, RELEASE, DEBIAN, Deps.SYSTEM)
+    selection = select(BuildType.STANDARD, {}, RELEASE, DEBIAN, Deps.SYSTEM, X86)
     assert "openmpi" in selection.unavailable
 
 
@@ -109,13 +110,13 @@ def test_what_is_built_beside_slurm_is_not_a_variant_of_it() -> None:
 def test_openmpi_is_built_beside_slurm_and_not_for_minimal_packages(
     build_type: BuildType, roots: tuple[str, ...]
 ) -> None:
-    assert select(build_type, {}, RELEASE, DEBIAN, Deps.SPACK).roots == roots
-    assert select(build_type, {}, RELEASE, DEBIAN, Deps.SYSTEM).roots == ()
+    assert select(build_type, {}, RELEASE, DEBIAN, Deps.SPACK, X86).roots == roots
+    assert select(build_type, {}, RELEASE, DEBIAN, Deps.SYSTEM, X86).roots == ()
 
 
 @pytest.mark.parametrize("build_type", BuildType)
 def test_every_variant_is_decided_for_the_recipe_of_spack(build_type: BuildType) -> None:
-    selection = select(build_type, {"hdf5": True}, RELEASE, DEBIAN, Deps.SPACK)
+    selection = select(build_type, {"hdf5": True}, RELEASE, DEBIAN, Deps.SPACK, X86)
     decided = {word[1:]: word[0] for word in selection.variants}
     assert len(decided) == len(selection.variants)
     assert decided == {
@@ -180,7 +181,7 @@ def test_no_argument_can_break_out_of_its_line() -> None:
 
 def test_an_empty_cell_promises_nothing() -> None:
     for name, build_type, base, recipe in product(series(), BuildType, bases(), Deps):
-        selection = select(build_type, {}, find_release(name), base, recipe)
+        selection = select(build_type, {}, find_release(name), base, recipe, X86)
         promising = {feature for feature, _ in (*selection.defines, *selection.files)}
         assert not promising & selection.unavailable.keys()
 
@@ -192,7 +193,7 @@ def test_every_source_that_a_feature_needs_is_known() -> None:
 
 @pytest.mark.parametrize("base", bases(), ids=lambda base: base.slug)
 def test_a_base_has_packages_for_every_type_since_it_serves_them_all(base: Base) -> None:
-    assert {"libmunge-dev", "libpmix-dev", "libhdf5-dev"} <= {*packages_for(base)}
+    assert {"libmunge-dev", "libpmix-dev", "libhdf5-dev"} <= {*packages_for(base, X86)}
 
 
 @pytest.mark.parametrize(
@@ -305,14 +306,14 @@ def test_leaving_out_what_is_not_available_anyway_is_not_an_error() -> None:
 
 
 def test_a_feature_left_out_is_switched_off_for_configure_and_promises_nothing() -> None:
-    selection = select(BuildType.STANDARD, {"lua": False}, RELEASE, DEBIAN, Deps.SYSTEM)
+    selection = select(BuildType.STANDARD, {"lua": False}, RELEASE, DEBIAN, Deps.SYSTEM, X86)
     assert "--without-lua" in selection.configure_arguments
     assert "--with-lua" not in selection.configure_arguments
     assert "HAVE_LUA" not in {macro for _, macro in selection.defines}
 
 
 def test_an_opt_in_is_switched_on_for_configure_and_promises_its_files() -> None:
-    selection = select(BuildType.MINIMAL, {"hdf5": True}, RELEASE, DEBIAN, Deps.SYSTEM)
+    selection = select(BuildType.MINIMAL, {"hdf5": True}, RELEASE, DEBIAN, Deps.SYSTEM, X86)
     assert "--with-hdf5=yes" in selection.configure_arguments
     assert ("hdf5", "bin/sh5util") in selection.files
 
@@ -339,7 +340,7 @@ def test_an_empty_cell_is_only_that_of_its_recipe_base_and_older_series(
     cell: Empty, applies: bool
 ) -> None:
     release: Release = RELEASE
-    assert cell.applies(release, DEBIAN, Deps.SYSTEM) is applies
+    assert cell.applies(release, DEBIAN, Deps.SYSTEM, X86) is applies
 
 
 LISTS = recorded()

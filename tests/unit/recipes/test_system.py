@@ -161,10 +161,12 @@ def tool(folder: Path, name: str, said: str) -> None:
 def fetch_where_ldconfig_says(tmp_path: Path, said: str) -> subprocess.CompletedProcess[str]:
     """Run fetch-libraries.sh for libz.so.1 on an x86_64 machine with this list of libraries."""
     tool(tmp_path / "bin", "ldconfig", said)
-    tool(tmp_path / "bin", "uname", "x86_64")
+    if not (tmp_path / "bin/uname").exists():
+        tool(tmp_path / "bin", "uname", "x86_64")
     command = ["bash", "-c", resources.script("fetch-libraries.sh")]
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     environment = {"PATH": path, "SONAMES": "libz.so.1", "OUT": str(tmp_path / "out")}
+    environment |= {"ARCHITECTURE": "x86_64", "TRIPLET": "x86_64-linux-gnu"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -183,6 +185,19 @@ def test_libraries_of_other_machines_and_newer_processors_are_passed_over(
     done = fetch_where_ldconfig_says(tmp_path, said)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/lib/libz.so.1").read_bytes() == copyright_file.read_bytes()
+
+
+@DPKG
+def test_libraries_for_another_architecture_are_found_though_ldconfig_leaves_them_out(
+    tmp_path: Path,
+) -> None:
+    tool(tmp_path / "bin", "uname", "aarch64")
+    done = fetch_where_ldconfig_says(tmp_path, "")
+    assert done.returncode == 0, done.stderr
+    real = Path("/usr/lib/x86_64-linux-gnu/libz.so.1")
+    assert (tmp_path / "out/lib/libz.so.1").read_bytes() == real.read_bytes()
+    listed = (tmp_path / "out/libraries.tsv").read_text().split("\t")
+    assert (listed[0], listed[2], listed[4]) == ("libz.so.1", "zlib1g", "amd64")
 
 
 @DPKG

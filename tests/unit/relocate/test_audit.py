@@ -1,8 +1,10 @@
 """Each way to break a relocated tree must be found, and nothing else."""
 
 import os
+import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -325,6 +327,20 @@ def test_versions_above_the_floor_are_a_problem(tree: Path) -> None:
     found = audit(tree, POLICY, BUILD_PATHS, "2.2.4").problems
     assert {problem.path for problem in found} >= {PurePosixPath("bin/tool")}
     assert all(problem.reason.endswith("of libc.so.6, above 2.2.4") for problem in found)
+
+
+def test_file_for_another_architecture_is_a_problem(tree: Path) -> None:
+    """As of a program of the machine that has compiled for another one."""
+    here = platform.machine()
+    assert audit(tree, POLICY, BUILD_PATHS, architecture=here).problems == ()
+    found = audit(tree, POLICY, BUILD_PATHS, architecture="vax").problems
+    assert {problem.path for problem in found} == {*scan(tree)}
+    assert {problem.reason for problem in found} == {f"is for {here}, not for vax"}
+    arm = 183
+    with (tree / "bin/tool").open("r+b") as file:
+        file.seek(18)
+        file.write(arm.to_bytes(2, sys.byteorder))
+    assert scan(tree)[PurePosixPath("bin/tool")].machine == "aarch64"
 
 
 def test_function_that_nothing_defines_is_a_problem_unless_the_loading_program_has_it(
