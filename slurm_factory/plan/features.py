@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,7 @@ from slurm_factory.resources import load_toml
 from slurm_factory.util.hints import did_you_mean, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from slurm_factory.plan.bases import Base
     from slurm_factory.plan.releases import Release
@@ -65,6 +66,7 @@ class Feature(BaseModel):
     programs: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
+    refines: Mapping[str, str] = Field(default_factory=dict)
     empty: Annotated[tuple[Empty, ...], Field(alias="except")] = ()
 
     def why_not(self, release: Release, base: Base, recipe: Deps, architecture: str) -> str | None:
@@ -114,7 +116,11 @@ class Selection:
     @property
     def roots(self) -> tuple[str, ...]:
         """Specs to build with Spack beside Slurm."""
-        return tuple(root for feature in self.chosen for root in feature.roots)
+        return tuple(
+            " ".join([root, *(f.refines[root] for f in self.chosen if root in f.refines)])
+            for feature in self.chosen
+            for root in feature.roots
+        )
 
     @property
     def defines(self) -> tuple[tuple[str, str], ...]:

@@ -212,7 +212,8 @@ def _make(job: Job, instance: Instance, source: PurePosixPath) -> None:
             "SOURCE": source,
             "JOBS": str(job.jobs),
             "PREFIX": INSTANCE_PREFIX,
-            "WITH_PAM": _with_pam(job),
+            "WITH_PAM": _with(job, "pam"),
+            "WITH_PERL": _with(job, "perl"),
         },
         CompileProgress(job.reporter, source),
     )
@@ -233,7 +234,8 @@ def _install(
             "MAKE_ARGUMENTS": "\n".join((*PLAIN_SHELL, *job.plan.compiler.make)),
             "PREFIX": INSTANCE_PREFIX,
             "JOBS": str(job.jobs),
-            "WITH_PAM": _with_pam(job),
+            "WITH_PAM": _with(job, "pam"),
+            "WITH_PERL": _with(job, "perl"),
             "INSTALLED": installed,
         },
         job.reporter.line,
@@ -246,6 +248,7 @@ def _install(
     return tree, installed_packages(instance.take_file(installed))
 
 
-def _with_pam(job: Job) -> str:
-    chosen = any(feature.name == "pam" for feature in job.plan.selection.chosen)
+def _with(job: Job, name: str) -> str:
+    """For a script, whether a package contains a feature."""
+    chosen = any(feature.name == name for feature in job.plan.selection.chosen)
     return "yes" if chosen else "no"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Install Slurm into a stage. SOURCE: compiled source. STAGE: DESTDIR. PREFIX: configured prefix.
-# JOBS: number of parallel processes. WITH_PAM: yes for the PAM modules. MAKE_ARGUMENTS: one a line.
+# JOBS: number of parallel processes. WITH_PAM: yes for the PAM modules. WITH_PERL: yes for the API
+# for Perl, seff and smail. MAKE_ARGUMENTS: one a line.
 # INSTALLED: gets a line for each program that is not Slurm's own: path in the tree, package,
 # version, architecture, source package.
 set -euo pipefail
@@ -39,6 +40,22 @@ for module in "${modules[@]}"; do
     make -s "${arguments[@]}" -C "${module}" install DESTDIR="${STAGE}" PAM_DIR="${PREFIX}/lib/security"
 done
 
+if [[ ${WITH_PERL} == yes ]]; then
+    make -s "${arguments[@]}" -C contribs/perlapi install DESTDIR="${STAGE}"
+    # The directory has the release of Perl in its name, which nobody could know by heart.
+    site=$(dirname "$(find "${tree}" -name Slurm.pm)")
+    mv "${site}" "${tree}/lib/perl5"
+    find "${tree}" \( -name .packlist -o -name perllocal.pod \) -delete
+    chmod -R u+w "${tree}/lib/perl5"
+    mkdir -p "${tree}/bin"
+    # shellcheck disable=SC2016 # Perl and the shell of the machine expand them
+    sed 's|^use lib .*|use FindBin;\nuse lib "$FindBin::RealBin/../lib/perl5";|' contribs/seff/seff \
+        > "${tree}/bin/seff"
+    # shellcheck disable=SC2016
+    sed 's|^SEFF=.*|SEFF=$(dirname "$(readlink -f "$0")")/seff|; s|\$SEFF |"$SEFF" |' \
+        contribs/seff/smail > "${tree}/bin/smail"
+    chmod 755 "${tree}/bin/seff" "${tree}/bin/smail"
+fi
 # In a separate directory, so that adding it to ld.so.conf for NSS adds no other library of the
 # tree.
 mkdir -p "${tree}/lib/nss"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Compile Slurm, and the contribs that a package contains. SOURCE: configured source. JOBS: number
-# of parallel compilers. PREFIX: configured prefix. WITH_PAM: yes for the PAM modules.
-# MAKE_ARGUMENTS: one a line. The first line says how many files there are to compile.
+# of parallel compilers. PREFIX: configured prefix. WITH_PAM: yes for the PAM modules. WITH_PERL: yes
+# for the API for Perl. LDFLAGS: of the linker. MAKE_ARGUMENTS: one a line. The first line says how
+# many files there are to compile.
 set -euo pipefail
 
 cd "${SOURCE}"
@@ -34,3 +35,8 @@ for library in "${libraries[@]}"; do
         make -j "${JOBS}" "${arguments[@]}" -C "${library}" PAM_DIR="${PREFIX}/lib/security"
     fi
 done
+if [[ ${WITH_PERL} == yes ]]; then
+    # Not in parallel: MakeMaker's Makefile does not say which files have to be made first. Perl has all
+    # symbols when it loads a module, unlike the programs that load Slurm's plugins.
+    make "${arguments[@]}" LDFLAGS="${LDFLAGS} -Wl,-z,now" -C contribs/perlapi
+fi

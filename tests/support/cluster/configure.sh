@@ -11,7 +11,7 @@ case $(release_of "${tree}") in
 esac
 
 # Only what the package has: a minimal one knows neither tokens nor accounting nor Lua.
-tokens='' submit='' accounting='' forwarding='' tracking=linuxproc
+tokens='' submit='' accounting='' forwarding='' encryption='' tracking=linuxproc
 if has "${tree}" auth_jwt; then
     tokens=$'AuthAltTypes=auth/jwt\nAuthAltParameters=jwt_key=/var/spool/slurmctld/jwt.key'
 fi
@@ -21,6 +21,9 @@ fi
 if has_x11 "${tree}"; then
     # Slurm refuses X11 with linuxproc.
     forwarding='PrologFlags=X11' tracking=pgid
+fi
+if has "${tree}" tls_s2n; then
+    encryption='TLSType=tls/s2n'
 fi
 if has "${tree}" accounting_storage_mysql; then
     accounting=$'AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1'
@@ -41,12 +44,32 @@ if [[ ! -s /var/spool/slurmctld/jwt.key ]]; then
     chown slurm:slurm /var/spool/slurmctld/jwt.key
 fi
 
+# As doc/html/tls.shtml of Slurm makes them; commands make their own with openssl.
+certify() {
+    local user=$1 name=$2
+    openssl ecparam -name prime256v1 -genkey -noout -out "/etc/slurm/${name}_cert_key.pem"
+    openssl req -new -key "/etc/slurm/${name}_cert_key.pem" -subj "/CN=${name}" \
+        | openssl x509 -req -CA /etc/slurm/ca_cert.pem -CAkey /etc/slurm/ca_key.pem \
+            -CAcreateserial -sha384 -out "/etc/slurm/${name}_cert.pem"
+    chown "${user}" "/etc/slurm/${name}_cert_key.pem"
+    chmod 0400 "/etc/slurm/${name}_cert_key.pem"
+}
+if [[ -n ${encryption} && ! -e /etc/slurm/ca_cert.pem ]]; then
+    openssl ecparam -name prime256v1 -genkey -noout -out /etc/slurm/ca_key.pem
+    openssl req -x509 -key /etc/slurm/ca_key.pem -subj /CN=live -out /etc/slurm/ca_cert.pem
+    certify slurm ctld
+    certify slurm dbd
+    certify slurmrest restd
+    certify root slurmd
+fi
+
 cat > /etc/slurm/slurm.conf << CONF
 ClusterName=live
 SlurmctldHost=${node}(127.0.0.1)
 SlurmUser=slurm
 AuthType=auth/munge
 ${tokens}
+${encryption}
 StateSaveLocation=/var/spool/slurmctld
 SlurmctldPidFile=/run/slurm/slurmctld.pid
 SlurmctldLogFile=/var/log/slurm/slurmctld.log
@@ -96,6 +119,7 @@ DbdAddr=127.0.0.1
 SlurmUser=slurm
 AuthType=auth/munge
 ${tokens}
+${encryption}
 LogFile=/var/log/slurm/slurmdbd.log
 PidFile=/run/slurm/slurmdbd.pid
 StorageType=accounting_storage/mysql

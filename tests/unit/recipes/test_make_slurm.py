@@ -46,6 +46,7 @@ def test_the_number_of_files_is_that_of_the_objects_that_are_not_switched_off(
         "JOBS": "2",
         "PREFIX": "/opt",
         "WITH_PAM": "no",
+        "WITH_PERL": "no",
         "MAKE_ARGUMENTS": "SHELL=/bin/sh\nCC=ccache gcc -MD",
     }
     done = subprocess.run(

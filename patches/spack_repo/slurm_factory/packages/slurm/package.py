@@ -41,6 +41,8 @@ PLACES = {
     "--with-hdf5": ("hdf5", "bin/h5cc"),
     "--with-freeipmi": ("freeipmi", ""),
     "--with-rdkafka": ("librdkafka", ""),
+    "--with-s2n": ("s2n-tls", ""),
+    "--with-ucx": ("ucx", ""),
 }
 """Options of configure with a path: the dependency, and the path below its prefix."""
 NSS_LIBRARY = "libnss_slurm.so.2"
@@ -88,6 +90,9 @@ class Slurm(AutotoolsPackage):
     depends_on("hdf5~mpi+hl", when="+hdf5")
     depends_on("freeipmi", when="+ipmi")
     depends_on("librdkafka", when="+kafka")
+    depends_on("s2n-tls", when="+tls")
+    # Everything for InfiniBand and RoCE; the machine has the libraries of rdma-core.
+    depends_on("ucx@1.9:+cma+dc+mlx5_dv+rc+rdmacm+ud+verbs", when="+ucx")
     with when("+restd"):
         depends_on("json-c")
         depends_on("http-parser")
