@@ -130,6 +130,8 @@ def where(cell: features.Empty) -> str:
     parts = [
         f"`--deps {cell.recipe}`" if cell.recipe else "",
         f"on {', '.join(cell.bases)}" if cell.bases else "",
+        f"for {', '.join(cell.architectures)}" if cell.architectures else "",
+        "compiled on another architecture" if cell.cross else "",
         f"before {cell.before}" if cell.before else "",
     ]
     return " ".join(part for part in parts if part) or "anywhere"

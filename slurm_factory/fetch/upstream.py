@@ -16,6 +16,7 @@ from slurm_factory.fetch.apt_mirrors import (
 from slurm_factory.fetch.sources import Source, archive_extension
 from slurm_factory.plan.glibc import ZIG, default_floor
 from slurm_factory.plan.plan import BuildRequest
+from slurm_factory.plan.releases import catalog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,6 +171,13 @@ def not_here(
     )
 
 
+def _given_sha256(release: Release) -> str:
+    """The checksum that the user has given, for a release or an archive that the catalog lacks."""
+    known = next((each.sha256 for each in catalog() if each.release == release.release), None)
+    given = not known or (release.location and not release.commit)
+    return release.sha256 or "" if given else ""
+
+
 def prefetch_command(plan: BuildPlan) -> str:
     """The command that fills the caches for a plan, on any machine."""
     request = BuildRequest(
@@ -184,5 +192,6 @@ def prefetch_command(plan: BuildPlan) -> str:
         backports=plan.backports is not None or plan.release.backports is None,
         patches=plan.site_patches,
         source=plan.release if plan.release.location else None,
+        sha256=_given_sha256(plan.release),
     )
     return request.command("prefetch")

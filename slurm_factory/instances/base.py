@@ -26,7 +26,7 @@ from slurm_factory.constants import (
     INSTANCE_SPACK_PACKAGES,
     INSTANCE_SPACK_PYTHON,
 )
-from slurm_factory.instances.images import ImageName, candidates
+from slurm_factory.instances.images import ImageName, candidates, mirror_variable
 from slurm_factory.instances.lxc import created, is_finished, list_instances, require_running
 from slurm_factory.plan import glibc
 from slurm_factory.plan.base_setup import (
@@ -239,8 +239,14 @@ class FactoryBase(BuilddBase):
                 "PROGRAMS": " ".join(foreign_programs(self._setup)),
                 "SOURCES_LIST": self._network.cross_sources,
             }
-            failed = f"Cannot install packages for {self._setup.architecture}."
-            self._run_script(executor, CROSS_SETUP_SCRIPT, environment, failed)
+            self._run_script(
+                executor,
+                CROSS_SETUP_SCRIPT,
+                environment,
+                f"Cannot install packages for {self._setup.architecture}.",
+                f"Set {mirror_variable(self._setup.base, self._setup.architecture)} to a mirror"
+                " that has them.",
+            )
         if self._setup.spack is None:
             return
         if self._spack_files is None:
@@ -276,7 +282,12 @@ class FactoryBase(BuilddBase):
         self._run_script(executor, glibc.SCRIPT, environment, failed)
 
     def _run_script(
-        self, executor: Executor, name: str, environment: dict[str, str], failed: str
+        self,
+        executor: Executor,
+        name: str,
+        environment: dict[str, str],
+        failed: str,
+        advice: str | None = None,
     ) -> None:
         command = ["bash", "-c", resources.script(name), name]
         proxies = self._network.proxies
@@ -286,7 +297,7 @@ class FactoryBase(BuilddBase):
             if isinstance(executor, lxd.LXDInstance):
                 require_running(executor.instance_name, executor.project, name)
             reason = error_line(tail, "It printed nothing.")
-            raise BaseConfigurationError(brief=failed, details=reason)
+            raise BaseConfigurationError(brief=failed, details=reason, resolution=advice)
 
     @override
     def _pre_setup_snapd(self, executor: Executor) -> None: ...

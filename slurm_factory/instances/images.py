@@ -168,6 +168,12 @@ def set_mirror(base: Base, settings: Settings, architecture: str) -> str | None:
     return settings.ubuntu_ports_mirror if ports else settings.ubuntu_mirror
 
 
+def mirror_variable(base: Base, architecture: str) -> str:
+    """The variable that names a mirror; see `mirror_of`."""
+    ports = "_PORTS" if uses_ports(base, architecture) else ""
+    return f"SLURM_FACTORY_{base.distribution.upper()}{ports}_MIRROR"
+
+
 def uses_ports(base: Base, architecture: str) -> bool:
     """Whether the packages of an architecture are in another archive than those of x86_64."""
     return base.archive.ports is not None and architecture != ARCHIVED
@@ -204,8 +210,8 @@ def _bootstrap(
             details=error_line(tail, "mmdebstrap failed."),
             resolution=(
                 "Run `slurm-factory setup`, which installs mmdebstrap and the archive's keys; or"
-                f" set SLURM_FACTORY_{base.distribution.upper()}_MIRROR to a mirror that this"
-                " machine can reach."
+                f" set {mirror_variable(base, architecture)} to a mirror that this machine can"
+                " reach."
             ),
         )
 

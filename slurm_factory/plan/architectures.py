@@ -41,14 +41,13 @@ def debian_name(architecture: str) -> str:
     return known.debian if known else architecture
 
 
-def choose_architecture(asked: str, machine: str, deps: Deps, *, destructive: bool) -> str:
+def choose_architecture(asked: str, machine: str, deps: Deps) -> str:
     """The architecture to build for.
 
     Args:
         asked: What the user has asked for; empty: that of this machine.
         machine: Architecture of this machine, as uname(1) names it.
         deps: The recipe.
-        destructive: Whether the build is to run outside an instance.
 
     Raises:
         ConfigurationError: This machine does not build for it.
@@ -69,10 +68,18 @@ def choose_architecture(asked: str, machine: str, deps: Deps, *, destructive: bo
             details="Spack compiles for the architecture of the machine only.",
             resolution=f"Run it on a machine of {asked}, or use --deps system.",
         )
-    if destructive:
+    return asked
+
+
+def require_native(architecture: str, machine: str) -> None:
+    """Refuse to compile for another architecture outside an instance.
+
+    Raises:
+        ConfigurationError: It is another one.
+    """
+    if architecture != machine:
         raise ConfigurationError(
-            f"--destructive-mode does not build for {asked} on {machine}.",
+            f"--destructive-mode does not build for {architecture} on {machine}.",
             details="Libraries of both architectures would be installed on this machine.",
             resolution="Omit it to build in LXD.",
         )
-    return asked

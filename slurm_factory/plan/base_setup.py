@@ -134,12 +134,13 @@ def foreign_programs(setup: BaseSetup) -> tuple[str, ...]:
     """Packages with programs of that architecture, which the base itself cannot run."""
     if not setup.foreign:
         return ()
-    programs = programs_for(setup.base, setup.architecture)
+    programs = programs_for(setup.base, setup.architecture, cross=True)
     return tuple(f"{name}:{setup.foreign.debian}" for name in programs)
 
 
 def _libraries(setup: BaseSetup) -> tuple[str, ...]:
-    return tuple(sorted({*LIBRARIES, *packages_for(setup.base, setup.architecture)}))
+    packages = packages_for(setup.base, setup.architecture, cross=setup.cross)
+    return tuple(sorted({*LIBRARIES, *packages}))
 
 
 def setup_digest(setup: BaseSetup) -> str:

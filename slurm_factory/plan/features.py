@@ -36,13 +36,24 @@ class Empty(BaseModel):
     recipe: Deps | None = None
     bases: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
+    cross: bool = False
+    """Only plans that are compiled on a machine of another architecture."""
     before: str | None = None
     """First series that has it."""
 
-    def applies(self, release: Release, base: Base, recipe: Deps, architecture: str) -> bool:
+    def applies(
+        self,
+        release: Release,
+        base: Base,
+        recipe: Deps,
+        architecture: str,
+        *,
+        cross: bool = False,
+    ) -> bool:
         """Whether this cell applies to the plan."""
         return (
-            self.recipe in (None, recipe)
+            (cross or not self.cross)
+            and self.recipe in (None, recipe)
             and (not self.bases or base.name in self.bases)
             and (not self.architectures or architecture in self.architectures)
             and (self.before is None or Version(release.series) < Version(self.before))
@@ -66,13 +77,23 @@ class Feature(BaseModel):
     programs: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
+    needs: str | None = None
     refines: Mapping[str, str] = Field(default_factory=dict)
     empty: Annotated[tuple[Empty, ...], Field(alias="except")] = ()
 
-    def why_not(self, release: Release, base: Base, recipe: Deps, architecture: str) -> str | None:
+    def why_not(
+        self,
+        release: Release,
+        base: Base,
+        recipe: Deps,
+        architecture: str,
+        *,
+        cross: bool = False,
+    ) -> str | None:
         """The reason why a plan cannot have the feature, or None."""
         asked = (release, base, recipe, architecture)
-        return next((cell.reason for cell in self.empty if cell.applies(*asked)), None)
+        cells = (cell for cell in self.empty if cell.applies(*asked, cross=cross))
+        return next((cell.reason for cell in cells), None)
 
 
 class Absence(BaseModel):
@@ -182,20 +203,31 @@ def select(
     base: Base,
     recipe: Deps,
     architecture: str,
+    *,
+    cross: bool = False,
 ) -> Selection:
-    """Select the rows of the table for a package; `architecture` as uname(1) names it.
+    """Select the rows of the table for a package.
+
+    Args:
+        build_type: How much the package contains.
+        variants: What the user has switched on or off, by name.
+        release: The release.
+        base: The distribution to build on.
+        recipe: The recipe.
+        architecture: Architecture of the package, as uname(1) names it.
+        cross: Whether the machine is of another one.
 
     Raises:
         ConfigurationError: A variant is unknown, or not available for this plan.
     """
     plan = (release, base, recipe, architecture)
-    usable = (f for f in table() if not f.why_not(*plan))
+    usable = (f for f in table() if not f.why_not(*plan, cross=cross))
     _refuse_unknown(variants, [f.variant for f in usable if f.variant])
     chosen: list[Feature] = []
     left_out: list[Feature] = []
     unavailable: dict[str, str] = {}
     for feature in table():
-        reason = feature.why_not(*plan)
+        reason = feature.why_not(*plan, cross=cross)
         wanted = variants.get(feature.variant) if feature.variant else None
         if wanted and reason:
             raise ConfigurationError(
@@ -209,6 +241,7 @@ def select(
             unavailable[feature.name] = reason
         is_in = not reason and (default if wanted is None else wanted)
         (chosen if is_in else left_out).append(feature)
+    _require_needed(chosen)
     return Selection(tuple(chosen), tuple(left_out), unavailable)
 
 
@@ -218,26 +251,41 @@ def without_defaults(variants: Mapping[str, bool], build_type: BuildType) -> dic
     return {name: on for name, on in variants.items() if on != (name in contained)}
 
 
-def packages_for(base: Base, architecture: str) -> tuple[str, ...]:
+def packages_for(base: Base, architecture: str, *, cross: bool = False) -> tuple[str, ...]:
     """Packages of libraries that the features need: one base serves all build types and variants.
 
     Args:
         base: The distribution.
         architecture: Architecture of the packages to build, as uname(1) names it.
+        cross: Whether the machine is of another one.
     """
-    return tuple(sorted({n for f in _features_of(base, architecture) for n in f.packages}))
+    features = _features_of(base, architecture, cross=cross)
+    return tuple(sorted({name for feature in features for name in feature.packages}))
 
 
-def programs_for(base: Base, architecture: str) -> tuple[str, ...]:
+def programs_for(base: Base, architecture: str, *, cross: bool = False) -> tuple[str, ...]:
     """Packages with programs that become a part of what is built; see `packages_for`."""
-    return tuple(sorted({n for f in _features_of(base, architecture) for n in f.programs}))
+    features = _features_of(base, architecture, cross=cross)
+    return tuple(sorted({name for feature in features for name in feature.programs}))
 
 
-def _features_of(base: Base, architecture: str) -> list[Feature]:
+def _features_of(base: Base, architecture: str, *, cross: bool) -> list[Feature]:
     def lacks(cell: Empty) -> bool:
-        return base.name in cell.bases or architecture in cell.architectures
+        named = base.name in cell.bases or architecture in cell.architectures
+        return named or (cross and cell.cross)
 
     return [feature for feature in table() if not any(map(lacks, feature.empty))]
+
+
+def _require_needed(chosen: Sequence[Feature]) -> None:
+    names = {feature.name for feature in chosen}
+    for feature in chosen:
+        if feature.needs and feature.needs not in names:
+            raise ConfigurationError(
+                f"+{feature.variant} needs +{feature.needs}.",
+                details=f"It is for {feature.summary}.",
+                resolution=f"Add +{feature.needs}, or remove +{feature.variant}.",
+            )
 
 
 def _refuse_unknown(variants: Mapping[str, bool], usable: Sequence[str]) -> None:

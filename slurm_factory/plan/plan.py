@@ -31,7 +31,7 @@ from slurm_factory.constants import (
     Deps,
 )
 from slurm_factory.exceptions import BuildError, ConfigurationError
-from slurm_factory.plan.architectures import ARCHITECTURES, choose_architecture
+from slurm_factory.plan.architectures import ARCHITECTURES, choose_architecture, require_native
 from slurm_factory.plan.base_setup import (
     BaseSetup,
     SpackRefs,
@@ -366,10 +366,19 @@ class BuildPlan:
         return (
             f"--prefix={INSTANCE_PREFIX}",
             f"--sysconfdir={SYSCONFDIR}",
-            *([f"--host={ARCHITECTURES[self.architecture].triplet}"] if self.is_cross else []),
+            *self._triplets,
             *CONFIGURE_ARGUMENTS,
             *self.selection.configure_arguments,
         )
+
+    @property
+    def _triplets(self) -> tuple[str, ...]:
+        """With one of them only, configure would try whether this machine runs what it compiles,
+        as one with qemu-user does."""
+        if not self.is_cross:
+            return ()
+        here, there = ARCHITECTURES[self.machine], ARCHITECTURES[self.architecture]
+        return (f"--build={here.triplet}", f"--host={there.triplet}")
 
     @property
     def cpu(self) -> str:
@@ -455,17 +464,17 @@ def make_plan(request: BuildRequest, machine: str, host: tuple[str, str]) -> Bui
     """
     build_type = _build_type(request)
     release = _release(request)
+    architecture = choose_architecture(request.arch, machine, request.deps)
     if request.destructive_mode:
+        require_native(architecture, machine)
         _require_buildable_here(request, machine, host)
-    architecture = choose_architecture(
-        request.arch, machine, request.deps, destructive=request.destructive_mode
-    )
     base = find_base(request.base, host)
     variants = dict(sorted(parse_variants(request.additional_variants).items()))
-    selection = select(build_type, variants, release, base, request.deps, architecture)
+    cross = architecture != machine
+    selection = select(build_type, variants, release, base, request.deps, architecture, cross=cross)
     floor = choose_floor(request.glibc, request.deps, base)
     spack = _spack(request, floor)
-    setup = BaseSetup(base, request.deps, architecture, cross=architecture != machine)
+    setup = BaseSetup(base, request.deps, architecture, cross=cross)
     return BuildPlan(
         requested=release.release
         if request.slurm_version in {LATEST, ""}

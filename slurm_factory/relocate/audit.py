@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from slurm_factory.exceptions import VerificationError
-from slurm_factory.relocate.elf import ElfFacts, FactsByPath, VersionNeed, scan
+from slurm_factory.relocate.elf import MACHINES, ElfFacts, FactsByPath, VersionNeed, scan
 from slurm_factory.relocate.hardening import Figure, HardeningByPath, Share, count
 from slurm_factory.relocate.names import PRIVATE, TAG, untagged
 from slurm_factory.relocate.policy import Policy, matches
@@ -190,8 +190,10 @@ def _check_interpreters(subject: Subject) -> Iterator[Problem]:
 
 
 def _check_machines(subject: Subject) -> Iterator[Problem]:
+    if subject.architecture not in MACHINES.values():
+        return
     for path, elf in subject.facts.items():
-        if subject.architecture not in {"", elf.machine}:
+        if elf.machine != subject.architecture:
             yield Problem(path, f"is for {elf.machine}, not for {subject.architecture}")
 
 

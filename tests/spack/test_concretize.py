@@ -46,6 +46,10 @@ BY_FEATURE = {
     "curl": {"curl"},
     "lz4": {"lz4"},
     "hdf5": {"hdf5"},
+    "ipmi": {"freeipmi"},
+    "kafka": {"librdkafka"},
+    "tls": {"s2n-tls"},
+    "ucx": {"ucx"},
 }
 """What Slurm is linked with for a feature of the table."""
 HEAVY = re.compile(
@@ -57,7 +61,7 @@ Graph = dict[str, dict[str, Any]]
 
 
 def plans() -> dict[str, BuildPlan]:
-    """One of each series and type, and one with all that can be added."""
+    """One of each series and type, and two with all that can be added."""
     found = {
         f"{name}-{build_type}": spack_plan(
             name, gpu=build_type is BuildType.GPU, minimal=build_type is BuildType.MINIMAL
@@ -65,8 +69,9 @@ def plans() -> dict[str, BuildPlan]:
         for name in series()
         for build_type in BuildType
     }
-    extra = spack_plan("25.05", minimal=True, additional_variants="+hdf5 +multiple_slurmd")
-    return {**found, "extra": extra}
+    extra = spack_plan("25.05", minimal=True, additional_variants="+hdf5 +multiple_slurmd +tls")
+    fabrics = spack_plan("25.05", additional_variants="+ipmi +kafka +ucx")
+    return {**found, "extra": extra, "fabrics": fabrics}
 
 
 def externals(spack: Spack, directory: Path) -> dict[str, Any]:
@@ -218,6 +223,11 @@ def test_gpu_adds_only_headers_to_build_with(name: str, graphs: dict[str, Graph]
 def test_every_variant_of_the_feature_table_is_one_of_the_recipe(graphs: dict[str, Graph]) -> None:
     variants = set(graphs["25.05-standard"]["slurm"]["variants"])
     assert {feature.variant for feature in table() if feature.variant} <= variants
+
+
+def test_open_mpi_has_the_ucx_of_slurm(graphs: dict[str, Graph]) -> None:
+    assert "ucx" in graphs["fabrics"]["openmpi"]["runtime"]
+    assert "ucx" not in graphs["25.05-standard"]
 
 
 def test_pmix_is_one_for_slurm_and_for_openmpi(graphs: dict[str, Graph]) -> None:

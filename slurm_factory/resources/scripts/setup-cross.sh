@@ -10,9 +10,9 @@ dpkg --add-architecture "${ARCHITECTURE}"
 if [[ -n ${SOURCES_LIST} ]]; then
     # The archive of the base has only its own (sources.list(5)).
     native=$(dpkg --print-architecture)
-    find /etc/apt/sources.list /etc/apt/sources.list.d -name '*.list' \
-        -exec sed -i "s/^deb http/deb [arch=${native}] http/" {} +
-    find /etc/apt/sources.list.d -name '*.sources' \
+    find /etc/apt -maxdepth 2 -name '*.list' -exec sed -E -i \
+        "s/^[[:space:]]*deb[[:space:]]+(\[([^]]*)\][[:space:]]*)?/deb [arch=${native} \2] /" {} +
+    find /etc/apt -maxdepth 2 -name '*.sources' \
         -exec sed -i "s/^Types:.*/&\nArchitectures: ${native}/" {} +
     printf '%s\n' "${SOURCES_LIST}" > /etc/apt/sources.list.d/slurm-factory-cross.list
 fi

@@ -151,7 +151,7 @@ def test_the_compatibility_tag_changes_with_the_packages_and_with_the_script(
     assert BuilddBase.compatibility_tag in tag
     assert compatibility_tag(SETUP, PROJECT) == tag
     with monkeypatch.context() as patched:
-        patched.setattr(base_record, "packages_for", lambda *_: ("another-dev",))
+        patched.setattr(base_record, "packages_for", lambda *_, **__: ("another-dev",))
         assert compatibility_tag(SETUP, PROJECT) != tag
     original = resources.script
     monkeypatch.setattr(resources, "script", lambda name: original(name) + "#")

@@ -44,7 +44,7 @@ def test_a_record_is_that_of_the_current_setup_or_none(
     assert load_record(SETUP, tmp_path) == record
     assert load_record(UBUNTU_SETUP, tmp_path) is None
     with monkeypatch.context() as patched:
-        patched.setattr(base_record, "packages_for", lambda *_: ("another-dev",))
+        patched.setattr(base_record, "packages_for", lambda *_, **__: ("another-dev",))
         assert load_record(SETUP, tmp_path) is None
     for damaged in ("", "{", "[]", '{"base": "debian@13"}', "\udcff"):
         record_path(SETUP, tmp_path).write_bytes(damaged.encode("utf-8", "surrogateescape"))

@@ -11,7 +11,7 @@ from plan_samples import DEBIAN_12, SPACK, make_request, sample_plan, sample_set
 from slurm_factory.constants import Deps
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.fetch.upstream import clingo_source, prefetch_command, zig_source
-from slurm_factory.instances.images import candidates, mirror_of, sources_list
+from slurm_factory.instances.images import candidates, mirror_of, mirror_variable, sources_list
 from slurm_factory.instances.network import find_network
 from slurm_factory.plan.architectures import ARCHITECTURES
 from slurm_factory.plan.base_setup import (
@@ -21,7 +21,7 @@ from slurm_factory.plan.base_setup import (
     setup_digest,
 )
 from slurm_factory.plan.bases import Base, bases, find_base
-from slurm_factory.plan.plan import make_plan
+from slurm_factory.plan.plan import BuildPlan, make_plan
 
 ARM = "aarch64"
 UBUNTU = find_base("ubuntu@24.04", DEBIAN_12)
@@ -60,8 +60,10 @@ def test_package_of_another_architecture_has_the_same_name_wherever_it_is_built(
 def test_compiler_of_another_architecture_is_the_one_of_the_distribution() -> None:
     assert CROSS.compiler.tool("gcc") == "aarch64-linux-gnu-gcc"
     assert NATIVE.compiler.tool("gcc") == "gcc"
+    # Both: else configure takes a machine with qemu-user for one that does not cross-compile.
     assert {*CROSS.configure_arguments} - {*NATIVE.configure_arguments} == {
-        "--host=aarch64-linux-gnu"
+        "--build=x86_64-linux-gnu",
+        "--host=aarch64-linux-gnu",
     }
 
 
@@ -72,7 +74,8 @@ def test_base_installs_tools_of_the_machine_and_libraries_of_the_other_one() -> 
     assert [name for name in libraries if not name.endswith(":arm64")] == []
     assert foreign_programs(CROSS.setup) == ("munge:arm64",)
     apart = {name.partition(":")[0] for name in (*libraries, "munge:")}
-    assert {*tools, *apart} - {"crossbuild-essential-arm64"} == {*base_packages(NATIVE.setup)}
+    native = {*base_packages(NATIVE.setup)} - {"libperl-dev"}
+    assert {*tools, *apart} - {"crossbuild-essential-arm64"} == native
     assert (foreign_packages(NATIVE.setup), foreign_programs(NATIVE.setup)) == ((), ())
     assert setup_digest(CROSS.setup) != setup_digest(NATIVE.setup)
     assert {*libraries, *tools} <= {*CROSS.inputs.base_packages}
@@ -115,6 +118,25 @@ def test_a_feature_that_another_architecture_lacks_is_told() -> None:
     assert error.brief == ("+oneapi is not available with --deps system on debian@12 for aarch64.")
 
 
+@pytest.mark.parametrize("machine", ["x86_64", ARM])
+def test_what_a_cross_build_lacks_is_there_for_the_machine_itself(machine: str) -> None:
+    assert "perl" in features(sample_plan(architecture=machine, additional_variants="+perl"))
+    other = {"x86_64": ARM, ARM: "x86_64"}[machine]
+    error = refusal(architecture=machine, arch=other, additional_variants="+perl")
+    assert error.details.startswith("Its build runs the Perl of the machine")
+
+
+def features(plan: BuildPlan) -> set[str]:
+    return {feature.name for feature in plan.selection.chosen}
+
+
+def test_the_advice_about_a_build_on_this_machine_is_not_refused_next() -> None:
+    wrong: dict[str, Any] = {"arch": ARM, "base": "same", "destructive_mode": True}
+    assert "Spack compiles" in refusal(**wrong, deps=Deps.SPACK).details
+    assert refusal(**wrong).resolution == "Omit it to build in LXD."
+    assert sample_plan(**(wrong | {"destructive_mode": False})).is_cross
+
+
 def test_this_machines_own_architecture_is_no_other_one() -> None:
     assert sample_plan(arch="x86_64") == sample_plan()
     assert make_plan(make_request(arch="riscv64"), "riscv64", DEBIAN_12).architecture == "riscv64"
@@ -123,6 +145,9 @@ def test_this_machines_own_architecture_is_no_other_one() -> None:
 def test_the_command_that_fetches_such_a_plan_names_the_architecture() -> None:
     assert prefetch_command(CROSS).endswith(" --arch aarch64 --deps system")
     assert "--arch" not in prefetch_command(NATIVE)
+    unknown = sample_plan("25.05.9", sha256="a" * 64)
+    assert prefetch_command(unknown).endswith(f" --sha256 {'a' * 64}")
+    assert "--sha256" not in prefetch_command(sample_plan("25.05.8"))
     assert "--glibc base" in prefetch_command(sample_plan(deps=Deps.SPACK, glibc="base"))
 
 
@@ -138,6 +163,8 @@ def test_ubuntu_has_other_architectures_in_its_ports(
     assert mirror_of(CROSS.base, settings, ARM) == mirror_of(CROSS.base, settings, "x86_64")
     own = sample_settings(tmp_path, ubuntu_ports_mirror="http://ports.example/u")
     assert mirror_of(UBUNTU, own, ARM) == "http://ports.example/u"
+    assert mirror_variable(UBUNTU, ARM) == "SLURM_FACTORY_UBUNTU_PORTS_MIRROR"
+    assert mirror_variable(UBUNTU, "x86_64") == "SLURM_FACTORY_UBUNTU_MIRROR"
     monkeypatch.setattr(
         "slurm_factory.instances.images.configured_mirrors", lambda *_: ("http://near.example/u",)
     )

@@ -63,8 +63,10 @@ def test_the_digest_of_a_system_base_is_still_the_one_of_bases_that_exist(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else every base that users have would be made again after an update of this program."""
-    monkeypatch.setattr(base_record, "packages_for", lambda *_: ("libmunge-dev", "libpam0g-dev"))
-    monkeypatch.setattr(base_record, "programs_for", lambda *_: ())
+    monkeypatch.setattr(
+        base_record, "packages_for", lambda *_, **__: ("libmunge-dev", "libpam0g-dev")
+    )
+    monkeypatch.setattr(base_record, "programs_for", lambda *_, **__: ())
     monkeypatch.setattr(resources, "script", lambda name: f"# {name}\n")
     assert setup_digest(SETUP) == "182c1eaded1c"
 

@@ -312,7 +312,14 @@ def test_open_mpi_gets_the_fabric_that_slurm_has(text: str, spec: str) -> None:
     variants = parse_variants(text)
     plan = (variants, RELEASE, DEBIAN, Deps.SPACK, X86)
     assert select(BuildType.STANDARD, *plan).roots == (spec,)
-    assert select(BuildType.MINIMAL, *plan).roots == ()
+    assert select(BuildType.MINIMAL, {}, *plan[1:]).roots == ()
+
+
+@pytest.mark.parametrize("text", ["+ucx ~pmix", "~pmix +ucx"])
+def test_a_feature_that_needs_another_is_refused_without_it(text: str) -> None:
+    error = refusal(text)
+    assert error.brief == "+ucx needs +pmix."
+    assert error.resolution == "Add +pmix, or remove +ucx."
 
 
 def test_a_variant_of_an_empty_cell_is_refused_with_the_reason_of_the_table() -> None:
