@@ -26,7 +26,7 @@ def node(spec: Any) -> dict[str, Any]:
         "runtime": sorted({d.name for d in spec.dependencies(deptype=("link", "run"))}),
         "variants": {name: str(variant.value) for name, variant in spec.variants.items()},
         "remote": [patch.url for patch in spec.patches if hasattr(patch, "url")],
-        "patches": [Path(patch.path).name for patch in spec.patches if hasattr(patch, "path")],
+        "patches": [Path(p.path).name for p in spec.patches if getattr(p, "path", None)],
         "hash": spec.dag_hash(),
     }
 

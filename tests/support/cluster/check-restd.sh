@@ -8,7 +8,7 @@ token=$(as alice "${tree}/bin/scontrol" token lifespan=600)
 ask() {
     local user=$1
     shift
-    as "${user}" /usr/bin/curl -sS --fail-with-body --max-time "${LIMIT}" -H "X-SLURM-USER-NAME: alice" \
+    as "${user}" /usr/bin/curl -sS --fail --max-time "${LIMIT}" -H "X-SLURM-USER-NAME: alice" \
         -H "X-SLURM-USER-TOKEN: ${token#SLURM_JWT=}" "$@"
 }
 get() { ask alice "http://127.0.0.1:6820/$1"; }

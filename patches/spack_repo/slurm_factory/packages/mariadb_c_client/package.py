@@ -37,6 +37,11 @@ class MariadbCClient(CMakePackage):
             self.define("WITH_EXTERNAL_ZLIB", True),
             self.define("WITH_UNIT_TESTS", False),
             self.define("WITH_MYSQLCOMPAT", True),
+            # As before 3.4: else slurmdbd connects to no server without TLS, such as RHEL 9 has,
+            # and Slurm has no setting for it.
+            self.define("DEFAULT_SSL_VERIFY_SERVER_CERT", False),
+            # The plugin for PAM calls dlsym, which is in libdl before glibc 2.34.
+            self.define("CMAKE_C_STANDARD_LIBRARIES", "-Wl,--as-needed -ldl"),
             self.define("INSTALL_LIBDIR", "lib"),
             self.define("INSTALL_PLUGINDIR", "lib/mariadb/plugin"),
             *(self.define(f"CLIENT_PLUGIN_{name}", "OFF") for name in left_out),

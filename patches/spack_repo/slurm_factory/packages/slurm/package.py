@@ -89,10 +89,12 @@ class Slurm(AutotoolsPackage):
     depends_on("lz4", when="+lz4")
     depends_on("hdf5~mpi+hl", when="+hdf5")
     depends_on("freeipmi", when="+ipmi")
-    depends_on("librdkafka", when="+kafka")
+    # Only Kerberos needs Cyrus SASL, which is patched from the network.
+    depends_on("librdkafka~sasl", when="+kafka")
     depends_on("s2n-tls", when="+tls")
     # Everything for InfiniBand and RoCE; the machine has the libraries of rdma-core.
     depends_on("ucx@1.9:+cma+dc+mlx5_dv+rc+rdmacm+ud+verbs", when="+ucx")
+    depends_on("rdma-core~man_pages~pyverbs", type="build", when="+ucx")
     with when("+restd"):
         depends_on("json-c")
         depends_on("http-parser")
