@@ -20,6 +20,9 @@ python3 -m venv --without-pip --system-site-packages "${SPACK_PYTHON%/bin/*}"
 modules=$("${SPACK_PYTHON}" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
 "${SPACK_PYTHON}" -m zipfile -e "${CLINGO_WHEEL}" "${modules}"
 "${SPACK_PYTHON}" -c 'import clingo'
+# Spack 1.1 waits for ever for processes that are not forks of it, and Python 3.14 makes others.
+echo 'import multiprocessing; multiprocessing.set_start_method("fork")' > "${modules}/fork.pth"
+"${SPACK_PYTHON}" -c 'import multiprocessing as m; assert m.get_start_method() == "fork"'
 
 scratch=$(mktemp -d)
 trap 'rm -rf "${scratch}"' EXIT
