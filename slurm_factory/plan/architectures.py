@@ -68,6 +68,12 @@ def choose_architecture(asked: str, machine: str, deps: Deps) -> str:
             details="Spack compiles for the architecture of the machine only.",
             resolution=f"Run it on a machine of {asked}, or use --deps system.",
         )
+    if machine not in ARCHITECTURES:
+        raise ConfigurationError(
+            f"--deps system does not build for {asked} on {machine}.",
+            details=f"Only machines of {' and '.join(ARCHITECTURES)} cross-compile.",
+            resolution=f"Run it on a machine of {asked}.",
+        )
     return asked
 
 

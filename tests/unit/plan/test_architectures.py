@@ -98,6 +98,11 @@ def test_base_is_an_instance_of_this_machine() -> None:
             "--destructive-mode does not build for aarch64 on x86_64.",
             "Omit it to build in LXD.",
         ),
+        (
+            {"architecture": "riscv64", "arch": ARM},
+            "--deps system does not build for aarch64 on riscv64.",
+            "Run it on a machine of aarch64.",
+        ),
         ({"arch": "arm64"}, "'arm64' cannot be built for.", "Write --arch aarch64, for example."),
         ({"arch": "aarch"}, "'aarch' cannot be built for.", "Write --arch aarch64, for example."),
         ({"arch": "vax"}, "'vax' cannot be built for.", "Write --arch x86_64, for example."),
