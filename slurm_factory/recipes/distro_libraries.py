@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from slurm_factory.package.built import Package
-from slurm_factory.plan.architectures import ARCHITECTURES
 from slurm_factory.relocate.closure import Directory, Library
 from slurm_factory.util.hints import printable
 from slurm_factory.util.tar_stream import refused
@@ -37,13 +36,12 @@ class InstanceLibraries:
 
     def fetch(self, sonames: Sequence[str]) -> dict[str, Library]:
         """Copies of the libraries in the instance, by soname."""
-        architecture = ARCHITECTURES.get(self.job.plan.architecture)
         out = self._run(
             "fetch-libraries.sh",
             {
                 "SONAMES": "\n".join(sonames),
                 "ARCHITECTURE": self.job.plan.architecture,
-                "TRIPLET": architecture.triplet if architecture else "",
+                "TRIPLET": self.job.plan.compiler.triplet,
             },
         )
         rows = table(regular(out / "libraries.tsv").read_bytes(), 6)
