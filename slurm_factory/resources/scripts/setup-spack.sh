@@ -21,7 +21,7 @@ modules=$("${SPACK_PYTHON}" -c 'import sysconfig; print(sysconfig.get_path("plat
 "${SPACK_PYTHON}" -m zipfile -e "${CLINGO_WHEEL}" "${modules}"
 "${SPACK_PYTHON}" -c 'import clingo'
 # Spack 1.1 waits for ever for processes that are not forks of it, and Python 3.14 makes others.
-echo 'import multiprocessing; multiprocessing.set_start_method("fork")' > "${modules}/fork.pth"
+echo 'import multiprocessing; multiprocessing.set_start_method("fork", force=True)' > "${modules}/fork.pth"
 "${SPACK_PYTHON}" -c 'import multiprocessing as m; assert m.get_start_method() == "fork"'
 
 scratch=$(mktemp -d)
