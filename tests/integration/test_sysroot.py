@@ -122,6 +122,18 @@ APART = """
 char **environ, **__environ;
 int __libc_start_main(void) { return 0; }
 """
+MOUNTS = r"""
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mount.h>
+
+int main(void)
+{
+    int failed = fsconfig(-1, FSCONFIG_SET_STRING, "a", "b", 0);
+    printf("%d %d\n", failed, errno == EBADF || errno == EINVAL);
+    return 0;
+}
+"""
 GETTID = "#define _GNU_SOURCE\n#include <unistd.h>\nint own(void) { return gettid(); }"
 
 
@@ -224,6 +236,12 @@ def test_function_of_a_newer_glibc_is_found(sysroot: Path, tmp_path: Path) -> No
     options = ["-shared", "-fPIC"]
     compile_with(sysroot / "bin/gcc", GETTID, tmp_path / "lib/slurm/own.so", options)
     assert problems(tmp_path) == ["lib/slurm/own.so: imports gettid, which nothing defines"]
+
+
+def test_mount_api_of_the_headers_is_that_of_the_kernel(sysroot: Path, tmp_path: Path) -> None:
+    program = compile_with(sysroot / "bin/gcc", MOUNTS, tmp_path / "bin/program")
+    assert output_of([program]) == "-1 1\n"
+    assert problems(tmp_path) == []
 
 
 def test_file_of_another_compiler_is_found(tmp_path: Path) -> None:

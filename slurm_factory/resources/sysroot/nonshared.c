@@ -1,11 +1,15 @@
 /* Functions that every program and library has of its own where its C library is older than 2.33
-   (stat and its kin, which were inline) or of any age (atexit, at_quick_exit, pthread_atfork), and
-   the constructors' caller of programs for C libraries before 2.34. */
+   (stat and its kin, which were inline) or than 2.36 (the system calls of the mount API, which
+   configure of Slurm 26.05 looks for in the headers), or of any age (atexit, at_quick_exit,
+   pthread_atfork). */
 
 #define _GNU_SOURCE
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #define HIDDEN __attribute__((visibility("hidden")))
 
@@ -98,4 +102,43 @@ HIDDEN int at_quick_exit(void (*function)(void))
 HIDDEN int pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
 {
     return __register_atfork(prepare, parent, child, __dso_handle);
+}
+
+/* fsopen(2), fsconfig(2), fsmount(2), move_mount(2), open_tree(2), fspick(2), mount_setattr(2). */
+struct mount_attr;
+
+HIDDEN int fsopen(const char *name, unsigned int flags)
+{
+    return (int)syscall(SYS_fsopen, name, flags);
+}
+
+HIDDEN int fsconfig(int file, unsigned int command, const char *key, const void *value, int aux)
+{
+    return (int)syscall(SYS_fsconfig, file, command, key, value, aux);
+}
+
+HIDDEN int fsmount(int file, unsigned int flags, unsigned int attributes)
+{
+    return (int)syscall(SYS_fsmount, file, flags, attributes);
+}
+
+HIDDEN int move_mount(int from, const char *path, int to, const char *target, unsigned int flags)
+{
+    return (int)syscall(SYS_move_mount, from, path, to, target, flags);
+}
+
+HIDDEN int open_tree(int directory, const char *path, unsigned int flags)
+{
+    return (int)syscall(SYS_open_tree, directory, path, flags);
+}
+
+HIDDEN int fspick(int directory, const char *path, unsigned int flags)
+{
+    return (int)syscall(SYS_fspick, directory, path, flags);
+}
+
+HIDDEN int mount_setattr(int directory, const char *path, unsigned int flags,
+                         struct mount_attr *attributes, size_t size)
+{
+    return (int)syscall(SYS_mount_setattr, directory, path, flags, attributes, size);
 }
