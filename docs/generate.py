@@ -21,6 +21,7 @@ from slurm_factory.output.stdout import READER_GONE
 from slurm_factory.package.distributions import distributions
 from slurm_factory.plan import bases, features, releases
 from slurm_factory.plan.glibc import OLDEST_GLIBC
+from slurm_factory.verify.cluster import check_kinds
 
 PAGE = Path(__file__).with_name("options.md")
 LIMITS = Path(__file__).with_name("limits.md")
@@ -28,6 +29,8 @@ BEGIN = "<!-- made by `make docs` from resources/known-absences.toml -->\n"
 END = "<!-- end -->\n"
 COMPATIBILITY = Path(__file__).with_name("compatibility.md")
 DISTRIBUTIONS = "<!-- made by `make docs` from resources/distributions.json -->\n"
+VERIFICATION = Path(__file__).with_name("verification.md")
+CHECKS = "<!-- made by `make docs` from resources/verify/checks.toml -->\n"
 PROGRAM = "slurm-factory"
 INTRODUCTION = """\
 # Options, settings, features
@@ -219,6 +222,12 @@ def compatibility_page() -> str:
     return with_table(COMPATIBILITY, DISTRIBUTIONS, table(head, rows))
 
 
+def verification_page() -> str:
+    """docs/verification.md with a new table of the checks of a cluster."""
+    rows = [(kind.name, kind.about, kind.needs and f"`{kind.needs}`") for kind in check_kinds()]
+    return with_table(VERIFICATION, CHECKS, table(("Check", "Shows", "Needs"), rows))
+
+
 def plugin_names(absence: features.Absence) -> str:
     """The plugins of a row as file names; for a series of plugins, the first and the last."""
     names = [f"`{name}`" for name in absence.plugins]
@@ -229,7 +238,11 @@ def plugin_names(absence: features.Absence) -> str:
 
 def main() -> None:
     """Write the pages, or compare them."""
-    for path, make in ((PAGE, page), (LIMITS, limits_page), (COMPATIBILITY, compatibility_page)):
+    pages = (
+        *((PAGE, page), (LIMITS, limits_page)),
+        *((COMPATIBILITY, compatibility_page), (VERIFICATION, verification_page)),
+    )
+    for path, make in pages:
         if "--check" not in sys.argv[1:]:
             path.write_text(make(), "utf-8")
         elif not path.exists() or path.read_text("utf-8") != make():

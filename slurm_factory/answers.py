@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from slurm_factory.clean import CleanPlan, Removal
     from slurm_factory.exceptions import SlurmFactoryError
     from slurm_factory.findings import Library, Report
-    from slurm_factory.host.checks import Check
+    from slurm_factory.host.checks import Check as HostCheck
     from slurm_factory.host.setup import SetupResult
     from slurm_factory.output.records import StepRecord
     from slurm_factory.output.reporter import Reporter
@@ -52,10 +52,12 @@ if TYPE_CHECKING:
         SpackPackage,
     )
     from slurm_factory.package.publish import PublishedArtifact
+    from slurm_factory.package.verification import Check
     from slurm_factory.plan.plan import BuildPlan
     from slurm_factory.plan.releases import Release
     from slurm_factory.prefetch import Prefetched
     from slurm_factory.up_to_date import Outcome
+    from slurm_factory.verify.verify import Verdict
 
 PACKAGES_SHOWN = 10
 """The slowest ones; all are in the manifest."""
@@ -322,6 +324,40 @@ def _needs(manifest: Manifest) -> str:
 
 
 # --- prefetch, list, versions -------------------------------------------------------------------
+
+
+def print_verdict(verdict: Verdict, *, as_json: bool) -> None:
+    """Print what a verification has found, check by check."""
+    found = verdict.verification
+    if as_json:
+        document = found.model_dump(mode="json")
+        print_document(
+            {
+                "verification": document | {"passed": found.passed},
+                "distributions": list(verdict.distributions),
+                "path": verdict.path,
+                "log": verdict.log,
+            }
+        )
+        return
+    rows = [("files", *_check_row(check)) for check in found.static]
+    for trial in found.trials:
+        for place in trial.places:
+            rows += [(f"{trial.title} {place.prefix}", *_check_row(c)) for c in place.checks]
+    for upgrade in found.upgrades:
+        rows += [(f"{upgrade.distro} upgrade", *_check_row(check)) for check in upgrade.checks]
+    print_table(("Where", "Check", "Result", "Time", "Found"), rows, right=("Time",))
+    if verdict.distributions:
+        print_line(f"\nStarts on {', '.join(verdict.distributions)} (glibc {found.glibc}).")
+    for trial in found.trials:
+        ran = "A cluster ran" if trial.passed else "A cluster failed"
+        print_line(f"{ran} on {trial.title} (glibc {trial.glibc}) in {trial.seconds:.0f} s.")
+    if verdict.path:
+        print_line(f"{verdict.path}")
+
+
+def _check_row(check: Check) -> tuple[str, ...]:
+    return check.name, check.result, f"{check.seconds:.1f} s", check.detail
 
 
 def print_prefetched(prefetched: Prefetched, plans: Sequence[BuildPlan], *, as_json: bool) -> None:
@@ -593,7 +629,7 @@ def print_setup(result: SetupResult, *, check: bool, as_json: bool) -> None:
         print_line(f"{state:8} {step.name}: {step.why}")
 
 
-def print_checks(checks: Sequence[Check], *, as_json: bool) -> None:
+def print_checks(checks: Sequence[HostCheck], *, as_json: bool) -> None:
     """Print the checks of doctor, with the commands that fix problems."""
     if as_json:
         print_document({"checks": [asdict(check) for check in checks]})

@@ -49,7 +49,8 @@ IMAGE = re.compile(r"image-[a-z0-9_]{8}")
 """Directory in which an image is made (instances/images.py)."""
 VERSION = re.compile(r"[0-9][0-9A-Za-z._+~-]*")
 PACKAGE_END = re.compile(
-    r"(-(manifest\.json|module\.tar\.gz|sbom\.cdx\.json|software\.tar\.gz)|\.sha256)$"
+    r"(-(manifest\.json|module\.tar\.gz|sbom\.cdx\.json|software\.tar\.gz|verification\.json)"
+    r"|\.sha256)$"
 )
 """Endings of the file names of a package."""
 PUBLISHED = re.compile(rf"slurm-.+{PACKAGE_END.pattern}|\.slurm-.+\.complete")

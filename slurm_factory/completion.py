@@ -68,6 +68,14 @@ def bases(begun: str) -> list[str]:
     return [name.removeprefix(head) for name in names if name.startswith(f"{head}{begun}")]
 
 
+def distros(begun: str) -> list[str]:
+    """Values of `--on`, the last of them completed."""
+    head, (before, comma, _) = _Word.head, begun.rpartition(",")
+    tables = load_toml("bases.toml")
+    names = [f"{before}{comma}{row['name']}" for kind in ("base", "distro") for row in tables[kind]]
+    return [name.removeprefix(head) for name in names if name.startswith(f"{head}{begun}")]
+
+
 def variants(begun: str) -> list[str]:
     """The whole text of `--additional-variants` with its last word completed."""
     before, blank, word = begun.rpartition(" ")

@@ -197,6 +197,9 @@ def build(
     keep_instance: Annotated[
         bool, typer.Option("--keep-instance", help="Always keep the build instance.")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Run clusters from the package, as `verify` does.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -206,7 +209,7 @@ def build(
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
         from slurm_factory.fetch.site_patches import read_site_patches
-        from slurm_factory.plan.plan import BuildRequest, require_plain_path
+        from slurm_factory.plan.plan import BuildRequest
 
         recipe = _parse_deps(deps)
         request = BuildRequest(
@@ -231,20 +234,36 @@ def build(
         )
         plan = _plan(request)
         reporter.subject = plan.stem
-        _check_plan(plan, request.catalog, reporter, strict or settings.refuse_vulnerable)
-        if plan.destructive:
-            require_plain_path(settings.cache_dir)
+        _check_plan(plan, request.catalog, settings, reporter, strict=strict)
         if dry_run:
             answers.print_plan(plan, as_json=as_json)
             return
         outcome = None if force else _find_finished(plan, request, settings, reporter)
-        if outcome is None:
-            from slurm_factory import builder
-
-            outcome = builder.build(
-                plan, settings, reporter, keep_instance=keep_instance, offline=offline
-            )
+        outcome = outcome or _build(plan, settings, reporter, keep_instance, offline)
+        outcome = _verified(outcome, settings, reporter) if verify else outcome
         answers.print_outcome(outcome, reporter, as_json=as_json)
+
+
+def _build(
+    plan: BuildPlan, settings: Settings, reporter: Reporter, keep_instance: bool, offline: bool
+) -> Outcome:
+    from slurm_factory import builder
+
+    return builder.build(plan, settings, reporter, keep_instance=keep_instance, offline=offline)
+
+
+def _verified(outcome: Outcome, settings: Settings, reporter: Reporter) -> Outcome:
+    """The outcome of a build whose package has been verified, now or before."""
+    if outcome.manifest.verified:
+        return outcome
+    from slurm_factory.package.manifest import load_manifest
+    from slurm_factory.verify.package import find_package
+    from slurm_factory.verify.verify import VerifyRequest, require_passed
+    from slurm_factory.verify.verify import verify as check
+
+    request = VerifyRequest(find_package(str(outcome.manifest_path), settings))
+    require_passed(check(request, settings, reporter))
+    return replace(outcome, manifest=load_manifest(outcome.manifest_path))
 
 
 def _own_source(
@@ -292,6 +311,66 @@ def _find_finished(
 
         end_killed_builds(settings, reporter)
     return outcome
+
+
+@app.command()
+def verify(
+    *,
+    package: Annotated[
+        str, typer.Argument(help="Name of a build, or path of a manifest or of a tarball.")
+    ],
+    on: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            help="Distributions, such as debian@11,ubuntu@24.04; default: the oldest and the newest"
+            " on which it starts.",
+            autocompletion=completion.distros,
+        ),
+    ] = "",
+    static: Annotated[
+        bool, typer.Option("--static", help="Only read its files; needs neither root nor LXD.")
+    ] = False,
+    upgrade_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PACKAGE",
+            help="Also upgrade a cluster of this older package; repeat it for more hops.",
+        ),
+    ] = None,
+    here: Annotated[
+        bool,
+        typer.Option("--here", help="Use this machine, which nobody needs afterwards, as root."),
+    ] = False,
+    keep_instance: Annotated[
+        bool, typer.Option("--keep-instance", help="Keep the instance, to look around in it.")
+    ] = False,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run clusters from a package on other distributions, and record what they did."""
+    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+        from slurm_factory import answers
+        from slurm_factory.verify import verify as verification
+        from slurm_factory.verify.package import find_package
+
+        found = find_package(package, settings)
+        reporter.subject = found.stem
+        request = verification.VerifyRequest(
+            package=found,
+            on=tuple(filter(None, (name.strip() for name in on.split(",")))),
+            static=static,
+            here=here,
+            upgrade_from=tuple(find_package(older, settings) for older in upgrade_from or ()),
+            keep_instance=keep_instance,
+        )
+        verdict = verification.verify(request, settings, reporter)
+        answers.print_verdict(verdict, as_json=as_json)
+        if error := verification.failure(verdict):
+            reporter.error(error)
+            answers.summarize_failure(found.stem, error, reporter)
+            raise typer.Exit(error.exit_code)
 
 
 @app.command()
@@ -658,15 +737,23 @@ def _warn_of_unknown_variables(reporter: Reporter) -> None:
 
 
 def _check_plan(
-    plan: BuildPlan, catalog: Sequence[Release], reporter: Reporter, strict: bool
+    plan: BuildPlan,
+    catalog: Sequence[Release],
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    strict: bool,
 ) -> None:
     """Warn of known advisories and of the end of a series, or refuse them; warn of the untried."""
     from slurm_factory.plan.advisories import require_no_advisories, warning_for
+    from slurm_factory.plan.plan import require_plain_path
     from slurm_factory.plan.releases import series
 
     today = datetime.now(UTC).date()
-    if strict:
+    if strict or settings.refuse_vulnerable:
         require_no_advisories(plan, today, catalog)
+    if plan.destructive:
+        require_plain_path(settings.cache_dir)
     if warning := warning_for(plan, today, catalog):
         reporter.warning(warning)
     if plan.is_newer_than_the_catalog:

@@ -13,6 +13,6 @@ modules=$1
     echo "Tests that need these packages will be skipped." >&2
 
 if [[ ! -d $modules ]]; then
-    "$here/install-module-systems.sh" "$modules" ||
+    "$here/../slurm_factory/resources/verify/install-module-systems.sh" "$modules" ||
         echo "Tests under Lmod and Environment Modules will be skipped." >&2
 fi

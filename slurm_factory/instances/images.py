@@ -29,7 +29,7 @@ from slurm_factory.util.process import PIPED, error_line, follow
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
     from slurm_factory.output.reporter import Reporter
-    from slurm_factory.plan.bases import Base
+    from slurm_factory.plan.bases import Distro
 
 SERVER_SECONDS = 60
 """lxc itself gives each address of a server ten seconds, and then reports a timeout."""
@@ -53,14 +53,14 @@ class ImageName:
     alias: str
 
 
-def candidates(base: Base, architecture: str) -> tuple[ImageName, ImageName]:
+def candidates(base: Distro, architecture: str) -> tuple[ImageName, ImageName]:
     """The image on LXD's own remote, and the one made here."""
     made_here = ImageName("local", f"{IMAGE_PREFIX}{base.slug}-{architecture}")
     return ImageName(base.image.remote, base.image.alias), made_here
 
 
 def ensure_image(
-    base: Base, architecture: str, settings: Settings, reporter: Reporter
+    base: Distro, architecture: str, settings: Settings, reporter: Reporter
 ) -> ImageName:
     """Find an image of `base`; make one if no image server can be reached.
 
@@ -95,7 +95,7 @@ def ensure_image(
     return made_here
 
 
-def make_image(base: Base, architecture: str, settings: Settings, reporter: Reporter) -> None:
+def make_image(base: Distro, architecture: str, settings: Settings, reporter: Reporter) -> None:
     """Make a minimal image from the distribution's archive with mmdebstrap and import it.
 
     Raises:
@@ -113,7 +113,7 @@ def make_image(base: Base, architecture: str, settings: Settings, reporter: Repo
         )
 
 
-def sources_list(base: Base, settings: Settings, architecture: str, options: str = "") -> str:
+def sources_list(base: Distro, settings: Settings, architecture: str, options: str = "") -> str:
     """Lines for apt (sources.list(5)) with the archive of `base` for an instance.
 
     Args:
@@ -138,7 +138,7 @@ def sources_list(base: Base, settings: Settings, architecture: str, options: str
     return "\n".join(lines)
 
 
-def mirror_of(base: Base, settings: Settings, architecture: str) -> str:
+def mirror_of(base: Distro, settings: Settings, architecture: str) -> str:
     """URL of the mirror: the setting, else this machine's own, else the distribution's.
 
     Args:
@@ -160,7 +160,7 @@ def mirror_of(base: Base, settings: Settings, architecture: str) -> str:
     return set_mirror(base, settings, architecture) or (configured[0] if configured else default)
 
 
-def set_mirror(base: Base, settings: Settings, architecture: str) -> str | None:
+def set_mirror(base: Distro, settings: Settings, architecture: str) -> str | None:
     """URL of the mirror in the settings, if any; see `mirror_of`."""
     if base.distribution == "debian":
         return settings.debian_mirror
@@ -168,19 +168,19 @@ def set_mirror(base: Base, settings: Settings, architecture: str) -> str | None:
     return settings.ubuntu_ports_mirror if ports else settings.ubuntu_mirror
 
 
-def mirror_variable(base: Base, architecture: str) -> str:
+def mirror_variable(base: Distro, architecture: str) -> str:
     """The variable that names a mirror; see `mirror_of`."""
     ports = "_PORTS" if uses_ports(base, architecture) else ""
     return f"SLURM_FACTORY_{base.distribution.upper()}{ports}_MIRROR"
 
 
-def uses_ports(base: Base, architecture: str) -> bool:
+def uses_ports(base: Distro, architecture: str) -> bool:
     """Whether the packages of an architecture are in another archive than those of x86_64."""
     return base.archive.ports is not None and architecture != ARCHIVED
 
 
 def _bootstrap(
-    base: Base,
+    base: Distro,
     architecture: str,
     settings: Settings,
     scratch: Path,

@@ -24,6 +24,10 @@ from slurm_factory.util.files import write_text
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~-]*$")]
 """Safe in a file name, a module name and a line of a script."""
+MANIFEST_END = "-manifest.json"
+VERIFICATION_END = "-verification.json"
+SOFTWARE_END = "-software.tar.gz"
+"""Endings of file names after the stem."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -64,7 +68,7 @@ class PackageIdentity(Record):
     @property
     def software_tarball(self) -> str:
         """File name of the tarball that holds `software/`."""
-        return f"{self.stem}-software.tar.gz"
+        return f"{self.stem}{SOFTWARE_END}"
 
     @property
     def module_tarball(self) -> str:
@@ -84,7 +88,12 @@ class PackageIdentity(Record):
     @property
     def manifest(self) -> str:
         """File name of the manifest."""
-        return f"{self.stem}-manifest.json"
+        return f"{self.stem}{MANIFEST_END}"
+
+    @property
+    def verification(self) -> str:
+        """File name of the record of its verification."""
+        return f"{self.stem}{VERIFICATION_END}"
 
 
 class Source(Record):
@@ -226,13 +235,14 @@ class SpackBuild(Record):
         return sum(package.cached for package in self.packages)
 
 
-class Verification(Record):
-    """The live test of the package in a cluster."""
+class Verified(Record):
+    """Clusters that ran from the package on other distributions."""
 
-    base: str
-    prefixes: tuple[str, ...]
-    seconds: float
-    checks: tuple[str, ...]
+    at: AwareDatetime
+    on: tuple[str, ...]
+    """Distributions, such as Debian 13."""
+    record: File
+    """The file with all checks."""
 
 
 class Manifest(Record):
@@ -273,7 +283,8 @@ class Manifest(Record):
     """None in manifests of earlier versions."""
     spack: SpackBuild | None = None
     """None for packages of the recipe `system`."""
-    verified: Literal[False] | Verification = False
+    verified: Literal[False] | Verified = False
+    """False until `verify` has seen the package work."""
     files: tuple[File, ...] = Field(min_length=1)
 
 

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurm_factory.exceptions import OutputError
-from slurm_factory.package.manifest import File, Manifest, load_manifest
+from slurm_factory.package.manifest import (
+    MANIFEST_END,
+    VERIFICATION_END,
+    File,
+    Manifest,
+    load_manifest,
+)
 from slurm_factory.package.tarball import Artifact
 from slurm_factory.util.documents import open_regular
 from slurm_factory.util.files import file_errors, write_text
@@ -170,6 +176,9 @@ def _take_places(complete: Path, manifest: str, names: Iterable[str]) -> None:
     """
     directory = complete.parent
     (directory / manifest).unlink(missing_ok=True)
+    # What was seen of the older one says nothing about this one.
+    stem = manifest.removesuffix(MANIFEST_END)
+    (directory / f"{stem}{VERIFICATION_END}").unlink(missing_ok=True)
     _flush([directory])
     for name in names:
         with suppress(FileNotFoundError):

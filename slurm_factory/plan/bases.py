@@ -1,4 +1,4 @@
-"""Bases: distributions and their releases."""
+"""Releases of distributions: those to build on, and those to verify packages on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import platform
 from functools import cache
 from typing import Literal
 
+from packaging.version import Version
 from pydantic import BaseModel, ConfigDict
 
 from slurm_factory.constants import SAME
@@ -45,8 +46,8 @@ class Archive(BaseModel):
     security: SecurityArchive | None = None
 
 
-class Base(BaseModel):
-    """One release of a distribution."""
+class Distro(BaseModel):
+    """One release of a distribution, of which an image can be had."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,8 +56,6 @@ class Base(BaseModel):
     version: str
     codename: str
     glibc: str
-    fortify: Literal[2, 3]
-    python: str
     image: Image
     archive: Archive
 
@@ -65,11 +64,47 @@ class Base(BaseModel):
         """The name in file and instance names, such as debian-12."""
         return self.name.replace("@", "-")
 
+    @property
+    def title(self) -> str:
+        """The name for display, such as Debian 12, as in `resources/distributions.json`."""
+        return f"{self.distribution.capitalize()} {self.version}"
+
+
+class Base(Distro):
+    """One release of a distribution to build on."""
+
+    fortify: Literal[2, 3]
+    python: str
+
 
 @cache
 def bases() -> tuple[Base, ...]:
     """All bases."""
     return tuple(Base.model_validate(entry) for entry in load_toml("bases.toml")["base"])
+
+
+@cache
+def distros() -> tuple[Distro, ...]:
+    """All releases to verify packages on, by the age of their C library: bases and others."""
+    others = (Distro.model_validate(entry) for entry in load_toml("bases.toml")["distro"])
+    return tuple(sorted((*bases(), *others), key=lambda distro: Version(distro.glibc)))
+
+
+def find_distro(name: str) -> Distro:
+    """The release called `name`, such as debian@11.
+
+    Raises:
+        ConfigurationError: There is no such release.
+    """
+    names = [distro.name for distro in distros()]
+    if name in names:
+        return distros()[names.index(name)]
+    near = nearest(name, names)
+    raise ConfigurationError(
+        f"Packages cannot be verified on {quoted(name)}.",
+        details=f"Did you mean {near}?" if near else f"Known are {', '.join(names)}.",
+        resolution=f"Choose one of them, such as --on {near or names[0]}.",
+    )
 
 
 def host_release() -> tuple[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from slurm_factory.constants import INSTANCE_BUILD, INSTANCE_CACHE
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.relocate.elf import MACHINES, ElfFacts, FactsByPath, VersionNeed, scan
 from slurm_factory.relocate.hardening import Figure, HardeningByPath, Share, count
@@ -143,8 +144,17 @@ class Subject:
 
 def problems(subject: Subject) -> tuple[Problem, ...]:
     """All problems that stop a tree from running elsewhere, by path."""
-    found = {problem for check in _CHECKS for problem in check(subject)}
-    return tuple(sorted(found, key=lambda problem: (problem.path, problem.reason)))
+    found = {problem for about in CHECKS for problem in problems_of(subject, about)}
+    return tuple(sorted(found, key=_order))
+
+
+def problems_of(subject: Subject, about: str) -> tuple[Problem, ...]:
+    """The problems that one group of `CHECKS` finds, by path."""
+    return tuple(sorted({each for check in CHECKS[about] for each in check(subject)}, key=_order))
+
+
+def _order(problem: Problem) -> tuple[PurePosixPath, str]:
+    return problem.path, problem.reason
 
 
 def resolve_origin(entry: str, directory: PurePosixPath) -> PurePosixPath | None:
@@ -314,21 +324,30 @@ def _check_texts(subject: Subject) -> Iterator[Problem]:
                 yield Problem(path, f"contains {baked}, a build path")
 
 
-_CHECKS: tuple[Callable[[Subject], Iterable[Problem]], ...] = (
-    _check_run_paths,
-    _check_interpreters,
-    _check_machines,
-    _check_stacks,
-    _check_needed,
-    _check_opened_by_name,
-    _check_versions,
-    _check_floor,
-    _check_symbols,
-    _check_copies,
-    _check_entries,
-    _check_symlinks,
-    _check_texts,
-)
+def _check_data(subject: Subject) -> Iterator[Problem]:
+    """Messages may name source files; anything else would be looked for at run time."""
+    scratch = [path for path in subject.build_paths if PurePosixPath(path) in SCRATCH]
+    if not scratch:
+        return
+    baked = re.compile(b"(?:%s)/[ -~]*" % b"|".join(re.escape(each.encode()) for each in scratch))
+    for path, elf in subject.facts.items():
+        # Other checks look at these, which are data of the file, too.
+        known = [each.encode() for each in (*elf.run_path, elf.interpreter or "")]
+        for text in sorted(set(baked.findall((subject.tree / path).read_bytes()))):
+            if not SOURCE_FILE.search(text) and not any(text in each for each in known):
+                yield Problem(path, f"contains {text.decode()[:LONGEST_SHOWN]}, a build path")
+
+
+CHECKS: dict[str, tuple[Callable[[Subject], Iterable[Problem]], ...]] = {
+    "run-paths": (_check_run_paths, _check_interpreters),
+    "closure": (_check_needed, _check_opened_by_name),
+    "glibc": (_check_versions, _check_floor, _check_symbols, _check_copies),
+    "architecture": (_check_machines,),
+    "permissions": (_check_entries, _check_stacks),
+    "links": (_check_symlinks,),
+    "build-paths": (_check_texts, _check_data),
+}
+"""By what they are about."""
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:
@@ -336,6 +355,11 @@ def _starts_with(path: Path, magic: bytes) -> bool:
         return stream.read(len(magic)) == magic
 
 
+SCRATCH = (INSTANCE_CACHE, INSTANCE_BUILD)
+"""Nothing in a package may look for a file there. Libraries of Spack name their own directories,
+below one that only root can make, and patchelf leaves the run paths that it has replaced."""
+SOURCE_FILE = re.compile(rb"\.(c|cc|cpp|f|f90|h|hpp|inc|l|y|S)\b")
+LONGEST_SHOWN = 200
 GLIBC_VERSION = re.compile(r"GLIBC_(\d+(?:\.\d+)+)")
 GLIBC_OF_MARKERS = {"GLIBC_ABI_DT_RELR": "2.36"}
 """Versions that make older releases of glibc refuse a file (elf/dl-version.c)."""

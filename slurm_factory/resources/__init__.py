@@ -35,6 +35,16 @@ def sysroot_file(name: str) -> str:
     return _ROOT.joinpath("sysroot", name).read_text("utf-8")
 
 
+def load_verify_toml(name: str) -> dict[str, Any]:
+    """Content of the TOML data file `name` for verifying packages."""
+    return tomllib.loads(verify_file(name))
+
+
+def verify_file(name: str) -> str:
+    """Text of the file `name` for verifying packages: a script, or the source of a program."""
+    return _ROOT.joinpath("verify", name).read_text("utf-8")
+
+
 def host_script(name: str) -> Path:
     """Path (host) of the script `name`, for programs of this machine."""
     return Path(str(_ROOT.joinpath("scripts", name)))

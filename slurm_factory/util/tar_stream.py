@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import posixpath
 import stat
 import tarfile
+import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Final
+from typing import IO, BinaryIO, Final
 
 from slurm_factory.exceptions import VerificationError
+from slurm_factory.util.documents import open_regular
 from slurm_factory.util.files import file_errors, lies_inside
 from slurm_factory.util.hints import printable
 
@@ -58,11 +62,62 @@ def unpack(
             is too large, cut short, or no such stream.
         OutputError: It cannot be written.
     """
+    content = ((member, stream) for member in _members(stream))
+    _unpack(content, target, links=links, largest=largest, members=members)
+
+
+def unpack_tarball(tarball: Path, target: Path) -> None:
+    """Unpack a `.tar.gz`, or any other tar archive, by the rules of `unpack`; links are allowed.
+
+    Args:
+        tarball: The archive (host), which anybody may have made.
+        target: Directory to make (host), in a directory that nobody else can write to.
+
+    Raises:
+        VerificationError: A member is refused, or it is no such archive.
+        OutputError: It cannot be read or written.
+    """
+    try:
+        with file_errors(tarball, "read"), open_regular(tarball) as file:
+            opened = _BoundedReads(gzip.GzipFile(fileobj=file))
+            with tarfile.open(fileobj=opened, mode="r:") as archive:  # type: ignore[call-overload]
+                content = ((each, _content(archive, each)) for each in archive)
+                _unpack(content, target, links=True, largest=LARGEST, members=MOST_MEMBERS)
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
+        raise refused(f"It is no tar archive compressed by gzip, or damaged: {error}.") from error
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    """Content of a member; that of a link would be what it leads to."""
+    return (archive.extractfile(member) if member.isreg() else None) or BytesIO()
+
+
+class _BoundedReads:
+    """A file of which nothing large is read at once, as for a header that fills the memory."""
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= CHUNK:
+            raise refused("A header in it has an impossible size.")
+        return self._file.read(size)
+
+
+def _unpack(
+    content: Iterator[tuple[tarfile.TarInfo, IO[bytes]]],
+    target: Path,
+    *,
+    links: bool,
+    largest: int,
+    members: int,
+) -> None:
     with file_errors(target):
         target.mkdir()
         target.chmod(0o755)
         kinds: dict[PurePosixPath, bytes] = {PurePosixPath(): tarfile.DIRTYPE}
-        for number, member in enumerate(_members(stream)):
+        for number, (member, stream) in enumerate(content):
             path = _checked_path(member, kinds)
             if not links and member.type in LINKS:
                 raise refused(f"{printable(member.name)} is a link.")
@@ -109,6 +164,8 @@ def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
         except tarfile.HeaderError as error:
             raise refused(f"Its tar stream is damaged: {error}.") from error
         yield member
+        if member.isreg():
+            stream.read(-member.size % tarfile.BLOCKSIZE)
     for _ in range(END_BYTES // CHUNK + 1):
         if not stream.read(CHUNK):
             return
@@ -153,7 +210,7 @@ def _problem_with_kind(
     return ""
 
 
-def _make(member: tarfile.TarInfo, path: Path, target: Path, stream: BinaryIO) -> None:
+def _make(member: tarfile.TarInfo, path: Path, target: Path, stream: IO[bytes]) -> None:
     """Every directory above `path` was made by this program as a directory."""
     if member.isdir():
         path.mkdir()
@@ -166,7 +223,7 @@ def _make(member: tarfile.TarInfo, path: Path, target: Path, stream: BinaryIO) -
         _write(member, path, stream)
 
 
-def _write(member: tarfile.TarInfo, path: Path, stream: BinaryIO) -> None:
+def _write(member: tarfile.TarInfo, path: Path, stream: IO[bytes]) -> None:
     with path.open("xb") as file:
         left = member.size
         while left:
@@ -176,7 +233,6 @@ def _write(member: tarfile.TarInfo, path: Path, stream: BinaryIO) -> None:
             file.write(part)
             left -= len(part)
         os.fchmod(file.fileno(), 0o755 if member.mode & 0o111 else 0o644)
-    stream.read(-member.size % tarfile.BLOCKSIZE)
 
 
 def _require_links_inside(target: Path, kinds: dict[PurePosixPath, bytes]) -> None:

@@ -49,7 +49,7 @@ def test_slurmrestd_answers_an_ordinary_user_for_controller_and_database(site: S
 
 def test_no_machine_but_the_controller_has_a_configuration_of_its_own(site: Site) -> None:
     for name in MACHINES[1:]:
-        site.machines[name].execute("no configuration", "test", "!", "-e", "/etc/slurm")
+        site.machines[name].execute("no configuration", ["test", "!", "-e", "/etc/slurm"], {})
 
 
 @pytest.mark.parametrize("directory", ["modules", "modulefiles"])

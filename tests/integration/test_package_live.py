@@ -1,21 +1,39 @@
 """A package built on Debian 12 runs a cluster on Debian 13, at one prefix and then at another.
 
-That the same fails without the patches is shown by hand: `unpatched.py`.
+`verify` itself is what is tested, as a user runs it. That the same fails without the patches is
+shown by hand: `unpatched.py`; that each check can fail, by `try_breakages.py`.
 """
 
-from collections.abc import Callable, Iterator
+import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from clean_instance import CleanInstance
-from live_cluster import LOGIN_PLUGIN, PLACES, LiveCluster, Mapped
 
-from slurm_factory.relocate.policy import load_policy
+from slurm_factory.config import Settings
+from slurm_factory.instances.lxc import instance_names
+from slurm_factory.package.manifest import Verified, load_manifest
+from slurm_factory.package.verification import load_verification
+from slurm_factory.verify.cluster import check_kinds
 
 pytestmark = pytest.mark.integration
 
-FIRST = next(iter(PLACES.values()))
-DAEMONS = {"munged", "slurmdbd", "slurmctld", "slurmd", "slurmrestd", "slurmstepd"}
+LEFT_OUT = {"mpi", "perl", "tls", "gpu"}
+"""Checks of what a standard package with the libraries of a distribution does not have."""
+MACHINE_S = {"cgroup"}
+"""Checks that not every machine lets an instance make."""
+OTHERS = ("start", "libraries", "lmod-beside", "lmod-told", "tcl-beside", "tcl-told", "sackd")
+LIVE = (*(kind.name for kind in check_kinds()), *OTHERS)
+STATIC = (
+    *("checksums", "archive", "identity", "prefix", "run-paths", "closure", "glibc"),
+    *("architecture", "permissions", "links", "build-paths", "bundled", "floor", "cpu"),
+    *("lua", "tcl"),
+)
+
+Answer = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -24,88 +42,55 @@ def package(build_package: Callable[[str], Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unpacked(clean_instance: CleanInstance, package: Path) -> LiveCluster:
-    return LiveCluster(clean_instance, package, FIRST)
+def answer(package: Path) -> Answer:
+    command = [sys.executable, "-m", "slurm_factory", "verify", str(package)]
+    done = subprocess.run(
+        [*command, "--on", "debian@13", "--json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode in {0, 6}, done.stderr
+    document: Answer = json.loads(done.stdout)
+    return document
 
 
-@pytest.fixture(scope="module", params=list(PLACES.values()), ids=list(PLACES))
-def cluster(request: pytest.FixtureRequest, unpacked: LiveCluster) -> Iterator[LiveCluster]:
-    unpacked.move_to(request.param)
-    try:
-        unpacked.start()
-        yield unpacked
-    finally:
-        unpacked.stop()
+def found(checks: list[Answer], name: str) -> tuple[str, str]:
+    (check,) = (each for each in checks if each["name"] == name)
+    return check["result"], check["detail"]
 
 
-@pytest.fixture(scope="module")
-def mapped(cluster: LiveCluster) -> Mapped:
-    return cluster.mapped()
+@pytest.mark.parametrize("name", STATIC)
+def test_files_are_what_the_manifest_says(answer: Answer, name: str) -> None:
+    result, detail = found(answer["verification"]["static"], name)
+    assert result == "passed", detail
 
 
-def test_machine_that_could_lend_a_library_or_a_compiler_proves_nothing(
-    clean_instance: CleanInstance,
-) -> None:
-    clean_instance.run("clean.sh")
+@pytest.mark.parametrize("name", LIVE)
+@pytest.mark.parametrize("place", [0, 1], ids=["a prefix with a space", "where it was moved to"])
+def test_cluster_elsewhere_does_what_slurm_does(answer: Answer, place: int, name: str) -> None:
+    (trial,) = answer["verification"]["trials"]
+    result, detail = found(trial["places"][place]["checks"], name)
+    if name in LEFT_OUT:
+        assert result == "skipped", detail
+    elif name not in MACHINE_S:
+        assert result == "passed", detail
+    else:
+        assert result != "failed", detail
 
 
-def test_srun_and_accounting_work_without_any_environment(cluster: LiveCluster) -> None:
-    assert "COMPLETED" in cluster.check("srun")
+def test_two_prefixes_were_used_and_one_has_a_space(answer: Answer) -> None:
+    (trial,) = answer["verification"]["trials"]
+    prefixes = [place["prefix"] for place in trial["places"]]
+    assert len(set(prefixes)) == 2
+    assert " " in prefixes[0]
 
 
-def test_sbatch_script_runs_and_starts_steps_from_the_tree(cluster: LiveCluster) -> None:
-    assert "COMPLETED" in cluster.check("sbatch")
+def test_record_lies_beside_the_manifest_which_names_it(answer: Answer, package: Path) -> None:
+    manifest = load_manifest(package)
+    record = load_verification(package.with_name(manifest.identity.verification))
+    assert isinstance(manifest.verified, Verified)
+    assert manifest.verified.on == ("Debian 13",)
+    assert record.passed
+    assert record.software in manifest.files
 
 
-def test_x11_display_of_an_ordinary_user_reaches_the_job(cluster: LiveCluster) -> None:
-    assert "with its cookie" in cluster.check("x11")
-
-
-def test_pam_slurm_lets_in_users_with_a_job_only(cluster: LiveCluster) -> None:
-    assert "let in with a job only" in cluster.check("pam")
-
-
-def test_commands_are_completed_in_bash(cluster: LiveCluster) -> None:
-    assert "--cpus-per-task" in cluster.check("completion")
-
-
-def test_nss_slurm_gives_a_job_its_user(cluster: LiveCluster) -> None:
-    assert "in a job: alice:" in cluster.check("nss")
-
-
-def test_munge_s_own_tools_work_from_the_tree(cluster: LiveCluster) -> None:
-    assert "Processed 10 credentials" in cluster.check("munge")
-
-
-def test_slurmrestd_finds_its_parsers_and_token_check_in_the_tree(cluster: LiveCluster) -> None:
-    assert "ping, nodes, clusters" in cluster.check("restd")
-
-
-def test_pmix_finds_its_components_and_gives_tasks_their_ranks(cluster: LiveCluster) -> None:
-    assert "ranks 0 1" in cluster.check("pmix")
-
-
-def test_lua_of_the_tree_runs_the_site_s_job_submit_script(cluster: LiveCluster) -> None:
-    assert "seen by Lua" in cluster.check("lua")
-
-
-def test_no_process_takes_a_library_from_the_machine_against_the_policy(
-    cluster: LiveCluster, mapped: Mapped
-) -> None:
-    assert {program for program, _ in mapped.by} == DAEMONS
-    assert mapped.foreign(cluster.place.tree, load_policy()) == set()
-
-
-def test_slurmdbd_takes_the_database_s_login_plugin_from_the_tree(
-    cluster: LiveCluster, mapped: Mapped
-) -> None:
-    plugin = ("slurmdbd", cluster.place.tree / LOGIN_PLUGIN)
-    assert (plugin in mapped.by) == (cluster.place.login == "ed25519")
-
-
-@pytest.mark.parametrize("beside", [True, False], ids=["beside the tree", "told the prefix"])
-@pytest.mark.parametrize("system", ["lmod", "tcl"])
-def test_module_finds_srun_and_leaves_nothing_behind(
-    cluster: LiveCluster, system: str, beside: bool
-) -> None:
-    assert "loaded and unloaded" in cluster.check_module(system, beside=beside)
+def test_no_instance_is_left(answer: Answer, lxd: Settings) -> None:
+    assert not [name for name in instance_names(lxd.project_name) if "-verify-" in name[:30]]

@@ -5,11 +5,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from clean_instance import CleanInstance, ScriptError, clean_copy
+from clean_instance import CleanInstance, clean_copy
 from page_blocks import PAGE, Block, blocks
 
 from slurm_factory.config import Settings
 from slurm_factory.instances.lxc import lxc
+from slurm_factory.instances.machine import ScriptError
 from slurm_factory.package.manifest import load_manifest
 
 MACHINES = ("ctl", "node1", "login1")
@@ -38,7 +39,7 @@ class Site:
         """Run all blocks in their order.
 
         Raises:
-            ScriptError: A command of a block failed; with what the daemons said.
+            AssertionError: A command of a block failed; with what the daemons said.
         """
         for block in blocks(PAGE.read_text()):
             if "munge.key" in block.text and block.reason:
@@ -74,9 +75,9 @@ class Site:
         as_user = block.how == "as a user" or block.how in MODULE_SYSTEMS
         words = [*(user if as_user else home), *shell, f"set -eo pipefail\n{text}"]
         try:
-            printed = self.machines[name].execute(f"on {name}: {block.text}", *words)
+            printed = self.machines[name].execute(f"on {name}: {block.text}", words, {})
         except ScriptError as error:
-            raise ScriptError(f"{error}\n{self.logs()}") from error
+            raise AssertionError(f"{error}\n{error.output}\n{self.logs()}") from error
         self.said[block.text, name] = printed
         if block.how == "as the node's line":
             self._describe_node(printed)
@@ -84,13 +85,12 @@ class Site:
     def _describe_node(self, printed: str) -> None:
         """Do what the page asks for: the line that the node prints goes into slurm.conf."""
         (line,) = (line for line in printed.splitlines() if line.startswith("NodeName="))
-        script = f"s/^NodeName=.*/{line} State=UNKNOWN/"
-        self.machines["ctl"].execute(
-            "the node's line", "sed", "-i", script, "/etc/slurm/slurm.conf"
-        )
+        words = ["sed", "-i", f"s/^NodeName=.*/{line} State=UNKNOWN/", "/etc/slurm/slurm.conf"]
+        self.machines["ctl"].execute("the node's line", words, {})
 
     def _copy_munge_key(self) -> None:
-        key = self.machines["ctl"].execute("the key", "base64", "-w0", "/etc/munge/munge.key")
+        words = ["base64", "-w0", "/etc/munge/munge.key"]
+        key = self.machines["ctl"].execute("the key", words, {})
         for name in MACHINES[1:]:
             self.machines[name].run("take-munge-key.sh", key)
 

@@ -18,6 +18,7 @@ LAYERS = (
     ("main",),
     ("answers", "completion"),
     ("builder", "prefetch"),
+    ("verify",),
     ("clean", "findings", "supplies", "up_to_date"),
     ("recipes",),
     ("instances",),

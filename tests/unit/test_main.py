@@ -41,7 +41,17 @@ from slurm_factory.util.signals import HELD
 
 PATIENCE = 300
 """Seconds after which a program that should end counts as one that does not."""
-COMMANDS = ("build", "clean", "setup", "doctor", "list", "prefetch", "show", "versions")
+COMMANDS = (
+    "build",
+    "clean",
+    "doctor",
+    "list",
+    "prefetch",
+    "setup",
+    "show",
+    "verify",
+    "versions",
+)
 BUILD = ("build", "--slurm-version", "24.11", "--base", "debian@12", "--deps", "system")
 HEAVY = (
     *("craft_providers", "cyclonedx", "dulwich", "elftools", "jinja2", "packaging", "platformdirs"),
@@ -654,7 +664,7 @@ def test_help_of_every_command_lists_only_options_that_work(run: Runner, command
     result = run(command, "--help")
     assert (result.code, result.err) == (0, "")
     options = set(re.findall(r"--[a-z][a-z-]+", result.out))
-    assert not options & {"--verify", "--install-completion"}
+    assert "--install-completion" not in options
     assert "--json" in options
     assert run(command, "-h").out == result.out
 

@@ -6,7 +6,7 @@ conf=/etc/slurm/slurm.conf
 
 now() { date +%s%N; }
 since() { awk -v begun="$1" -v ended="$(now)" 'BEGIN { printf "%.6f", (ended - begun) / 1e9 }'; }
-is_running() { [[ $(as slurm "${tree}/bin/squeue" -h -t RUNNING -o %i) ]]; }
+some_job_runs() { [[ $(as slurm "${tree}/bin/squeue" -h -t RUNNING -o %i) ]]; }
 is_empty() { [[ -z $(as slurm "${tree}/bin/squeue" -h) ]]; }
 # Figures of the main scheduler come first, those of backfill second.
 statistics() { as slurm "${tree}/bin/sdiag" | sed -n "s/^[[:space:]]*$1: *//p"; }
@@ -22,10 +22,10 @@ for ((i = 0; i < steps; i++)); do
 done | sort -n > /tmp/measured.steps
 awk '{ each[NR] = $1 } END { print "srun", each[int((NR + 1) / 2)]; print "srun-slowest", each[NR] }' /tmp/measured.steps
 
-# The others wait for the node, so that slurmctld alone is measured.
+# The others wait for the nodes, so that slurmctld alone is measured.
 printf '#!/bin/sh\nsleep 3600\n' > /tmp/measured.sh
-as alice "${tree}/bin/sbatch" --quiet --exclusive --time=60 --output=/dev/null --chdir=/tmp /tmp/measured.sh
-wait_for "the job that takes the node" is_running
+as alice "${tree}/bin/sbatch" --quiet --nodes=3 --exclusive --time=60 --output=/dev/null --chdir=/tmp /tmp/measured.sh
+wait_for "the job that takes the nodes" some_job_runs
 begun=$(now)
 as alice bash -c "for ((i = 0; i < ${jobs}; i++)); do
     '${tree}/bin/sbatch' --quiet --time=5 --output=/dev/null --chdir=/tmp /tmp/measured.sh

@@ -1,6 +1,7 @@
 """Manifests must be read as they were written, or be rejected with a reason."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,19 +13,17 @@ from slurm_factory.package.distributions import distributions_with
 from slurm_factory.package.manifest import (
     File,
     Manifest,
-    Verification,
+    Verified,
     load_manifest,
     write_manifest,
 )
 
 FILE = File(name="slurm-24.11-software.tar.gz", size=1, sha256="0" * 64)
-VERIFIED = Verification(base="debian@13", prefixes=("/a b",), seconds=13.5, checks=("srun",))
+VERIFIED = Verified(at=datetime(2026, 11, 28, tzinfo=UTC), on=("Debian 13",), record=FILE)
 
 
 @pytest.mark.parametrize("verified", [False, VERIFIED])
-def test_manifest_comes_back_as_it_was_written(
-    tmp_path: Path, verified: Verification | bool
-) -> None:
+def test_manifest_comes_back_as_it_was_written(tmp_path: Path, verified: Verified | bool) -> None:
     manifest = Manifest.model_validate(make_manifest((FILE,)).model_dump() | {"verified": verified})
     path = write_manifest(manifest, tmp_path)
     assert path.name == "slurm-24.11-debian-12-system-manifest.json"

@@ -98,7 +98,9 @@ def open_shell(name: str, directory: str, opt: Path) -> Shell:
     for root in (UNPACKED, Path("/")):
         if (root / init).exists():
             return Shell(ModuleSystem(init, directory), root / init, opt)
-    reason = f"{name} is missing: tests/install-module-systems.sh {UNPACKED}"
+    reason = (
+        f"{name} is missing: slurm_factory/resources/verify/install-module-systems.sh {UNPACKED}"
+    )
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

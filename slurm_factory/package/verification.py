@@ -1,0 +1,236 @@
+"""The record of what a package did elsewhere, beside its manifest and bound to its tarball."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AwareDatetime, ValidationError
+
+from slurm_factory.constants import JSON_VERSION
+from slurm_factory.exceptions import OutputError
+from slurm_factory.package.manifest import (
+    VERIFICATION_END,
+    File,
+    Manifest,
+    Record,
+    Sha256,
+    Verified,
+    load_manifest,
+    write_manifest,
+)
+from slurm_factory.package.publish import describe, locked
+from slurm_factory.util.documents import read_text
+from slurm_factory.util.files import file_errors, write_text
+
+Result = Literal["passed", "failed", "skipped"]
+
+
+class Check(Record):
+    """One check of a package."""
+
+    name: str
+    result: Result
+    seconds: float
+    detail: str = ""
+    """What it found; why it failed, or was skipped."""
+
+
+class Place(Record):
+    """A cluster that ran from one path."""
+
+    prefix: str
+    """Directory of the tree (instance)."""
+    auth: str
+    """How its daemons knew each other: munge or slurm."""
+    checks: tuple[Check, ...]
+
+
+class Trial(Record):
+    """Clusters in a clean instance of one distribution."""
+
+    distro: str
+    """Such as debian@13."""
+    title: str
+    """The same for display, such as Debian 13."""
+    glibc: str
+    """Version of the C library there."""
+    kernel: str
+    at: AwareDatetime
+    seconds: float
+    """With the copy of the prepared instance, without making that."""
+    places: tuple[Place, ...]
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """All checks."""
+        return tuple(check for place in self.places for check in place.checks)
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was checked, and nothing failed."""
+        return has_passed(self.checks)
+
+
+class Upgrade(Record):
+    """The way from older packages to this one, with a running job."""
+
+    distro: str
+    releases: tuple[str, ...]
+    """From the oldest to this one."""
+    at: AwareDatetime
+    seconds: float
+    checks: tuple[Check, ...]
+
+
+class Suite(Record):
+    """Tests of the release's own test suite, run by plain Slurm and by the package."""
+
+    distro: str
+    source: Sha256
+    """Checksum of the source archive that both, and the tests, are from."""
+    seconds: float
+    plain: dict[str, Result]
+    package: dict[str, Result]
+
+    @property
+    def worse(self) -> tuple[str, ...]:
+        """Tests that plain Slurm passes and the package does not."""
+        passed = (name for name, result in self.plain.items() if result == "passed")
+        return tuple(name for name in passed if self.package.get(name) != "passed")
+
+
+class Verification(Record):
+    """Everything that was checked of one package, at one time."""
+
+    verification_version: Literal[1] = JSON_VERSION
+    stem: str
+    release: str
+    created: AwareDatetime
+    slurm_factory: str
+    """Version of slurm-factory that checked it."""
+    software: File
+    """The tarball that was checked."""
+    glibc: str
+    """Highest glibc symbol version that a file needs."""
+    static: tuple[Check, ...]
+    trials: tuple[Trial, ...] = ()
+    upgrades: tuple[Upgrade, ...] = ()
+    suite: Suite | None = None
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """All checks."""
+        live = [check for trial in self.trials for check in trial.checks]
+        hops = [check for upgrade in self.upgrades for check in upgrade.checks]
+        return (*self.static, *live, *hops)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """Those that failed."""
+        return tuple(check for check in self.checks if check.result == "failed")
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was checked, and nothing failed."""
+        return has_passed(self.checks) and not (self.suite and self.suite.worse)
+
+    @property
+    def distributions(self) -> tuple[str, ...]:
+        """Distributions on which clusters ran from the package, for display."""
+        return tuple(trial.title for trial in self.trials if trial.passed)
+
+
+def _with_earlier(new: Verification, earlier: Verification) -> Verification:
+    """With what was seen before of the same tarball, where it was not looked at again."""
+    distros = {trial.distro for trial in new.trials}
+    ways = {upgrade.releases for upgrade in new.upgrades}
+    return new.model_copy(
+        update={
+            "trials": (*(t for t in earlier.trials if t.distro not in distros), *new.trials),
+            "upgrades": (
+                *(upgrade for upgrade in earlier.upgrades if upgrade.releases not in ways),
+                *new.upgrades,
+            ),
+            "suite": new.suite or earlier.suite,
+        }
+    )
+
+
+def has_passed(checks: tuple[Check, ...]) -> bool:
+    """Whether one of the checks passed and none failed."""
+    results = {check.result for check in checks}
+    return "passed" in results and "failed" not in results
+
+
+def record(verification: Verification, manifest: Path | None, directory: Path) -> Path:
+    """Write the record, and note in the manifest on which distributions the package works.
+
+    What was seen before on other distributions stays in it, if it is about the same tarball. A
+    package that was built again meanwhile stays as it is: the record is of the older one.
+
+    Args:
+        verification: What was checked.
+        manifest: Manifest of the package (host), if there is one.
+        directory: Directory (host) of the record.
+
+    Returns:
+        Path of the record.
+
+    Raises:
+        OutputError: It cannot be written, or the package is another one by now.
+    """
+    path = directory / f"{verification.stem}{VERIFICATION_END}"
+    with file_errors(path), locked(directory):
+        with suppress(OutputError):
+            earlier = load_verification(path)
+            if earlier.software == verification.software:
+                verification = _with_earlier(verification, earlier)
+        text = verification.model_dump_json(indent=2) + "\n"
+        if manifest is None:
+            return write_text(path, text)
+        described = load_manifest(manifest)
+        if verification.software not in described.files:
+            raise OutputError(
+                f"{described.identity.stem} was built again while it was verified.",
+                details="The result is about the package of before.",
+                resolution=f"Verify it again: slurm-factory verify {described.identity.stem}",
+            )
+        write_text(path, text)
+        write_manifest(_marked(described, verification, path), directory)
+    return path
+
+
+def _marked(manifest: Manifest, verification: Verification, path: Path) -> Manifest:
+    written = describe(path)
+    verified = Verified(
+        at=verification.created,
+        on=verification.distributions,
+        record=File.of(written),
+    )
+    # Only what was seen to work counts as verified.
+    value = verified if verification.passed and verification.trials else False
+    return manifest.model_copy(update={"verified": value})
+
+
+def load_verification(path: Path) -> Verification:
+    """The record at `path` (host).
+
+    Raises:
+        OutputError: It cannot be read, or is no such record.
+    """
+    try:
+        return Verification.model_validate_json(read_text(path))
+    except OSError as error:
+        reason = f"{error.strerror or error}."
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except ValueError:
+        reason = "It is not UTF-8."
+    raise OutputError(
+        f"The record {path} cannot be used.",
+        details=reason,
+        resolution="Verify the package again.",
+    )

@@ -1,0 +1,20 @@
+# A machine that has neither a configuration nor munge: sackd makes its credentials.
+# usage: check-sackd.sh TREE    (after start.sh TREE slurm)
+# shellcheck shell=bash
+tree=$1
+if pgrep -x munged; then
+    fail "munged runs"
+fi
+for directory in /etc/slurm /run/slurm; do
+    at "${LOGIN}" mount -t tmpfs -o "mode=755,uid=$(id -u slurm),gid=$(id -g slurm)" tmpfs "${directory}"
+done
+cp -a /etc/slurm/slurm.key "${STATE}/slurm.key"
+at "${LOGIN}" cp -a "${STATE}/slurm.key" /etc/slurm/slurm.key
+at_as "${LOGIN}" slurm "${tree}/sbin/sackd" --conf-server "$(hostname):6817" > /dev/null 2>&1 < /dev/null
+answers() { at_as "${LOGIN}" alice "${tree}/bin/scontrol" ping; }
+wait_for sackd answers
+said=$(at_as "${LOGIN}" alice timeout "${LIMIT}" "${tree}/bin/srun" --nodes=2 /bin/hostname | sort | tr '\n' ' ')
+[[ ${said} == "node1 node2 " ]] || fail "srun: ${said}"
+pkill -x sackd
+at "${LOGIN}" umount /etc/slurm /run/slurm
+echo "a job by sackd, without munge and without a configuration"

@@ -1,0 +1,80 @@
+"""The package that is verified: a build, a manifest, or a tarball that anybody has made."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slurm_factory.exceptions import ConfigurationError, OutputError
+from slurm_factory.findings import select
+from slurm_factory.package.manifest import MANIFEST_END, SOFTWARE_END, Manifest, load_manifest
+from slurm_factory.package.publish import find_artifacts
+from slurm_factory.util.hints import printable, quoted
+
+if TYPE_CHECKING:
+    from slurm_factory.config import Settings
+
+TARBALL = re.compile(r"(-software)?(\.tar\.gz|\.tgz)$")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package on this machine (host paths). Nothing in its files is trusted.
+
+    Attributes:
+        stem: Its name, and the start of its file names.
+        software: The tarball with the tree.
+        module: The tarball with the module files, if there is one.
+        manifest: Content of the manifest, if there is one.
+        manifest_path: The manifest.
+    """
+
+    stem: str
+    software: Path
+    module: Path | None = None
+    manifest: Manifest | None = None
+    manifest_path: Path | None = None
+
+
+def find_package(word: str, settings: Settings) -> Package:
+    """The package that somebody names.
+
+    Args:
+        word: Path (host) of a manifest or of a tarball with a tree, or a name as `list` prints it.
+        settings: For the directory of builds.
+
+    Raises:
+        ConfigurationError: There is no such package.
+        OutputError: Its manifest cannot be used.
+    """
+    path = Path(word)
+    if TARBALL.search(word) and path.is_file():
+        beside = path.with_name(path.name.removesuffix(SOFTWARE_END) + MANIFEST_END)
+        if path.name.endswith(SOFTWARE_END) and beside.is_file():
+            return _with_manifest(beside)
+        return Package(printable(TARBALL.sub("", path.name)), path)
+    if path.is_file() and word.endswith(".json"):
+        return _with_manifest(path)
+    if "/" in word and not path.exists():
+        raise ConfigurationError(
+            f"There is no package {quoted(word)}.",
+            details="No such file.",
+            resolution="Name a build, a manifest or a tarball: slurm-factory list shows builds.",
+        )
+    return _with_manifest(select(find_artifacts(settings.builds_dir), [word])[0].path)
+
+
+def _with_manifest(path: Path) -> Package:
+    manifest = load_manifest(path)
+    identity = manifest.identity
+    module = path.with_name(identity.module_tarball)
+    software = path.with_name(identity.software_tarball)
+    if not software.is_file():
+        raise OutputError(
+            f"The package {identity.stem} has no {software.name}.",
+            details=f"It is not beside its manifest {path}.",
+            resolution="Put both into one directory.",
+        )
+    return Package(identity.stem, software, module if module.is_file() else None, manifest, path)

@@ -1,0 +1,98 @@
+"""The way from older packages to a newer one, with a job that runs all the time.
+
+The order is SchedMD's: slurmdbd, slurmctld, slurmd, commands (slurm.schedmd.com/upgrades.html).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from slurm_factory.instances.machine import ScriptError
+from slurm_factory.package.verification import Check, Upgrade
+from slurm_factory.verify.cluster import Cluster, Place
+from slurm_factory.verify.static import ProblemError, run_check
+
+if TYPE_CHECKING:
+    from slurm_factory.instances.machine import Machine
+    from slurm_factory.plan.bases import Distro
+    from slurm_factory.verify.static import Opened
+
+VERSIONS = PurePosixPath("/opt/slurm versions")
+LOGIN = "mysql_native_password"
+ORDER = ("slurmdbd", "slurmctld", "slurmd")
+
+
+def try_upgrade(
+    way: Sequence[Opened],
+    machine: Machine,
+    distro: Distro,
+    on_check: Callable[[str, Check], None],
+) -> Upgrade:
+    """Start a cluster from the first package, and replace its daemons by those of each later one.
+
+    The state of slurmctld, the database and the running job are kept.
+
+    Args:
+        way: The packages, the oldest first. All need accounting.
+        machine: A clean machine.
+        distro: Its distribution.
+        on_check: Called with a name for the way and each check that has ended.
+
+    Raises:
+        LXDError: The instance was stopped or deleted.
+    """
+    began = time.monotonic()
+    checks: list[Check] = []
+    releases = tuple(opened.tree.release for opened in way)
+    for check in _hops(way, machine):
+        checks.append(check)
+        on_check(" to ".join(releases), check)
+        if check.result == "failed":
+            break
+    return Upgrade(
+        distro=distro.name,
+        releases=releases,
+        at=datetime.now(UTC),
+        seconds=round(time.monotonic() - began, 1),
+        checks=tuple(checks),
+    )
+
+
+def _hops(way: Sequence[Opened], machine: Machine) -> Iterator[Check]:
+    clusters = [Cluster(machine, opened) for opened in way]
+    places = [Place(VERSIONS / opened.tree.release / "software", LOGIN) for opened in way]
+    job = ""
+
+    def script(name: str, *arguments: object, **variables: str) -> str:
+        try:
+            return machine.run(name, *arguments, **variables).strip().splitlines()[-1]
+        except ScriptError as error:
+            raise ProblemError(clusters[0].last_words(error)) from error
+
+    def start() -> str:
+        nonlocal job
+        for cluster, place in zip(clusters, places, strict=True):
+            cluster.deliver(place)
+        clusters[0].start(places[0])
+        job = script("upgrade-job.sh", places[0].tree)
+        return f"job {job} runs"
+
+    def replace(at: int, daemon: str) -> str:
+        site = clusters[at].site()
+        if not site.accounting:
+            raise ProblemError(f"the package of {site.tree.release} has no accounting")
+        return script("upgrade-daemon.sh", places[at].tree, daemon, job, **site.files())
+
+    try:
+        yield run_check(f"start {way[0].tree.release}", start)
+        for at, opened in enumerate(way[1:], start=1):
+            for daemon in ORDER:
+                name = f"{daemon} {opened.tree.release}"
+                yield run_check(name, lambda at=at, daemon=daemon: replace(at, daemon))  # type: ignore[misc]
+        yield run_check("job", lambda: script("upgrade-end.sh", places[-1].tree, job))
+    finally:
+        clusters[0].stop()

@@ -1,0 +1,275 @@
+"""Verify a package: its files, and clusters in clean instances of other distributions."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slurm_factory import __version__
+from slurm_factory.exceptions import ConfigurationError, LXDError, VerificationError
+from slurm_factory.instances.clean_instance import NoImageError, clean_instance, prepare
+from slurm_factory.instances.machine import Machine
+from slurm_factory.package.manifest import File
+from slurm_factory.package.publish import describe
+from slurm_factory.package.verification import Check, Trial, Upgrade, Verification, record
+from slurm_factory.plan.bases import Distro, distros, find_distro, host_release
+from slurm_factory.util.files import write_text
+from slurm_factory.verify.static import Opened, StaticReport, look
+from slurm_factory.verify.trial import try_package
+from slurm_factory.verify.upgrade import try_upgrade
+from slurm_factory.workspace import Workspace, new_build_id, open_workspace
+
+if TYPE_CHECKING:
+    from slurm_factory.config import Settings
+    from slurm_factory.output.reporter import Reporter
+    from slurm_factory.verify.package import Package
+
+CONFIGURATION = Path("/etc/slurm/slurm.conf")
+
+
+@dataclass(frozen=True)
+class VerifyRequest:
+    """What to verify, and how.
+
+    Attributes:
+        package: The package.
+        on: Names of distributions; empty: the oldest and the newest on which it starts.
+        static: Only read its files.
+        here: Use this machine, which nobody needs afterwards, instead of instances.
+        upgrade_from: Older packages, the oldest first.
+        keep_instance: Keep the last instance.
+    """
+
+    package: Package
+    on: tuple[str, ...] = ()
+    static: bool = False
+    here: bool = False
+    upgrade_from: tuple[Package, ...] = ()
+    keep_instance: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result.
+
+    Attributes:
+        verification: What was checked.
+        distributions: Those that have the glibc which it needs, for display.
+        path: The record (host); None if it could not be put beside the package.
+        log: The log (host), beside the logs of daemons of clusters that failed.
+    """
+
+    verification: Verification
+    distributions: tuple[str, ...]
+    path: Path | None
+    log: Path
+
+
+def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Verdict:
+    """Verify a package, and put the record beside it.
+
+    Args:
+        request: What to verify.
+        settings: Settings of this site.
+        reporter: Shows each check.
+
+    Raises:
+        ConfigurationError: There is no such distribution, or this machine cannot be used.
+        LXDError: LXD, or this machine, cannot be used.
+        OutputError: A file cannot be read or written.
+    """
+    package = request.package
+    named = tuple(map(find_distro, request.on))
+    if request.here:
+        _require_disposable()
+    with open_workspace(new_build_id("verify"), settings, reporter) as workspace:
+        reporter.log_to(workspace.log.parent)
+        bench = _Bench(request, settings, reporter, workspace)
+        before = describe(package.software)
+        report = bench.look(package, "package")
+        trials: tuple[Trial, ...] = ()
+        upgrades: tuple[Upgrade, ...] = ()
+        if report.opened and not request.static:
+            groups = tuple((each,) for each in named) or _choose(report)
+            trials = tuple(bench.trials(report.opened, groups))
+            upgrades = tuple(bench.upgrades(report.opened, groups[-1][0]))
+        verification = Verification(
+            stem=package.stem,
+            release=report.opened.tree.release if report.opened else "",
+            created=datetime.now(UTC),
+            slurm_factory=__version__,
+            software=File.of(before),
+            glibc=report.glibc,
+            static=report.checks,
+            trials=trials,
+            upgrades=upgrades,
+        )
+        path = _record(verification, package, reporter)
+        return Verdict(verification, report.distributions, path, workspace.log)
+
+
+def failure(verdict: Verdict) -> VerificationError | None:
+    """The error for a package that failed; None if it passed."""
+    verification = verdict.verification
+    if verification.passed:
+        return None
+    failed = verification.failures
+    first = failed[0]
+    more = f" {len(failed) - 1} more failed." if len(failed) > 1 else ""
+    return VerificationError(
+        f"{verification.stem} failed the check {first.name}.",
+        details=f"{first.detail}{more}",
+        resolution=f"The logs of its daemons are in {verdict.log.parent}; docs/verification.md"
+        " describes each check.",
+    )
+
+
+def require_passed(verdict: Verdict) -> None:
+    """Do nothing if the package passed.
+
+    Raises:
+        VerificationError: It did not.
+    """
+    if error := failure(verdict):
+        raise error
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Where packages are tried."""
+
+    request: VerifyRequest
+    settings: Settings
+    reporter: Reporter
+    workspace: Workspace
+
+    def look(self, package: Package, name: str) -> StaticReport:
+        """Read the files of a package."""
+        with self.reporter.step(f"Check the files of {package.stem}"):
+            scratch = self.workspace.work / name
+            scratch.mkdir()
+            report = look(package, scratch)
+            for check in report.checks:
+                self.show("files", check)
+            return report
+
+    def trials(self, opened: Opened, groups: Sequence[Sequence[Distro]]) -> Iterator[Trial]:
+        """One trial for each group, on the first of it that an image can be had for."""
+        tried: set[str] = set()
+        for group in groups:
+            for distro in group:
+                if distro.name in tried:
+                    break
+                try:
+                    yield self._trial(opened, distro)
+                except NoImageError as error:
+                    if len(group) == 1:
+                        raise
+                    self.reporter.warning(f"{distro.title} is left out: {error.brief}")
+                else:
+                    tried.add(distro.name)
+                    break
+
+    def _trial(self, opened: Opened, distro: Distro) -> Trial:
+        with self.machine(distro) as machine, self.reporter.step(f"Clusters on {distro.title}"):
+            began = time.monotonic()
+            return try_package(opened, machine, distro, began, self.show, self.save)
+
+    def upgrades(self, opened: Opened, distro: Distro) -> Iterator[Upgrade]:
+        """The upgrade from older packages, if there are any."""
+        way: list[Opened] = []
+        for number, older in enumerate(self.request.upgrade_from):
+            report = self.look(older, f"older-{number}")
+            if report.opened is None:
+                raise VerificationError(
+                    f"{older.stem} cannot be unpacked.", details=report.checks[-1].detail
+                )
+            way.append(report.opened)
+        if way:
+            name = f"Upgrade on {distro.title}"
+            with self.machine(distro) as machine, self.reporter.step(name):
+                yield try_upgrade([*way, opened], machine, distro, self.show)
+
+    @contextmanager
+    def machine(self, distro: Distro) -> Iterator[Machine]:
+        """A clean machine."""
+        if not self.request.here:
+            with clean_instance(
+                distro,
+                self.settings,
+                self.reporter,
+                self.workspace,
+                keep=self.request.keep_instance,
+            ) as machine:
+                yield machine
+            return
+        machine = Machine()
+        with self.reporter.step(f"Prepare {distro.title}"):
+            prepare(machine, distro, self.settings)
+        with ExitStack() as stack:
+            stack.callback(machine.run, "remove.sh")
+            yield machine
+
+    def show(self, where: str, check: Check) -> None:
+        """Show a check that has ended."""
+        text = f"{where}: {check.name} {check.result}, {check.seconds:.1f} s: {check.detail}"
+        if check.result == "failed":
+            self.reporter.warning(text)
+        else:
+            self.reporter.line(text)
+
+    def save(self, name: str, text: str) -> None:
+        """Keep the logs of daemons."""
+        write_text(self.workspace.log.parent / f"{name}.log", text)
+
+
+def _choose(report: StaticReport) -> tuple[tuple[Distro, ...], ...]:
+    """Groups of distributions, the best of each first: the oldest on which it starts, the newest.
+
+    Raises:
+        VerificationError: It starts on none that images can be had for.
+    """
+    starts = [distro for distro in distros() if distro.title in report.distributions]
+    if not starts:
+        raise VerificationError(
+            f"The package needs glibc {report.glibc}.",
+            details="No distribution that slurm-factory can start in LXD has it.",
+            resolution="Name a distribution (--on), or check its files only (--static).",
+        )
+    return tuple(starts), tuple(reversed(starts))
+
+
+def _record(verification: Verification, package: Package, reporter: Reporter) -> Path | None:
+    directory = (package.manifest_path or package.software).parent
+    if not os.access(directory, os.W_OK):
+        reporter.warning(f"The record cannot be put into {directory}.")
+        return None
+    return record(verification, package.manifest_path, directory)
+
+
+def _require_disposable() -> None:
+    if os.geteuid() != 0:
+        raise LXDError(
+            "--here needs root.",
+            details="It installs packages, makes users and starts daemons on this machine.",
+            resolution="Run it as root on a machine that nobody needs afterwards.",
+        )
+    if CONFIGURATION.exists():
+        raise LXDError(
+            f"--here: this machine has a {CONFIGURATION}.",
+            details="A cluster seems to use it.",
+            resolution="Use another machine, or let instances be started: omit --here.",
+        )
+    name = "@".join(host_release())
+    if name not in {distro.name for distro in distros()}:
+        raise ConfigurationError(
+            f"--here: nobody has prepared {name} for a cluster.",
+            details=f"Known are {', '.join(distro.name for distro in distros())}.",
+            resolution="Use one of these.",
+        )

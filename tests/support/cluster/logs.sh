@@ -1,6 +1,0 @@
-# Show what the daemons said last.
-# usage: logs.sh
-# shellcheck shell=bash
-for log in /var/log/munge/munged.log /var/log/slurm/*.log; do
-    [[ ! -s ${log} ]] || tail -v -n 15 "${log}"
-done

@@ -1,6 +1,0 @@
-# Unpack a tarball and remove it.
-# usage: unpack.sh TARBALL DIRECTORY
-# shellcheck shell=bash
-mkdir -p "$2"
-tar -xzf "$1" -C "$2"
-rm "$1"

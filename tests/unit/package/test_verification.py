@@ -1,0 +1,142 @@
+"""What was seen of a package stays bound to its tarball, and to nothing else."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from package_samples import stage
+
+from slurm_factory.exceptions import OutputError
+from slurm_factory.package.manifest import File, Verified, load_manifest
+from slurm_factory.package.publish import publish
+from slurm_factory.package.verification import (
+    Check,
+    Place,
+    Result,
+    Suite,
+    Trial,
+    Verification,
+    load_verification,
+    record,
+)
+
+AT = datetime(2026, 11, 28, tzinfo=UTC)
+
+
+def check(result: Result = "passed", name: str = "srun") -> Check:
+    return Check(name=name, result=result, seconds=1.0)
+
+
+def trial(distro: str = "debian@13", result: Result = "passed") -> Trial:
+    place = Place(prefix="/a b", auth="munge", checks=(check(result),))
+    return Trial(
+        distro=distro,
+        title=distro.replace("debian@", "Debian "),
+        glibc="2.41",
+        kernel="6.1",
+        at=AT,
+        seconds=30.0,
+        places=(place,),
+    )
+
+
+def verification(software: File, *trials: Trial, static: Result = "passed") -> Verification:
+    return Verification(
+        stem="slurm-24.11-debian-12-system",
+        release="24.11.5",
+        created=AT,
+        slurm_factory="0.1.0",
+        software=software,
+        glibc="2.36",
+        static=(check(static, "checksums"),),
+        trials=trials,
+    )
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return publish(stage(tmp_path / "work"), tmp_path / "builds")
+
+
+def software(manifest: Path) -> File:
+    return load_manifest(manifest).files[0]
+
+
+def verified(manifest: Path) -> Verified | bool:
+    return load_manifest(manifest).verified
+
+
+def test_manifest_says_where_a_cluster_ran(manifest: Path) -> None:
+    path = record(verification(software(manifest), trial()), manifest, manifest.parent)
+    found = verified(manifest)
+    assert isinstance(found, Verified)
+    assert found.on == ("Debian 13",)
+    assert found.record.name == path.name
+    assert load_verification(path).trials == (trial(),)
+
+
+@pytest.mark.parametrize(
+    ("static", "live"), [("passed", "failed"), ("failed", "passed"), ("failed", "failed")]
+)
+def test_failure_of_any_kind_is_no_proof(manifest: Path, static: Result, live: Result) -> None:
+    found = verification(software(manifest), trial(result=live), static=static)
+    record(found, manifest, manifest.parent)
+    assert verified(manifest) is False
+
+
+def test_files_alone_are_no_proof(manifest: Path) -> None:
+    record(verification(software(manifest)), manifest, manifest.parent)
+    assert verified(manifest) is False
+
+
+def test_distributions_are_remembered_until_they_are_tried_again(manifest: Path) -> None:
+    record(verification(software(manifest), trial("debian@11")), manifest, manifest.parent)
+    record(verification(software(manifest)), manifest, manifest.parent)
+    record(verification(software(manifest), trial("debian@13")), manifest, manifest.parent)
+    found = verified(manifest)
+    assert isinstance(found, Verified)
+    assert found.on == ("Debian 11", "Debian 13")
+    again = verification(software(manifest), trial("debian@11", "failed"))
+    record(again, manifest, manifest.parent)
+    assert verified(manifest) is False
+
+
+def test_record_of_the_package_of_before_is_not_that_of_this_one(
+    manifest: Path, tmp_path: Path
+) -> None:
+    before = software(manifest)
+    path = record(verification(before, trial()), manifest, manifest.parent)
+    publish(stage(tmp_path / "again", "other content"), tmp_path / "builds")
+    assert not path.exists()
+    assert verified(manifest) is False
+    with pytest.raises(OutputError, match="was built again"):
+        record(verification(before, trial()), manifest, manifest.parent)
+
+
+def test_package_without_a_manifest_gets_a_record_too(tmp_path: Path) -> None:
+    file = File(name="other.tar.gz", size=1, sha256="0" * 64)
+    path = record(verification(file, trial()), None, tmp_path)
+    assert load_verification(path).passed
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"verification_version": 2}', "\udcff"])
+def test_damaged_record_is_an_error_and_is_replaced(manifest: Path, text: str) -> None:
+    path = record(verification(software(manifest), trial()), manifest, manifest.parent)
+    path.write_text(text, errors="surrogateescape")
+    with pytest.raises(OutputError, match="cannot be used"):
+        load_verification(path)
+    record(verification(software(manifest), trial()), manifest, manifest.parent)
+    assert load_verification(path).passed
+
+
+def test_package_must_pass_what_plain_slurm_passes(manifest: Path) -> None:
+    suite = Suite(
+        distro="debian@12",
+        source="0" * 64,
+        seconds=1.0,
+        plain={"a": "passed", "b": "failed", "c": "passed"},
+        package={"a": "passed", "b": "failed", "c": "failed"},
+    )
+    assert suite.worse == ("c",)
+    found = verification(software(manifest), trial())
+    assert not found.model_copy(update={"suite": suite}).passed
