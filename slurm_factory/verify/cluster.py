@@ -164,7 +164,7 @@ class Cluster:
         """
         if "module" not in self.files:
             raise SkippedError("there are no module files")
-        where = (place.tree.parent,) if beside else (UNPACKED / "module files", place.tree)
+        where = (place.tree.parent,) if beside else (UNPACKED / "modules", place.tree)
         return self._script("check-modules.sh", place.tree, system, *where)
 
     def check_libraries(self, place: Place) -> str:
@@ -204,7 +204,7 @@ class Cluster:
             self.machine.run("move.sh", place.tree.parent / top, place.tree)
         if "module" in self.files:
             self.machine.run("unpack.sh", self.files["module"], place.tree.parent)
-            self.machine.run("unpack.sh", self.files["module"], UNPACKED / "module files")
+            self.machine.run("unpack.sh", self.files["module"], UNPACKED / "modules")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,13 @@ case ${system} in
     lmod) init=usr/share/lmod/lmod/init/bash modules=modules ;;
     tcl) init=usr/share/modules/init/bash modules=modulefiles ;;
 esac
+version_of_lmod() {
+    bash -c ". /opt/module-systems/${init}; module --version" 2>&1 | sed -n 's/.*Version \([0-9]*\).*/\1/p'
+}
+if [[ ${system} == lmod && ${unpacked} == *' '* ]] && (($(version_of_lmod) < 8)); then
+    echo "skipped: Lmod $(version_of_lmod) drops spaces from MODULEPATH"
+    exit 0
+fi
 session=$(
     cat << 'SESSION'
 set -e
