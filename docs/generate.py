@@ -1,8 +1,10 @@
 """Write docs/options.md, and tables in other pages, from the code and its data.
 
-`--check` only checks whether they are up to date.
+`--check` only checks whether they are up to date. `--record MANIFEST…` first adds the distributions
+on which packages have been verified to docs/verified.json, for the tables of compatibility.
 """
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +20,9 @@ from slurm_factory.config import ENVIRONMENT_PREFIX, Settings
 from slurm_factory.constants import BuildType
 from slurm_factory.main import app
 from slurm_factory.output.stdout import READER_GONE
-from slurm_factory.package.distributions import distributions
+from slurm_factory.package.distributions import Distribution, distributions
+from slurm_factory.package.manifest import load_manifest
+from slurm_factory.package.verification import load_verification
 from slurm_factory.plan import bases, features, releases
 from slurm_factory.plan.glibc import OLDEST_GLIBC
 from slurm_factory.verify.cluster import check_kinds
@@ -29,6 +33,9 @@ BEGIN = "<!-- made by `make docs` from resources/known-absences.toml -->\n"
 END = "<!-- end -->\n"
 COMPATIBILITY = Path(__file__).with_name("compatibility.md")
 DISTRIBUTIONS = "<!-- made by `make docs` from resources/distributions.json -->\n"
+VERIFIED = Path(__file__).with_name("verified.json")
+BY_SERIES = "<!-- made by `make docs` from verified.json -->\n"
+README = Path(__file__).parents[1] / "README.md"
 VERIFICATION = Path(__file__).with_name("verification.md")
 CHECKS = "<!-- made by `make docs` from resources/verify/checks.toml -->\n"
 PROGRAM = "slurm-factory"
@@ -200,18 +207,18 @@ def limits_page() -> str:
         for absence in features.known_absences()
     ]
     absent = table(("Plugin", "Setting that needs it", "Reason"), rows)
-    return with_table(LIMITS, BEGIN, absent)
+    return with_table(LIMITS.read_text("utf-8"), BEGIN, absent)
 
 
-def with_table(page: Path, begin: str, made: str) -> str:
+def with_table(page: str, begin: str, made: str) -> str:
     """The text of a page with a new table behind the line `begin`."""
-    before, _, rest = page.read_text("utf-8").partition(begin)
+    before, _, rest = page.partition(begin)
     _, _, after = rest.partition(END)
     return f"{before}{begin}{made}{END}{after}"
 
 
 def compatibility_page() -> str:
-    """docs/compatibility.md with a new table of distributions."""
+    """docs/compatibility.md with new tables of distributions."""
     known = bases.bases()
     head = ("Distribution", "glibc", f"Spack ({OLDEST_GLIBC})", *(each.name for each in known))
     needed = (OLDEST_GLIBC, *(each.glibc for each in known))
@@ -219,13 +226,93 @@ def compatibility_page() -> str:
         (each.name, each.glibc, *("yes" if each.starts(glibc, ()) else "no" for glibc in needed))
         for each in distributions()
     ]
-    return with_table(COMPATIBILITY, DISTRIBUTIONS, table(head, rows))
+    text = with_table(COMPATIBILITY.read_text("utf-8"), DISTRIBUTIONS, table(head, rows))
+    return with_table(text, BY_SERIES, "\n".join(tables_by_series()))
+
+
+Verified = dict[str, str]
+
+
+def verified() -> list[Verified]:
+    """What clusters have run from: a package and a distribution each."""
+    return cast("list[Verified]", json.loads(VERIFIED.read_text("utf-8")))
+
+
+def record(manifests: Iterable[str]) -> None:
+    """Add what packages (host paths of manifests) have been verified on, if that passed."""
+    rows = {(row["stem"], row["on"]): row for row in verified()}
+    for path in map(Path, manifests):
+        identity = load_manifest(path).identity
+        found = load_verification(path.with_name(identity.verification))
+        for trial in found.trials if found.passed else ():
+            rows[identity.stem, trial.title] = {
+                "stem": identity.stem,
+                "series": ".".join(identity.release.split(".")[:2]),
+                "release": identity.release,
+                "recipe": identity.deps,
+                "base": identity.base,
+                "type": identity.build_type,
+                "glibc": found.glibc,
+                "on": trial.title,
+                "date": f"{trial.at:%Y-%m-%d}",
+                "by": f"slurm-factory {found.slurm_factory}",
+            }
+    text = json.dumps([rows[key] for key in sorted(rows)], indent=1)
+    VERIFIED.write_text(f"{text}\n", "utf-8")
+
+
+def tables_by_series() -> Iterator[str]:
+    """A table for each recipe and base that was verified: distributions and series."""
+    rows = verified()
+    for recipe, base in sorted({(row["recipe"], row["base"]) for row in rows}):
+        of = [row for row in rows if (row["recipe"], row["base"]) == (recipe, base)]
+        yield f"\n`--deps {recipe}`, built on {base}:\n\n"
+        floor = OLDEST_GLIBC if recipe == "spack" else bases.find_base(base, ("", "")).glibc
+        head = ("Distribution", *releases.series())
+        yield table(
+            head,
+            [
+                (each.name, *(cell(each, floor, of, series) for series in releases.series()))
+                for each in distributions()
+            ],
+        )
+
+
+def cell(distribution: Distribution, floor: str, rows: Sequence[Verified], series: str) -> str:
+    """When and with which release a cluster ran, or what the numbers say."""
+    found = [row for row in rows if row["on"] == distribution.name and row["series"] == series]
+    if found:
+        last = max(row["date"] for row in found)
+        types = ", ".join(sorted({row["type"] for row in found}))
+        released = ", ".join(sorted({row["release"] for row in found}))
+        return f"{released} {types}: ran {last}"
+    if distribution.starts(floor, ()):
+        return "by the numbers"
+    return f"no: glibc {distribution.glibc}"
+
+
+def readme_page() -> str:
+    """README.md with the distributions on which clusters have run."""
+    rows = []
+    for each in distributions():
+        found = [row for row in verified() if row["on"] == each.name]
+        spack = [row for row in found if row["recipe"] == "spack"]
+        system = [row for row in found if row["recipe"] == "system"]
+        rows.append((each.name, each.glibc, of_readme(spack), of_readme(system)))
+    head = ("Distribution", "glibc", "`--deps spack`", "`--deps system`")
+    return with_table(README.read_text("utf-8"), BY_SERIES, table(head, rows))
+
+
+def of_readme(rows: Sequence[Verified]) -> str:
+    """Series of which clusters have run."""
+    return ", ".join(sorted({row["series"] for row in rows}))
 
 
 def verification_page() -> str:
     """docs/verification.md with a new table of the checks of a cluster."""
     rows = [(kind.name, kind.about, kind.needs and f"`{kind.needs}`") for kind in check_kinds()]
-    return with_table(VERIFICATION, CHECKS, table(("Check", "Shows", "Needs"), rows))
+    made = table(("Check", "Shows", "Needs"), rows)
+    return with_table(VERIFICATION.read_text("utf-8"), CHECKS, made)
 
 
 def plugin_names(absence: features.Absence) -> str:
@@ -241,7 +328,10 @@ def main() -> None:
     pages = (
         *((PAGE, page), (LIMITS, limits_page)),
         *((COMPATIBILITY, compatibility_page), (VERIFICATION, verification_page)),
+        (README, readme_page),
     )
+    if "--record" in sys.argv[1:]:
+        record(sys.argv[sys.argv.index("--record") + 1 :])
     for path, make in pages:
         if "--check" not in sys.argv[1:]:
             path.write_text(make(), "utf-8")
