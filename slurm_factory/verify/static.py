@@ -21,13 +21,14 @@ from slurm_factory.constants import (
 )
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.package.distributions import distributions_with
+from slurm_factory.package.manifest import PackageIdentity
 from slurm_factory.package.publish import problem_with
 from slurm_factory.package.verification import Check, Result
 from slurm_factory.plan.compiler import generic_level
 from slurm_factory.relocate.audit import CHECKS, Subject, highest_glibc, problems_of
 from slurm_factory.relocate.elf import scan
 from slurm_factory.relocate.policy import load_policy
-from slurm_factory.util.documents import read_bytes, read_json
+from slurm_factory.util.documents import read_bytes, read_text
 from slurm_factory.util.process import run, which
 from slurm_factory.util.tar_stream import unpack_tarball
 from slurm_factory.verify.tree import IDENTITY, MAIN_LIBRARY, Tree, look_at
@@ -207,10 +208,10 @@ def _identity(opened: Opened) -> str:
     if not path.is_file():
         raise SkippedError(f"there is no {IDENTITY}: it was made by something else")
     try:
-        told = read_json(path)
+        told = PackageIdentity.model_validate_json(read_text(path))
     except (OSError, ValueError) as error:
-        raise ProblemError(f"{IDENTITY} cannot be read: {error}") from error
-    if manifest and told != manifest.identity.model_dump(mode="json"):
+        raise ProblemError(f"{IDENTITY} cannot be read: {str(error).splitlines()[0]}") from error
+    if manifest and told != manifest.identity:
         raise ProblemError(f"{IDENTITY} and the manifest describe different packages")
     return f"Slurm {opened.tree.release}"
 
