@@ -409,6 +409,7 @@ def _build_facts(artifact: PublishedArtifact) -> dict[str, Any]:
         "size": manifest and manifest.files[0].size,
         "glibc": manifest and manifest.glibc,
         "created": manifest and manifest.created.isoformat(),
+        "verified": list(manifest.verified.on) if manifest and manifest.verified else [],
         "advisories": [each.id for each in known_now(manifest)] if manifest else [],
         "suspected": [each.id for each in suspected_now(manifest)] if manifest else [],
         "advisories_at_build": [each.id for each in manifest.security.advisories]
@@ -486,6 +487,7 @@ def _print_report(report: Report, now: datetime) -> None:
     print_line(f"  Built {manifest.created:%Y-%m-%d}, {age} days ago, on {identity.base}")
     if manifest.glibc:
         print_line(f"  {_needs(manifest)}")
+    print_line(f"  {_verified(manifest)}")
     print_line(f"  Features: {' '.join(manifest.features)}")
     looked_up = any(each.findings is not None for each in report.libraries)
     rows = [
@@ -496,6 +498,12 @@ def _print_report(report: Report, now: datetime) -> None:
     columns = ("Library", "Version", "Files", *["Advisories"] * looked_up)
     print_table(columns, rows, right=("Files",))
     print_line("")
+
+
+def _verified(manifest: Manifest) -> str:
+    if not manifest.verified:
+        return "Not verified"
+    return f"Verified on {', '.join(manifest.verified.on)} ({manifest.verified.at:%Y-%m-%d})"
 
 
 def _shown_findings(library: Library) -> str:
@@ -525,6 +533,7 @@ def _report_facts(report: Report, now: datetime) -> dict[str, Any]:
         "identity": manifest.identity.model_dump(mode="json"),
         "created": manifest.created.isoformat(),
         "age_days": (now - manifest.created).days,
+        "verified": list(manifest.verified.on) if manifest.verified else [],
         "glibc": manifest.glibc,
         "features": manifest.features,
         "advisories": [each.id for each in report.advisories],
