@@ -15,7 +15,7 @@ from slurm_factory import resources
 from slurm_factory.instances.machine import ScriptError
 from slurm_factory.relocate.policy import Policy, load_policy
 from slurm_factory.resources import load_verify_toml
-from slurm_factory.verify.site import WITH_SACKD, Auth, Site
+from slurm_factory.verify.site import Auth, Site
 from slurm_factory.verify.static import ProblemError, SkippedError
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SKIPPED = "skipped: "
 """A script that cannot check anything here prints a line that starts so."""
 UNPACKED = PurePosixPath("/var/tmp/slurm-factory-verify")  # noqa: S108  # of an instance
+START_LOG = "==> /var/log/slurm/start.log <=="
+"""Before the part of logs.sh that start.sh has written, the last one."""
 LOG_LINES = 400
 """So many lines of each daemon's log are kept of a failure."""
 OLD_GLIBC = re.compile(r"(?:ld|lib(?:anl|c|dl|m|nsl|nss_\w+|pthread|resolv|rt|util))-2\.\d+\.so")
@@ -137,10 +139,14 @@ class Cluster:
         return self.machine.run("logs.sh", LOG_LINES)
 
     def last_words(self, error: ScriptError) -> str:
-        """The errors in the daemons' logs, and that of a script at the end."""
-        lines = [line for line in self.logs().splitlines() if re.search(r"error|fatal", line)]
-        own = error.output.strip().splitlines()[-1:] or [error.brief]
-        return "\n".join([*lines[-20:], *own])
+        """The errors in the daemons' logs, and that of a script at the end.
+
+        start.sh writes into a log, too: daemons would keep its output open.
+        """
+        before, _, started = self.logs().partition(START_LOG)
+        lines = [line for line in before.splitlines() if re.search(r"error|fatal", line)]
+        own = (error.output.strip() or started.strip() or error.brief).splitlines()[-1]
+        return "\n".join([*lines[-20:], own])
 
     def check(self, kind: CheckKind, place: Place) -> str:
         """Make one of the checks; returns what it found.
@@ -179,8 +185,8 @@ class Cluster:
     def check_sackd(self, place: Place) -> str:
         """Jobs of a machine that has no munge, by auth/slurm; the daemons start again for it."""
         tree = self.opened.tree
-        if not tree.has("sbin/sackd") or tree.series < WITH_SACKD:
-            raise SkippedError("the package has no sackd")
+        if not tree.has("sbin/sackd") or not tree.has_plugin("auth_slurm"):
+            raise SkippedError("the package has no sackd or no auth/slurm")
         if tree.has_plugin("tls_s2n"):
             raise SkippedError("with tls/s2n, the machine would need a certificate")
         self.stop()

@@ -16,8 +16,6 @@ NODES = ("node1", "node2", "node3")
 """Compute nodes (resources/verify/lib.sh)."""
 OLD_CGROUPS = ("23.02", "23.11")
 """Series that do not know `CgroupPlugin=disabled` (src/interfaces/cgroup.c)."""
-WITH_SACKD = "24.05"
-"""The first series with auth/slurm (its release notes)."""
 
 Auth = Literal["munge", "slurm"]
 
