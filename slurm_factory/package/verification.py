@@ -164,7 +164,9 @@ def has_passed(checks: tuple[Check, ...]) -> bool:
     return "passed" in results and "failed" not in results
 
 
-def record(verification: Verification, manifest: Path | None, directory: Path) -> Path:
+def record(
+    verification: Verification, manifest: Manifest | None, path: Path | None, directory: Path
+) -> Path:
     """Write the record, and note in the manifest on which distributions the package works.
 
     What was seen before on other distributions stays in it, if it is about the same tarball. A
@@ -172,7 +174,8 @@ def record(verification: Verification, manifest: Path | None, directory: Path) -
 
     Args:
         verification: What was checked.
-        manifest: Manifest of the package (host), if there is one.
+        manifest: Manifest of the package as it was when the verification began, if there is one.
+        path: Its file (host).
         directory: Directory (host) of the record.
 
     Returns:
@@ -181,25 +184,23 @@ def record(verification: Verification, manifest: Path | None, directory: Path) -
     Raises:
         OutputError: It cannot be written, or the package is another one by now.
     """
-    path = directory / f"{verification.stem}{VERIFICATION_END}"
-    with file_errors(path), locked(directory):
+    target = directory / f"{verification.stem}{VERIFICATION_END}"
+    with file_errors(target), locked(directory):
+        now = load_manifest(path) if path else None
+        if manifest and now and now.files != manifest.files:
+            raise OutputError(
+                f"{verification.stem} was built again while it was verified.",
+                details="The result is about the package of before.",
+                resolution=f"Verify it again: slurm-factory verify {verification.stem}",
+            )
         with suppress(OutputError):
-            earlier = load_verification(path)
+            earlier = load_verification(target)
             if earlier.software == verification.software:
                 verification = _with_earlier(verification, earlier)
-        text = verification.model_dump_json(indent=2) + "\n"
-        if manifest is None:
-            return write_text(path, text)
-        described = load_manifest(manifest)
-        if verification.software not in described.files:
-            raise OutputError(
-                f"{described.identity.stem} was built again while it was verified.",
-                details="The result is about the package of before.",
-                resolution=f"Verify it again: slurm-factory verify {described.identity.stem}",
-            )
-        write_text(path, text)
-        write_manifest(_marked(described, verification, path), directory)
-    return path
+        write_text(target, verification.model_dump_json(indent=2) + "\n")
+        if now:
+            write_manifest(_marked(now, verification, target), directory)
+    return target
 
 
 def _marked(manifest: Manifest, verification: Verification, path: Path) -> Manifest:
@@ -210,7 +211,8 @@ def _marked(manifest: Manifest, verification: Verification, path: Path) -> Manif
         record=File.of(written),
     )
     # Only what was seen to work counts as verified.
-    value = verified if verification.passed and verification.trials else False
+    proven = verification.passed and verification.trials and verification.software in manifest.files
+    value = verified if proven else False
     return manifest.model_copy(update={"verified": value})
 
 

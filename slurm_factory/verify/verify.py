@@ -96,7 +96,7 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Ve
         trials: tuple[Trial, ...] = ()
         upgrades: tuple[Upgrade, ...] = ()
         if report.opened and not request.static:
-            groups = tuple((each,) for each in named) or _choose(report)
+            groups = tuple((each,) for each in named) or choose(report)
             trials = tuple(bench.trials(report.opened, groups))
             upgrades = tuple(bench.upgrades(report.opened, groups[-1][0]))
         verification = Verification(
@@ -229,7 +229,7 @@ class _Bench:
         write_text(self.workspace.log.parent / f"{name}.log", text)
 
 
-def _choose(report: StaticReport) -> tuple[tuple[Distro, ...], ...]:
+def choose(report: StaticReport) -> tuple[tuple[Distro, ...], ...]:
     """Groups of distributions, the best of each first: the oldest on which it starts, the newest.
 
     Raises:
@@ -250,7 +250,7 @@ def _record(verification: Verification, package: Package, reporter: Reporter) ->
     if not os.access(directory, os.W_OK):
         reporter.warning(f"The record cannot be put into {directory}.")
         return None
-    return record(verification, package.manifest_path, directory)
+    return record(verification, package.manifest, package.manifest_path, directory)
 
 
 def _require_disposable() -> None:

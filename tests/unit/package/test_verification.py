@@ -62,12 +62,17 @@ def software(manifest: Path) -> File:
     return load_manifest(manifest).files[0]
 
 
+def note(manifest: Path, found: Verification) -> Path:
+    """Record what was found of a package that nobody has built again since."""
+    return record(found, load_manifest(manifest), manifest, manifest.parent)
+
+
 def verified(manifest: Path) -> Verified | bool:
     return load_manifest(manifest).verified
 
 
 def test_manifest_says_where_a_cluster_ran(manifest: Path) -> None:
-    path = record(verification(software(manifest), trial()), manifest, manifest.parent)
+    path = note(manifest, verification(software(manifest), trial()))
     found = verified(manifest)
     assert isinstance(found, Verified)
     assert found.on == ("Debian 13",)
@@ -80,52 +85,59 @@ def test_manifest_says_where_a_cluster_ran(manifest: Path) -> None:
 )
 def test_failure_of_any_kind_is_no_proof(manifest: Path, static: Result, live: Result) -> None:
     found = verification(software(manifest), trial(result=live), static=static)
-    record(found, manifest, manifest.parent)
+    note(manifest, found)
     assert verified(manifest) is False
 
 
 def test_files_alone_are_no_proof(manifest: Path) -> None:
-    record(verification(software(manifest)), manifest, manifest.parent)
+    note(manifest, verification(software(manifest)))
     assert verified(manifest) is False
 
 
 def test_distributions_are_remembered_until_they_are_tried_again(manifest: Path) -> None:
-    record(verification(software(manifest), trial("debian@11")), manifest, manifest.parent)
-    record(verification(software(manifest)), manifest, manifest.parent)
-    record(verification(software(manifest), trial("debian@13")), manifest, manifest.parent)
+    note(manifest, verification(software(manifest), trial("debian@11")))
+    note(manifest, verification(software(manifest)))
+    note(manifest, verification(software(manifest), trial("debian@13")))
     found = verified(manifest)
     assert isinstance(found, Verified)
     assert found.on == ("Debian 11", "Debian 13")
     again = verification(software(manifest), trial("debian@11", "failed"))
-    record(again, manifest, manifest.parent)
+    note(manifest, again)
     assert verified(manifest) is False
 
 
 def test_record_of_the_package_of_before_is_not_that_of_this_one(
     manifest: Path, tmp_path: Path
 ) -> None:
-    before = software(manifest)
-    path = record(verification(before, trial()), manifest, manifest.parent)
+    before, known = software(manifest), load_manifest(manifest)
+    path = note(manifest, verification(before, trial()))
     publish(stage(tmp_path / "again", "other content"), tmp_path / "builds")
     assert not path.exists()
     assert verified(manifest) is False
     with pytest.raises(OutputError, match="was built again"):
-        record(verification(before, trial()), manifest, manifest.parent)
+        record(verification(before, trial()), known, manifest, manifest.parent)
+
+
+def test_tarball_that_is_not_the_manifest_s_proves_nothing(manifest: Path) -> None:
+    other = software(manifest).model_copy(update={"sha256": "0" * 64})
+    path = note(manifest, verification(other, trial()))
+    assert load_verification(path).software == other
+    assert verified(manifest) is False
 
 
 def test_package_without_a_manifest_gets_a_record_too(tmp_path: Path) -> None:
     file = File(name="other.tar.gz", size=1, sha256="0" * 64)
-    path = record(verification(file, trial()), None, tmp_path)
+    path = record(verification(file, trial()), None, None, tmp_path)
     assert load_verification(path).passed
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"verification_version": 2}', "\udcff"])
 def test_damaged_record_is_an_error_and_is_replaced(manifest: Path, text: str) -> None:
-    path = record(verification(software(manifest), trial()), manifest, manifest.parent)
+    path = note(manifest, verification(software(manifest), trial()))
     path.write_text(text, errors="surrogateescape")
     with pytest.raises(OutputError, match="cannot be used"):
         load_verification(path)
-    record(verification(software(manifest), trial()), manifest, manifest.parent)
+    note(manifest, verification(software(manifest), trial()))
     assert load_verification(path).passed
 
 
