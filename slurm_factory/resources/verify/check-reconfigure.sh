@@ -8,7 +8,7 @@ as slurm "${tree}/bin/scontrol" reconfigure
 knows() { as alice "${tree}/bin/sinfo" --noheader --nodes=node1 --format=%f | grep -qx "${feature}"; }
 wait_for "the new configuration" knows
 for node in "${NODES[@]}"; do
-    wait_for "${node} to be idle" is_idle "${tree}" "${node}"
+    wait_for_node "${tree}" "${node}"
 done
 said=$(as alice timeout "${LIMIT}" "${tree}/bin/srun" --constraint="${feature}" /bin/hostname)
 [[ ${said} == node1 ]] || fail "with --constraint: ${said}"

@@ -29,5 +29,5 @@ rm "${SHARED}/go"
 pkill -F /run/slurmd.node1.pid
 wait_for "the end of slurmd" is_without_slurmd
 start_slurmd "${tree}" node1
-wait_for "node1 to be idle" is_idle "${tree}" node1
+wait_for_node "${tree}" node1
 rm -rf "${other%/*}"

@@ -58,11 +58,10 @@ return slurm.SUCCESS
 LUA
 
 last=${NODES[-1]}
-at "${last}" umount /etc/slurm /run/slurm 2> /dev/null || true
+at "${last}" umount /etc/slurm 2> /dev/null || true
 if [[ ${CONFIGLESS} == 1 ]]; then
     touch "${STATE}/configless"
     at "${last}" mount -t tmpfs -o mode=755 tmpfs /etc/slurm
-    at "${last}" mount -t tmpfs -o mode=755 tmpfs /run/slurm
     # slurmd that has this key asks the controller by it, and else by munge.
     if grep -qx AuthType=auth/slurm <<< "${SLURM_CONF}"; then
         cp -a /etc/slurm/slurm.key "${STATE}/slurm.key"

@@ -103,6 +103,27 @@ start_slurmd() {
     fi
     at "$2" env -i "${environment[@]}" "$1/sbin/slurmd" "${options[@]}"
 }
+# Whether a program runs on a machine of the cluster. runs_at MACHINE PROGRAM
+runs_at() {
+    local pid there
+    there=$(readlink "/proc/$(< "${STATE}/$1.pid")/ns/uts")
+    for pid in $(pgrep -x "$2"); do
+        [[ $(readlink "/proc/${pid}/ns/uts") != "${there}" ]] || return 0
+    done
+    return 1
+}
+
+# Waits until a node takes jobs. wait_for_node TREE NODE
+wait_for_node() {
+    local deadline=$((SECONDS + LIMIT)) missing=0
+    until is_idle "$1" "$2"; do
+        # While it becomes a daemon, or starts itself again, there may be none for a moment.
+        if runs_at "$2" slurmd; then missing=0; else missing=$((missing + 1)); fi
+        ((missing < 50)) || fail "slurmd of $2 has ended: $(tail -n 1 "/var/log/slurm/slurmd.$2.log")"
+        ((SECONDS < deadline)) || fail "timed out waiting for $2 to be idle"
+        sleep 0.1
+    done
+}
 is_idle() { as alice "$1/bin/sinfo" --noheader --nodes="$2" --format=%t | grep -qx idle; }
 
 # Newest REST version of a tree, such as v0.0.42.
@@ -172,6 +193,6 @@ restart_slurm() {
         start_slurmd "$1" "${node}" > /dev/null 2>&1 < /dev/null
     done
     for node in "${NODES[@]}"; do
-        wait_for "${node} to be idle" is_idle "$1" "${node}"
+        wait_for_node "$1" "${node}"
     done
 }

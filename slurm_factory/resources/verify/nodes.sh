@@ -3,7 +3,7 @@
 # shellcheck shell=bash
 head=10.253.77.1
 bridge=sf-verify
-mkdir -p "${STATE}" /run/munge /run/slurmd /var/spool/slurmd
+mkdir -p "${STATE}" /run/munge /run/slurm /run/slurmd /var/spool/slurmd
 install -d -m 0755 /var/tmp/slurm-factory-verify
 if [[ -e ${STATE}/up ]]; then
     exit 0
@@ -32,7 +32,7 @@ for machine in "${NODES[@]}" "${LOGIN}"; do
     at "${machine}" ip link set eth0 up
     # Its own munged: one that reads the same credential for two machines takes it for a replay.
     at "${machine}" mount -t tmpfs -o mode=755 tmpfs /run/munge
-    for directory in /run/slurmd /var/spool/slurmd; do
+    for directory in /run/slurm /run/slurmd /var/spool/slurmd; do
         at "${machine}" mount -t tmpfs -o mode=755 tmpfs "${directory}"
     done
     at "${machine}" mount -t tmpfs -o mode=1777 tmpfs /tmp

@@ -31,6 +31,6 @@ if [[ -e ${tree}/sbin/slurmrestd ]]; then
     as slurmrest SLURM_JWT=daemon "${tree}/sbin/slurmrestd" "unix:${rest}" 127.0.0.1:6820 &
 fi
 for node in "${NODES[@]}"; do
-    wait_for "${node} to be idle" is_idle "${tree}" "${node}"
+    wait_for_node "${tree}" "${node}"
 done
 [[ ! -e ${tree}/sbin/slurmrestd ]] || wait_for slurmrestd test -S "${rest}"
