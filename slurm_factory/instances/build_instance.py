@@ -121,27 +121,11 @@ def _equip(
     """Set the limits, and leave no other devices than disk, network and what the build needs."""
     project = settings.project_name
     entry = _entry(launch.name, project)
-    _require_unprivileged(entry, project)
-    config = {
-        "limits.cpu": settings.cpu_limit,
-        "limits.memory": settings.memory_limit or MEMORY_SHARE,
-        "limits.processes": settings.process_limit,
-        LOCK_KEY: launch.lock,
-    }
     _prepare(launch.mounts, entry)
-    devices = {
-        name: {"type": "none"}
-        for name, device in entry["expanded_devices"].items()
-        if not _is_needed(device, launch)
+    mounts = {
+        f"mount-{number}": _device(mount, settings) for number, mount in enumerate(launch.mounts)
     }
-    for number, mount in enumerate(launch.mounts):
-        devices[f"mount-{number}"] = _device(mount, settings)
-    patch_instance(
-        launch.name,
-        project,
-        config={key: str(value) for key, value in config.items() if value is not None},
-        devices=devices,
-    )
+    _confine(entry, settings, launch.lock, mounts, offline=launch.offline)
     executor.default_command_environment.update(ENVIRONMENT)
     return Instance(
         name=launch.name,
@@ -154,6 +138,49 @@ def _equip(
         project=settings.project_name,
         reporter=reporter,
         secrets=both_spellings(os.environ),
+    )
+
+
+def confine(name: str, settings: Settings, lock: Path) -> None:
+    """Set the limits of an instance, and leave it no other devices than disk and network.
+
+    Args:
+        name: Name of the instance, which need not run.
+        settings: For the LXD project and the limits.
+        lock: Lock file (host), locked while it is used.
+
+    Raises:
+        LXDError: It could take over this machine, or LXD does not answer.
+    """
+    _confine(_entry(name, settings.project_name), settings, lock, {}, offline=False)
+
+
+def _confine(
+    entry: Mapping[str, Any],
+    settings: Settings,
+    lock: Path,
+    mounts: Mapping[str, Mapping[str, str]],
+    *,
+    offline: bool,
+) -> None:
+    project = settings.project_name
+    _require_unprivileged(entry, project)
+    config = {
+        "limits.cpu": settings.cpu_limit,
+        "limits.memory": settings.memory_limit or MEMORY_SHARE,
+        "limits.processes": settings.process_limit,
+        LOCK_KEY: lock,
+    }
+    devices = {
+        name: {"type": "none"}
+        for name, device in entry["expanded_devices"].items()
+        if not _is_needed(device, offline=offline)
+    }
+    patch_instance(
+        entry["name"],
+        project,
+        config={key: str(value) for key, value in config.items() if value is not None},
+        devices={**devices, **mounts},
     )
 
 
@@ -179,10 +206,10 @@ def _require_unprivileged(entry: Mapping[str, Any], project: str) -> None:
             )
 
 
-def _is_needed(device: Mapping[str, str], launch: Launch) -> bool:
+def _is_needed(device: Mapping[str, str], *, offline: bool) -> bool:
     """Whether a device of the profile is the disk of the instance, or a network that it uses."""
     if device["type"] == "nic":
-        return not launch.offline
+        return not offline
     return device["type"] == "disk" and device.get("path") == "/"
 
 

@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 from slurm_factory import resources
 from slurm_factory.constants import BUILD_PREFIX
 from slurm_factory.exceptions import LXDError
+from slurm_factory.instances.build_instance import confine
 from slurm_factory.instances.images import ensure_image, mirror_of
 from slurm_factory.instances.launch import ensure_project
 from slurm_factory.instances.lxc import (
     BASE_PREFIX,
     KEPT_KEY,
     LOCAL,
-    LOCK_KEY,
     LONG_SECONDS,
     STATUS,
     delete_instance,
@@ -82,9 +82,9 @@ def clean_instance(
     with _deleted_afterwards(name, project, keep=keep):
         with locked(lock, f"the instance of {distro.name}", reporter):
             prepared = _ensure_prepared(distro, settings, reporter)
-            config = f"{LOCK_KEY}={workspace.lock}"
-            copy = ("copy", f"{LOCAL}{prepared}", f"{LOCAL}{name}", "--config", config)
+            copy = ("copy", f"{LOCAL}{prepared}", f"{LOCAL}{name}")
             lxc(*copy, project=project, timeout=LONG_SECONDS)
+        confine(name, settings, workspace.lock)
         lxc("start", f"{LOCAL}{name}", project=project, timeout=LONG_SECONDS)
         machine = Machine(name, project)
         machine.run("boot.sh")
