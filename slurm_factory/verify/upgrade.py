@@ -85,7 +85,9 @@ def _hops(way: Sequence[Opened], machine: Machine) -> Iterator[Check]:
         site = clusters[at].site()
         if not site.accounting:
             raise ProblemError(f"the package of {site.tree.release} has no accounting")
-        return script("upgrade-daemon.sh", places[at].tree, daemon, job, **site.files())
+        # Commands may not be newer than the daemon that they ask.
+        commands = places[at - 1 if daemon == "slurmdbd" else at].tree
+        return script("upgrade-daemon.sh", places[at].tree, daemon, job, commands, **site.files())
 
     try:
         yield run_check(f"start {way[0].tree.release}", start)

@@ -2,6 +2,8 @@
 # usage: stop.sh
 # shellcheck shell=bash
 daemons=(slurmrestd sackd slurmd slurmstepd slurmctld slurmdbd munged)
+# Of a job that still runs; slurmstepd waits for it.
+pkill -KILL -u alice || true
 for daemon in "${daemons[@]}"; do
     pkill -x "${daemon}" || true
     gone() { ! pgrep -x "${daemon}"; }

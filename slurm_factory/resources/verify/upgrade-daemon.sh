@@ -1,8 +1,9 @@
 # Replace one kind of daemon by that of another tree, while a job runs.
-# usage: upgrade-daemon.sh TREE slurmdbd|slurmctld|slurmd JOB
+# usage: upgrade-daemon.sh TREE slurmdbd|slurmctld|slurmd JOB TREE-OF-COMMANDS
+#   TREE-OF-COMMANDS: not newer than slurmctld
 # SLURM_CONF, SLURMDBD_CONF, CGROUP_CONF: content of the files of the configuration.
 # shellcheck shell=bash
-tree=$1 daemon=$2 job=$3
+tree=$1 daemon=$2 job=$3 commands=$4
 gone() { ! pgrep -x "${daemon}"; }
 answers() { as slurm "${tree}/bin/sacctmgr" -n show cluster; }
 starts_jobs() { as alice timeout 60 "${tree}/bin/srun" --nodelist="${node}" --overcommit /bin/true; }
@@ -32,5 +33,5 @@ esac
 for pid in $(pgrep -x "${daemon}"); do
     [[ $(readlink "/proc/${pid}/exe") == "${tree}/sbin/${daemon}" ]] || fail "$(readlink "/proc/${pid}/exe") runs"
 done
-is_running "${tree}" "${job}" || fail "job ${job} is $(state_of "${tree}" "${job}")"
+is_running "${commands}" "${job}" || fail "job ${job} is $(state_of "${commands}" "${job}")"
 echo "job ${job} runs, with ${daemon} of $("${tree}/sbin/${daemon}" -V)"
