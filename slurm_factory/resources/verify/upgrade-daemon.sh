@@ -34,4 +34,4 @@ for pid in $(pgrep -x "${daemon}"); do
     [[ $(readlink "/proc/${pid}/exe") == "${tree}/sbin/${daemon}" ]] || fail "$(readlink "/proc/${pid}/exe") runs"
 done
 is_running "${commands}" "${job}" || fail "job ${job} is $(state_of "${commands}" "${job}")"
-echo "job ${job} runs, with ${daemon} of $("${tree}/sbin/${daemon}" -V)"
+echo "job ${job} runs, with ${daemon} of $("${tree}/sbin/slurmctld" -V)"
