@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -36,6 +37,7 @@ SCRIPT_SECONDS = 1800
 """Limit for a whole script, most of which wait more than once."""
 LARGEST_OUTPUT = 8 << 20
 """Limit for the output of a script in bytes."""
+LXC_LINE = re.compile(r"Error: Command not (found|executable)$")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -112,6 +114,8 @@ class Machine:
                 break
         if self.name:
             require_running(self.name, self.project, title)
+        # lxc's own line for the exit statuses 126 and 127 hides the script's.
+        errors = "\n".join(line for line in errors.splitlines() if not LXC_LINE.match(line))
         why = "It did not end in time." if status == TIMED_OUT else f"Exit status {status}."
         raise ScriptError(title, why, f"{output}{errors}")
 

@@ -58,7 +58,7 @@ def test_module_provides_commands_that_find_the_cluster(site: Site, directory: s
 
 
 def test_sshd_of_the_node_lets_users_in_with_a_job_only(site: Site) -> None:
-    assert "only with a job" in site.machines["node1"].run("check-login.sh", TREE)
+    assert "only with a job" in site.machines["node1"].run("check-page-login.sh", TREE)
 
 
 def test_everything_comes_back_after_a_power_cut(site: Site) -> None:

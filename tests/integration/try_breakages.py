@@ -1,6 +1,6 @@
 """Break a running cluster in one way for each check, and show that the check fails, by hand.
 
-PYTHONPATH=tests/support try_breakages.py MANIFEST…
+PYTHONPATH=tests/support try_breakages.py MANIFEST [CHECK…]
 
 Prints the table of docs/verification.md. Exit status 1: a check did not notice.
 """
@@ -62,6 +62,12 @@ def other_text(file: str, pattern: str) -> Breakage:
     )
 
 
+START_MUNGED = """
+preload=${LD_PRELOAD-}
+unset LD_PRELOAD
+as munge LD_PRELOAD="${preload}" "${tree}/sbin/munged"
+for node in "${NODES[@]}"; do at_as "${node}" munge "${tree}/sbin/munged"; done
+"""
 LUA, TCL = "modules/slurm/*.lua", "modulefiles/slurm/*"
 BREAKAGES: dict[str, Breakage] = {
     "machine": Breakage(
@@ -69,7 +75,11 @@ BREAKAGES: dict[str, Breakage] = {
         "ln -s /bin/true /usr/local/bin/munged",
         "rm /usr/local/bin/munged",
     ),
-    "munge": without("lib/private/libmunge*"),
+    "munge": Breakage(
+        "munged has ended",
+        "pkill -x munged",
+        START_MUNGED,
+    ),
     "srun": without("sbin/slurmstepd"),
     "sbatch": without("bin/srun"),
     "salloc": without("bin/srun"),
@@ -116,10 +126,9 @@ BREAKAGES: dict[str, Breakage] = {
     "gpu": without("lib/slurm/gpu_nvml.so"),
     "libraries": Breakage(
         "munged has loaded a library of the machine",
-        "pkill -x munged; sleep 1; library=$(ls /usr/lib/*/libcurl.so.4);"
-        ' as munge LD_PRELOAD="${library}" "${tree}/sbin/munged"',
-        'pkill -x munged; sleep 1; as munge "${tree}/sbin/munged";'
-        ' for node in "${NODES[@]}"; do at_as "${node}" munge "${tree}/sbin/munged"; done',
+        "pkill -x munged; sleep 1; export LD_PRELOAD=$(ls /usr/lib/*/libcurl.so.4);"
+        f" {START_MUNGED}",
+        f"pkill -x munged; sleep 1; {START_MUNGED}",
     ),
     "lmod-beside": other_text(LUA, 'prepend_path("PATH"'),
     "tcl-beside": other_text(TCL, "prepend-path PATH"),
@@ -166,21 +175,21 @@ def try_one(cluster: Cluster, place: Place, name: str) -> tuple[str, str]:
 def main(words: Sequence[str], on_line: Callable[[str], None]) -> int:
     """Break each thing, and tell what its check says."""
     settings = load_settings()
+    package, *names = words
     wrong = 0
-    for word in words:
-        with TemporaryDirectory() as scratch, clean_copy(settings) as instance:
-            opened = look(find_package(word, settings), Path(scratch)).opened
-            if opened is None:
-                raise SystemExit(f"{word} cannot be unpacked.")
-            cluster = Cluster(replace(instance, wait=WAIT_SECONDS), opened)
-            place = places()[0]
-            cluster.deliver(place)
-            cluster.start(place)
-            for name, breakage in BREAKAGES.items():
-                result, said = try_one(cluster, place, name)
-                wrong += result in {"passed", "broken before"}
-                on_line(f"| {name} | {breakage.about} | {result}: {said} |")
-            cluster.stop()
+    with TemporaryDirectory() as scratch, clean_copy(settings) as instance:
+        opened = look(find_package(package, settings), Path(scratch)).opened
+        if opened is None:
+            raise SystemExit(f"{package} cannot be unpacked.")
+        cluster = Cluster(replace(instance, wait=WAIT_SECONDS), opened)
+        place = places()[0]
+        cluster.deliver(place)
+        cluster.start(place)
+        for name in names or BREAKAGES:
+            result, said = try_one(cluster, place, name)
+            wrong += result in {"passed", "broken before"}
+            on_line(f"| {name} | {BREAKAGES[name].about} | {result}: {said} |")
+        cluster.stop()
     return min(wrong, 1)
 
 

@@ -1,5 +1,5 @@
 # sshd lets a user in only while a job of hers is on the node, and root always.
-# usage: check-login.sh TREE
+# usage: check-page-login.sh TREE
 # shellcheck shell=bash
 tree=$1
 key=/home/alice/.ssh/id_ed25519
