@@ -42,8 +42,6 @@ class Place(Record):
 
     prefix: str
     """Directory of the tree (instance)."""
-    auth: str
-    """How its daemons knew each other: munge or slurm."""
     checks: tuple[Check, ...]
 
 
@@ -59,7 +57,6 @@ class Trial(Record):
     kernel: str
     at: AwareDatetime
     seconds: float
-    """With the copy of the prepared instance, without making that."""
     places: tuple[Place, ...]
 
     @property

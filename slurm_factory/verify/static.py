@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -147,15 +148,15 @@ def look(package: Package, scratch: Path) -> StaticReport:
 
 
 def _checks(opened: Opened, subject: Subject) -> Iterator[tuple[str, Callable[[], str]]]:
-    yield "identity", lambda: _identity(opened)
-    yield "prefix", lambda: _prefix(opened)
+    yield "identity", partial(_identity, opened)
+    yield "prefix", partial(_prefix, opened)
     for about in CHECKS:
-        yield about, lambda about=about: _audited(subject, about)  # type: ignore[misc]
-    yield "bundled", lambda: _bundled(opened)
-    yield "floor", lambda: _floor(opened, subject)
-    yield "cpu", lambda: _cpu(opened)
-    yield "lua", lambda: _modules(opened, "*.lua", LUA, READ_LUA)
-    yield "tcl", lambda: _modules(opened, "modulefiles/**/*", TCL, READ_TCL)
+        yield about, partial(_audited, subject, about)
+    yield "bundled", partial(_bundled, opened)
+    yield "floor", partial(_floor, opened, subject)
+    yield "cpu", partial(_cpu, opened)
+    yield "lua", partial(_modules, opened, "*.lua", LUA, READ_LUA)
+    yield "tcl", partial(_modules, opened, "modulefiles/**/*", TCL, READ_TCL)
 
 
 def _open(package: Package, scratch: Path) -> Opened:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from slurm_factory.instances.machine import ScriptError
@@ -31,7 +32,6 @@ def try_package(
     opened: Opened,
     machine: Machine,
     distro: Distro,
-    began: float,
     on_check: Callable[[str, Check], None],
     on_logs: Callable[[str, str], None],
 ) -> Trial:
@@ -41,7 +41,6 @@ def try_package(
         opened: The package.
         machine: A clean machine.
         distro: Its distribution.
-        began: When the machine was asked for (time.monotonic).
         on_check: Called with the prefix and each check that has ended.
         on_logs: Called with a name and the logs of the daemons, if a check has failed.
 
@@ -52,6 +51,7 @@ def try_package(
         LXDError: The instance was stopped or deleted.
         ScriptError: The machine cannot be used.
     """
+    began = time.monotonic()
     glibc, kernel = machine.run("about.sh").split()
     cluster = Cluster(machine, opened)
     records: list[PlaceRecord] = []
@@ -63,8 +63,8 @@ def try_package(
             on_check(f"{distro.name} {place.tree}", check)
         if any(check.result == "failed" for check in checks):
             on_logs(f"{distro.slug}-daemons-{number}", logs_of(cluster))
-        records.append(PlaceRecord(prefix=str(place.tree), auth="munge", checks=tuple(checks)))
-        if checks[0].result == "failed":
+        records.append(PlaceRecord(prefix=str(place.tree), checks=tuple(checks)))
+        if "failed" in {checks[0].result, checks[-1].result}:  # Whether it started and ended.
             break
         before = place
     return Trial(
@@ -79,7 +79,7 @@ def try_package(
 
 
 def _at(cluster: Cluster, place: Place, before: Place | None) -> Iterator[Check]:
-    """The checks at one place; the first is whether the cluster starts."""
+    """The checks at one place; the first is whether the cluster starts, the last whether it ends."""
 
     def start() -> str:
         if before is None:
@@ -89,27 +89,24 @@ def _at(cluster: Cluster, place: Place, before: Place | None) -> Iterator[Check]
         cluster.start(place)
         return "all daemons run, three nodes are idle"
 
-    try:
-        yield (started := run_check("start", start))
-        if started.result != "failed":
-            yield from _of_running(cluster, place)
-    finally:
+    def stop() -> str:
         cluster.stop()
+        return "no daemon is left"
+
+    yield (started := run_check("start", start))
+    if started.result != "failed":
+        yield from _of_running(cluster, place)
+    yield run_check("stop", stop)
 
 
 def _of_running(cluster: Cluster, place: Place) -> Iterator[Check]:
     for kind in check_kinds():
-        yield run_check(kind.name, lambda kind=kind: cluster.check(kind, place))  # type: ignore[misc]
-    yield run_check("libraries", lambda: cluster.check_libraries(place))
+        yield run_check(kind.name, partial(cluster.check, kind, place))
+    yield run_check("libraries", partial(cluster.check_libraries, place))
     for system, beside in MODULES:
         name = f"{system}-{'beside' if beside else 'told'}"
-        yield run_check(
-            name,
-            lambda system=system, beside=beside: cluster.check_module(  # type: ignore[misc]
-                place, system, beside=beside
-            ),
-        )
-    yield run_check("sackd", lambda: cluster.check_sackd(place))
+        yield run_check(name, partial(cluster.check_module, place, system, beside=beside))
+    yield run_check("sackd", partial(cluster.check_sackd, place))
 
 
 def logs_of(cluster: Cluster) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -89,12 +90,8 @@ def _hops(way: Sequence[Opened], machine: Machine) -> Iterator[Check]:
         commands = places[at - 1 if daemon == "slurmdbd" else at].tree
         return script("upgrade-daemon.sh", places[at].tree, daemon, job, commands, **site.files())
 
-    try:
-        yield run_check(f"start {way[0].tree.release}", start)
-        for at, opened in enumerate(way[1:], start=1):
-            for daemon in ORDER:
-                name = f"{daemon} {opened.tree.release}"
-                yield run_check(name, lambda at=at, daemon=daemon: replace(at, daemon))  # type: ignore[misc]
-        yield run_check("job", lambda: script("upgrade-end.sh", places[-1].tree, job))
-    finally:
-        clusters[0].stop()
+    yield run_check(f"start {way[0].tree.release}", start)
+    for at, opened in enumerate(way[1:], start=1):
+        for daemon in ORDER:
+            yield run_check(f"{daemon} {opened.tree.release}", partial(replace, at, daemon))
+    yield run_check("job", partial(script, "upgrade-end.sh", places[-1].tree, job))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -178,8 +177,7 @@ class _Bench:
 
     def _trial(self, opened: Opened, distro: Distro) -> Trial:
         with self.machine(distro) as machine, self.reporter.step(f"Clusters on {distro.title}"):
-            began = time.monotonic()
-            return try_package(opened, machine, distro, began, self.show, self.save)
+            return try_package(opened, machine, distro, self.show, self.save)
 
     def upgrades(self, opened: Opened, distro: Distro) -> Iterator[Upgrade]:
         """The upgrade from older packages, if there are any."""

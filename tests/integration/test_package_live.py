@@ -25,7 +25,10 @@ LEFT_OUT = {"mpi", "perl", "tls", "gpu"}
 """Checks of what a standard package with the libraries of a distribution does not have."""
 MACHINE_S = {"cgroup"}
 """Checks that not every machine lets an instance make."""
-OTHERS = ("start", "libraries", "lmod-beside", "lmod-told", "tcl-beside", "tcl-told", "sackd")
+OTHERS = (
+    *("start", "libraries", "lmod-beside", "lmod-told", "tcl-beside", "tcl-told"),
+    *("sackd", "stop"),
+)
 LIVE = (*(kind.name for kind in check_kinds()), *OTHERS)
 STATIC = (
     *("checksums", "archive", "identity", "prefix", "run-paths", "closure", "glibc"),

@@ -28,7 +28,7 @@ def check(result: Result = "passed", name: str = "srun") -> Check:
 
 
 def trial(distro: str = "debian@13", result: Result = "passed") -> Trial:
-    place = Place(prefix="/a b", auth="munge", checks=(check(result),))
+    place = Place(prefix="/a b", checks=(check(result),))
     return Trial(
         distro=distro,
         title=distro.replace("debian@", "Debian "),
