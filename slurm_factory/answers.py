@@ -357,7 +357,7 @@ def print_verdict(verdict: Verdict, *, as_json: bool) -> None:
 
 
 def _check_row(check: Check) -> tuple[str, ...]:
-    return check.name, check.result, f"{check.seconds:.1f} s", check.detail
+    return check.name, check.result, f"{check.seconds:.1f} s", check.brief
 
 
 def print_prefetched(prefetched: Prefetched, plans: Sequence[BuildPlan], *, as_json: bool) -> None:

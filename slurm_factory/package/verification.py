@@ -34,7 +34,12 @@ class Check(Record):
     result: Result
     seconds: float
     detail: str = ""
-    """What it found; why it failed, or was skipped."""
+    """What it found; why it failed, or was skipped. The last line says it in short."""
+
+    @property
+    def brief(self) -> str:
+        """The detail in one line."""
+        return self.detail.strip().splitlines()[-1] if self.detail.strip() else ""
 
 
 class Place(Record):

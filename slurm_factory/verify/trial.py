@@ -79,7 +79,7 @@ def try_package(
 
 
 def _at(cluster: Cluster, place: Place, before: Place | None) -> Iterator[Check]:
-    """The checks at one place; the first is whether the cluster starts, the last whether it ends."""
+    """The checks at one place; the first is whether a cluster starts, the last whether it ends."""
 
     def start() -> str:
         if before is None:

@@ -123,7 +123,7 @@ def failure(verdict: Verdict) -> VerificationError | None:
     more = f" {len(failed) - 1} more failed." if len(failed) > 1 else ""
     return VerificationError(
         f"{verification.stem} failed the check {first.name}.",
-        details=f"{first.detail}{more}",
+        details=f"{first.brief}{more}",
         resolution=f"The logs of its daemons are in {verdict.log.parent}; docs/verification.md"
         " describes each check.",
     )
@@ -186,7 +186,7 @@ class _Bench:
             report = self.look(older, f"older-{number}")
             if report.opened is None:
                 raise VerificationError(
-                    f"{older.stem} cannot be unpacked.", details=report.checks[-1].detail
+                    f"{older.stem} cannot be unpacked.", details=report.checks[-1].brief
                 )
             way.append(report.opened)
         if way:
@@ -216,8 +216,10 @@ class _Bench:
 
     def show(self, where: str, check: Check) -> None:
         """Show a check that has ended."""
-        text = f"{where}: {check.name} {check.result}, {check.seconds:.1f} s: {check.detail}"
+        text = f"{where}: {check.name} {check.result}, {check.seconds:.1f} s: {check.brief}"
         if check.result == "failed":
+            for line in check.detail.splitlines():
+                self.reporter.line(line)
             self.reporter.warning(text)
         else:
             self.reporter.line(text)
