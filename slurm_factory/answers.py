@@ -434,10 +434,11 @@ def _build_row(artifact: PublishedArtifact) -> tuple[str, ...]:
 
 
 def _health(manifest: Manifest) -> str:
-    """Whether a package is complete, and whether advisories are known of it."""
+    """Whether a package is complete or verified, and whether advisories are known of it."""
     known, suspected = known_now(manifest), suspected_now(manifest)
     if not known:
-        return f"complete, {len(suspected)} unconfirmed advisories" if suspected else "complete"
+        whole = "verified" if manifest.verified else "complete"
+        return f"{whole}, {len(suspected)} unconfirmed advisories" if suspected else whole
     then = {each.id for each in manifest.security.advisories} if manifest.security else None
     later = [each for each in known if then is not None and each.id not in then]
     return f"vulnerable: {named(known)}" + (f", {len(later)} since it was built" if later else "")
