@@ -70,7 +70,8 @@ def bases(begun: str) -> list[str]:
 
 def distros(begun: str) -> list[str]:
     """Values of `--on`, the last of them completed."""
-    head, (before, comma, _) = _Word.head, begun.rpartition(",")
+    head = _Word.head
+    before, comma, _ = f"{head}{begun}".rpartition(",")
     tables = load_toml("bases.toml")
     names = [f"{before}{comma}{row['name']}" for kind in ("base", "distro") for row in tables[kind]]
     return [name.removeprefix(head) for name in names if name.startswith(f"{head}{begun}")]

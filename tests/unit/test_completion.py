@@ -47,7 +47,7 @@ def typed(bash: int, keys: str) -> list[str]:
     with suppress(OSError):
         while f"{END}\r\n" not in screen:
             screen += os.read(bash, 4096).decode()
-    lines = [line for line in screen.splitlines() if line.startswith("<build>")]
+    lines = [line for line in screen.splitlines() if line.startswith(("<build>", "<verify>"))]
     return lines[-1].strip("<>").split("><")
 
 
@@ -68,3 +68,16 @@ def test_bash_completes_words_that_it_splits_itself(
     bash: int, keys: str, arguments: list[str]
 ) -> None:
     assert typed(bash, f"slurm-factory build {keys}") == ["build", *arguments]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("keys", "last"),
+    [
+        ("--on debian@11\t", "debian@11"),
+        ("--on ubuntu@24\t", "ubuntu@24.04"),
+        ("--on debian@11,ubuntu@24\t", "debian@11,ubuntu@24.04"),
+    ],
+)
+def test_bash_completes_the_last_of_several_distributions(bash: int, keys: str, last: str) -> None:
+    assert typed(bash, f"slurm-factory verify x {keys}") == ["verify", "x", "--on", last]
