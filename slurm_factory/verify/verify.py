@@ -84,9 +84,13 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Ve
         OutputError: A file cannot be read or written.
     """
     package = request.package
+    if request.here and request.on:
+        raise ConfigurationError(
+            "--here uses this machine, and --on names others.", resolution="Omit one of them."
+        )
     named = tuple(map(find_distro, request.on))
     if request.here:
-        _require_disposable()
+        named = (_require_disposable(),)
     with open_workspace(new_build_id("verify"), settings, reporter) as workspace:
         reporter.log_to(workspace.log.parent)
         bench = _Bench(request, settings, reporter, workspace)
@@ -253,7 +257,13 @@ def _record(verification: Verification, package: Package, reporter: Reporter) ->
     return record(verification, package.manifest, package.manifest_path, directory)
 
 
-def _require_disposable() -> None:
+def _require_disposable() -> Distro:
+    """The distribution of this machine, which must not have a cluster.
+
+    Raises:
+        ConfigurationError: Its distribution is not known.
+        LXDError: This is not root, or the machine has a cluster.
+    """
     if os.geteuid() != 0:
         raise LXDError(
             "--here needs root.",
@@ -267,9 +277,11 @@ def _require_disposable() -> None:
             resolution="Use another machine, or let instances be started: omit --here.",
         )
     name = "@".join(host_release())
-    if name not in {distro.name for distro in distros()}:
+    known = {distro.name: distro for distro in distros()}
+    if name not in known:
         raise ConfigurationError(
             f"--here: nobody has prepared {name} for a cluster.",
-            details=f"Known are {', '.join(distro.name for distro in distros())}.",
+            details=f"Known are {', '.join(known)}.",
             resolution="Use one of these.",
         )
+    return known[name]
