@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import os
 import posixpath
+import re
 import stat
 import tarfile
 import zlib
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, Final
+from typing import IO, BinaryIO, Final, cast
 
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.util.documents import open_regular
@@ -23,6 +23,17 @@ LARGEST: Final = 8 << 30
 MOST_MEMBERS: Final = 1_000_000
 END_BYTES: Final = 1 << 20
 """More than tar's padding of its last record (tar(1), --blocking-factor)."""
+LARGEST_FILE: Final = 1 << 30
+"""Limit in bytes for one file: debug information of slurmctld takes some 10 MB."""
+DEEPEST: Final = 64
+"""Limit for the depth of directories: what walks a tree calls itself for each."""
+LARGEST_HEADER: Final = 1 << 16
+"""Limit in bytes for an extended header; paths have at most 4,096."""
+MOST_HEADERS: Final = 4
+"""Limit for extended headers before one member, which needs two at most."""
+LONG_NAMES: Final = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
+EXTENDED: Final = (tarfile.XHDTYPE, tarfile.XGLTYPE, *LONG_NAMES)
+PAX_RECORD: Final = re.compile(rb"([1-9][0-9]{0,4}) ([^=\n]{1,100})=")
 LINKS: Final = (tarfile.SYMTYPE, tarfile.LNKTYPE)
 CHUNK: Final = 1 << 20
 TAR: Final = (
@@ -62,12 +73,14 @@ def unpack(
             is too large, cut short, or no such stream.
         OutputError: It cannot be written.
     """
-    content = ((member, stream) for member in _members(stream))
+    content = ((member, stream) for member in _members(stream, extended=False))
     _unpack(content, target, links=links, largest=largest, members=members)
 
 
 def unpack_tarball(tarball: Path, target: Path) -> None:
-    """Unpack a `.tar.gz`, or any other tar archive, by the rules of `unpack`; links are allowed.
+    """Unpack a `.tar.gz` by the rules of `unpack`; links are allowed.
+
+    Long names may be in extended headers (pax(1) and tar(5)).
 
     Args:
         tarball: The archive (host), which anybody may have made.
@@ -77,32 +90,20 @@ def unpack_tarball(tarball: Path, target: Path) -> None:
         VerificationError: A member is refused, or it is no such archive.
         OutputError: It cannot be read or written.
     """
-    try:
-        with file_errors(tarball, "read"), open_regular(tarball) as file:
-            opened = _BoundedReads(gzip.GzipFile(fileobj=file))
-            with tarfile.open(fileobj=opened, mode="r:") as archive:  # type: ignore[call-overload]
-                content = ((each, _content(archive, each)) for each in archive)
-                _unpack(content, target, links=True, largest=LARGEST, members=MOST_MEMBERS)
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
-        raise refused(f"It is no tar archive compressed by gzip, or damaged: {error}.") from error
+    with file_errors(tarball, "read"), open_regular(tarball) as file:
+        stream = cast("BinaryIO", _Gunzip(fileobj=file))
+        content = ((member, stream) for member in _members(stream, extended=True))
+        _unpack(content, target, links=True, largest=LARGEST, members=MOST_MEMBERS)
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    """Content of a member; that of a link would be what it leads to."""
-    return (archive.extractfile(member) if member.isreg() else None) or BytesIO()
+class _Gunzip(gzip.GzipFile):
+    """Refuses what is damaged."""
 
-
-class _BoundedReads:
-    """A file of which nothing large is read at once, as for a header that fills the memory."""
-
-    def __init__(self, file: gzip.GzipFile) -> None:
-        self._file = file
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= CHUNK:
-            raise refused("A header in it has an impossible size.")
-        return self._file.read(size)
+    def read(self, size: int | None = -1) -> bytes:
+        try:
+            return super().read(size)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise refused(f"It is not compressed by gzip, or damaged: {error}.") from error
 
 
 def _unpack(
@@ -124,7 +125,7 @@ def _unpack(
             if number >= members:
                 raise refused(f"It has more than {members:,} files.")
             largest -= member.size
-            if largest < 0 or member.size < 0:
+            if largest < 0 or not 0 <= member.size <= LARGEST_FILE:
                 raise refused(f"With {printable(member.name)}, its files have an impossible size.")
             if path != PurePosixPath():
                 _make(member, target / path, target, stream)
@@ -151,8 +152,15 @@ def _cut_short(place: str) -> StreamEndedError:
     return StreamEndedError(error.brief, details=error.details, resolution=error.resolution)
 
 
-def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """Each member; the caller reads its content before it asks for the next one."""
+def _members(stream: BinaryIO, *, extended: bool) -> Iterator[tarfile.TarInfo]:
+    """Each member; the caller reads its content before it asks for the next one.
+
+    Args:
+        stream: The archive.
+        extended: Whether extended headers may give the next member its names.
+    """
+    names: dict[str, str] = {}
+    headers = 0
     while True:
         header = stream.read(tarfile.BLOCKSIZE)
         if len(header) < tarfile.BLOCKSIZE:
@@ -163,6 +171,15 @@ def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
             member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             raise refused(f"Its tar stream is damaged: {error}.") from error
+        if extended and member.type in EXTENDED:
+            headers += 1
+            if headers > MOST_HEADERS:
+                raise refused(f"{printable(member.name)} is one of too many extended headers.")
+            names |= _names_in(member, stream)
+            continue
+        member.name = names.get("path", member.name)
+        member.linkname = names.get("linkpath", member.linkname)
+        names, headers = {}, 0
         yield member
         if member.isreg():
             stream.read(-member.size % tarfile.BLOCKSIZE)
@@ -172,11 +189,38 @@ def _members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
     raise refused("Its tar stream does not end.")
 
 
+def _names_in(header: tarfile.TarInfo, stream: BinaryIO) -> dict[str, str]:
+    """What an extended header says about the names of the next member."""
+    name = printable(header.name)
+    if not 0 <= header.size <= LARGEST_HEADER:
+        raise refused(f"The extended header {name} has an impossible size.")
+    content = stream.read(header.size)
+    stream.read(-header.size % tarfile.BLOCKSIZE)
+    if header.type in LONG_NAMES:
+        return {LONG_NAMES[header.type]: content.rstrip(b"\0").decode("utf-8", "surrogateescape")}
+    found: dict[str, str] = {}
+    at = 0
+    while at < len(content):
+        record = PAX_RECORD.match(content, at)
+        if record is None or not record.end() <= at + int(record[1]) <= len(content):
+            raise refused(f"The extended header {name} is damaged.")
+        key = record[2].decode("utf-8", "replace")
+        if key == "size" or key.startswith("GNU.sparse."):
+            raise refused(f"The extended header {name} changes the size of a file.")
+        value = content[record.end() : at + int(record[1]) - 1]
+        found[key] = value.decode("utf-8", "surrogateescape")
+        at += int(record[1])
+    # A header for all members has only comments, as of git archive.
+    return found if header.type == tarfile.XHDTYPE else {}
+
+
 def _checked_path(member: tarfile.TarInfo, kinds: dict[PurePosixPath, bytes]) -> PurePosixPath:
     """Path of a member below the target, which is safe to make."""
     path, name = PurePosixPath(member.name), printable(member.name)
     if path.is_absolute() or ".." in path.parts:
         raise refused(f"{name} is outside the directory.")
+    if len(path.parts) > DEEPEST or "\0" in member.name:
+        raise refused(f"{name} is too deep in the directory, or no name.")
     if kinds.get(path.parent) != tarfile.DIRTYPE:
         raise refused(f"{name} is below something that is not a directory.")
     is_top = path == PurePosixPath()

@@ -1,5 +1,6 @@
 """Streams of a program that nobody trusts: what is accepted, and every way to be refused."""
 
+import gzip
 import os
 import stat
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slurm_factory.exceptions import OutputError, VerificationError
-from slurm_factory.util.tar_stream import TAR, StreamEndedError, unpack
+from slurm_factory.util.tar_stream import TAR, StreamEndedError, unpack, unpack_tarball
 
 
 def names(directory: Path) -> list[str]:
@@ -192,3 +193,88 @@ def test_any_stream_is_unpacked_or_refused(
     with suppress(VerificationError, OutputError):
         unpack(BytesIO(content), room / "taken", links=True)
     assert names(room) == ["taken"]
+
+
+# --- tarballs that anybody may have made ----------------------------------------------------------
+
+
+def tarball(path: Path, *parts: bytes) -> Path:
+    with gzip.open(path, "wb") as file:
+        file.write(b"".join(parts))
+        file.write(END)
+    return path
+
+
+def extension(content: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    return member("x", kind, size=len(content)) + content + bytes(-len(content) % 512)
+
+
+def pax(key: str, value: str) -> bytes:
+    record = f" {key}={value}\n".encode()
+    length = len(record)
+    while len(str(length)) + len(record) != length:
+        length = len(str(length)) + len(record)
+    return f"{length}".encode() + record
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_tarball_of_any_honest_program_arrives_whole(tmp_path: Path, form: int) -> None:
+    made = tmp_path / "made/software"
+    long = made / "/".join(["a-long-directory"] * 5)
+    long.mkdir(parents=True)
+    (long / f"naïve-{'n' * 80}").write_text("content")
+    (made / "link").symlink_to(Path(*["a-long-directory"] * 5) / f"naïve-{'n' * 80}")
+    with tarfile.open(tmp_path / "made.tar.gz", "w:gz", format=form) as archive:
+        archive.add(made, "software")
+    unpack_tarball(tmp_path / "made.tar.gz", tmp_path / "taken")
+    assert (tmp_path / "taken/software/link").read_text() == "content"
+
+
+def test_tarball_of_git_has_a_comment_for_all_members(tmp_path: Path) -> None:
+    comment = extension(pax("comment", "0" * 40), tarfile.XGLTYPE)
+    unpack_tarball(tarball(tmp_path / "a.tar.gz", comment, member("a")), tmp_path / "taken")
+    assert names(tmp_path / "taken") == ["a"]
+
+
+LONG = "n" * 300
+BOMBS = {
+    "large header": ([member("x", tarfile.XHDTYPE, size=1 << 20)], "impossible size"),
+    "size below zero": ([member("x", tarfile.XHDTYPE)[:124] + b"\xff" * 12], "damaged|impossible"),
+    "chain of headers": ([extension(pax("path", "b"))] * 5, "too many extended headers"),
+    "sparse map": ([extension(pax("GNU.sparse.major", "1"))], "changes the size"),
+    "other size": ([extension(pax("size", "99999999999999"))], "changes the size"),
+    "sparse member": ([member("a", tarfile.GNUTYPE_SPARSE)], "neither a file"),
+    "record beyond the header": ([extension(b"999 path=a\n")], "damaged"),
+    "record of nothing": ([extension(b"0 path=a\n")], "damaged"),
+    "long name outside": (
+        [extension(f"../{LONG}".encode(), tarfile.GNUTYPE_LONGNAME), member("a")],
+        "outside the directory",
+    ),
+    "link outside": (
+        [extension(pax("linkpath", f"/{LONG}")), member("a", tarfile.SYMTYPE, "b")],
+        "outside the directory",
+    ),
+    "deep": (
+        [member("/".join(["d"] * depth), tarfile.DIRTYPE) for depth in range(1, 70)],
+        "too deep",
+    ),
+    "huge file": ([member("a", size=(1 << 30) + 1)], "impossible size"),
+    "no tar": ([b"x" * 512], "damaged"),
+}
+
+
+@pytest.mark.parametrize(("parts", "why"), BOMBS.values(), ids=BOMBS)
+def test_tarball_that_would_harm_this_machine_is_refused(
+    tmp_path: Path, parts: list[bytes], why: str
+) -> None:
+    (tmp_path / "room").mkdir()
+    packed = tarball(tmp_path / "bomb.tar.gz", *parts)
+    with pytest.raises(VerificationError, match=why):
+        unpack_tarball(packed, tmp_path / "room/taken")
+    assert names(tmp_path / "room") == ["taken"]
+
+
+def test_file_that_is_not_compressed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plain.tar.gz").write_bytes(DIRECTORY + END)
+    with pytest.raises(VerificationError, match="not compressed by gzip"):
+        unpack_tarball(tmp_path / "plain.tar.gz", tmp_path / "taken")
