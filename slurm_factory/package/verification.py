@@ -4,27 +4,39 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AfterValidator, AwareDatetime, ValidationError
 
 from slurm_factory.constants import JSON_VERSION
 from slurm_factory.exceptions import OutputError
+from slurm_factory.output.text import visible
 from slurm_factory.package.manifest import (
     VERIFICATION_END,
     File,
     Manifest,
+    Name,
     Record,
     Sha256,
     Verified,
     load_manifest,
-    write_manifest,
 )
 from slurm_factory.package.publish import describe, locked
 from slurm_factory.util.documents import read_text
-from slurm_factory.util.files import file_errors, write_text
+from slurm_factory.util.files import atomic_write, file_errors
 
 Result = Literal["passed", "failed", "skipped"]
+LONGEST_DETAIL = 4096
+"""In characters."""
+
+
+def _harmless(text: str) -> str:
+    """The end of a text that a package may have printed, without control characters."""
+    end = text[-LONGEST_DETAIL:].encode("utf-8", "replace").decode()
+    return "\n".join(visible(line) for line in end.splitlines())
+
+
+Harmless = Annotated[str, AfterValidator(_harmless)]
 
 
 class Check(Record):
@@ -33,7 +45,7 @@ class Check(Record):
     name: str
     result: Result
     seconds: float
-    detail: str = ""
+    detail: Harmless = ""
     """What it found; why it failed, or was skipped. The last line says it in short."""
 
     @property
@@ -57,9 +69,9 @@ class Trial(Record):
     """Such as debian@13."""
     title: str
     """The same for display, such as Debian 13."""
-    glibc: str
+    glibc: Harmless
     """Version of the C library there."""
-    kernel: str
+    kernel: Harmless
     at: AwareDatetime
     seconds: float
     places: tuple[Place, ...]
@@ -107,8 +119,8 @@ class Verification(Record):
     """Everything that was checked of one package, at one time."""
 
     verification_version: Literal[1] = JSON_VERSION
-    stem: str
-    release: str
+    stem: Name
+    release: Harmless
     created: AwareDatetime
     slurm_factory: str
     """Version of slurm-factory that checked it."""
@@ -147,14 +159,13 @@ class Verification(Record):
 def _with_earlier(new: Verification, earlier: Verification) -> Verification:
     """With what was seen before of the same tarball, where it was not looked at again."""
     distros = {trial.distro for trial in new.trials}
-    ways = {upgrade.releases for upgrade in new.upgrades}
+    ways = {(upgrade.distro, upgrade.releases) for upgrade in new.upgrades}
+    trials = [trial for trial in earlier.trials if trial.distro not in distros]
+    upgrades = [u for u in earlier.upgrades if (u.distro, u.releases) not in ways]
     return new.model_copy(
         update={
-            "trials": (*(t for t in earlier.trials if t.distro not in distros), *new.trials),
-            "upgrades": (
-                *(upgrade for upgrade in earlier.upgrades if upgrade.releases not in ways),
-                *new.upgrades,
-            ),
+            "trials": (*trials, *new.trials),
+            "upgrades": (*upgrades, *new.upgrades),
             "suite": new.suite or earlier.suite,
         }
     )
@@ -171,8 +182,9 @@ def record(
 ) -> Path:
     """Write the record, and note in the manifest on which distributions the package works.
 
-    What was seen before on other distributions stays in it, if it is about the same tarball. A
-    package that was built again meanwhile stays as it is: the record is of the older one.
+    What was seen before on other distributions stays in the record, if it is about the same
+    tarball. A package that was built again meanwhile stays as it is: the record is of the older
+    one.
 
     Args:
         verification: What was checked.
@@ -195,27 +207,39 @@ def record(
                 details="The result is about the package of before.",
                 resolution=f"Verify it again: slurm-factory verify {verification.stem}",
             )
+        whole = verification
         with suppress(OutputError):
             earlier = load_verification(target)
             if earlier.software == verification.software:
-                verification = _with_earlier(verification, earlier)
-        write_text(target, verification.model_dump_json(indent=2) + "\n")
-        if now:
-            write_manifest(_marked(now, verification, target), directory)
+                whole = _with_earlier(verification, earlier)
+        _replace(target, whole.model_dump_json(indent=2))
+        if now and path:
+            value = _verified(now, verification, File.of(describe(target)))
+            _replace(path, now.model_copy(update={"verified": value}).model_dump_json(indent=2))
     return target
 
 
-def _marked(manifest: Manifest, verification: Verification, path: Path) -> Manifest:
-    written = describe(path)
-    verified = Verified(
-        at=verification.created,
-        on=verification.distributions,
-        record=File.of(written),
-    )
-    # Only what was seen to work counts as verified.
-    proven = verification.passed and verification.trials and verification.software in manifest.files
-    value = verified if proven else False
-    return manifest.model_copy(update={"verified": value})
+def _replace(path: Path, text: str) -> None:
+    """Readers see the old file or the new one; a link is replaced, and not followed."""
+    with atomic_write(path) as file:
+        file.write(f"{text}\n".encode())
+
+
+def _verified(
+    manifest: Manifest, verification: Verification, written: File
+) -> Verified | Literal[False]:
+    """What the manifest says: only of what this run has seen, or what it has said before."""
+    if not verification.passed or verification.software not in manifest.files:
+        return False
+    seen = [trial for trial in verification.trials if trial.passed]
+    before = manifest.verified.on if manifest.verified else ()
+    on = tuple(dict.fromkeys((*before, *(trial.title for trial in seen))))
+    if not on:
+        return False
+    dates = [trial.at for trial in seen]
+    if manifest.verified:
+        dates.append(manifest.verified.at)
+    return Verified(at=max(dates), on=on, record=written)
 
 
 def load_verification(path: Path) -> Verification:

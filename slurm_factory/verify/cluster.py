@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from slurm_factory.instances.machine import Machine
     from slurm_factory.verify.static import Opened
 
+FACTS = re.compile(r"([a-zA-Z0-9.-]+) ([0-9]{1,5})$", re.MULTILINE)
 SKIPPED = "skipped: "
 """A script that cannot check anything here prints a line that starts so."""
 UNPACKED = PurePosixPath("/var/tmp/slurm-factory-verify")  # noqa: S108  # of an instance
@@ -127,8 +128,10 @@ class Cluster:
 
     def site(self, auth: Auth = "munge") -> Site:
         """The configuration for this package on this machine."""
-        name, cpus = self.machine.run("facts.sh").split()
-        return Site(self.opened.tree, controller=name, cpus=int(cpus), auth=auth)
+        told = FACTS.match(self.machine.run("facts.sh"))
+        if told is None:
+            raise ScriptError("facts.sh", "It gave no answer.", "")
+        return Site(self.opened.tree, controller=told[1], cpus=int(told[2]), auth=auth)
 
     def stop(self) -> None:
         """Stop every daemon."""
@@ -252,3 +255,11 @@ def is_allowed(file: PurePosixPath, policy: Policy) -> bool:
     parts = file.name.split(".")
     sonames = (".".join(parts[:length]) for length in range(1, len(parts) + 1))
     return any(policy.outside_for(soname) for soname in sonames)
+
+
+def logs_of(cluster: Cluster) -> str:
+    """The logs of the daemons; an explanation if they cannot be read any more."""
+    try:
+        return cluster.logs()
+    except ScriptError as error:
+        return f"{error}\n"

@@ -11,7 +11,7 @@ from slurm_factory.exceptions import ConfigurationError, OutputError
 from slurm_factory.findings import select
 from slurm_factory.package.manifest import MANIFEST_END, SOFTWARE_END, Manifest, load_manifest
 from slurm_factory.package.publish import find_artifacts
-from slurm_factory.util.hints import printable, quoted
+from slurm_factory.util.hints import quoted
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
@@ -54,7 +54,7 @@ def find_package(word: str, settings: Settings) -> Package:
         beside = path.with_name(path.name.removesuffix(SOFTWARE_END) + MANIFEST_END)
         if path.name.endswith(SOFTWARE_END) and beside.is_file():
             return _with_manifest(beside)
-        return Package(printable(TARBALL.sub("", path.name)), path)
+        return Package(_stem(path.name), path)
     if path.is_file() and word.endswith(".json"):
         return _with_manifest(path)
     if "/" in word and not path.exists():
@@ -64,6 +64,11 @@ def find_package(word: str, settings: Settings) -> Package:
             resolution="Name a build, a manifest or a tarball: slurm-factory list shows builds.",
         )
     return _with_manifest(select(find_artifacts(settings.builds_dir), [word])[0].path)
+
+
+def _stem(name: str) -> str:
+    """A name for files of a tarball that may be called anything."""
+    return re.sub(r"[^A-Za-z0-9._+~-]", "-", TARBALL.sub("", name)).lstrip("-._+~") or "package"
 
 
 def _with_manifest(path: Path) -> Package:

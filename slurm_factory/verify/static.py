@@ -23,7 +23,7 @@ from slurm_factory.constants import (
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.package.distributions import distributions_with
 from slurm_factory.package.manifest import PackageIdentity
-from slurm_factory.package.publish import problem_with
+from slurm_factory.package.publish import describe, problem_with
 from slurm_factory.package.verification import Check, Result
 from slurm_factory.plan.compiler import generic_level
 from slurm_factory.relocate.audit import CHECKS, Subject, highest_glibc, problems_of
@@ -48,7 +48,10 @@ READ_TCL = """\
 set file [open [lindex $argv 0]]
 if {![info complete [read $file]]} {puts stderr "a word or a command does not end"; exit 1}
 """
-BAKED_PLUGINS = re.compile(rb"(/[ -~]*)/lib/slurm\0")
+BAKED_PLUGINS = b"/lib/slurm\0"
+MOST_MODULES = 100
+LARGEST_MODULE = 1 << 20
+"""In bytes."""
 
 
 class SkippedError(Exception):
@@ -103,6 +106,9 @@ def run_check(name: str, check: Callable[[], str]) -> Check:
         result, detail = "failed", str(problem)
     except VerificationError as error:
         result, detail = "failed", error.details or error.brief
+    except (OSError, ValueError, LookupError, RecursionError, MemoryError) as error:
+        # Whatever a file is like, it must not end the program.
+        result, detail = "failed", f"{type(error).__name__}: {error}"
     return Check(
         name=name, result=result, seconds=round(time.monotonic() - began, 3), detail=detail
     )
@@ -132,19 +138,33 @@ def look(package: Package, scratch: Path) -> StaticReport:
     checks.append(run_check("archive", unpack))
     if opened is None:
         return StaticReport(tuple(checks), None)
-    try:
+    subject: Subject | None = None
+
+    def read() -> str:
+        nonlocal subject
         subject = _subject(opened)
-    except VerificationError as error:
-        reason = error.details or error.brief
-        checks.append(Check(name="elf", result="failed", seconds=0, detail=reason))
+        return f"{len(subject.facts)} ELF files"
+
+    checks.append(run_check("elf", read))
+    if subject is None:
         return StaticReport(tuple(checks), opened)
-    for name, check in _checks(opened, subject):
-        checks.append(run_check(name, check))
-    versions = {v for elf in subject.facts.values() for n in elf.needs_versions for v in n.versions}
-    glibc = highest_glibc(subject.facts) or ""
-    return StaticReport(
-        tuple(checks), opened, glibc, distributions_with(glibc or "2.0", sorted(versions))
-    )
+    glibc, found = "", tuple[str, ...]()
+
+    def floor() -> str:
+        nonlocal glibc, found
+        glibc = highest_glibc(subject.facts) or ""
+        found = distributions_with(glibc or "2.0", sorted(_versions(subject)))
+        return _floor(glibc, package)
+
+    checks += [run_check(name, check) for name, check in _checks(opened, subject)]
+    checks.append(run_check("floor", floor))
+    return StaticReport(tuple(checks), opened, glibc, found)
+
+
+def _versions(subject: Subject) -> set[str]:
+    """Versions of symbols that files need."""
+    needs = (need for elf in subject.facts.values() for need in elf.needs_versions)
+    return {version for need in needs for version in need.versions}
 
 
 def _checks(opened: Opened, subject: Subject) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -153,7 +173,6 @@ def _checks(opened: Opened, subject: Subject) -> Iterator[tuple[str, Callable[[]
     for about in CHECKS:
         yield about, partial(_audited, subject, about)
     yield "bundled", partial(_bundled, opened)
-    yield "floor", partial(_floor, opened, subject)
     yield "cpu", partial(_cpu, opened)
     yield "lua", partial(_modules, opened, "*.lua", LUA, READ_LUA)
     yield "tcl", partial(_modules, opened, "modulefiles/**/*", TCL, READ_TCL)
@@ -191,6 +210,9 @@ def _checksums(package: Package) -> str:
     directory = package.manifest_path.parent
     if problem := problem_with(package.manifest, directory):
         raise ProblemError(problem)
+    looked_at = describe(package.software)
+    if looked_at.sha256 not in {file.sha256 for file in package.manifest.files}:
+        raise ProblemError(f"{package.software.name} was changed in the meantime")
     listed = {file.name: file.sha256 for file in package.manifest.files}
     text = read_bytes(directory / package.manifest.identity.checksums).decode(errors="replace")
     for line in text.splitlines():
@@ -223,9 +245,9 @@ def _prefix(opened: Opened) -> str:
     if not path.is_file():
         raise ProblemError(f"there is no {MAIN_LIBRARY}: this is no Slurm")
     content = read_bytes(path)
-    baked = BAKED_PLUGINS.search(content)
-    if baked and b"dladdr" not in content:
-        prefix = baked[1].decode(errors="replace")[-200:]
+    end = content.find(BAKED_PLUGINS)
+    if end >= 0 and b"dladdr" not in content:
+        prefix = content[max(0, end - 200) : end].rpartition(b"\0")[2].decode(errors="replace")
         raise ProblemError(
             f"Slurm looks for its plugins in {prefix}/lib/slurm only, and never asks where it lies"
         )
@@ -253,8 +275,8 @@ def _bundled(opened: Opened) -> str:
     return f"{len(manifest.bundled)} libraries and programs are those of the manifest"
 
 
-def _floor(opened: Opened, subject: Subject) -> str:
-    glibc, manifest = highest_glibc(subject.facts) or "", opened.package.manifest
+def _floor(glibc: str, package: Package) -> str:
+    manifest = package.manifest
     if manifest and glibc and manifest.glibc != glibc:
         raise ProblemError(f"it needs glibc {glibc}, and the manifest says {manifest.glibc}")
     return f"needs glibc {glibc}"
@@ -275,11 +297,13 @@ def _modules(opened: Opened, pattern: str, programs: tuple[str, ...], reading: s
     if program is None:
         raise SkippedError(f"{programs[0]} is not installed here")
     files = [path for path in sorted(opened.modules.rglob(pattern)) if path.is_file()]
-    if not files:
-        raise ProblemError("there are none")
+    if not 0 < len(files) <= MOST_MODULES:
+        raise ProblemError(f"there are {len(files)}")
     script = opened.modules.parent / f"read-{program.name}"
     script.write_text(reading)
     for path in files:
+        if path.stat().st_size > LARGEST_MODULE:
+            raise ProblemError(f"{path.name} is too large")
         done = run([str(program), str(script), str(path)])
         if not done.ok:
             lines = done.errors.strip().splitlines() or ["no message"]

@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from slurm_factory.instances.machine import ScriptError
 from slurm_factory.package.verification import Check, Trial
 from slurm_factory.package.verification import Place as PlaceRecord
-from slurm_factory.verify.cluster import Cluster, Place, check_kinds, places
+from slurm_factory.verify.cluster import Cluster, Place, check_kinds, logs_of, places
 from slurm_factory.verify.static import run_check
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def try_package(
         ScriptError: The machine cannot be used.
     """
     began = time.monotonic()
-    glibc, kernel = machine.run("about.sh").split()
+    glibc, _, kernel = machine.run("about.sh").strip().partition(" ")
     cluster = Cluster(machine, opened)
     records: list[PlaceRecord] = []
     before: Place | None = None
@@ -107,11 +106,3 @@ def _of_running(cluster: Cluster, place: Place) -> Iterator[Check]:
         name = f"{system}-{'beside' if beside else 'told'}"
         yield run_check(name, partial(cluster.check_module, place, system, beside=beside))
     yield run_check("sackd", partial(cluster.check_sackd, place))
-
-
-def logs_of(cluster: Cluster) -> str:
-    """The logs of the daemons; an explanation if they cannot be read any more."""
-    try:
-        return cluster.logs()
-    except ScriptError as error:
-        return f"{error}\n"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from slurm_factory.instances.machine import ScriptError
 from slurm_factory.package.verification import Check, Upgrade
-from slurm_factory.verify.cluster import Cluster, Place
+from slurm_factory.verify.cluster import Cluster, Place, logs_of
 from slurm_factory.verify.static import ProblemError, run_check
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def try_upgrade(
     machine: Machine,
     distro: Distro,
     on_check: Callable[[str, Check], None],
+    on_logs: Callable[[str, str], None],
 ) -> Upgrade:
     """Start a cluster from the first package, and replace its daemons by those of each later one.
 
@@ -42,6 +43,7 @@ def try_upgrade(
         machine: A clean machine.
         distro: Its distribution.
         on_check: Called with a name for the way and each check that has ended.
+        on_logs: Called with a name and the logs of the daemons, if a check has failed.
 
     Raises:
         LXDError: The instance was stopped or deleted.
@@ -53,6 +55,7 @@ def try_upgrade(
         checks.append(check)
         on_check(" to ".join(releases), check)
         if check.result == "failed":
+            on_logs(f"{distro.slug}-upgrade", logs_of(Cluster(machine, way[0])))
             break
     return Upgrade(
         distro=distro.name,
@@ -65,12 +68,12 @@ def try_upgrade(
 
 def _hops(way: Sequence[Opened], machine: Machine) -> Iterator[Check]:
     clusters = [Cluster(machine, opened) for opened in way]
-    places = [Place(VERSIONS / opened.tree.release / "software", LOGIN) for opened in way]
+    places = [Place(VERSIONS / str(number) / "software", LOGIN) for number in range(len(way))]
     job = ""
 
     def script(name: str, *arguments: object, **variables: str) -> str:
         try:
-            return machine.run(name, *arguments, **variables).strip().splitlines()[-1]
+            return machine.run(name, *arguments, **variables).strip().rpartition("\n")[2]
         except ScriptError as error:
             raise ProblemError(clusters[0].last_words(error)) from error
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_factory import __version__
-from slurm_factory.exceptions import ConfigurationError, LXDError, VerificationError
+from slurm_factory.exceptions import (
+    ConfigurationError,
+    LXDError,
+    OutputError,
+    SlurmFactoryError,
+    VerificationError,
+)
 from slurm_factory.instances.clean_instance import NoImageError, clean_instance, prepare
 from slurm_factory.instances.machine import Machine
-from slurm_factory.package.manifest import File
+from slurm_factory.package.manifest import SOFTWARE_END, File
 from slurm_factory.package.publish import describe
 from slurm_factory.package.verification import Check, Trial, Upgrade, Verification, record
 from slurm_factory.plan.bases import Distro, distros, find_distro, host_release
-from slurm_factory.util.files import write_text
+from slurm_factory.util.files import file_errors, write_text
+from slurm_factory.util.signals import signals_held
 from slurm_factory.verify.static import Opened, StaticReport, look
 from slurm_factory.verify.trial import try_package
 from slurm_factory.verify.upgrade import try_upgrade
@@ -61,13 +69,17 @@ class Verdict:
         verification: What was checked.
         distributions: Those that have the glibc which it needs, for display.
         path: The record (host); None if it could not be put beside the package.
+        error: Why it could not be written, if that is an error.
         log: The log (host), beside the logs of daemons of clusters that failed.
+        static: Only the files were to be checked.
     """
 
     verification: Verification
     distributions: tuple[str, ...]
     path: Path | None
+    error: OutputError | None
     log: Path
+    static: bool
 
 
 def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Verdict:
@@ -83,7 +95,6 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Ve
         LXDError: LXD, or this machine, cannot be used.
         OutputError: A file cannot be read or written.
     """
-    package = request.package
     if request.here and request.on:
         raise ConfigurationError(
             "--here uses this machine, and --on names others.", resolution="Omit one of them."
@@ -94,35 +105,59 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Ve
     with open_workspace(new_build_id("verify"), settings, reporter) as workspace:
         reporter.log_to(workspace.log.parent)
         bench = _Bench(request, settings, reporter, workspace)
-        before = describe(package.software)
+        package = _copy(request.package, workspace.work)
         report = bench.look(package, "package")
-        trials: tuple[Trial, ...] = ()
-        upgrades: tuple[Upgrade, ...] = ()
+        found = _begun(report, package)
+        written = _record(found, request.package, reporter)
         if report.opened and not request.static:
+            way = [bench.open_older(each, at) for at, each in enumerate(request.upgrade_from)]
             groups = tuple((each,) for each in named) or choose(report)
-            trials = tuple(bench.trials(report.opened, groups))
-            upgrades = tuple(bench.upgrades(report.opened, groups[-1][0]))
-        verification = Verification(
-            stem=package.stem,
-            release=report.opened.tree.release if report.opened else "",
-            created=datetime.now(UTC),
-            slurm_factory=__version__,
-            software=File.of(before),
-            glibc=report.glibc,
-            static=report.checks,
-            trials=trials,
-            upgrades=upgrades,
-        )
-        path = _record(verification, package, reporter)
-        return Verdict(verification, report.distributions, path, workspace.log)
+            last = groups[-1][0]
+            for group in groups:
+                trial, last = bench.trial(report.opened, group, found)
+                if trial:
+                    found = found.model_copy(update={"trials": (*found.trials, trial)})
+                    written = _record(found, request.package, reporter)
+            if way:
+                upgrade = bench.upgrade([*way, report.opened], last)
+                found = found.model_copy(update={"upgrades": (upgrade,)})
+                written = _record(found, request.package, reporter)
+        return Verdict(found, report.distributions, *written, workspace.log, static=request.static)
 
 
-def failure(verdict: Verdict) -> VerificationError | None:
-    """The error for a package that failed; None if it passed."""
+def _copy(package: Package, directory: Path) -> Package:
+    """The package with tarballs that nobody else can change while they are looked at and tried."""
+    copies = directory / "copies"
+    with file_errors(copies):
+        copies.mkdir()
+        software = Path(shutil.copyfile(package.software, copies / "software.tar.gz"))
+        module = package.module and Path(shutil.copyfile(package.module, copies / "module.tar.gz"))
+    return replace(package, software=software, module=module)
+
+
+def _begun(report: StaticReport, package: Package) -> Verification:
+    looked_at = describe(package.software)
+    return Verification(
+        stem=package.stem,
+        release=report.opened.tree.release if report.opened else "",
+        created=datetime.now(UTC),
+        slurm_factory=__version__,
+        software=File(
+            name=f"{package.stem}{SOFTWARE_END}", size=looked_at.size, sha256=looked_at.sha256
+        ),
+        glibc=report.glibc,
+        static=report.checks,
+    )
+
+
+def failure(verdict: Verdict) -> SlurmFactoryError | None:
+    """The error for a package that failed, or whose record is lost; None if it passed."""
     verification = verdict.verification
-    if verification.passed:
-        return None
+    if verification.passed and (verification.trials or verdict.static):
+        return verdict.error
     failed = verification.failures
+    if not failed:
+        return VerificationError(f"No cluster has run from {verification.stem}.")
     first = failed[0]
     more = f" {len(failed) - 1} more failed." if len(failed) > 1 else ""
     return VerificationError(
@@ -162,41 +197,56 @@ class _Bench:
                 self.show("files", check)
             return report
 
-    def trials(self, opened: Opened, groups: Sequence[Sequence[Distro]]) -> Iterator[Trial]:
-        """One trial for each group, on the first of it that an image can be had for."""
-        tried: set[str] = set()
-        for group in groups:
-            for distro in group:
-                if distro.name in tried:
-                    break
-                try:
-                    yield self._trial(opened, distro)
-                except NoImageError as error:
-                    if len(group) == 1:
-                        raise
+    def open_older(self, package: Package, number: int) -> Opened:
+        """Unpack an older package.
+
+        Raises:
+            VerificationError: It cannot be unpacked, or has no accounting.
+        """
+        report = self.look(package, f"older-{number}")
+        if report.opened is None:
+            raise VerificationError(
+                f"{package.stem} cannot be unpacked.", details=report.checks[-1].brief
+            )
+        if not report.opened.tree.has_plugin("accounting_storage_mysql"):
+            raise VerificationError(
+                f"{package.stem} has no accounting.",
+                details="Without slurmdbd there is nothing to upgrade first.",
+                resolution="Name standard packages.",
+            )
+        return report.opened
+
+    def trial(
+        self, opened: Opened, group: Sequence[Distro], found: Verification
+    ) -> tuple[Trial | None, Distro]:
+        """A trial on the first of a group of distributions that an image can be had for.
+
+        Returns:
+            What was found, and the distribution; no trial where it was tried before.
+
+        Raises:
+            NoImageError: There is no image of any of them.
+        """
+        tried = {trial.distro for trial in found.trials}
+        missing: NoImageError | None = None
+        for distro in group:
+            if distro.name in tried:
+                return None, distro
+            try:
+                with self.machine(distro) as machine:
+                    name = f"Clusters on {distro.title}"
+                    with self.reporter.step(name):
+                        return try_package(opened, machine, distro, self.show, self.save), distro
+            except NoImageError as error:
+                missing = error
+                if len(group) > 1:
                     self.reporter.warning(f"{distro.title} is left out: {error.brief}")
-                else:
-                    tried.add(distro.name)
-                    break
+        raise missing or NoImageError("There is no distribution to verify on.")
 
-    def _trial(self, opened: Opened, distro: Distro) -> Trial:
-        with self.machine(distro) as machine, self.reporter.step(f"Clusters on {distro.title}"):
-            return try_package(opened, machine, distro, self.show, self.save)
-
-    def upgrades(self, opened: Opened, distro: Distro) -> Iterator[Upgrade]:
-        """The upgrade from older packages, if there are any."""
-        way: list[Opened] = []
-        for number, older in enumerate(self.request.upgrade_from):
-            report = self.look(older, f"older-{number}")
-            if report.opened is None:
-                raise VerificationError(
-                    f"{older.stem} cannot be unpacked.", details=report.checks[-1].brief
-                )
-            way.append(report.opened)
-        if way:
-            name = f"Upgrade on {distro.title}"
-            with self.machine(distro) as machine, self.reporter.step(name):
-                yield try_upgrade([*way, opened], machine, distro, self.show)
+    def upgrade(self, way: Sequence[Opened], distro: Distro) -> Upgrade:
+        """An upgrade from the first of the packages to the last."""
+        with self.machine(distro) as machine, self.reporter.step(f"Upgrade on {distro.title}"):
+            return try_upgrade(way, machine, distro, self.show, self.save)
 
     @contextmanager
     def machine(self, distro: Distro) -> Iterator[Machine]:
@@ -214,9 +264,11 @@ class _Bench:
         machine = Machine()
         with self.reporter.step(f"Prepare {distro.title}"):
             prepare(machine, distro, self.settings)
-        with ExitStack() as stack:
-            stack.callback(machine.run, "remove.sh")
+        try:
             yield machine
+        finally:
+            with signals_held():
+                machine.run("remove.sh")
 
     def show(self, where: str, check: Check) -> None:
         """Show a check that has ended."""
@@ -249,12 +301,18 @@ def choose(report: StaticReport) -> tuple[tuple[Distro, ...], ...]:
     return tuple(starts), tuple(reversed(starts))
 
 
-def _record(verification: Verification, package: Package, reporter: Reporter) -> Path | None:
+def _record(
+    verification: Verification, package: Package, reporter: Reporter
+) -> tuple[Path | None, OutputError | None]:
+    """Write what is known so far; an error must not end what runs."""
     directory = (package.manifest_path or package.software).parent
-    if not os.access(directory, os.W_OK):
+    if not os.access(directory, os.W_OK) or os.statvfs(directory).f_flag & os.ST_RDONLY:
         reporter.warning(f"The record cannot be put into {directory}.")
-        return None
-    return record(verification, package.manifest, package.manifest_path, directory)
+        return None, None
+    try:
+        return record(verification, package.manifest, package.manifest_path, directory), None
+    except OutputError as error:
+        return None, error
 
 
 def _require_disposable() -> Distro:

@@ -1,6 +1,6 @@
 """What was seen of a package stays bound to its tarball, and to nothing else."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -104,6 +104,46 @@ def test_distributions_are_remembered_until_they_are_tried_again(manifest: Path)
     again = verification(software(manifest), trial("debian@11", "failed"))
     note(manifest, again)
     assert verified(manifest) is False
+
+
+def test_looking_at_the_files_again_changes_no_date(manifest: Path) -> None:
+    note(manifest, verification(software(manifest), trial()))
+    later = verification(software(manifest)).model_copy(update={"created": AT + timedelta(9)})
+    note(manifest, later)
+    found = verified(manifest)
+    assert isinstance(found, Verified)
+    assert (found.at, found.on) == (AT, ("Debian 13",))
+    failed = verification(software(manifest), static="failed")
+    note(manifest, failed)
+    assert verified(manifest) is False
+
+
+def test_record_that_somebody_else_has_written_proves_nothing(manifest: Path) -> None:
+    forged = verification(software(manifest), trial())
+    path = manifest.with_name(load_manifest(manifest).identity.verification)
+    path.write_text(forged.model_dump_json())
+    note(manifest, verification(software(manifest)))
+    assert verified(manifest) is False
+
+
+def test_link_in_the_place_of_the_record_is_not_followed(manifest: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    path = manifest.with_name(load_manifest(manifest).identity.verification)
+    path.symlink_to(victim)
+    note(manifest, verification(software(manifest), trial()))
+    assert victim.read_text() == "mine"
+    assert not path.is_symlink()
+
+
+def test_what_a_package_prints_cannot_harm_the_record(manifest: Path) -> None:
+    nasty = check("failed").model_dump() | {"detail": "\x1b[2J" + "\udcff" * 9000 + "\nend"}
+    found = Check.model_validate(nasty)
+    assert len(found.detail) < 40_000
+    assert "\x1b" not in found.detail
+    assert found.brief == "end"
+    whole = verification(software(manifest)).model_copy(update={"static": (found,)})
+    assert load_verification(note(manifest, whole)).static == (found,)
 
 
 def test_record_of_the_package_of_before_is_not_that_of_this_one(

@@ -2,6 +2,8 @@
 
 import json
 import os
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from verify_samples import make_tree, pack_package
 
 from slurm_factory.exceptions import ConfigurationError, LXDError, VerificationError
 from slurm_factory.instances.clean_instance import NoImageError
+from slurm_factory.instances.machine import Machine
 from slurm_factory.main import app
 from slurm_factory.package.manifest import load_manifest
-from slurm_factory.package.verification import load_verification
-from slurm_factory.plan.bases import distros, find_distro
+from slurm_factory.package.verification import Check, Place, Trial, load_verification
+from slurm_factory.plan.bases import Distro, distros, find_distro
 from slurm_factory.verify import verify as module
 from slurm_factory.verify.package import Package
 from slurm_factory.verify.static import StaticReport
@@ -106,6 +109,64 @@ def test_machine_with_a_cluster_is_left_alone(
     code, _, err = run(str(package.manifest_path), "--here")
     assert code == LXDError.exit_code
     assert "A cluster seems to use it." in err
+
+
+def test_no_cluster_is_no_success(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_image(*_: object, **__: object) -> None:
+        raise NoImageError("No image.", details="The server is away.", resolution="Wait.")
+
+    monkeypatch.setattr(module, "clean_instance", no_image)
+    code, _, err = run(str(package.manifest_path))
+    assert code == LXDError.exit_code
+    assert "Error: No image." in err
+    assert "is left out: No image." in err
+
+
+def test_failure_is_on_record_even_if_the_next_instance_never_starts(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = Check(name="srun", result="failed", seconds=1.0, detail="broken")
+
+    def tried(*words: object) -> Trial:
+        distro = next(word for word in words if isinstance(word, Distro))
+        if distro.name == "debian@13":
+            raise LXDError("LXD is away.")
+        place = Place(prefix="/a b", checks=(check,))
+        now = datetime.now(UTC)
+        return Trial(
+            distro=distro.name,
+            title=distro.title,
+            glibc="2",
+            kernel="6",
+            at=now,
+            seconds=1.0,
+            places=(place,),
+        )
+
+    monkeypatch.setattr(module, "clean_instance", lambda *_, **__: nullcontext(Machine()))
+    monkeypatch.setattr(module, "try_package", tried)
+    code, _, _ = run(str(package.manifest_path), "--on", "debian@12,debian@13")
+    assert code == LXDError.exit_code
+    record = load_verification(package.software.with_name(IDENTITY.verification))
+    assert [trial.passed for trial in record.trials] == [False]
+
+
+def test_hostile_names_and_versions_end_no_verification(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "made")
+    (tree / os.fsdecode(b"lib/bad\xff\x1b")).symlink_to("nowhere")
+    package = pack_package(tree, tmp_path / "packed")
+    code, out, err = run(str(package.manifest_path), "--static")
+    assert code == VerificationError.exit_code
+    assert "failed the check links" in err
+    assert "\x1b" not in out + err
+
+
+def test_tarball_of_any_name_gets_a_record(package: Package, tmp_path: Path) -> None:
+    named = tmp_path / "my slurm (new).tar.gz"
+    named.write_bytes(package.software.read_bytes())
+    code, _, err = run(str(named), "--static")
+    assert code == 0, err
+    assert load_verification(tmp_path / "my-slurm--new--verification.json").passed
 
 
 def test_oldest_and_newest_distribution_are_the_first_of_their_groups() -> None:
