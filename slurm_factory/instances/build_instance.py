@@ -141,18 +141,19 @@ def _equip(
     )
 
 
-def confine(name: str, settings: Settings, lock: Path) -> None:
+def confine(name: str, settings: Settings, lock: Path, *, offline: bool) -> None:
     """Set the limits of an instance, and leave it no other devices than disk and network.
 
     Args:
         name: Name of the instance, which need not run.
         settings: For the LXD project and the limits.
         lock: Lock file (host), locked while it is used.
+        offline: It gets no network either.
 
     Raises:
         LXDError: It could take over this machine, or LXD does not answer.
     """
-    _confine(_entry(name, settings.project_name), settings, lock, {}, offline=False)
+    _confine(_entry(name, settings.project_name), settings, lock, {}, offline=offline)
 
 
 def _confine(

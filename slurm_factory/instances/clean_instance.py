@@ -9,8 +9,9 @@ import hashlib
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ from slurm_factory.instances.lxc import (
     LOCAL,
     LONG_SECONDS,
     STATUS,
+    created,
     delete_instance,
     delete_unfinished,
     is_finished,
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from slurm_factory.plan.bases import Distro
     from slurm_factory.workspace import Workspace
 
+PREPARED_LIFE = timedelta(days=30)
+"""A distribution gets new packages in that time."""
 CA_DIRECTORY = PurePosixPath("/usr/local/share/ca-certificates")
 SCRIPTS = ("boot.sh", "prepare.sh", "packages.txt", "install-module-systems.sh")
 """What a prepared instance is made from."""
@@ -59,9 +63,17 @@ class NoImageError(LXDError):
 
 @contextmanager
 def clean_instance(
-    distro: Distro, settings: Settings, reporter: Reporter, workspace: Workspace, *, keep: bool
+    distro: Distro,
+    settings: Settings,
+    reporter: Reporter,
+    workspace: Workspace,
+    *,
+    keep: bool = False,
+    offline: bool = True,
 ) -> Iterator[Machine]:
     """A running copy of the prepared instance of a distribution, deleted afterwards.
+
+    A workspace has one at a time: one that was kept goes when the next one is made.
 
     Args:
         distro: The release of a distribution.
@@ -69,6 +81,7 @@ def clean_instance(
         reporter: Shows progress.
         workspace: Its lock shows that the instance is in use.
         keep: Keep the instance.
+        offline: It has no network but its own.
 
     Raises:
         LXDError: LXD cannot make it.
@@ -80,11 +93,13 @@ def clean_instance(
     remove_orphans(list_instances(project), settings, reporter)
     lock = settings.images_dir / f"{_prefix(distro)}.lock"
     with _deleted_afterwards(name, project, keep=keep):
+        if keep:
+            delete_unfinished(name, project)
         with locked(lock, f"the instance of {distro.name}", reporter):
             prepared = _ensure_prepared(distro, settings, reporter)
             copy = ("copy", f"{LOCAL}{prepared}", f"{LOCAL}{name}")
             lxc(*copy, project=project, timeout=LONG_SECONDS)
-        confine(name, settings, workspace.lock)
+        confine(name, settings, workspace.lock, offline=offline)
         lxc("start", f"{LOCAL}{name}", project=project, timeout=LONG_SECONDS)
         machine = Machine(name, project)
         machine.run("boot.sh")
@@ -98,7 +113,8 @@ def _deleted_afterwards(name: str, project: str, *, keep: bool) -> Iterator[None
     finally:
         with signals_held():
             if keep:
-                lxc("config", "set", f"{LOCAL}{name}", f"{KEPT_KEY}=true", project=project)
+                with suppress(LXDError):  # It may not have been made.
+                    lxc("config", "set", f"{LOCAL}{name}", f"{KEPT_KEY}=yes", project=project)
             else:
                 delete_unfinished(name, project)
 
@@ -113,7 +129,8 @@ def _ensure_prepared(distro: Distro, settings: Settings, reporter: Reporter) -> 
     texts = (resources.verify_file(name) for name in SCRIPTS)
     name = prefix + hashlib.sha256("\0".join(texts).encode()).hexdigest()[:10]
     entries = {entry["name"]: entry for entry in list_instances(project)}
-    if name in entries and is_finished(entries[name]):
+    oldest = datetime.now(UTC) - PREPARED_LIFE
+    if name in entries and is_finished(entries[name]) and created(entries[name]) >= oldest:
         return name
     for other in entries:
         if other.startswith(prefix):

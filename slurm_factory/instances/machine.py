@@ -7,8 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-import threading
-from collections import deque
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,13 +21,10 @@ from slurm_factory.instances.lxc import LOCAL, LONG_SECONDS, lxc, require_runnin
 from slurm_factory.util.process import (
     ATTEMPTS,
     FROM_STDIN,
-    STREAMED,
-    TAIL_LINES,
     TIMED_OUT,
     TRANSIENT,
     environment,
     exports,
-    receive,
 )
 
 WAIT_SECONDS = 300
@@ -38,6 +34,9 @@ SCRIPT_SECONDS = 1800
 LARGEST_OUTPUT = 8 << 20
 """Limit for the output of a script in bytes."""
 LXC_LINE = re.compile(r"Error: Command not (found|executable)$")
+LXC_FAILED = 255
+"""Exit status of lxc for its own errors."""
+POLL_SECONDS = 0.2
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -46,10 +45,12 @@ class ScriptError(VerificationError):
 
     Attributes:
         output: The end of all that it printed.
+        status: Its exit status.
     """
 
-    def __init__(self, title: str, why: str, output: str) -> None:
+    def __init__(self, title: str, why: str, output: str, status: int = 1) -> None:
         self.output = output
+        self.status = status
         lines = [line.strip() for line in output.splitlines() if line.strip()]
         super().__init__(f"{title} failed.", details=lines[-1] if lines else why)
 
@@ -110,14 +111,14 @@ class Machine:
             status, output, errors = _run(command, self._environment(variables), self.secrets)
             if status == 0:
                 return output
-            if TRANSIENT not in errors:
+            if status != LXC_FAILED or TRANSIENT not in errors or output:
                 break
         if self.name:
             require_running(self.name, self.project, title)
         # lxc's own line for the exit statuses 126 and 127 hides the script's.
         errors = "\n".join(line for line in errors.splitlines() if not LXC_LINE.match(line))
         why = "It did not end in time." if status == TIMED_OUT else f"Exit status {status}."
-        raise ScriptError(title, why, f"{output}{errors}")
+        raise ScriptError(title, why, f"{output}{errors}", status)
 
     def push(self, path: Path, destination: PurePosixPath) -> None:
         """Copy a file (host) into a directory of the machine.
@@ -148,31 +149,44 @@ class Machine:
 def _run(
     command: Sequence[str], variables: Mapping[str, str], secrets: Mapping[str, str]
 ) -> tuple[int, str, str]:
-    """Exit status, output and errors of a command; 124 after the limit."""
-    errors: deque[str] = deque(maxlen=TAIL_LINES)
-    with tempfile.TemporaryFile() as file:
-        file.write((exports(secrets) if secrets else "\n").encode())
-        file.seek(0)
-        process = subprocess.Popen(command, env=dict(variables), **{**STREAMED, "stdin": file})
-    late = threading.Event()
+    """Exit status, output and errors of a command; 124 after the limit.
 
-    def end() -> None:
-        late.set()
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, SIGKILL)
+    They go into files: something that has left the session may keep a pipe open for ever.
+    """
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as errors,
+    ):
+        given.write((exports(secrets) if secrets else "\n").encode())
+        given.seek(0)
+        with subprocess.Popen(
+            command,
+            env=dict(variables),
+            stdin=given,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
+        ) as process:
+            try:
+                status = _wait(process, (output, errors))
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, SIGKILL)
+        return status, _text(output), _text(errors)
 
-    def take(stream: BinaryIO) -> bytes:
-        content = stream.read(LARGEST_OUTPUT)
-        if stream.read(1):
-            end()
-        return content
 
-    timer = threading.Timer(SCRIPT_SECONDS, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        output = receive(process, take, errors)
-    finally:
-        timer.cancel()
-    status = TIMED_OUT if late.is_set() else process.returncode
-    return status, output.decode(errors="replace"), "\n".join(errors)
+def _wait(process: subprocess.Popen[bytes], files: Sequence[BinaryIO]) -> int:
+    deadline = time.monotonic() + SCRIPT_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(POLL_SECONDS)
+        if any(os.fstat(file.fileno()).st_size > LARGEST_OUTPUT for file in files):
+            break
+    return TIMED_OUT
+
+
+def _text(file: BinaryIO) -> str:
+    size = os.fstat(file.fileno()).st_size
+    file.seek(max(0, size - LARGEST_OUTPUT))
+    return file.read(LARGEST_OUTPUT).decode(errors="replace")

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 FACTS = re.compile(r"([a-zA-Z0-9.-]+) ([0-9]{1,5})$", re.MULTILINE)
 SKIPPED = "skipped: "
-"""A script that cannot check anything here prints a line that starts so."""
+"""A script that cannot check anything here ends with a line that starts so (lib.sh, `skip`)."""
+SKIP_STATUS = 77
 UNPACKED = PurePosixPath("/var/tmp/slurm-factory-verify")  # noqa: S108  # of an instance
 START_LOG = "==> /var/log/slurm/start.log <=="
 """Before the part of logs.sh that start.sh has written, the last one."""
@@ -200,11 +201,12 @@ class Cluster:
         try:
             said = self.machine.run(name, *arguments, **variables).strip()
         except ScriptError as error:
-            raise ProblemError(error.details or error.brief) from error
-        last = said.splitlines()[-1] if said else ""
-        if last.startswith(SKIPPED):
-            raise SkippedError(last.removeprefix(SKIPPED))
-        return said if name == "mapped.sh" else last
+            last = error.details
+            # A program of the package may end with this status, too.
+            if error.status == SKIP_STATUS and last.startswith(SKIPPED):
+                raise SkippedError(last.removeprefix(SKIPPED)) from error
+            raise ProblemError(last or error.brief) from error
+        return said if name == "mapped.sh" else said.rpartition("\n")[2]
 
     def _unpack_beside(self, place: Place) -> None:
         top = self.opened.tree.top

@@ -27,6 +27,7 @@ from slurm_factory.package.verification import Check, Trial, Upgrade, Verificati
 from slurm_factory.plan.bases import Distro, distros, find_distro, host_release
 from slurm_factory.util.files import file_errors, write_text
 from slurm_factory.util.signals import signals_held
+from slurm_factory.verify.cluster import places
 from slurm_factory.verify.static import Opened, StaticReport, look
 from slurm_factory.verify.trial import try_package
 from slurm_factory.verify.upgrade import try_upgrade
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.verify.package import Package
 
-CONFIGURATION = Path("/etc/slurm/slurm.conf")
+IN_USE = tuple(
+    map(Path, ("/etc/slurm", "/etc/munge", "/run/mysqld", "/home/alice", "/opt/slurm versions"))
+)
+"""What `--here` makes, and takes away afterwards."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +272,7 @@ class _Bench:
             yield machine
         finally:
             with signals_held():
-                machine.run("remove.sh")
+                machine.run("remove.sh", *(place.tree.parent for place in places()))
 
     def show(self, where: str, check: Check) -> None:
         """Show a check that has ended."""
@@ -328,10 +332,10 @@ def _require_disposable() -> Distro:
             details="It installs packages, makes users and starts daemons on this machine.",
             resolution="Run it as root on a machine that nobody needs afterwards.",
         )
-    if CONFIGURATION.exists():
+    if used := [path for path in IN_USE if path.exists()]:
         raise LXDError(
-            f"--here: this machine has a {CONFIGURATION}.",
-            details="A cluster seems to use it.",
+            f"--here: this machine has a {used[0]}.",
+            details="A cluster or a user seems to need it.",
             resolution="Use another machine, or let instances be started: omit --here.",
         )
     name = "@".join(host_release())

@@ -35,6 +35,6 @@ def clean_copy(settings: Settings, distro: Distro = NEWEST) -> Iterator[CleanIns
     with (
         make_reporter(verbose=True) as reporter,
         open_workspace(new_build_id("tests"), settings, reporter) as workspace,
-        clean_instance(distro, settings, reporter, workspace, keep=False) as machine,
+        clean_instance(distro, settings, reporter, workspace, offline=False) as machine,
     ):
         yield CleanInstance(machine.name, machine.project, wait=WAIT_SECONDS)

@@ -1,13 +1,11 @@
 # Limits of memory, CPUs and devices hold, by cgroup/v2 with the controllers of this machine.
 # usage: check-cgroup.sh TREE
-# Prints "skipped: REASON" where the machine delegates no controllers.
 # shellcheck shell=bash
 tree=$1
 root=/sys/fs/cgroup
 for controller in cpuset memory; do
     if ! grep -qw "${controller}" "${root}/cgroup.controllers" 2> /dev/null; then
-        echo "skipped: cgroup v2 has no controller ${controller} here (${root}/cgroup.controllers)"
-        exit 0
+        skip "cgroup v2 has no controller ${controller} here (${root}/cgroup.controllers)"
     fi
 done
 

@@ -3,6 +3,9 @@
 # shellcheck shell=bash
 tree=$1
 libraries=${STATE}/nvml
+if at node1 test -e /dev/nvidia0; then
+    skip "this machine has GPUs of its own (tests/gpu/real-driver.sh)"
+fi
 
 restore() {
     # shellcheck disable=SC2034 # of lib.sh

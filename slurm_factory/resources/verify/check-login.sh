@@ -16,6 +16,12 @@ ln -sfnT "${tree}" /run/tree-of-pam
     echo "account required /run/tree-of-pam/lib/security/pam_slurm_adopt.so action_no_jobs=deny"
 } > "${STATE}/pam-sshd"
 at "${node}" mount --bind "${STATE}/pam-sshd" /etc/pam.d/sshd
+restore() {
+    pkill -F "${STATE}/sshd.pid" || true
+    at "${node}" umount /etc/pam.d/sshd || true
+    as alice "${tree}/bin/scancel" --user=alice || true
+}
+trap restore EXIT
 mkdir -p /run/sshd
 ssh-keygen -A > /dev/null
 options=(-o UsePAM=yes -o PidFile="${STATE}/sshd.pid" -E "${STATE}/sshd.log")
@@ -40,6 +46,4 @@ adopted=$(enter "'${tree}/bin/scontrol' listpids ${job}" | awk '$3 == "extern"' 
 ((adopted > 0)) || fail "what alice starts is not adopted by job ${job}"
 release "${tree}" "${job}"
 wait_for "alice to be refused again" is_out
-pkill -F "${STATE}/sshd.pid"
-at "${node}" umount /etc/pam.d/sshd
 echo "let in by sshd only with a job"

@@ -11,8 +11,7 @@ version_of_lmod() {
     bash -c ". /opt/module-systems/${init}; module --version" 2>&1 | sed -n 's/.*Version \([0-9]*\).*/\1/p'
 }
 if [[ ${system} == lmod && ${unpacked} == *' '* ]] && (($(version_of_lmod) < 8)); then
-    echo "skipped: Lmod $(version_of_lmod) drops spaces from MODULEPATH"
-    exit 0
+    skip "Lmod $(version_of_lmod) drops spaces from MODULEPATH"
 fi
 session=$(
     cat << 'SESSION'

@@ -5,6 +5,7 @@ tree=$1
 node=node1
 ln -sfnT "${tree}" /run/tree-of-pam
 echo "account required /run/tree-of-pam/lib/security/pam_slurm.so" > /etc/pam.d/live
+trap 'as alice "${tree}/bin/scancel" --user=alice || true' EXIT
 let_in() { at "${node}" pamtester live alice acct_mgmt; }
 
 wait_for "the end of other jobs" has_no_jobs "${tree}"

@@ -14,6 +14,15 @@ replace() {
 }
 answers() { as alice timeout "${LIMIT}" "${tree}/bin/srun" --nodelist=node1 --overlap --jobid="${job}" /bin/true; }
 
+restore() {
+    touch "${SHARED}/go"
+    pkill -F /run/slurmd.node1.pid || true
+    wait_for "the end of slurmd" is_without_slurmd
+    start_slurmd "${tree}" node1
+    wait_for_node "${tree}" node1
+    rm -rf "${other%/*}" "${SHARED}/go"
+}
+trap restore EXIT
 mkdir -p "${other%/*}"
 cp -a --reflink=auto "${tree}" "${other}"
 rm -f "${SHARED}/go"
@@ -25,9 +34,3 @@ is_running "${tree}" "${job}" || fail "job ${job} is $(state_of "${tree}" "${job
 touch "${SHARED}/go"
 accounted "${tree}" "${job}"
 grep -qx survived "${SHARED}/job-${job}.out" || fail "$(cat "${SHARED}/job-${job}.out")"
-rm "${SHARED}/go"
-pkill -F /run/slurmd.node1.pid
-wait_for "the end of slurmd" is_without_slurmd
-start_slurmd "${tree}" node1
-wait_for_node "${tree}" node1
-rm -rf "${other%/*}"

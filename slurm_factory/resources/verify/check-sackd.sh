@@ -5,6 +5,11 @@ tree=$1
 if pgrep -x munged; then
     fail "munged runs"
 fi
+restore() {
+    pkill -x sackd || true
+    at "${LOGIN}" umount /etc/slurm /run/slurm || true
+}
+trap restore EXIT
 for directory in /etc/slurm /run/slurm; do
     at "${LOGIN}" mount -t tmpfs -o "mode=755,uid=$(id -u slurm),gid=$(id -g slurm)" tmpfs "${directory}"
 done
@@ -15,6 +20,4 @@ answers() { at_as "${LOGIN}" alice "${tree}/bin/scontrol" ping; }
 wait_for sackd answers
 said=$(at_as "${LOGIN}" alice timeout "${LIMIT}" "${tree}/bin/srun" --nodes=2 /bin/hostname | sort | tr '\n' ' ')
 [[ ${said} == "node1 node2 " ]] || fail "srun: ${said}"
-pkill -x sackd
-at "${LOGIN}" umount /etc/slurm /run/slurm
 echo "a job by sackd, without munge and without a configuration"

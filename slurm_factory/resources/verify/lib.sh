@@ -21,6 +21,12 @@ fail() {
     exit 1
 }
 
+# Ends a script that cannot check anything here. skip REASON
+skip() {
+    echo "skipped: $*" >&2
+    exit 77
+}
+
 # Far more than anything takes on a busy machine.
 LIMIT=${LIMIT:-600}
 
@@ -101,7 +107,9 @@ start_slurmd() {
     if [[ $2 == "${NODES[0]}" ]]; then
         environment=("${SLURMD_ENVIRONMENT[@]}")
     fi
-    at "$2" env -i "${environment[@]}" "$1/sbin/slurmd" "${options[@]}"
+    # A daemon that inherited the output of a script would keep it open.
+    at "$2" env -i "${environment[@]}" "$1/sbin/slurmd" "${options[@]}" \
+        >> /var/log/slurm/start.log 2>&1 < /dev/null
 }
 # Whether a program runs on a machine of the cluster. runs_at MACHINE PROGRAM
 runs_at() {
@@ -190,7 +198,7 @@ restart_slurm() {
     as slurm "$1/sbin/slurmctld" > /dev/null 2>&1 < /dev/null
     wait_for_daemon slurmctld as alice "$1/bin/scontrol" show config
     for node in "${NODES[@]}"; do
-        start_slurmd "$1" "${node}" > /dev/null 2>&1 < /dev/null
+        start_slurmd "$1" "${node}"
     done
     for node in "${NODES[@]}"; do
         wait_for_node "$1" "${node}"

@@ -12,7 +12,7 @@ programs=(munged slurmctld slurmd slurmstepd)
 mpi=none
 ! has "${tree}" mpi_pmix || mpi=pmix
 as alice timeout "${LIMIT}" "${tree}/bin/srun" "--mpi=${mpi}" /bin/cat "${SHARED}/hold" > /dev/null &
-wait_for "the task" pgrep -x cat
+wait_for "the task" pgrep -x -u alice cat
 
 for program in "${programs[@]}"; do
     pids=$(pgrep -x "${program}") || fail "${program} does not run"
@@ -21,7 +21,7 @@ for program in "${programs[@]}"; do
         sed -n 's#^[^ ]* [^ ]*x[^ ]* [^ ]* [^ ]* [^ ]* *\(/.*\)$#\1#p' "/proc/${pid}/maps"
     done | sort -u | sed "s#^#mapped\t${program}\t#"
 done > /tmp/mapped
-echo > "${SHARED}/hold"
+timeout 60 sh -c "echo > '${SHARED}/hold'"
 wait
 
 cat /tmp/mapped

@@ -1,7 +1,11 @@
 # Take away what a verification has made on this machine, except for the packages it installed.
-# usage: remove.sh
+# usage: remove.sh DIRECTORY…    (those of the tree)
 # shellcheck shell=bash
-pkill -x 'slurmrestd|sackd|slurmd|slurmstepd|slurmctld|slurmdbd|munged' || true
+pkill -KILL -u alice || true
+if [[ -e ${STATE}/sshd.pid ]]; then
+    pkill -F "${STATE}/sshd.pid" || true
+fi
+pkill -KILL -x 'slurmrestd|sackd|slurmd|slurmstepd|slurmctld|slurmdbd|munged' || true
 for machine in "${NODES[@]}" "${LOGIN}"; do
     if [[ -e ${STATE}/${machine}.pid ]]; then
         kill "$(< "${STATE}/${machine}.pid")" || true
@@ -11,6 +15,9 @@ ip link delete sf-verify 2> /dev/null || true
 sed '/ # slurm-factory verify$/d' /etc/hosts > /tmp/hosts.verify
 cat /tmp/hosts.verify > /etc/hosts
 systemctl stop mariadb || true
-rm -rf /tmp/hosts.verify "${STATE}" /var/tmp/slurm-factory-verify /etc/slurm /var/spool/slurmctld \
-    /var/log/slurm /run/slurm /run/slurmrestd /etc/ld.so.conf.d/verify-nss.conf /etc/pam.d/live \
-    /opt/site\ ????????/ "/opt/slurm versions"
+rm -rf /tmp/hosts.verify "${STATE}" "$@" /var/tmp/slurm-factory-verify /etc/slurm /var/spool/slurmctld \
+    /var/spool/slurmd /var/log/slurm /run/slurm /run/slurmctld /run/slurmdbd /run/slurmrestd \
+    /etc/munge /var/lib/munge /var/log/munge /run/munge /run/tree-of-pam /etc/pam.d/live \
+    /etc/ld.so.conf.d/verify-nss.conf /etc/apt/apt.conf.d/90verify /srv/another "/opt/slurm versions"
+ldconfig
+userdel --remove alice 2> /dev/null || true

@@ -4,8 +4,9 @@
 tree=$1 auth=$2
 rest=/run/slurmrestd/socket
 
+: > /var/log/slurm/start.log
 # A daemon that inherited the pipe of the caller would keep it open for ever; logs.sh shows this.
-exec > /var/log/slurm/start.log 2>&1 < /dev/null
+exec >> /var/log/slurm/start.log 2>&1 < /dev/null
 
 if [[ ${auth} == munge ]]; then
     as munge "${tree}/sbin/munged"

@@ -22,7 +22,7 @@ case ${daemon} in
         ;;
     slurmd)
         for node in "${NODES[@]}"; do
-            start_slurmd "${tree}" "${node}" > /dev/null 2>&1 < /dev/null
+            start_slurmd "${tree}" "${node}"
         done
         # The first one runs the job.
         for node in "${NODES[@]:1}"; do

@@ -60,3 +60,14 @@ def test_secrets_reach_the_script_and_no_command_line(tmp_path: Path) -> None:
     script = 'echo "${http_proxy}"; cat "/proc/$$/cmdline" | tr "\\0" " "'
     said = machine.run_text("secret", script)
     assert said.count("pass word") == 1
+
+
+def test_what_has_left_the_session_does_not_keep_a_script_from_ending() -> None:
+    said = HERE.run_text("daemon", "setsid sleep 20 & echo done")
+    assert said == "done\n"
+
+
+def test_script_that_cannot_check_anything_says_so_by_its_status() -> None:
+    with pytest.raises(ScriptError, match="skipped: no GPU here") as caught:
+        HERE.run_text("check", 'skip "no GPU here"')
+    assert caught.value.status == 77

@@ -105,10 +105,10 @@ def test_machine_with_a_cluster_is_left_alone(
     package: Package, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(module, "CONFIGURATION", tmp_path)
+    monkeypatch.setattr(module, "IN_USE", (tmp_path,))
     code, _, err = run(str(package.manifest_path), "--here")
     assert code == LXDError.exit_code
-    assert "A cluster seems to use it." in err
+    assert "A cluster or a user seems to need it." in err
 
 
 def test_no_cluster_is_no_success(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
