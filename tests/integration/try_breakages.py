@@ -142,6 +142,22 @@ def run(machine: Machine, place: Place, commands: str) -> None:
     machine.run_text("breakage", f"tree=$1\nset +e\n{commands}\nexit 0\n", place.tree)
 
 
+NO_START = without("lib/slurm/select_cons_tres.so")
+
+
+def without_start(cluster: Cluster, place: Place) -> str:
+    """What the start of a cluster says that cannot start."""
+    run(cluster.machine, place, NO_START.break_it)
+    try:
+        cluster.start(place)
+    except ScriptError as error:
+        return f"failed: {error.details}"
+    finally:
+        cluster.stop()
+        run(cluster.machine, place, NO_START.mend_it)
+    raise SystemExit("A cluster without select_cons_tres.so starts.")
+
+
 def outcome(cluster: Cluster, place: Place, name: str) -> tuple[str, str]:
     """Whether a check passes, fails or does not apply, and what it says."""
     checks: dict[str, Callable[[], str]] = {
@@ -184,6 +200,8 @@ def main(words: Sequence[str], on_line: Callable[[str], None]) -> int:
         cluster = Cluster(replace(instance, wait=WAIT_SECONDS), opened)
         place = places()[0]
         cluster.deliver(place)
+        if not names:
+            on_line(f"| start | {NO_START.about} | {without_start(cluster, place)} |")
         cluster.start(place)
         for name in names or BREAKAGES:
             result, said = try_one(cluster, place, name)
