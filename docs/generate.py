@@ -298,7 +298,9 @@ def readme_page() -> str:
         found = [row for row in verified() if row["on"] == each.name]
         spack = [row for row in found if row["recipe"] == "spack"]
         system = [row for row in found if row["recipe"] == "system"]
-        rows.append((each.name, each.glibc, of_readme(spack), of_readme(system)))
+        possible = "by its glibc" if each.starts(OLDEST_GLIBC, ()) else "no"
+        shown = (of_readme(spack) or possible, of_readme(system) or "with a base of its age")
+        rows.append((each.name, each.glibc, *shown))
     head = ("Distribution", "glibc", "`--deps spack`", "`--deps system`")
     return with_table(README.read_text("utf-8"), BY_SERIES, table(head, rows))
 
