@@ -43,8 +43,6 @@ from slurm_factory.util.machine import certificates_in, proxy_host
 from slurm_factory.util.signals import signals_held
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from slurm_factory.config import Settings
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.plan.bases import Distro
@@ -169,12 +167,17 @@ def prepare(machine: Machine, distro: Distro, settings: Settings) -> None:
     machine.run("boot.sh")
     for certificate in certificates_in(settings.ca_certificates):
         machine.push(certificate, CA_DIRECTORY / certificate.name)
+    reaching(machine, distro, settings).run(
+        "prepare.sh",
+        PACKAGES=" ".join(resources.verify_file("packages.txt").split()),
+        MODULE_SYSTEMS=resources.verify_file("install-module-systems.sh"),
+    )
+
+
+def reaching(machine: Machine, distro: Distro, settings: Settings) -> Machine:
+    """The machine for scripts that install packages: with the proxies, and a REACH to wait for."""
     through = both_spellings(os.environ)
     proxy = through.get("http_proxy") or through.get("https_proxy")
     mirror = urlsplit(mirror_of(distro, settings, platform.machine())).hostname
-    variables: Mapping[str, str] = {
-        "PACKAGES": " ".join(resources.verify_file("packages.txt").split()),
-        "REACH": (proxy and proxy_host(proxy)) or mirror or "deb.debian.org",
-        "MODULE_SYSTEMS": resources.verify_file("install-module-systems.sh"),
-    }
-    replace(machine, secrets=through).run("prepare.sh", **variables)
+    reach = (proxy and proxy_host(proxy)) or mirror or "deb.debian.org"
+    return replace(machine, secrets=through, variables={**machine.variables, "REACH": reach})

@@ -30,7 +30,7 @@ from slurm_factory.util.process import (
 WAIT_SECONDS = 300
 """What a script waits for takes seconds, on the busiest machine a minute."""
 SCRIPT_SECONDS = 1800
-"""Limit for a whole script, most of which wait more than once."""
+"""Limit for an ordinary script, most of which wait more than once."""
 LARGEST_OUTPUT = 8 << 20
 """Limit for the output of a script in bytes."""
 LXC_LINE = re.compile(r"Error: Command not (found|executable)$")
@@ -65,6 +65,7 @@ class Machine:
         wait: Seconds after which something that a script waits for counts as failed.
         variables: Variables of each script.
         secrets: Variables that must not appear in command lines: the proxies.
+        seconds: Limit for a whole script.
     """
 
     name: str = ""
@@ -72,6 +73,7 @@ class Machine:
     wait: int = WAIT_SECONDS
     variables: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = SCRIPT_SECONDS
 
     def run(self, script: str, *arguments: object, **variables: str) -> str:
         """Run a script, with `lib.sh` before it; returns what it printed.
@@ -108,7 +110,8 @@ class Machine:
         """
         command = [*self._prefix(variables), *FROM_STDIN, *words]
         for _ in range(ATTEMPTS):
-            status, output, errors = _run(command, self._environment(variables), self.secrets)
+            given = self._environment(variables)
+            status, output, errors = _run(command, given, self.secrets, self.seconds)
             if status == 0:
                 return output
             if status != LXC_FAILED or TRANSIENT not in errors or output:
@@ -147,7 +150,10 @@ class Machine:
 
 
 def _run(
-    command: Sequence[str], variables: Mapping[str, str], secrets: Mapping[str, str]
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    secrets: Mapping[str, str],
+    seconds: float,
 ) -> tuple[int, str, str]:
     """Exit status, output and errors of a command; 124 after the limit.
 
@@ -169,15 +175,15 @@ def _run(
             start_new_session=True,
         ) as process:
             try:
-                status = _wait(process, (output, errors))
+                status = _wait(process, (output, errors), seconds)
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, SIGKILL)
         return status, _text(output), _text(errors)
 
 
-def _wait(process: subprocess.Popen[bytes], files: Sequence[BinaryIO]) -> int:
-    deadline = time.monotonic() + SCRIPT_SECONDS
+def _wait(process: subprocess.Popen[bytes], files: Sequence[BinaryIO], seconds: float) -> int:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with suppress(subprocess.TimeoutExpired):
             return process.wait(POLL_SECONDS)

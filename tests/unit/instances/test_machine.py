@@ -1,5 +1,6 @@
 """Scripts of a verification run with limits, and fail with what they said last."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,10 @@ def test_daemon_that_has_ended_is_not_waited_for() -> None:
         patient.run_text("dead", "wait_for_daemon no-such-daemon false")
 
 
-def test_script_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SCRIPT_SECONDS", 0.5)
+def test_script_that_does_not_end_is_killed() -> None:
+    hasty = replace(HERE, seconds=0.5)
     with pytest.raises(ScriptError, match="did not end in time"):
-        HERE.run_text("endless", "trap '' TERM INT; while :; do sleep 1; done")
+        hasty.run_text("endless", "trap '' TERM INT; while :; do sleep 1; done")
 
 
 def test_output_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
