@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         SpackPackage,
     )
     from slurm_factory.package.publish import PublishedArtifact
-    from slurm_factory.package.verification import Check
+    from slurm_factory.package.verification import Check, Suite
     from slurm_factory.plan.plan import BuildPlan
     from slurm_factory.plan.releases import Release
     from slurm_factory.prefetch import Prefetched
@@ -352,8 +352,19 @@ def print_verdict(verdict: Verdict, *, as_json: bool) -> None:
     for trial in found.trials:
         ran = "A cluster ran" if trial.passed else "A cluster failed"
         print_line(f"{ran} on {trial.title} (glibc {trial.glibc}) in {trial.seconds:.0f} s.")
+    if found.suite:
+        print_line(_suite_line(found.suite))
     if verdict.path:
         print_line(f"{verdict.path}")
+
+
+def _suite_line(suite: Suite) -> str:
+    plain, package = (list(side.values()).count("passed") for side in (suite.plain, suite.package))
+    worse = f"; plain only: {', '.join(suite.worse)}" if suite.worse else ""
+    return (
+        f"SchedMD's tests: {len(suite.plain)}, plain passes {plain}, the package passes"
+        f" {package}{worse}."
+    )
 
 
 def _check_row(check: Check) -> tuple[str, ...]:

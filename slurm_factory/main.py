@@ -331,6 +331,12 @@ def verify(
     static: Annotated[
         bool, typer.Option("--static", help="Only read its files; needs neither root nor LXD.")
     ] = False,
+    suite: Annotated[
+        bool,
+        typer.Option(
+            "--suite", help="Also run SchedMD's tests, with plain Slurm and with the package."
+        ),
+    ] = False,
     upgrade_from: Annotated[
         list[str] | None,
         typer.Option(
@@ -361,6 +367,7 @@ def verify(
             package=found,
             on=tuple(filter(None, (name.strip() for name in on.split(",")))),
             static=static,
+            suite=suite,
             here=here,
             upgrade_from=tuple(find_package(older, settings) for older in upgrade_from or ()),
             keep_instance=keep_instance,

@@ -19,16 +19,23 @@ from slurm_factory.exceptions import (
     SlurmFactoryError,
     VerificationError,
 )
-from slurm_factory.instances.clean_instance import NoImageError, clean_instance, prepare
+from slurm_factory.instances.build_instance import confine
+from slurm_factory.instances.clean_instance import (
+    NoImageError,
+    clean_instance,
+    prepare,
+    reaching,
+)
 from slurm_factory.instances.machine import Machine
 from slurm_factory.package.manifest import SOFTWARE_END, File
 from slurm_factory.package.publish import describe
-from slurm_factory.package.verification import Check, Trial, Upgrade, Verification, record
+from slurm_factory.package.verification import Check, Suite, Trial, Upgrade, Verification, record
 from slurm_factory.plan.bases import Distro, distros, find_distro, host_release
 from slurm_factory.util.files import file_errors, write_text
 from slurm_factory.util.signals import signals_held
 from slurm_factory.verify.cluster import places
 from slurm_factory.verify.static import Opened, StaticReport, look
+from slurm_factory.verify.suite import find_tests, install_tests, require_manifest, try_suite
 from slurm_factory.verify.trial import try_package
 from slurm_factory.verify.upgrade import try_upgrade
 from slurm_factory.workspace import Workspace, new_build_id, open_workspace
@@ -42,6 +49,8 @@ IN_USE = tuple(
     map(Path, ("/etc/slurm", "/etc/munge", "/run/mysqld", "/home/alice", "/opt/slurm versions"))
 )
 """What `--here` makes, and takes away afterwards."""
+SHOWN = 10
+"""So many tests are named in an error."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class VerifyRequest:
         package: The package.
         on: Names of distributions; empty: the oldest and the newest on which it starts.
         static: Only read its files.
+        suite: Also run SchedMD's tests, with plain Slurm and with the package.
         here: Use this machine, which nobody needs afterwards, instead of instances.
         upgrade_from: Older packages, the oldest first.
         keep_instance: Keep the last instance.
@@ -60,6 +70,7 @@ class VerifyRequest:
     package: Package
     on: tuple[str, ...] = ()
     static: bool = False
+    suite: bool = False
     here: bool = False
     upgrade_from: tuple[Package, ...] = ()
     keep_instance: bool = False
@@ -95,15 +106,20 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Ve
         reporter: Shows each check.
 
     Raises:
-        ConfigurationError: There is no such distribution, or this machine cannot be used.
+        ConfigurationError: There is no such distribution, this machine cannot be used, or SchedMD's
+            tests cannot be had for the package.
+        DownloadError: The source archive with SchedMD's tests could not be fetched.
         LXDError: LXD, or this machine, cannot be used.
         OutputError: A file cannot be read or written.
+        VerificationError: SchedMD's tests do not work with plain Slurm.
     """
     if request.here and request.on:
         raise ConfigurationError(
             "--here uses this machine, and --on names others.", resolution="Omit one of them."
         )
     named = tuple(map(find_distro, request.on))
+    if request.suite:
+        _require_suite(request)
     if request.here:
         named = (_require_disposable(),)
     with open_workspace(new_build_id("verify"), settings, reporter) as workspace:
@@ -126,6 +142,9 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Ve
                 upgrade = bench.upgrade([*way, report.opened], last)
                 found = found.model_copy(update={"upgrades": (upgrade,)})
                 written = _record(found, request.package, reporter)
+        if report.opened and request.suite:
+            found = found.model_copy(update={"suite": bench.suite(report.opened)})
+            written = _record(found, request.package, reporter)
         return Verdict(found, report.distributions, *written, workspace.log, static=request.static)
 
 
@@ -160,13 +179,19 @@ def failure(verdict: Verdict) -> SlurmFactoryError | None:
     if verification.passed and (verification.trials or verdict.static):
         return verdict.error
     failed = verification.failures
-    if not failed:
+    worse = verification.suite.worse if verification.suite else ()
+    if failed:
+        more = f" {len(failed) - 1} more failed." if len(failed) > 1 else ""
+        brief, details = f"failed the check {failed[0].name}.", f"{failed[0].brief}{more}"
+    elif worse:
+        brief = "fails tests of SchedMD's that plain Slurm passes."
+        more = f" and {len(worse) - SHOWN} more" if len(worse) > SHOWN else ""
+        details = f"{', '.join(worse[:SHOWN])}{more}"
+    else:
         return VerificationError(f"No cluster has run from {verification.stem}.")
-    first = failed[0]
-    more = f" {len(failed) - 1} more failed." if len(failed) > 1 else ""
     return VerificationError(
-        f"{verification.stem} failed the check {first.name}.",
-        details=f"{first.brief}{more}",
+        f"{verification.stem} {brief}",
+        details=details,
         resolution=f"The logs of its daemons are in {verdict.log.parent}; docs/verification.md"
         " describes each check.",
     )
@@ -252,6 +277,24 @@ class _Bench:
         with self.machine(distro) as machine, self.reporter.step(f"Upgrade on {distro.title}"):
             return try_upgrade(way, machine, distro, self.show, self.save)
 
+    def suite(self, opened: Opened) -> Suite | None:
+        """SchedMD's tests where the package was built; None if there are none."""
+        tests = find_tests(opened, self.settings, self.reporter)
+        if tests is None:
+            return None
+        distro = find_distro(require_manifest(opened.package).identity.base)
+        with clean_instance(
+            distro,
+            self.settings,
+            self.reporter,
+            self.workspace,
+            keep=self.request.keep_instance,
+            offline=False,
+        ) as machine:
+            install_tests(reaching(machine, distro, self.settings), tests, self.reporter)
+            confine(machine.name, self.settings, self.workspace.lock, offline=True)
+            return try_suite(opened, tests, machine, distro, self.reporter, self.save)
+
     @contextmanager
     def machine(self, distro: Distro) -> Iterator[Machine]:
         """A clean machine."""
@@ -317,6 +360,16 @@ def _record(
         return record(verification, package.manifest, package.manifest_path, directory), None
     except OutputError as error:
         return None, error
+
+
+def _require_suite(request: VerifyRequest) -> None:
+    if request.here:
+        raise ConfigurationError(
+            "--suite and --here exclude each other.",
+            details="The tests install a compiler's packages and change users of the machine.",
+            resolution="Let an instance be started: omit --here.",
+        )
+    find_distro(require_manifest(request.package).identity.base)
 
 
 def _require_disposable() -> Distro:
