@@ -124,7 +124,8 @@ def _prefix(distro: Distro) -> str:
 def _ensure_prepared(distro: Distro, settings: Settings, reporter: Reporter) -> str:
     """Name of a stopped instance that is ready to be copied."""
     prefix, project = _prefix(distro), settings.project_name
-    texts = (resources.verify_file(name) for name in SCRIPTS)
+    # Projects share a network, on which each name is there once.
+    texts = (project, *(resources.verify_file(name) for name in SCRIPTS))
     name = prefix + hashlib.sha256("\0".join(texts).encode()).hexdigest()[:10]
     entries = {entry["name"]: entry for entry in list_instances(project)}
     oldest = datetime.now(UTC) - PREPARED_LIFE

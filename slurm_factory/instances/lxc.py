@@ -52,6 +52,9 @@ DELETE_SECONDS = 180
 """An instance at its memory limit takes more than a minute to die."""
 LONG_SECONDS = 600
 
+ADVICE = "Try `lxc info --show-log"
+"""Begin of lxc's last line, after the error."""
+
 _NOT_ANSWERING = {
     Daemon.DENIED: (
         "You do not have access to LXD.",
@@ -163,6 +166,7 @@ def explain(stderr: str, arguments: Sequence[str]) -> LXDError:
         arguments: Arguments of the lxc command.
     """
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(ADVICE)] or lines
     message = lines[-1].removeprefix("Error: ") if lines else "lxc failed without a message."
     state = socket_state()
     if state is Daemon.DENIED and _group_is_new():

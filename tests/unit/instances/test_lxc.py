@@ -104,6 +104,14 @@ def test_what_lxc_says_becomes_a_reason_and_a_command(
     assert error.details
 
 
+def test_advice_of_lxc_does_not_hide_the_error() -> None:
+    said = (
+        'Error: Failed start validation: Instance DNS name "a" already used on network\n'
+        "Try `lxc info --show-log local:a` for more info\n"
+    )
+    assert explain(said, ["launch"]).details.startswith("Failed start validation")
+
+
 @pytest.mark.parametrize(
     ("state", "brief", "command"),
     [
