@@ -104,7 +104,7 @@ def test_what_lxc_says_becomes_a_reason_and_a_command(
     assert error.details
 
 
-def test_advice_of_lxc_does_not_hide_the_error() -> None:
+def test_advice_of_lxc_does_not_hide_the_error(fake: FakeLxc) -> None:
     said = (
         'Error: Failed start validation: Instance DNS name "a" already used on network\n'
         "Try `lxc info --show-log local:a` for more info\n"
