@@ -17,8 +17,8 @@ ln -sfnT "${tree}" /run/tree-of-pam
 } > "${STATE}/pam-sshd"
 at "${node}" mount --bind "${STATE}/pam-sshd" /etc/pam.d/sshd
 restore() {
-    pkill -F "${STATE}/sshd.pid" || true
-    at "${node}" umount /etc/pam.d/sshd || true
+    pkill -F "${STATE}/sshd.pid" 2> /dev/null || true
+    at "${node}" umount /etc/pam.d/sshd 2> /dev/null || true
     as alice "${tree}/bin/scancel" --user=alice || true
 }
 trap restore EXIT

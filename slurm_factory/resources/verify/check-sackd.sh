@@ -7,7 +7,7 @@ if pgrep -x munged; then
 fi
 restore() {
     pkill -x sackd || true
-    at "${LOGIN}" umount /etc/slurm /run/slurm || true
+    at "${LOGIN}" umount /etc/slurm /run/slurm 2> /dev/null || true
 }
 trap restore EXIT
 for directory in /etc/slurm /run/slurm; do

@@ -3,7 +3,7 @@
 # shellcheck shell=bash
 pkill -KILL -u alice || true
 if [[ -e ${STATE}/sshd.pid ]]; then
-    pkill -F "${STATE}/sshd.pid" || true
+    pkill -F "${STATE}/sshd.pid" 2> /dev/null || true
 fi
 pkill -KILL -x 'slurmrestd|sackd|slurmd|slurmstepd|slurmctld|slurmdbd|munged' || true
 for machine in "${NODES[@]}" "${LOGIN}"; do
