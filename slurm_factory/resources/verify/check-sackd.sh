@@ -15,7 +15,8 @@ for directory in /etc/slurm /run/slurm; do
 done
 cp -a /etc/slurm/slurm.key "${STATE}/slurm.key"
 at "${LOGIN}" cp -a "${STATE}/slurm.key" /etc/slurm/slurm.key
-at_as "${LOGIN}" slurm "${tree}/sbin/sackd" --conf-server "$(hostname):6817" > /dev/null 2>&1 < /dev/null
+at_as "${LOGIN}" slurm "${tree}/sbin/sackd" --conf-server "$(hostname):6817" > /tmp/sackd.log 2>&1 < /dev/null ||
+    fail "sackd cannot be started: $(tail -n 1 /tmp/sackd.log)"
 answers() { at_as "${LOGIN}" alice "${tree}/bin/scontrol" ping; }
 wait_for sackd answers
 said=$(at_as "${LOGIN}" alice timeout "${LIMIT}" "${tree}/bin/srun" --nodes=2 /bin/hostname | sort | tr '\n' ' ')

@@ -109,7 +109,8 @@ start_slurmd() {
     fi
     # A daemon that inherited the output of a script would keep it open.
     at "$2" env -i "${environment[@]}" "$1/sbin/slurmd" "${options[@]}" \
-        >> /var/log/slurm/start.log 2>&1 < /dev/null
+        >> /var/log/slurm/start.log 2>&1 < /dev/null ||
+        fail "slurmd of $2 cannot be started: $(tail -n 1 /var/log/slurm/start.log)"
 }
 # Whether a program runs on a machine of the cluster. runs_at MACHINE PROGRAM
 runs_at() {
