@@ -18,6 +18,7 @@ from typing import BinaryIO
 from slurm_factory import resources
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.instances.lxc import LOCAL, LONG_SECONDS, lxc, require_running
+from slurm_factory.util.files import file_errors
 from slurm_factory.util.process import (
     ATTEMPTS,
     FROM_STDIN,
@@ -128,13 +129,14 @@ class Machine:
 
         Raises:
             LXDError: LXD refused it.
-            OSError: It cannot be copied on this machine.
+            OutputError: It cannot be copied on this machine.
         """
         if self.name:
             target = f"{LOCAL}{self.name}{destination}"
             lxc("file", "push", str(path), target, project=self.project, timeout=LONG_SECONDS)
         else:
-            shutil.copyfile(path, destination)
+            with file_errors(Path(destination)):
+                shutil.copyfile(path, destination)
 
     def _prefix(self, variables: Mapping[str, str]) -> list[str]:
         if not self.name:
