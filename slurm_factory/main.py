@@ -317,7 +317,10 @@ def _find_finished(
 def verify(
     *,
     package: Annotated[
-        str, typer.Argument(help="Name of a build, or path of a manifest or of a tarball.")
+        str,
+        typer.Argument(
+            metavar="PACKAGE", help="Name of a build, or path of a manifest or of a tarball."
+        ),
     ],
     on: Annotated[
         str,
