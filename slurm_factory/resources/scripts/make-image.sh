@@ -27,7 +27,7 @@ NETWORK
 
 resolver=systemd-resolved,
 case "${CODENAME}" in
-    bullseye | focal | jammy) resolver= ;; # It is a part of systemd there.
+    bullseye | jammy) resolver= ;; # It is a part of systemd there.
 esac
 
 # minbase has no DHCP client; networkd is part of systemd.
