@@ -71,16 +71,11 @@ fi
 
 [[ -n ${login} ]] || exit 0
 systemctl start mariadb
-database() { if command -v mariadb > /dev/null; then mariadb "$@"; else mysql "$@"; fi; }
-proof="VIA ${login} USING PASSWORD('secret')"
-# Before 10.4, other plugins take no password so (mariadb.com/kb/en/create-user).
-if [[ $(database -N -e 'SELECT VERSION()') =~ ^10\.[0-3]\. ]]; then
-    proof="BY 'secret'"
-elif [[ ${login} == ed25519 ]]; then
-    database -e "INSTALL PLUGIN IF NOT EXISTS ed25519 SONAME 'auth_ed25519'"
+if [[ ${login} == ed25519 ]]; then
+    mariadb -e "INSTALL PLUGIN IF NOT EXISTS ed25519 SONAME 'auth_ed25519'"
 fi
-database << SQL
+mariadb << SQL
 CREATE DATABASE IF NOT EXISTS slurm_acct;
-CREATE OR REPLACE USER slurm@localhost IDENTIFIED ${proof};
+CREATE OR REPLACE USER slurm@localhost IDENTIFIED VIA ${login} USING PASSWORD('secret');
 GRANT ALL ON slurm_acct.* TO slurm@localhost;
 SQL
