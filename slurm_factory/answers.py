@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory.exceptions import OutputError
-from slurm_factory.findings import END, known_now, suspected_now
+from slurm_factory.findings import known_now, suspected_now
 from slurm_factory.output import github
 from slurm_factory.output.records import duration
 from slurm_factory.output.stdout import (
@@ -22,6 +22,7 @@ from slurm_factory.output.stdout import (
     terminal_width,
 )
 from slurm_factory.output.text import as_called, shown
+from slurm_factory.package.manifest import MANIFEST_END
 from slurm_factory.plan import releases
 from slurm_factory.plan.advisories import (
     advisories,
@@ -435,7 +436,7 @@ def _build_facts(artifact: PublishedArtifact) -> dict[str, Any]:
 def _build_row(artifact: PublishedArtifact) -> tuple[str, ...]:
     manifest = artifact.manifest
     return (
-        str(artifact.path).removesuffix(END),
+        str(artifact.path).removesuffix(MANIFEST_END),
         manifest.identity.release if manifest else "",
         file_size(manifest.files[0].size) if manifest else "",
         manifest.glibc if manifest else "",
@@ -467,7 +468,7 @@ def print_reports(
         as_json: Print a document instead.
     """
     # Of these, nobody can say that they are free of holes.
-    not_looked_up = [each.path.name.removesuffix(END) for each in reports if each.has_gaps]
+    not_looked_up = [each.path.name.removesuffix(MANIFEST_END) for each in reports if each.has_gaps]
     if advisory:
         reports = [each for each in reports if each.has(advisory)]
     if as_json:
@@ -478,7 +479,9 @@ def print_reports(
             }
         )
     elif advisory:
-        rows = [(str(each.path).removesuffix(END), _why(each, advisory)) for each in reports]
+        rows = [
+            (str(each.path).removesuffix(MANIFEST_END), _why(each, advisory)) for each in reports
+        ]
         but = f" Not looked up: {' '.join(not_looked_up)}." if not_looked_up else ""
         print_table(("Package", "Because of"), rows, empty=f"No package has {advisory}.{but}")
     else:
@@ -491,7 +494,7 @@ def print_reports(
 def _print_report(report: Report, now: datetime) -> None:
     manifest = report.manifest
     identity = manifest.identity
-    print_line(str(report.path).removesuffix(END))
+    print_line(str(report.path).removesuffix(MANIFEST_END))
     print_line(f"  {_known_advisories(manifest)}")
     for advisory in report.advisories:
         print_line(f"    {advisory.id}: {advisory.summary}")

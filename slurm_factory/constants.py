@@ -18,6 +18,8 @@ INSTANCE_SYSROOTS: Final = PurePosixPath("/usr/lib/slurm-factory/glibc")
 gives everything a run path to other directories of a compiler with a C library
 (compilers/libraries.py)."""
 INSTANCE_BUILD: Final = PurePosixPath("/srv/build")
+EVERY_BUILDS_PATHS: Final = (INSTANCE_CACHE, INSTANCE_BUILD, INSTANCE_PREFIX, INSTANCE_SYSROOTS)
+"""Paths of sources and scratch directories, and of configure's arguments, for any recipe."""
 INSTANCE_SPACK: Final = PurePosixPath("/opt/spack")
 INSTANCE_SPACK_PACKAGES: Final = PurePosixPath("/opt/spack-packages")
 INSTANCE_SPACK_PYTHON: Final = PurePosixPath("/opt/spack-python/bin/python3")

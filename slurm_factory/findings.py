@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.package.manifest import MANIFEST_END
 from slurm_factory.plan.advisories import (
     Advisory,
     advisories,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from slurm_factory.package.manifest import BundledFile, Manifest
     from slurm_factory.package.publish import PublishedArtifact
 
-END = "-manifest.json"
 ADVISORY = re.compile(r"[A-Z]+(?:-[A-Z0-9]+)+", re.ASCII)
 BINARY_ONLY = re.compile(r"\+b\d+$")
 """Suffix of the version of a Debian package that was only compiled again (deb-version(7))."""
@@ -129,10 +129,10 @@ def select(artifacts: Sequence[PublishedArtifact], names: Sequence[str]) -> list
     """
     if not names:
         return [each for each in artifacts if each.manifest]
-    by_name = {each.path.name.removesuffix(END): each for each in artifacts}
+    by_name = {each.path.name.removesuffix(MANIFEST_END): each for each in artifacts}
     found = []
     for name in names:
-        stem = Path(name).name.removesuffix(END)
+        stem = Path(name).name.removesuffix(MANIFEST_END)
         artifact = by_name.get(stem)
         if artifact is None:
             near = nearest(stem, by_name)

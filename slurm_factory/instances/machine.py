@@ -18,6 +18,7 @@ from typing import BinaryIO
 from slurm_factory import resources
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.instances.lxc import LOCAL, LONG_SECONDS, lxc, require_running
+from slurm_factory.instances.this_machine import SYSTEM_PATH
 from slurm_factory.util.files import file_errors
 from slurm_factory.util.process import (
     ATTEMPTS,
@@ -38,7 +39,6 @@ LXC_LINE = re.compile(r"Error: Command not (found|executable)$")
 LXC_FAILED = 255
 """Exit status of lxc for its own errors."""
 POLL_SECONDS = 0.2
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class ScriptError(VerificationError):
@@ -148,7 +148,7 @@ class Machine:
     def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
         if self.name:
             return environment()
-        return {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **variables}
+        return {"PATH": SYSTEM_PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **variables}
 
 
 def _run(

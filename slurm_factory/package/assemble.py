@@ -9,12 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory import __version__
-from slurm_factory.constants import (
-    INSTANCE_BUILD,
-    INSTANCE_CACHE,
-    INSTANCE_PREFIX,
-    INSTANCE_SYSROOTS,
-)
+from slurm_factory.constants import EVERY_BUILDS_PATHS
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.package.distributions import distributions_with, require_startable
 from slurm_factory.package.licenses import (
@@ -64,9 +59,6 @@ if TYPE_CHECKING:
     from slurm_factory.plan.plan import BuildPlan
 
 PLUGINS = PurePosixPath("lib/slurm")
-EVERY_BUILDS_PATHS = (INSTANCE_CACHE, INSTANCE_BUILD, INSTANCE_PREFIX, INSTANCE_SYSROOTS)
-"""Paths of sources and scratch directories, and of configure's arguments (instance), for any
-recipe."""
 
 
 def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ SKIPPED = "skipped: "
 """A script that cannot check anything here ends with a line that starts so (lib.sh, `skip`)."""
 SKIP_STATUS = 77
 UNPACKED = PurePosixPath("/var/tmp/slurm-factory-verify")  # noqa: S108  # of an instance
+SOFTWARE, MODULE = UNPACKED / "software.tar.gz", UNPACKED / "module.tar.gz"
+"""Where the tarballs of a package are (machine)."""
 START_LOG = "==> /var/log/slurm/start.log <=="
 """Before the part of logs.sh that start.sh has written, the last one."""
 LOG_LINES = 400
@@ -84,12 +86,10 @@ class Cluster:
     Attributes:
         machine: The machine.
         opened: The package.
-        files: Its tarballs (machine), by kind.
     """
 
     machine: Machine
     opened: Opened
-    files: dict[str, PurePosixPath] = field(default_factory=dict)
 
     def deliver(self, place: Place) -> None:
         """Bring the tarballs to the machine, and unpack them.
@@ -99,19 +99,21 @@ class Cluster:
             LXDError: LXD refused a file.
         """
         self.machine.run("nodes.sh")
-        self.files.clear()
-        package = self.opened.package
-        for kind, path in (("software", package.software), ("module", package.module)):
-            if path is not None:
-                self.files[kind] = UNPACKED / f"{kind}.tar.gz"
-                self.machine.push(path, self.files[kind])
-        self._unpack_beside(place)
+        package, top = self.opened.package, self.opened.tree.top
+        self.machine.push(package.software, SOFTWARE)
+        self.machine.run("unpack.sh", SOFTWARE, place.tree.parent)
+        if top != place.tree.name:
+            self.machine.run("move.sh", place.tree.parent / top, place.tree)
+        if package.module:
+            self.machine.push(package.module, MODULE)
+            self.machine.run("unpack.sh", MODULE, place.tree.parent)
+            self.machine.run("unpack.sh", MODULE, UNPACKED / "modules")
 
     def move(self, before: Place, to: Place) -> None:
         """Move the tree while no daemon runs; module files are unpacked beside it there."""
         self.machine.run("move.sh", before.tree, to.tree)
-        if "module" in self.files:
-            self.machine.run("unpack.sh", self.files["module"], to.tree.parent)
+        if self.opened.package.module:
+            self.machine.run("unpack.sh", MODULE, to.tree.parent)
 
     def start(self, place: Place, auth: Auth = "munge") -> None:
         """Configure and start every daemon, and wait until the nodes take jobs.
@@ -172,7 +174,7 @@ class Cluster:
             system: lmod or tcl.
             beside: The module files lie beside the tree; else SLURM_INSTALL_PREFIX tells them.
         """
-        if "module" not in self.files:
+        if not self.opened.package.module:
             raise SkippedError("there are no module files")
         where = (place.tree.parent,) if beside else (UNPACKED / "modules", place.tree)
         return self._script("check-modules.sh", place.tree, system, *where)
@@ -207,15 +209,6 @@ class Cluster:
                 raise SkippedError(last.removeprefix(SKIPPED)) from error
             raise ProblemError(last or error.brief) from error
         return said if name == "mapped.sh" else said.rpartition("\n")[2]
-
-    def _unpack_beside(self, place: Place) -> None:
-        top = self.opened.tree.top
-        self.machine.run("unpack.sh", self.files["software"], place.tree.parent)
-        if top != place.tree.name:
-            self.machine.run("move.sh", place.tree.parent / top, place.tree)
-        if "module" in self.files:
-            self.machine.run("unpack.sh", self.files["module"], place.tree.parent)
-            self.machine.run("unpack.sh", self.files["module"], UNPACKED / "modules")
 
 
 @dataclass(frozen=True)

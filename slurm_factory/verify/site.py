@@ -17,6 +17,12 @@ NODES = ("node1", "node2", "node3")
 OLD_CGROUPS = ("23.02", "23.11")
 """Series that do not know `CgroupPlugin=disabled` (src/interfaces/cgroup.c)."""
 
+
+def no_cgroups(series: str) -> str:
+    """The value of `CgroupPlugin` for a cluster without cgroups, as a series names it."""
+    return "cgroup/v1" if series in OLD_CGROUPS else "disabled"
+
+
 Auth = Literal["munge", "slurm"]
 
 
@@ -73,14 +79,9 @@ class Site:
         return "X11" if self.tree.x11 else "Contain"
 
     @property
-    def tracking(self) -> str:
-        """Slurm refuses X11 and containment with linuxproc, and cgroups need controllers."""
-        return "pgid"
-
-    @property
     def cgroup_plugin(self) -> str:
-        """None, for which old series have no name."""
-        return "cgroup/v1" if self.tree.series in OLD_CGROUPS else "disabled"
+        """None."""
+        return no_cgroups(self.tree.series)
 
     def files(self) -> dict[str, str]:
         """Variables for configure.sh: the content of each file of the configuration."""

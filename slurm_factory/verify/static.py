@@ -14,12 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from slurm_factory.constants import (
-    INSTANCE_BUILD,
-    INSTANCE_CACHE,
-    INSTANCE_PREFIX,
-    INSTANCE_SYSROOTS,
-)
+from slurm_factory.constants import EVERY_BUILDS_PATHS
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.package.distributions import distributions_with
 from slurm_factory.package.manifest import PackageIdentity
@@ -37,7 +32,6 @@ from slurm_factory.verify.tree import IDENTITY, MAIN_LIBRARY, Tree, look_at
 if TYPE_CHECKING:
     from slurm_factory.verify.package import Package
 
-BUILD_PATHS = tuple(map(str, (INSTANCE_CACHE, INSTANCE_BUILD, INSTANCE_PREFIX, INSTANCE_SYSROOTS)))
 SHOWN = 3
 """Problems in one line of a report."""
 LUA = ("lua5.4", "lua5.3", "lua5.1", "lua")
@@ -198,7 +192,7 @@ def _subject(opened: Opened) -> Subject:
         opened.tree.path,
         scan(opened.tree.path),
         load_policy(),
-        BUILD_PATHS,
+        tuple(map(str, EVERY_BUILDS_PATHS)),
         floor if re.fullmatch(r"[0-9]+\.[0-9]+", floor) else "",
         manifest.identity.arch if manifest else "",
     )

@@ -23,7 +23,8 @@ from slurm_factory.plan.features import table
 from slurm_factory.plan.releases import catalog
 from slurm_factory.supplies import fetch_source_archives
 from slurm_factory.util.files import file_errors
-from slurm_factory.verify.site import OLD_CGROUPS
+from slurm_factory.verify.cluster import SOFTWARE, UNPACKED
+from slurm_factory.verify.site import no_cgroups
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
@@ -49,7 +50,6 @@ LOGS_KEPT, LOG_BYTES, DAEMON_LINES = 40, 20_000, 400
 DIRECTORY = PurePosixPath("/opt/slurm-suite")
 SOURCE = DIRECTORY / "source"
 PLAIN = PurePosixPath("/usr/local/plain")
-UNPACKED = PurePosixPath("/var/tmp/slurm-factory-verify")  # noqa: S108  # of an instance
 
 
 Note = Annotated[str, StringConstraints(max_length=400)]
@@ -312,9 +312,8 @@ class _Bench:
 
     def unpack(self, opened: Opened, tree: PurePosixPath) -> None:
         """Unpack the package."""
-        software = UNPACKED / "software.tar.gz"
-        self.machine.push(opened.package.software, software)
-        self.machine.run("unpack.sh", software, tree.parent)
+        self.machine.push(opened.package.software, SOFTWARE)
+        self.machine.run("unpack.sh", SOFTWARE, tree.parent)
         if opened.tree.top != tree.name:
             self.machine.run("move.sh", tree.parent / opened.tree.top, tree)
         # test14.5 expects a time of day from ls -l, which old files do not have.
@@ -322,7 +321,7 @@ class _Bench:
 
     def cluster(self, *words: object) -> None:
         """Start or stop the cluster."""
-        plugin = "cgroup/v1" if self.tree.series in OLD_CGROUPS else "disabled"
+        plugin = no_cgroups(self.tree.series)
         self.machine.run("suite-cluster.sh", *words, CGROUP_PLUGIN=plugin)
 
     def run(self, tree: PurePosixPath, name: str, *, trusted: bool = False) -> dict[str, Result]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -283,29 +283,27 @@ class _Bench:
         if tests is None:
             return None
         distro = find_distro(require_manifest(opened.package).identity.base)
-        with clean_instance(
+        with self.instance(distro, offline=False) as machine:
+            install_tests(reaching(machine, distro, self.settings), tests, self.reporter)
+            confine(machine.name, self.settings, self.workspace.lock, offline=True)
+            return try_suite(opened, tests, machine, distro, self.reporter, self.save)
+
+    def instance(self, distro: Distro, *, offline: bool) -> AbstractContextManager[Machine]:
+        """A clean instance."""
+        return clean_instance(
             distro,
             self.settings,
             self.reporter,
             self.workspace,
             keep=self.request.keep_instance,
-            offline=False,
-        ) as machine:
-            install_tests(reaching(machine, distro, self.settings), tests, self.reporter)
-            confine(machine.name, self.settings, self.workspace.lock, offline=True)
-            return try_suite(opened, tests, machine, distro, self.reporter, self.save)
+            offline=offline,
+        )
 
     @contextmanager
     def machine(self, distro: Distro) -> Iterator[Machine]:
         """A clean machine."""
         if not self.request.here:
-            with clean_instance(
-                distro,
-                self.settings,
-                self.reporter,
-                self.workspace,
-                keep=self.request.keep_instance,
-            ) as machine:
+            with self.instance(distro, offline=True) as machine:
                 yield machine
             return
         machine = Machine()
