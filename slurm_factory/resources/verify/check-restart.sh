@@ -25,12 +25,7 @@ restore() {
 trap restore EXIT
 mkdir -p "${other%/*}"
 cp -a --reflink=auto "${tree}" "${other}"
-rm -f "${SHARED}/go"
-job=$(as alice "${tree}/bin/sbatch" --parsable --nodelist=node1 --chdir="${SHARED}" \
-    --output="${SHARED}/job-%j.out" --wrap="until [ -e ${SHARED}/go ]; do sleep 0.1; done; echo survived")
-wait_for "job ${job} to run" is_running "${tree}" "${job}"
+job=$(begin_waiting "${tree}")
 replace "${other}"
 is_running "${tree}" "${job}" || fail "job ${job} is $(state_of "${tree}" "${job}")"
-touch "${SHARED}/go"
-accounted "${tree}" "${job}"
-grep -qx survived "${SHARED}/job-${job}.out" || fail "$(cat "${SHARED}/job-${job}.out")"
+end_waiting "${tree}" "${job}"

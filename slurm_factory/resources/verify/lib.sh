@@ -94,6 +94,24 @@ release() {
     done
 }
 
+# Starts a job that waits for `end_waiting`, waits until it runs, and prints its number.
+# begin_waiting TREE
+begin_waiting() {
+    local job
+    rm -f "${SHARED}/go"
+    job=$(as alice "$1/bin/sbatch" --parsable --nodelist=node1 --chdir="${SHARED}" \
+        --output="${SHARED}/job-%j.out" --wrap="until [ -e ${SHARED}/go ]; do sleep 0.1; done; echo survived")
+    wait_for "job ${job} to run" is_running "$1" "${job}"
+    echo "${job}"
+}
+
+# Lets it end, and sees that it has run to its end. end_waiting TREE JOB
+end_waiting() {
+    touch "${SHARED}/go"
+    accounted "$1" "$2"
+    grep -qx survived "${SHARED}/job-$2.out" || fail "$(cat "${SHARED}/job-$2.out")"
+}
+
 # Variables for the slurmd of the first machine.
 SLURMD_ENVIRONMENT=()
 
