@@ -209,6 +209,28 @@ def inotify_check(facts: HostFacts) -> Check:
     return Check("inotify", Status.WARNING, message, SETUP)
 
 
+ABOUT = {
+    "lxd-possible": "The kernel and the rights of this machine allow LXD at all.",
+    "lxd-installed": "LXD is installed. Incus does not count.",
+    "lxd-running": "The daemon of LXD runs and answers.",
+    "lxd-permission": "You may use LXD.",
+    "storage": "Instances get a disk, by a copy that shares its blocks with the original.",
+    "network": "Instances get an interface on a bridge with address translation.",
+    "firewall": "No firewall of this machine blocks what instances send.",
+    "id-map": "An instance can write to the cache directory as you.",
+    "inotify": "The kernel has enough inotify instances for several instances at once.",
+    "cache-writable": "The cache directory belongs to slurm-factory, and you may write to it.",
+    "cache-space": "The disk of the cache directory has room for sources and packages.",
+    "pool-space": "The storage pool of LXD has room for instances.",
+    "memory": "The compilers have enough memory.",
+    "instance-start": "An instance starts and runs commands.",
+    "instance-address": "An instance gets an address.",
+    "instance-dns": "An instance can resolve the name of the distribution's archive.",
+    "instance-archive": "apt in an instance reaches the distribution's archive.",
+    "instance-tls": "An instance trusts the certificates that it is shown.",
+}
+"""What each check of `doctor` shows if it passes, in their order; the documentation lists them."""
+
 HOST_CHECKS: tuple[Callable[[HostFacts], Check], ...] = (
     lxd_check,
     daemon_check,
