@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: build test faults lint format docs help environment environment-for-tests
+.PHONY: build test faults lint format docs site help environment environment-for-tests
 
 UV_VERSION := 0.13.9
 UV := .tools/bin/uv
@@ -44,8 +44,15 @@ format: environment-for-tests ## Format the Python code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: environment-for-tests ## Regenerate docs/options.md and a table in docs/limits.md from the code
+docs: environment-for-tests ## Regenerate docs/options.md and parts of other pages from the code
 	$(BIN)/python docs/generate.py
+
+# npm fetches the program that draws diagrams, by its checksum; nothing of the site needs a network.
+site: environment-for-tests ## Build the documentation site in site/
+	command -v npm >/dev/null || tools/apt-install.sh npm
+	npm ci --prefix docs/site --ignore-scripts --no-audit --no-fund
+	rm -rf site
+	$(BIN)/sphinx-build --builder dirhtml --nitpicky --fail-on-warning --keep-going --quiet docs site
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 18
@@ -57,4 +64,4 @@ environment: ## Make only .venv, which contains the program
 
 environment-for-tests:
 	@tools/install-uv.sh .tools $(UV_VERSION)
-	@$(UV) sync --quiet --frozen
+	@$(UV) sync --quiet --frozen --group docs

@@ -1,6 +1,7 @@
 """Settings of Sphinx, which builds the site from these pages: `make site`."""
 
 import html
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from slurm_factory import __version__  # noqa: E402
 MERMAID = "mermaid.tiny.js"
 MERMAID_DIRECTORY = HERE / "site" / "node_modules" / "@mermaid-js" / "tiny" / "dist"
 REPOSITORY = "https://github.com/slurm-factory/slurm-factory"
+OUTSIDE = re.compile(r"\]\(\.\./([^)]+)\)")
+"""A link to a file of the repository that is no page."""
 
 project = "slurm-factory"
 release = __version__
@@ -65,7 +68,11 @@ class Diagram(SphinxDirective):
 
 
 def add_scripts(
-    app: Sphinx, _page: str, _template: str, _context: dict[str, Any], doctree: nodes.document | None
+    app: Sphinx,
+    _page: str,
+    _template: str,
+    _context: dict[str, Any],
+    doctree: nodes.document | None,
 ) -> None:
     """Only pages with a diagram load the script, which is large."""
     if doctree and any(node.get("diagram") for node in doctree.findall(nodes.raw)):
@@ -73,8 +80,12 @@ def add_scripts(
         app.add_js_file("diagrams.js")
 
 
-def add_navigation(_app: Sphinx, name: str, source: list[str]) -> None:
-    """The first page leads to all others, in the order of their front matter."""
+def prepare(_app: Sphinx, name: str, source: list[str]) -> None:
+    """Change what works on the code host only: links to files that are no pages.
+
+    The first page also gets the navigation, in the order of the front matter.
+    """
+    source[0] = OUTSIDE.sub(rf"](<{REPOSITORY}/blob/main/\1>)", source[0])
     if name != "index":
         return
     for group, members in navigation.groups(navigation.pages()):
@@ -86,4 +97,4 @@ def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_directive("mermaid", Diagram)
     app.connect("html-page-context", add_scripts)
-    app.connect("source-read", add_navigation)
+    app.connect("source-read", prepare)

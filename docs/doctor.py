@@ -85,7 +85,10 @@ def sections() -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
     bad = [check for check in bad_checks() if check.status in {Status.FAILED, Status.WARNING}]
     for name, about in ABOUT.items():
         rows = [
-            (f"{check.status}: {check.message}", f"`{check.fix_command}`" if check.fix_command else "")
+            (
+                f"{check.status}: {check.message}",
+                f"`{check.fix_command}`" if check.fix_command else "",
+            )
             for check in bad
             if check.name == name
         ]

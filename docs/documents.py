@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import AwareDatetime, BaseModel
 
@@ -78,6 +78,8 @@ NAMES: dict[Any, str] = {
     AwareDatetime: "time",
 }
 Texts = Mapping[str, Any]
+ATTRIBUTE = re.compile(r"^ +(\w+): (.+?)(?=\n +\w+: |\Z)", re.MULTILINE | re.DOTALL)
+"""A field in the docstring of a class."""
 
 
 def texts() -> Texts:
@@ -111,14 +113,14 @@ def fields_of(cls: type) -> Iterable[str]:
     """Names of the fields of a record."""
     if issubclass(cls, BaseModel):
         return cls.model_fields
-    return [field.name for field in dataclasses.fields(cls)]
+    return [field.name for field in dataclasses.fields(cast("Any", cls))]
 
 
 def documented(cls: type) -> dict[str, str]:
     """What the class says of its fields: below each, or in its own docstring."""
     found = dict(_below(cls))
     _, _, attributes = (cls.__doc__ or "").partition("Attributes:\n")
-    for name, text in re.findall(r"^ +(\w+): (.+?)(?=\n +\w+: |\Z)", attributes, re.M | re.S):
+    for name, text in ATTRIBUTE.findall(attributes):
         found[name] = _sentence(text)
     return found
 
@@ -140,23 +142,22 @@ def _sentence(text: str) -> str:
 def type_name(hint: Any) -> str:
     """A type as readers of JSON know it."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if hint in NAMES:
-        return NAMES[hint]
-    if origin is Annotated:
-        return type_name(arguments[0])
-    if origin is Literal:
-        return " or ".join(f"`{value}`".lower() for value in arguments)
-    if origin in {Union, types.UnionType}:
-        return " or ".join(dict.fromkeys(map(type_name, arguments)))
-    if origin is tuple:
-        return f"list of {type_name(arguments[0])}"
-    if origin is not None:
-        return "object"
-    if isinstance(hint, type) and issubclass(hint, Enum):
+    names = {
+        Annotated: lambda: type_name(arguments[0]),
+        Literal: lambda: " or ".join(f"`{value}`".lower() for value in arguments),
+        Union: lambda: " or ".join(dict.fromkeys(map(type_name, arguments))),
+        types.UnionType: lambda: " or ".join(dict.fromkeys(map(type_name, arguments))),
+        tuple: lambda: f"list of {type_name(arguments[0])}",
+    }
+    if origin is None:
+        return NAMES.get(hint) or _class_name(hint)
+    return names[origin]() if origin in names else "object"
+
+
+def _class_name(hint: Any) -> str:
+    if issubclass(hint, Enum):
         return " or ".join(f"`{each.value}`" for each in hint)
-    if isinstance(hint, type) and (issubclass(hint, BaseModel) or dataclasses.is_dataclass(hint)):
-        return f"[{title(hint)}](#{anchor(hint)})"
-    return "any value"
+    return f"[{title(hint)}](#{anchor(hint)})"
 
 
 def anchor(cls: type) -> str:

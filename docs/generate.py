@@ -1,4 +1,4 @@
-"""Write docs/options.md, and tables in other pages, from the code and its data.
+"""Write docs/options.md, and parts of other pages, from the code and its data.
 
 `--check` only checks whether they are up to date. `--record MANIFEST…` first adds the distributions
 on which packages have been verified to docs/verified.json, for the tables of compatibility.
@@ -10,6 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+# Samples of machines.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
+import doctor
+import documents
+import examples
+import navigation
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
@@ -38,8 +45,23 @@ BY_SERIES = "<!-- made by `make docs` from verified.json -->\n"
 README = Path(__file__).parents[1] / "README.md"
 VERIFICATION = Path(__file__).with_name("verification.md")
 CHECKS = "<!-- made by `make docs` from resources/verify/checks.toml -->\n"
+COMMANDS = Path(__file__).with_name("commands.md")
+JSON = Path(__file__).with_name("json.md")
+FIELDS = "<!-- made by `make docs` from the code and documents.toml -->\n"
+TROUBLESHOOTING = Path(__file__).with_name("troubleshooting.md")
+DOCTOR = "<!-- made by `make docs` from host/checks.py -->\n"
+INDEX = Path(__file__).with_name("index.md")
+LIST = "<!-- made by `make docs` from the front matter of the pages -->\n"
 PROGRAM = "slurm-factory"
 INTRODUCTION = """\
+---
+layout: default
+title: Options, settings, features
+nav_order: 400
+permalink: /options/
+group: Reference
+---
+
 # Options, settings, features
 
 Generated from the code by `make docs`; a test fails if this page is out of date.
@@ -317,6 +339,63 @@ def verification_page() -> str:
     return with_table(VERIFICATION.read_text("utf-8"), CHECKS, made)
 
 
+def commands_page() -> str:
+    """docs/commands.md with the outputs of its commands."""
+    return examples.with_outputs(COMMANDS.read_text("utf-8"))
+
+
+def json_page() -> str:
+    """docs/json.md with the fields of every document."""
+    made = "\n".join(json_sections())
+    return with_table(JSON.read_text("utf-8"), FIELDS, f"\n{made}\n")
+
+
+def json_sections() -> Iterator[str]:
+    """The documents, then their records."""
+    texts = documents.texts()
+    meanings = texts["meanings"]
+    head = ("Field", "Type", "Meaning")
+    records = {documents.title(cls): cls for cls in documents.ANSWERS}
+    yield "## Documents of commands\n"
+    for document in texts["document"]:
+        rows = [(f"`{name}`", *rest) for name, *rest in document.get("fields", ())]
+        if "record" in document:
+            rows += documents.rows_of(records[document["record"]], meanings)
+        about = f"### {document['command']}\n\n{document['about']}\n"
+        yield f"{about}\n{table(head, rows)}"
+    shown = [document.get("record") for document in texts["document"]]
+    for heading, classes in (
+        ("Records in them", [cls for name, cls in records.items() if name not in shown]),
+        ("The manifest", documents.MANIFEST),
+        ("The record of a verification", documents.VERIFICATION),
+    ):
+        yield f"## {heading}\n"
+        for cls in classes:
+            rows = documents.rows_of(cls, meanings)
+            yield f"### {documents.title(cls)}\n\n{table(head, rows)}"
+
+
+def troubleshooting_page() -> str:
+    """docs/troubleshooting.md with an entry for each check of doctor."""
+    made = "\n".join(doctor_sections())
+    return with_table(TROUBLESHOOTING.read_text("utf-8"), DOCTOR, f"\n{made}\n")
+
+
+def doctor_sections() -> Iterator[str]:
+    """What each check shows, what it says if it does not pass, and what fixes it."""
+    for name, about, problems in doctor.sections():
+        yield f"### {name}\n\n{about}\n\n{table(('doctor says', 'Fix'), problems)}"
+
+
+def index_page() -> str:
+    """docs/index.md with a list of all pages."""
+    made = "".join(
+        f"\n{group}:\n\n" + "".join(f"- [{page.title}]({page.path.name})\n" for page in members)
+        for group, members in navigation.groups(navigation.pages())
+    )
+    return with_table(INDEX.read_text("utf-8"), LIST, f"{made}\n")
+
+
 def plugin_names(absence: features.Absence) -> str:
     """The plugins of a row as file names; for a series of plugins, the first and the last."""
     names = [f"`{name}`" for name in absence.plugins]
@@ -331,6 +410,8 @@ def main() -> None:
         *((PAGE, page), (LIMITS, limits_page)),
         *((COMPATIBILITY, compatibility_page), (VERIFICATION, verification_page)),
         (README, readme_page),
+        *((COMMANDS, commands_page), (JSON, json_page)),
+        *((TROUBLESHOOTING, troubleshooting_page), (INDEX, index_page)),
     )
     if "--record" in sys.argv[1:]:
         record(sys.argv[sys.argv.index("--record") + 1 :])

@@ -1,15 +1,20 @@
-"""The code blocks of docs/install.md, and what each says about where it runs."""
+"""The shell blocks of the documentation, and what each says about where it runs."""
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "install.md"
+from paths import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+PAGE = DOCS / "install.md"
+PAGES = (REPOSITORY / "README.md", *sorted(DOCS.glob("*.md")), REPOSITORY / "patches" / "README.md")
 BLOCK = re.compile(
-    r"(?:^<!-- (?P<marker>.*?) -->\n)?^```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?:^<!-- (?P<marker>.*?) -->\n)?^```(?:sh|bash|shell|console)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 MARKER = re.compile(
     r"on: (?P<machines>[a-z0-9 ]+)(?:, (?P<how>as a user|as the node's line|with lmod|with tcl))?"
+    r"|(?P<run>run)"
     r"|not run: (?P<reason>.+)"
 )
 
@@ -20,15 +25,17 @@ class Block:
 
     Attributes:
         text: Shell commands.
-        machines: Names that the page uses; empty where no test can run the block.
+        machines: Names that the page uses; empty where no machine of the page runs the block.
         how: As whom or with what it runs; "" is root's shell.
         reason: Why no test can run it.
+        runs_anywhere: Whether a unit test runs it, with a prepared cache directory.
     """
 
     text: str
     machines: tuple[str, ...]
     how: str
     reason: str
+    runs_anywhere: bool = False
 
 
 def blocks(page: str) -> list[Block]:
@@ -43,5 +50,13 @@ def blocks(page: str) -> list[Block]:
         if marker is None:
             raise ValueError(f"no test runs this block, and it does not say why:\n{match['text']}")
         machines = tuple((marker["machines"] or "").split())
-        found.append(Block(match["text"], machines, marker["how"] or "", marker["reason"] or ""))
+        found.append(
+            Block(
+                match["text"],
+                machines,
+                marker["how"] or "",
+                marker["reason"] or "",
+                runs_anywhere=bool(marker["run"]),
+            )
+        )
     return found

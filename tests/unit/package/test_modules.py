@@ -177,7 +177,7 @@ def test_lines_of_the_readme_lead_to_srun(shell: Shell, tmp_path: Path) -> None:
             for name in names:
                 tarball.add(tmp_path / "made" / name, name)
     readme = (REPOSITORY / "README.md").read_text()
-    lines = re.findall(r"^ {4}(.*/opt/slurm.*)$", readme, re.MULTILINE)
+    lines = re.findall(r"^(?:mkdir|tar|module) .*/opt/slurm.*$", readme, re.MULTILINE)
     assert len(lines) == 3
     script = "\n".join(lines).replace("~/.slurm-factory/builds/25.11", str(package))
     script = script.replace("/opt/slurm", f"{shell.opt}/slurm")

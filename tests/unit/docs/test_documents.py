@@ -1,0 +1,183 @@
+"""docs/json.md names the fields that the JSON documents have."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import documents
+import pytest
+from package_samples import stage
+from plan_samples import sample_plan, sample_settings, spack_plan
+from reporter_samples import Listener
+
+from slurm_factory import answers
+from slurm_factory.clean import CleanPlan, Removal
+from slurm_factory.exceptions import DownloadError
+from slurm_factory.findings import report
+from slurm_factory.host.checks import Check, Status
+from slurm_factory.host.setup import SetupResult
+from slurm_factory.host.setup_steps import SetupStep
+from slurm_factory.package.manifest import load_manifest
+from slurm_factory.package.publish import find_artifacts
+from slurm_factory.package.verification import Verification
+from slurm_factory.plan.releases import catalog
+from slurm_factory.prefetch import Failure, Prefetched
+from slurm_factory.up_to_date import Outcome
+from slurm_factory.verify.verify import Verdict
+
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
+DESCRIBED: dict[str, dict[str, Any]] = {
+    document["command"]: document for document in documents.texts()["document"]
+}
+OF_A_RECIPE = {"configure", "roots", "spack"}
+"""Fields of a plan that depend on the recipe."""
+RECORDS = {documents.title(cls): cls for cls in documents.ANSWERS}
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """A finished package."""
+    return stage(tmp_path / "builds" / "24.11")
+
+
+Show = Callable[[Path], None]
+
+
+def show_build(path: Path) -> None:
+    answers.print_outcome(
+        Outcome(path, load_manifest(path), up_to_date=True), Listener(), as_json=True
+    )
+
+
+def show_reports(path: Path) -> None:
+    settings = sample_settings(path.parents[2])
+    reports = report(find_artifacts(path.parents[1]), settings, Listener(), look_up=False)
+    answers.print_reports(reports, NOW, as_json=True)
+
+
+def show_verdict(path: Path) -> None:
+    manifest = load_manifest(path)
+    found = Verification(
+        stem=manifest.identity.stem,
+        release="24.11.5",
+        created=NOW,
+        slurm_factory="0.1.0",
+        software=manifest.files[0],
+        glibc="2.36",
+        static=(),
+    )
+    answers.print_verdict(
+        Verdict(found, ("Debian 12",), path, None, path, static=True), as_json=True
+    )
+
+
+def show_prefetched(path: Path) -> None:
+    failure = Failure("Slurm 24.11.5", DownloadError("It could not be fetched."))
+    prefetched = Prefetched(path.parent, (path,), (failure,))
+    answers.print_prefetched(prefetched, [sample_plan()], as_json=True)
+
+
+def show_setup(_: Path) -> None:
+    steps = (SetupStep("daemon", needed=False, why="answers"),)
+    result = SetupResult(steps, ready=True, login_needed=False, notes=(), log=None)
+    answers.print_setup(result, check=True, as_json=True)
+
+
+SHOWN: dict[str, Show] = {
+    "build --json": show_build,
+    "build --dry-run --json": lambda _: answers.print_plan(sample_plan(), as_json=True),
+    "list --json": lambda path: answers.print_builds(find_artifacts(path.parents[1]), as_json=True),
+    "show --json": show_reports,
+    "versions --json": lambda _: answers.print_versions(
+        catalog(), NOW.date(), new=catalog()[:1], as_json=True
+    ),
+    "prefetch --json": show_prefetched,
+    "verify --json": show_verdict,
+    "setup --json": show_setup,
+    "doctor --json": lambda _: answers.print_checks(
+        [Check("lxd-running", Status.OK, "the daemon runs")], as_json=True
+    ),
+    "clean --json": lambda _: answers.print_cleaned(
+        CleanPlan((Removal("stage", "/x", 1),), ()), dry_run=True
+    ),
+}
+
+
+def test_every_command_with_a_document_is_described() -> None:
+    assert DESCRIBED.keys() == SHOWN.keys()
+
+
+def steps_of(name: str) -> list[str]:
+    """Such as `builds`, `[]`, `state`."""
+    return re.findall(r"\[\]|\w+", name)
+
+
+def value_at(document: Any, steps: list[str]) -> Any:
+    for step in steps:
+        document = document[0] if step == "[]" else document[step]
+    return document
+
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_described_fields_are_those_of_the_document(
+    command: str, manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    SHOWN[command](manifest)
+    document = json.loads(capsys.readouterr().out)
+    assert document.pop("version") == 1
+    described = DESCRIBED[command]
+    names = [row[0] for row in described.get("fields", ())]
+    if "record" in described:
+        names += documents.fields_of(RECORDS[described["record"]])
+    below: dict[tuple[str, ...], set[str]] = {(): set()}
+    whole = {tuple(steps_of(row[0])) for row in described.get("fields", ()) if "](#" in row[1]}
+    for name in names:
+        steps = steps_of(name)
+        for place, step in enumerate(steps):
+            below.setdefault(tuple(steps[:place]), set()).add(step)
+    for steps, children in below.items():
+        value = value_at(document, list(steps))
+        if isinstance(value, list) or steps in whole:
+            assert all(value_at(value, [child]) is not ... for child in children)
+        elif command != "prefetch --json" or steps != ("failures", "[]"):
+            assert value.keys() - OF_A_RECIPE == children - OF_A_RECIPE, steps
+
+
+def test_plan_of_spack_has_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
+    answers.print_plan(spack_plan(), as_json=True)
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    described = {
+        row[0].removeprefix("plan.") for row in DESCRIBED["build --dry-run --json"]["fields"]
+    }
+    assert plan.keys() <= described
+
+
+@pytest.mark.parametrize(
+    "cls", [*documents.ANSWERS, *documents.MANIFEST, *documents.VERIFICATION], ids=documents.title
+)
+def test_every_field_of_a_record_has_a_meaning(cls: type) -> None:
+    rows = documents.rows_of(cls, documents.texts()["meanings"])
+    assert [name.strip("`") for name, _, _ in rows] == list(documents.fields_of(cls))
+
+
+def test_meaning_of_a_field_that_is_gone_is_seen() -> None:
+    classes: dict[str, list[str]] = {}
+    for cls in (*documents.ANSWERS, *documents.MANIFEST, *documents.VERIFICATION):
+        classes.setdefault(cls.__name__, []).extend(documents.fields_of(cls))
+    for name in documents.texts()["meanings"]:
+        record, _, field = name.partition(".")
+        assert field in classes[record]
+
+
+def test_field_without_a_meaning_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"what Removal\.kind means"):
+        documents.rows_of(Removal, {})
+
+
+def test_record_of_setup_is_what_is_printed() -> None:
+    step = SetupStep("daemon", needed=False, why="answers")
+    assert asdict(step).keys() == set(documents.fields_of(SetupStep))
