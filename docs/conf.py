@@ -38,6 +38,8 @@ myst_heading_anchors = 4
 # Blocks without a language are no Python.
 highlight_language = "none"
 nitpicky = True
+# It would make a dash of the two hyphens of an option.
+smartquotes = False
 
 html_theme = "furo"
 html_title = "slurm-factory"
@@ -47,6 +49,7 @@ html_static_path = [
     *([str(MERMAID_DIRECTORY)] if MERMAID_DIRECTORY.is_dir() else []),
 ]
 html_css_files = ["site.css"]
+html_favicon = "site/icon.svg"
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {

@@ -361,7 +361,7 @@ def json_sections() -> Iterator[str]:
         rows = [(f"`{name}`", *rest) for name, *rest in document.get("fields", ())]
         if "record" in document:
             rows += documents.rows_of(records[document["record"]], meanings)
-        about = f"### {document['command']}\n\n{document['about']}\n"
+        about = f"### `{document['command']}`\n\n{document['about']}\n"
         yield f"{about}\n{table(head, rows)}"
     shown = [document.get("record") for document in texts["document"]]
     for heading, classes in (

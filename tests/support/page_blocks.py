@@ -9,7 +9,7 @@ DOCS = REPOSITORY / "docs"
 PAGE = DOCS / "install.md"
 PAGES = (REPOSITORY / "README.md", *sorted(DOCS.glob("*.md")), REPOSITORY / "patches" / "README.md")
 BLOCK = re.compile(
-    r"(?:^<!-- (?P<marker>.*?) -->\n)?^```(?:sh|bash|shell|console)\n(?P<text>.*?)^```$",
+    r"(?:^<!-- (?P<marker>[^\n]*) -->\n)?^```(?:sh|bash|shell|console)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 MARKER = re.compile(
