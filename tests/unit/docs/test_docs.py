@@ -9,6 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import doctor
 import pytest
 import yaml
 from page_blocks import PAGES, blocks
@@ -206,3 +207,9 @@ def test_make_has_the_targets_that_the_documentation_names() -> None:
     named |= {name for text in texts for name in re.findall(r"`make ([a-z]+)", text)}
     assert named >= {"build", "test"}
     assert named <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+
+
+def test_every_check_of_doctor_has_an_entry_with_its_problems() -> None:
+    for name, about, problems in doctor.sections():
+        assert about, name
+        assert problems, f"docs/doctor.py shows no problem that {name} finds"

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import documents
 import pytest
 from package_samples import stage
 from plan_samples import sample_plan, sample_settings, spack_plan
 from reporter_samples import Listener
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from slurm_factory import answers
 from slurm_factory.clean import CleanPlan, Removal
@@ -21,6 +23,7 @@ from slurm_factory.findings import report
 from slurm_factory.host.checks import Check, Status
 from slurm_factory.host.setup import SetupResult
 from slurm_factory.host.setup_steps import SetupStep
+from slurm_factory.main import app
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.publish import find_artifacts
 from slurm_factory.package.verification import Verification
@@ -109,6 +112,13 @@ SHOWN: dict[str, Show] = {
 
 def test_every_command_with_a_document_is_described() -> None:
     assert DESCRIBED.keys() == SHOWN.keys()
+    group = cast("TyperGroup", get_command(app))
+    with_document = {
+        name
+        for name, command in group.commands.items()
+        if any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert {command.split()[0] for command in DESCRIBED} == with_document
 
 
 def steps_of(name: str) -> list[str]:
@@ -139,12 +149,12 @@ def test_described_fields_are_those_of_the_document(
         steps = steps_of(name)
         for place, step in enumerate(steps):
             below.setdefault(tuple(steps[:place]), set()).add(step)
-    for steps, children in below.items():
-        value = value_at(document, list(steps))
-        if isinstance(value, list) or steps in whole:
+    for path, children in below.items():
+        value = value_at(document, list(path))
+        if isinstance(value, list) or path in whole:
             assert all(value_at(value, [child]) is not ... for child in children)
-        elif command != "prefetch --json" or steps != ("failures", "[]"):
-            assert value.keys() - OF_A_RECIPE == children - OF_A_RECIPE, steps
+        elif command != "prefetch --json" or path != ("failures", "[]"):
+            assert value.keys() - OF_A_RECIPE == children - OF_A_RECIPE, path
 
 
 def test_plan_of_spack_has_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:

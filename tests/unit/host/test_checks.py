@@ -10,6 +10,7 @@ from plan_samples import sample_settings
 from slurm_factory.config import Settings
 from slurm_factory.host import doctor as run_doctor
 from slurm_factory.host.checks import (
+    ABOUT,
     GIB,
     HOST_CHECKS,
     Check,
@@ -39,6 +40,20 @@ tls=ok
 
 def named(checks: tuple[Check, ...], name: str) -> Check:
     return next(check for check in checks if check.name == name)
+
+
+def test_every_check_says_what_it_shows_in_the_order_of_doctor() -> None:
+    space = Space("default", 80 * GIB)
+    made = (
+        *host_checks(replace(READY, obstacle="no rights")),
+        cache_writable_check(Path("/cache"), problem=""),
+        cache_space_check(space),
+        pool_space_check(space),
+        memory_check(80 * GIB),
+        instance_start_check(Outcome(0, "", "")),
+        *instance_checks(READY, parse_report(SEEN)),
+    )
+    assert [check.name for check in made] == list(ABOUT)
 
 
 def test_machine_that_is_set_up_passes_every_check() -> None:
