@@ -71,9 +71,9 @@ The command line takes precedence over the environment, and the environment over
 `~/.config/slurm-factory/config.toml` (or below `$XDG_CONFIG_HOME`). The file holds lines such as
 `memory_limit = "8GiB"`; an unknown key in it is an error, an unknown variable `SLURM_FACTORY_…`
 causes a warning. Separate several URLs in one variable by spaces or commas, as in
-`SLURM_FACTORY_SOURCE_MIRRORS="http://mirror.example/slurm file:///srv/slurm"`; a JSON list also
-works. slurm-factory takes proxies (`http_proxy`, `https_proxy`, `no_proxy`) from the environment
-and passes them on to the instances.
+`SLURM_FACTORY_SOURCE_MIRRORS="http://mirror.example/slurm file:///srv/slurm"`. A JSON list also
+works. slurm-factory takes proxies (`http_proxy`, `https_proxy`, `no_proxy`) from the environment.
+The instances get them, too.
 """
 FEATURES = """\
 A build type has the features marked with x. `--additional-variants "+hdf5 ~restd"` adds and removes
@@ -82,9 +82,9 @@ A feature without such a name comes with its build types and is not optional. Th
 feature in configure, and fails if configure disables one or if a file of the feature is missing.
 """
 WORKFLOWS = """\
-In a GitHub Actions workflow, each step of a build is a group in the log, an error is an annotation,
-and the job summary gets a section for each build with its files and steps, or the reason why it
-failed. `build` sets these outputs of its step, also if the package is up to date:
+In a GitHub Actions workflow, each step of a build is a group in the log, and an error is an
+annotation. The job summary gets a section for each build. It has the files and steps, or the reason
+of a failure. `build` sets these outputs of its step, also if the package is up to date:
 """
 UNREAD = "the reader of the output ended early (`| head -1`); the build itself is finished"
 
