@@ -2,6 +2,8 @@
 
 It runs a real build, which takes some minutes, in the cache directory of the settings. Set
 SLURM_FACTORY_CACHE_DIR to docs/examples.py's RECORDED_CACHE, which the pages do not show.
+
+`--picture TYPESCRIPT` only draws the picture, from what a terminal of 100 columns got elsewhere.
 """
 
 import fcntl
@@ -41,18 +43,24 @@ LARGE = ("base_record",)
 """Parts of the manifest that no example prints."""
 
 
-def screen_of(command: str) -> Text:
-    """What a terminal shows at the end of a command."""
-    screen = pyte.HistoryScreen(COLUMNS, LINES, history=10_000)
-    stream = pyte.ByteStream(screen)
+def typescript_of(command: str) -> bytes:
+    """What a terminal gets from a command."""
     pid, terminal = pty.fork()
     if not pid:
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         os.execvp("slurm-factory", shlex.split(command))  # noqa: S606  # in a pty of its own
+    chunks = []
     while chunk := _read(terminal):
-        stream.feed(chunk)
+        chunks.append(chunk)
     if code := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
         sys.exit(f"{command} ended with {code}")
+    return b"".join(chunks)
+
+
+def shown_at_the_end(typescript: bytes) -> Text:
+    """What the terminal shows when all is over, with what has scrolled out of it."""
+    screen = pyte.HistoryScreen(COLUMNS, LINES, history=10_000)
+    pyte.ByteStream(screen).feed(typescript)
     rows = [*screen.history.top, *(screen.buffer[number] for number in range(LINES))]
     text = Text()
     for row in rows:
@@ -103,12 +111,15 @@ def output_of(command: str) -> str:
 
 def main() -> None:
     """Record all."""
+    if sys.argv[1:2] == ["--picture"]:
+        write_picture(shown_at_the_end(Path(sys.argv[2]).read_bytes()), EXAMPLES / "build.svg")
+        return
     settings = Settings()
     manifest = settings.builds_dir / "24.11.5" / f"{STEM}-manifest.json"
     subprocess.run(shlex.split(COMMANDS["build"]), check=True)  # With the base it needs.
     for directory in ("ccache", "configure", "builds"):
         shutil.rmtree(settings.cache_dir / directory)
-    write_picture(screen_of(PICTURE), EXAMPLES / "build.svg")
+    write_picture(shown_at_the_end(typescript_of(PICTURE)), EXAMPLES / "build.svg")
     for name, command in COMMANDS.items():
         (EXAMPLES / f"{name}.txt").write_text(output_of(command), "utf-8")
     document = json.loads(manifest.read_text("utf-8"))
