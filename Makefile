@@ -6,6 +6,7 @@ SHELL := /bin/bash
 UV_VERSION := 0.13.9
 UV := .tools/bin/uv
 BIN := .venv/bin
+ISSUE_FORMS := $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
 SCRIPTS := .ci/run $(shell find benchmarks slurm_factory tests tools -name '*.sh' 2>/dev/null)
 
 # The system's certificates also contain the CA of a proxy that inspects TLS.
@@ -38,6 +39,8 @@ lint: environment-for-tests ## Check style, types, shell scripts and the workflo
 	$(BIN)/shellcheck $(SCRIPTS)
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(ISSUE_FORMS)
 	$(BIN)/zizmor --offline --quiet .github
 
 format: environment-for-tests ## Format the Python code

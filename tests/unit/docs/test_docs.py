@@ -22,7 +22,16 @@ from slurm_factory.main import app
 from slurm_factory.plan.spack import SECTIONS
 
 ROOT = REPOSITORY
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "patches" / "README.md")
+PAGES = (
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "patches" / "README.md",
+)
+CONTRIBUTORS = (*sorted((ROOT / ".github").glob("**/*.yml")), *(ROOT / ".github").glob("*.md"))
+"""What people on GitHub see, and workflows."""
+REPOSITORY_LINK = re.compile(
+    r"https://github\.com/slurm-factory/slurm-factory/(?:blob|tree)/main/([^)\s\"]+)"
+)
 COMMAND = re.compile(r"(?:^(?: {4}|.*run: )|`)(?:\S*/)?slurm-factory( [^`\n]+)", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
 NIGHTLY = ROOT / ".github" / "workflows" / "nightly.yml"
@@ -35,7 +44,8 @@ TESTS_ONLY = {
 
 
 def commands() -> list[str]:
-    found = {match[1].strip() for page in PAGES for match in COMMAND.finditer(page.read_text())}
+    texts = [page.read_text() for page in (*PAGES, *CONTRIBUTORS)]
+    found = {match[1].strip() for text in texts for match in COMMAND.finditer(text)}
     return sorted(found)
 
 
@@ -170,6 +180,14 @@ def test_link_leads_somewhere(page: Path) -> None:
         file = page.parent / target if target else page
         assert file.exists(), target
         assert not anchor or anchor[1:] in anchors(file), f"{target}{anchor}"
+
+
+@pytest.mark.parametrize(
+    "page", [*CONTRIBUTORS, ROOT / "pyproject.toml"], ids=lambda page: page.name
+)
+def test_link_into_the_repository_leads_somewhere(page: Path) -> None:
+    for name in REPOSITORY_LINK.findall(page.read_text("utf-8")):
+        assert (ROOT / name).exists(), name
 
 
 def test_named_setting_exists() -> None:
