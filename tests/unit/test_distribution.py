@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from paths import REPOSITORY
@@ -274,3 +275,14 @@ def test_installed_scripts_can_be_run(installed: Path) -> None:
     [site] = installed.parent.glob("lib/python3*/site-packages")
     assert ours
     assert [name for name in ours if not os.access(site / name, os.X_OK)] == []
+
+
+def test_only_a_job_that_runs_nothing_of_ours_can_get_a_token_for_pypi() -> None:
+    text = (REPOSITORY / ".github" / "workflows" / "publish.yml").read_text("utf-8")
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {}
+    jobs = workflow["jobs"]
+    assert jobs["build"]["permissions"] == {"contents": "read"}
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert jobs["publish"]["environment"]["name"] == "pypi"
+    assert [step for step in jobs["publish"]["steps"] if "run" in step] == []
