@@ -26,8 +26,9 @@ FORMAT = 1
 """Of package.conf; deploy.sh refuses others."""
 OLD_CGROUPS = ("23.02", "23.11")
 """Series that do not know `CgroupPlugin=disabled` (src/interfaces/cgroup.c)."""
-OLD_SYSTEMD = ("23.02",)
-"""Series whose daemons do not know `--systemd` (the option of slurmd(8))."""
+OLDEST = ("23.02",)
+"""Series whose daemons do not know `--systemd` (slurmd(8)), and whose slurmrestd names its plugins
+otherwise (`-s`)."""
 UNITS = ("munge", "sackd", "slurmctld", "slurmd", "slurmdbd", "slurmrestd")
 CONFIGURATION = ("cgroup.conf", "slurm.conf", "slurmdbd.conf")
 COPIED = ("deploy.sh", "series.txt")
@@ -83,7 +84,7 @@ class FirstSite:
     @property
     def notifies(self) -> bool:
         """Whether the daemons tell systemd when they are ready."""
-        return self.series not in OLD_SYSTEMD
+        return self.series not in OLDEST
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -131,6 +132,7 @@ def write_deployment(
         "libraries": " ".join(libraries),
         "roles": " ".join(site.roles),
         "without_cgroups": no_cgroups(series),
+        "rest_without_dbd": "-s v0.0.38" if series in OLDEST else "-s slurmctld",
         "size": str(_size(tree) // KIBIBYTE + 1),
     }
     texts["package.conf"] = "".join(f"{name}={value}\n" for name, value in facts.items())

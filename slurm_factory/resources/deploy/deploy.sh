@@ -231,10 +231,10 @@ before() {
 
 # Whether a program on this machine runs from a version; other machines may share the directory.
 is_used() {
-    used=$(readlink -f "$versions/$1" 2> /dev/null) || return 1
+    tree=$(readlink -f "$versions/$1" 2> /dev/null) || return 1
     for link in /proc/[0-9]*/exe; do
         case $(readlink "$link" 2> /dev/null) in
-            "$used"/*) return 0 ;;
+            "$tree"/*) return 0 ;;
         esac
     done
     return 1
@@ -590,10 +590,13 @@ write_system_files() {
     [ -n "$roles" ] || return 0
     server=''
     [ -z "$conf_server" ] || server=" --conf-server $conf_server"
+    # slurmrestd ends where it is to serve accounts that there are not.
+    rest=''
+    [ -z "$cluster" ] || has_role dbd || rest=" $(fact rest_without_dbd)"
     for daemon in $(daemons); do
         {
             printf '%s\n# Changes belong into a drop-in: systemctl edit %s\n' "$MARK" "$daemon"
-            sed -e "s|@TREE@|$prefix/current/software|g" -e "s|@CONF_SERVER@|$server|g" \
+            sed -e "s|@TREE@|$prefix/current/software|g" -e "s|@CONF_SERVER@|$server|g" -e "s|@REST@|$rest|g" \
                 "$scratch/$PART/systemd/$daemon.service"
         } > "$scratch/file"
         place "$scratch/file" "/etc/systemd/system/$daemon.service" 644
@@ -617,14 +620,14 @@ write_system_files() {
     } > "$scratch/file"
     place "$scratch/file" /etc/tmpfiles.d/slurm-factory.conf 644
     [ -z "$dry_run" ] || return 0
-    systemd-sysusers ${root:+"--root=$root"} /etc/sysusers.d/slurm-factory.conf \
+    systemd-sysusers ${root:+"--root=$root"} slurm-factory.conf \
         || die 3 'The users could not be made.' 'systemd-sysusers failed.' 'Make the users slurm, munge and slurmrestd yourself.'
 }
 
 # After the configuration, whose owners it sets.
 make_directories() {
     [ -n "$roles" ] && [ -z "$dry_run" ] || return 0
-    systemd-tmpfiles ${root:+"--root=$root"} --create /etc/tmpfiles.d/slurm-factory.conf \
+    systemd-tmpfiles ${root:+"--root=$root"} --create slurm-factory.conf \
         || die 7 'The directories could not be made.' 'systemd-tmpfiles failed.' 'Look at /etc/tmpfiles.d/slurm-factory.conf.'
     if [ -z "$root" ] && [ -n "$changed" ]; then
         systemctl daemon-reload || die 3 'systemd did not take the units.' '' 'systemctl daemon-reload'
