@@ -99,6 +99,10 @@ trap interrupted HUP INT TERM
 
 # --- the command line ---------------------------------------------------------------------------
 
+for word in "$@"; do
+    [ "$word" != --json ] || json=1 # also for what is wrong before it
+done
+
 needs_value() { [ $# -ge 2 ] || usage "$1 needs a value."; }
 
 while [ $# -gt 0 ]; do
@@ -314,7 +318,9 @@ print_plan() {
             "$(quote "$from")" "$(quote "$to")" "$(quote_lines "$hops")"
         return
     fi
-    printf '%s\n' "From $from to $to: $(printf '%s\n' "$hops" | grep -c .) upgrade(s): $from $(printf '%s' "$hops" | sed 's/^/-> /' | tr '\n' ' ')"
+    count=$(printf '%s\n' "$hops" | grep -c .)
+    [ "$count" = 1 ] && count='1 upgrade' || count="$count upgrades"
+    printf '%s: %s%s\n' "$count" "$from" "$(printf '%s\n' "$hops" | sed 's/^/ -> /' | tr -d '\n')"
     sed "s/@STATE@/$(state_directory | sed 's/[&/\\]/\\&/g')/" << 'TEXT'
 
 For each upgrade, in this order:
@@ -422,7 +428,7 @@ open_package() {
     [ -f "$package" ] || die 2 "There is no file $package." '' 'Name a tarball whose name ends in -software.tar.gz.'
     [ -r "$package" ] || die 2 "$package cannot be read." '' "$(advice)"
     if ! error=$(tar -xzf "$package" --no-same-owner --no-same-permissions -C "$scratch" "$PART" 2>&1); then
-        error=$(printf '%s\n' "$error" | head -n 1)
+        error=$(printf '%s\n' "$error" | grep . | head -n 1)
         case $error in
             *'Not found in archive'*) die 2 "$package cannot be deployed." 'It has no software/share/slurm-factory: a slurm-factory before 0.2 made it, or it is no package.' \
                 'Build it again, or unpack it by hand.' ;;
@@ -614,9 +620,8 @@ write_system_files() {
         ! has_role controller || printf 'd %s 0700 slurm slurm\n' "$(state_directory)"
         if [ -z "$(foreign_unit munge)" ]; then
             printf 'd /etc/munge 0700 munge munge\nd /var/lib/munge 0700 munge munge\n'
-            printf 'd /var/log/munge 0700 munge munge\nz /etc/munge/munge.key 0600 munge munge\n'
+            printf 'd /var/log/munge 0700 munge munge\n'
         fi
-        printf 'z /etc/slurm/jwt_hs256.key 0600 slurm slurm\nz /etc/slurm/slurmdbd.conf 0600 slurm slurm\n'
     } > "$scratch/file"
     place "$scratch/file" /etc/tmpfiles.d/slurm-factory.conf 644
     [ -z "$dry_run" ] || return 0
@@ -624,7 +629,13 @@ write_system_files() {
         || die 3 'The users could not be made.' 'systemd-sysusers failed.' 'Make the users slurm, munge and slurmrestd yourself.'
 }
 
-# After the configuration, whose owners it sets.
+# Give a file that may be there to a user; an image has ids of its own. give USER FILE
+give() {
+    [ -f "$root$2" ] || return 0
+    owner=$(sed -n "s/^$1:[^:]*:\([0-9]*\):\([0-9]*\):.*/\1:\2/p" "$root/etc/passwd" | head -n 1)
+    chown "${owner:-$1:$1}" "$root$2" || die 7 "$2 cannot be given to $1." '' "$(advice)"
+}
+
 make_directories() {
     [ -n "$roles" ] && [ -z "$dry_run" ] || return 0
     systemd-tmpfiles ${root:+"--root=$root"} --create slurm-factory.conf \
@@ -699,6 +710,9 @@ write_configuration() {
         add_next 'mariadb < /etc/slurm/database.sql && rm /etc/slurm/database.sql'
     fi
     place "$scratch/slurm.conf" /etc/slurm/slurm.conf 644
+    give slurm /etc/slurm/jwt_hs256.key
+    give slurm /etc/slurm/slurmdbd.conf
+    give munge /etc/munge/munge.key
     [ -z "$nodes" ] || add_next "# Compare the line NodeName of /etc/slurm/slurm.conf with slurmd -C of each node, and copy /etc/munge/munge.key to all machines"
 }
 
