@@ -121,6 +121,42 @@ VerboseOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
 
+PrefixOption = Annotated[
+    str, typer.Option(metavar="DIR", help="Directory of all versions; default: /opt/slurm.")
+]
+RoleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ROLE,...",
+        help="Write units for controller, dbd, compute, rest or login.",
+        autocompletion=completion.roles,
+    ),
+]
+ConfigOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Write a first configuration for a cluster.")
+]
+NodesOption = Annotated[
+    str, typer.Option(metavar="LIST", help="Compute nodes for --config; default: this machine.")
+]
+ConfServerOption = Annotated[
+    str,
+    typer.Option(metavar="HOST", help="Controller from which nodes fetch the configuration."),
+]
+SlurmUidOption = Annotated[
+    str, typer.Option(metavar="N", help="Id of a new user slurm; default: 64030.")
+]
+StateBackupOption = Annotated[
+    str,
+    typer.Option(metavar="PATH", help="Backup of the state that an older version can read."),
+]
+PlanUpgradeOption = Annotated[
+    tuple[str, str] | None,
+    typer.Option(metavar="FROM TO", help="Print the legal way from one series to another."),
+]
+RootOption = Annotated[
+    str, typer.Option(metavar="DIR", help="Write below DIR, for an image of a machine.")
+]
+
 
 class _Globals:
     """Options before the command."""
@@ -392,30 +428,12 @@ def deploy(
             metavar="[PACKAGE]", help="Name of a build, or path of a manifest or of a tarball."
         ),
     ] = "",
-    prefix: Annotated[
-        str, typer.Option(metavar="DIR", help="Directory of all versions; default: /opt/slurm.")
-    ] = "",
-    role: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ROLE,...",
-            help="Write units for controller, dbd, compute, rest or login.",
-            autocompletion=completion.roles,
-        ),
-    ] = None,
-    config: Annotated[
-        str, typer.Option(metavar="NAME", help="Write a first configuration for a cluster.")
-    ] = "",
-    nodes: Annotated[
-        str, typer.Option(metavar="LIST", help="Compute nodes for --config; default: this machine.")
-    ] = "",
-    conf_server: Annotated[
-        str,
-        typer.Option(metavar="HOST", help="Controller from which nodes fetch the configuration."),
-    ] = "",
-    slurm_uid: Annotated[
-        str, typer.Option(metavar="N", help="Id of a new user slurm; default: 64030.")
-    ] = "",
+    prefix: PrefixOption = "",
+    role: RoleOption = None,
+    config: ConfigOption = "",
+    nodes: NodesOption = "",
+    conf_server: ConfServerOption = "",
+    slurm_uid: SlurmUidOption = "",
     start: Annotated[
         bool, typer.Option("--start", help="Enable and start the daemons; restart those that run.")
     ] = False,
@@ -423,10 +441,7 @@ def deploy(
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Switch to the version that was current before.")
     ] = False,
-    state_backup: Annotated[
-        str,
-        typer.Option(metavar="PATH", help="Backup of the state that an older version can read."),
-    ] = "",
+    state_backup: StateBackupOption = "",
     show_versions: Annotated[bool, typer.Option("--list", help="Show the versions.")] = False,
     remove: Annotated[
         str, typer.Option(metavar="NAME", help="Remove a version that nothing uses.")
@@ -434,13 +449,8 @@ def deploy(
     keep: Annotated[
         str, typer.Option(metavar="N", help="Remove all versions but the N newest.")
     ] = "",
-    plan_upgrade: Annotated[
-        tuple[str, str] | None,
-        typer.Option(metavar="FROM TO", help="Print the legal way from one series to another."),
-    ] = None,
-    root: Annotated[
-        str, typer.Option(metavar="DIR", help="Write below DIR, for an image of a machine.")
-    ] = "",
+    plan_upgrade: PlanUpgradeOption = None,
+    root: RootOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing.")] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
