@@ -100,7 +100,8 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
         _require_hardening(job, report, hardening)
     with reporter.step("Pack"):
         required = sorted(library.soname for library in report.outside if library.linked_by)
-        write_deployment(tree, identity, report.glibc or NO_GLIBC, required)
+        x11 = any(feature.name == "x11" for feature in job.plan.selection.chosen)
+        write_deployment(tree, identity, report.glibc or NO_GLIBC, required, x11=x11)
         files = _pack(identity, job, built, staging, bundled)
     counted = {group: count(each.values()) for group, each in hardening.items()}
     manifest = _manifest(job, built, base_record, report, bundled, counted, files)

@@ -47,10 +47,12 @@ class FirstSite:
     Attributes:
         tree: The tree of the package (host).
         series: Series of Slurm.
+        x11: Whether Slurm was built to forward X11.
     """
 
     tree: Path
     series: str
+    x11: bool
 
     trial = False
     cluster = "@CLUSTER@"
@@ -65,8 +67,8 @@ class FirstSite:
     task_plugin = "@TASK@"
     gather = "@GATHER@"
     cgroup_plugin = "@CGROUP@"
-    prolog_flags = "Contain"
-    select = "CR_Core_Memory"
+    # With memory, a job that asks for none would take that of the whole node.
+    select = "CR_Core"
     database = "slurm_acct_db"
     password = "@PASSWORD@"  # noqa: S105  # deploy.sh makes one
     node_lines = ("@NODES@",)
@@ -80,6 +82,11 @@ class FirstSite:
     def accounting(self) -> bool:
         """By slurmdbd in MariaDB."""
         return self._has("lib/slurm/accounting_storage_mysql.so")
+
+    @property
+    def prolog_flags(self) -> str:
+        """A step that holds what users bring into a job by X11 or ssh."""
+        return "Contain,X11" if self.x11 else "Contain"
 
     @property
     def notifies(self) -> bool:
@@ -98,7 +105,7 @@ class FirstSite:
 
 
 def write_deployment(
-    tree: Path, identity: PackageIdentity, glibc: str, libraries: Sequence[str]
+    tree: Path, identity: PackageIdentity, glibc: str, libraries: Sequence[str], *, x11: bool
 ) -> None:
     """Write `share/slurm-factory` into a complete tree.
 
@@ -107,13 +114,14 @@ def write_deployment(
         identity: Identity of the package.
         glibc: Release of glibc that it needs.
         libraries: Sonames that the machine must have.
+        x11: Whether Slurm was built to forward X11.
 
     Raises:
         OutputError: A file cannot be written.
         VerificationError: Something else is in its place.
     """
     series = ".".join(identity.release.split(".")[:2])
-    site = FirstSite(tree, series)
+    site = FirstSite(tree, series, x11)
     texts = {name: resources.deploy_file(name) for name in COPIED}
     texts["etc/database.sql"] = resources.deploy_file("database.sql")
     texts |= {f"etc/{name}": render(f"{name}.j2", site=site) for name in CONFIGURATION}

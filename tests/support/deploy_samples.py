@@ -57,7 +57,7 @@ def make_package(
     _write(tree / "sbin/slurmd", SLURMD.format(release=release))
     for number in range(files):
         _write(tree / f"share/doc/{number}", f"{release} {number}")
-    write_deployment(tree, identity, glibc, libraries)
+    write_deployment(tree, identity, glibc, libraries, x11=True)
     facts = tree / DEPLOYMENT / "package.conf"
     for name, value in (changes or {}).items():
         lines = [line for line in facts.read_text().splitlines() if not line.startswith(f"{name}=")]
