@@ -640,6 +640,8 @@ make_directories() {
     [ -n "$roles" ] && [ -z "$dry_run" ] || return 0
     systemd-tmpfiles ${root:+"--root=$root"} --create slurm-factory.conf \
         || die 7 'The directories could not be made.' 'systemd-tmpfiles failed.' 'Look at /etc/tmpfiles.d/slurm-factory.conf.'
+    # The key of a new machine may be a copy that root has made.
+    [ -n "$(foreign_unit munge)" ] || give munge /etc/munge/munge.key
     if [ -z "$root" ] && [ -n "$changed" ]; then
         systemctl daemon-reload || die 3 'systemd did not take the units.' '' 'systemctl daemon-reload'
     fi
@@ -712,7 +714,6 @@ write_configuration() {
     place "$scratch/slurm.conf" /etc/slurm/slurm.conf 644
     give slurm /etc/slurm/jwt_hs256.key
     give slurm /etc/slurm/slurmdbd.conf
-    give munge /etc/munge/munge.key
     [ -z "$nodes" ] || add_next "# Compare the line NodeName of /etc/slurm/slurm.conf with slurmd -C of each node, and copy /etc/munge/munge.key to all machines"
 }
 
