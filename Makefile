@@ -1,11 +1,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: build test faults lint format docs site help environment environment-for-tests
+.PHONY: build test faults lint format docs site dist help environment environment-for-tests
 
 UV_VERSION := 0.13.9
 UV := .tools/bin/uv
 BIN := .venv/bin
+ISSUE_FORMS := $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+# The distribution had the command's name once. uv would remove the command with it, after the new
+# one has brought it.
+FORMER := $(wildcard .venv/lib/python3*/site-packages/slurm_factory-*.dist-info)
 SCRIPTS := .ci/run $(shell find benchmarks slurm_factory tests tools -name '*.sh' 2>/dev/null)
 
 # The system's certificates also contain the CA of a proxy that inspects TLS.
@@ -38,6 +42,8 @@ lint: environment-for-tests ## Check style, types, shell scripts and the workflo
 	$(BIN)/shellcheck $(SCRIPTS)
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(ISSUE_FORMS)
 	$(BIN)/zizmor --offline --quiet .github
 
 format: environment-for-tests ## Format the Python code
@@ -54,14 +60,23 @@ site: environment-for-tests ## Build the documentation site in site/
 	rm -rf site
 	$(BIN)/sphinx-build --builder dirhtml --nitpicky --fail-on-warning --keep-going --quiet docs site
 
+# From the commit's time come the times in both files: whoever builds the commit gets the same bytes.
+dist: environment-for-tests ## Build wheel and source distribution into dist/, and check them
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+	    $(UV) build --quiet --no-build-isolation --python $(BIN)/python
+	$(BIN)/twine check --strict dist/*
+
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 18
 
 # Inexact: keeps the packages that `make test` has installed.
 environment: ## Make only .venv, which contains the program
 	@tools/install-uv.sh .tools $(UV_VERSION)
+	@$(if $(FORMER),$(UV) pip uninstall --quiet slurm-factory)
 	@$(UV) sync --quiet --frozen --no-dev --inexact
 
 environment-for-tests:
 	@tools/install-uv.sh .tools $(UV_VERSION)
+	@$(if $(FORMER),$(UV) pip uninstall --quiet slurm-factory)
 	@$(UV) sync --quiet --frozen --group docs

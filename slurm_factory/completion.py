@@ -77,6 +77,13 @@ def distros(begun: str) -> list[str]:
     return [name.removeprefix(head) for name in names if name.startswith(f"{head}{begun}")]
 
 
+def roles(begun: str) -> list[str]:
+    """Values of `--role`, the last of them completed."""
+    before, comma, word = begun.rpartition(",")
+    names = ("controller", "dbd", "compute", "rest", "login")
+    return [f"{before}{comma}{name}" for name in names if name.startswith(word)]
+
+
 def variants(begun: str) -> list[str]:
     """The whole text of `--additional-variants` with its last word completed."""
     before, blank, word = begun.rpartition(" ")

@@ -121,6 +121,42 @@ VerboseOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
 
+PrefixOption = Annotated[
+    str, typer.Option(metavar="DIR", help="Directory of all versions; default: /opt/slurm.")
+]
+RoleOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ROLE,...",
+        help="Write units for controller, dbd, compute, rest or login.",
+        autocompletion=completion.roles,
+    ),
+]
+ConfigOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Write a first configuration for a cluster.")
+]
+NodesOption = Annotated[
+    str, typer.Option(metavar="LIST", help="Compute nodes for --config; default: this machine.")
+]
+ConfServerOption = Annotated[
+    str,
+    typer.Option(metavar="HOST", help="Controller from which nodes fetch the configuration."),
+]
+SlurmUidOption = Annotated[
+    str, typer.Option(metavar="N", help="Id of a new user slurm; default: 64030.")
+]
+StateBackupOption = Annotated[
+    str,
+    typer.Option(metavar="PATH", help="Backup of the state that an older version can read."),
+]
+PlanUpgradeOption = Annotated[
+    tuple[str, str] | None,
+    typer.Option(metavar="FROM TO", help="Print the legal way from one series to another."),
+]
+RootOption = Annotated[
+    str, typer.Option(metavar="DIR", help="Write below DIR, for an image of a machine.")
+]
+
 
 class _Globals:
     """Options before the command."""
@@ -381,6 +417,76 @@ def verify(
             reporter.error(error)
             answers.summarize_failure(found.stem, error, reporter)
             raise typer.Exit(error.exit_code)
+
+
+@app.command()
+def deploy(
+    *,
+    package: Annotated[
+        str,
+        typer.Argument(
+            metavar="[PACKAGE]", help="Name of a build, or path of a manifest or of a tarball."
+        ),
+    ] = "",
+    prefix: PrefixOption = "",
+    role: RoleOption = None,
+    config: ConfigOption = "",
+    nodes: NodesOption = "",
+    conf_server: ConfServerOption = "",
+    slurm_uid: SlurmUidOption = "",
+    start: Annotated[
+        bool, typer.Option("--start", help="Enable and start the daemons; restart those that run.")
+    ] = False,
+    no_switch: Annotated[bool, typer.Option("--no-switch", help="Only unpack.")] = False,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Switch to the version that was current before.")
+    ] = False,
+    state_backup: StateBackupOption = "",
+    show_versions: Annotated[bool, typer.Option("--list", help="Show the versions.")] = False,
+    remove: Annotated[
+        str, typer.Option(metavar="NAME", help="Remove a version that nothing uses.")
+    ] = "",
+    keep: Annotated[
+        str, typer.Option(metavar="N", help="Remove all versions but the N newest.")
+    ] = "",
+    plan_upgrade: PlanUpgradeOption = None,
+    root: RootOption = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing.")] = False,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Unpack a package beside other versions, with systemd units, and switch to it or back."""
+    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
+        from slurm_factory import deploy as deployment
+        from slurm_factory.verify.package import find_package
+
+        values = {
+            "--prefix": prefix,
+            "--role": ",".join(role or ()),
+            "--config": config,
+            "--nodes": nodes,
+            "--conf-server": conf_server,
+            "--slurm-uid": slurm_uid,
+            "--state-backup": state_backup,
+            "--remove": remove,
+            "--keep": keep,
+            "--root": root,
+        }
+        flags = {
+            "--start": start,
+            "--no-switch": no_switch,
+            "--rollback": rollback,
+            "--list": show_versions,
+            "--dry-run": dry_run,
+            "--json": as_json,
+        }
+        words = [f"{option}={value}" for option, value in values.items() if value]
+        words += [flag for flag, given in flags.items() if given]
+        words += ["--plan-upgrade", *plan_upgrade] if plan_upgrade else []
+        if package:
+            words += deployment.words_for(find_package(package, settings))
+        deployment.become_script(words)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from slurm_factory import __version__
 from slurm_factory.constants import EVERY_BUILDS_PATHS
 from slurm_factory.exceptions import VerificationError
+from slurm_factory.package.deployment import write_deployment
 from slurm_factory.package.distributions import distributions_with, require_startable
 from slurm_factory.package.licenses import (
     LICENSES,
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from slurm_factory.plan.plan import BuildPlan
 
 PLUGINS = PurePosixPath("lib/slurm")
+NO_GLIBC = "2.0"
+"""Of files that need no version of a symbol."""
 
 
 def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
@@ -96,6 +99,9 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
         hardening = _hardening(report, bundled)
         _require_hardening(job, report, hardening)
     with reporter.step("Pack"):
+        required = sorted(library.soname for library in report.outside if library.linked_by)
+        x11 = any(feature.name == "x11" for feature in job.plan.selection.chosen)
+        write_deployment(tree, identity, report.glibc or NO_GLIBC, required, x11=x11)
         files = _pack(identity, job, built, staging, bundled)
     counted = {group: count(each.values()) for group, each in hardening.items()}
     manifest = _manifest(job, built, base_record, report, bundled, counted, files)
@@ -244,7 +250,7 @@ def _manifest(
     hardening: dict[Group, dict[Figure, Share]],
     files: tuple[Artifact, ...],
 ) -> Manifest:
-    plan, glibc = job.plan, report.glibc or "2.0"
+    plan, glibc = job.plan, report.glibc or NO_GLIBC
     return Manifest(
         identity=identity_of(plan),
         build_key=plan.build_key(base_record),

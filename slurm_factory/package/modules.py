@@ -3,10 +3,8 @@
 import re
 from pathlib import Path, PurePosixPath
 
-from jinja2 import Environment, StrictUndefined
-
-from slurm_factory import resources
 from slurm_factory.package.manifest import PackageIdentity
+from slurm_factory.package.templates import render
 from slurm_factory.plan.compiler import cpu_features, generic_level
 from slurm_factory.util.files import write_text
 
@@ -47,12 +45,9 @@ def write_modules(identity: PackageIdentity, directory: Path) -> tuple[Path, ...
 
 
 def _render(template: str, identity: PackageIdentity) -> str:
-    # The output is Lua or Tcl, not HTML; the filters quote for those.
-    environment = Environment(  # noqa: S701
-        undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    environment.filters.update(lua=_lua_string, tcl=_tcl_string)
-    return environment.from_string(resources.template(template)).render(
+    return render(
+        template,
+        {"lua": _lua_string, "tcl": _tcl_string},
         identity=identity,
         level=generic_level(identity.cpu),
         features=cpu_features(identity.cpu),

@@ -45,6 +45,16 @@ def verify_file(name: str) -> str:
     return _ROOT.joinpath("verify", name).read_text("utf-8")
 
 
+def deploy_file(name: str) -> str:
+    """Text of the file `name` for deploying packages."""
+    return _ROOT.joinpath("deploy", name).read_text("utf-8")
+
+
+def deploy_script() -> Path:
+    """Path (host) of the script that deploys packages."""
+    return Path(str(_ROOT.joinpath("deploy", "deploy.sh")))
+
+
 def host_script(name: str) -> Path:
     """Path (host) of the script `name`, for programs of this machine."""
     return Path(str(_ROOT.joinpath("scripts", name)))

@@ -5,23 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from jinja2 import Environment, StrictUndefined
-
-from slurm_factory import resources
+from slurm_factory.package.deployment import no_cgroups
+from slurm_factory.package.templates import render
 
 if TYPE_CHECKING:
     from slurm_factory.verify.tree import Tree
 
 NODES = ("node1", "node2", "node3")
 """Compute nodes (resources/verify/lib.sh)."""
-OLD_CGROUPS = ("23.02", "23.11")
-"""Series that do not know `CgroupPlugin=disabled` (src/interfaces/cgroup.c)."""
-
-
-def no_cgroups(series: str) -> str:
-    """The value of `CgroupPlugin` for a cluster without cgroups, as a series names it."""
-    return "cgroup/v1" if series in OLD_CGROUPS else "disabled"
-
 
 Auth = Literal["munge", "slurm"]
 
@@ -45,8 +36,24 @@ class Site:
     cpus: int
     auth: Auth = "munge"
 
+    trial = True
     cluster = "live"
-    nodes = NODES
+    token_key = "/var/spool/slurmctld/jwt.key"  # noqa: S105  # a path
+    slurmd_pid = "/run/slurmd.%n.pid"
+    slurmd_log = "/var/log/slurm/slurmd.%n.log"
+    # Slurm refuses X11 and containment with linuxproc, and cgroups need controllers.
+    proctrack = "proctrack/pgid"
+    task_plugin = "task/affinity"
+    gather = "jobacct_gather/linux"
+    select = "CR_CPU"
+    database = "slurm_acct"
+    password = "secret"  # noqa: S105  # of a cluster that is deleted
+
+    @property
+    def node_lines(self) -> tuple[str, ...]:
+        """Descriptions of the nodes."""
+        rest = f"CPUs={self.cpus} RealMemory=256 State=UNKNOWN"
+        return tuple(f"NodeName={node} {rest}" for node in NODES)
 
     @property
     def tokens(self) -> bool:
@@ -87,12 +94,5 @@ class Site:
         """Variables for configure.sh: the content of each file of the configuration."""
         names = {"SLURM_CONF": "slurm.conf", "SLURMDBD_CONF": "slurmdbd.conf"}
         names |= {"CGROUP_CONF": "cgroup.conf"}
-        given = {variable: self._render(f"{name}.j2") for variable, name in names.items()}
+        given = {variable: render(f"{name}.j2", site=self) for variable, name in names.items()}
         return {**given, "CONFIGLESS": "1" if self.configless else "0"}
-
-    def _render(self, template: str) -> str:
-        # The output is no HTML.
-        environment = Environment(  # noqa: S701
-            undefined=StrictUndefined, keep_trailing_newline=True
-        )
-        return environment.from_string(resources.template(template)).render(site=self)

@@ -18,13 +18,13 @@ from slurm_factory.fetch.catalogs import known_releases
 from slurm_factory.fetch.sources import Source, archive_extension, cached
 from slurm_factory.fetch.upstream import SLURM, debian_mirrors, slurm_source
 from slurm_factory.instances.machine import ScriptError
+from slurm_factory.package.deployment import no_cgroups
 from slurm_factory.package.verification import Result, Suite
 from slurm_factory.plan.features import table
 from slurm_factory.plan.releases import catalog
 from slurm_factory.supplies import fetch_source_archives
 from slurm_factory.util.files import file_errors
 from slurm_factory.verify.cluster import SOFTWARE, UNPACKED
-from slurm_factory.verify.site import no_cgroups
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings

@@ -46,7 +46,16 @@ if TYPE_CHECKING:
     from slurm_factory.verify.package import Package
 
 IN_USE = tuple(
-    map(Path, ("/etc/slurm", "/etc/munge", "/run/mysqld", "/home/alice", "/opt/slurm versions"))
+    map(
+        Path,
+        (
+            "/etc/slurm",
+            "/etc/munge",
+            "/run/mysqld/mysqld.sock",
+            "/home/alice",
+            "/opt/slurm versions",
+        ),
+    )
 )
 """What `--here` makes, and takes away afterwards."""
 SHOWN = 10

@@ -1,17 +1,18 @@
-"""Three machines on which docs/install.md is followed, block by block."""
+"""Machines on which a page of the documentation is followed, block by block."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from clean_instance import CleanInstance, clean_copy
-from page_blocks import PAGE, Block, blocks
+from clean_instance import NEWEST, CleanInstance, clean_copy
+from page_blocks import Block, blocks
 
 from slurm_factory.config import Settings
 from slurm_factory.instances.lxc import lxc
 from slurm_factory.instances.machine import ScriptError
 from slurm_factory.package.manifest import load_manifest
+from slurm_factory.plan.bases import Distro
 
 MACHINES = ("ctl", "node1", "login1")
 PACKAGE_DIRECTORY = PurePosixPath("/root/package")
@@ -35,14 +36,17 @@ class Site:
     manifest: Path
     said: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def follow_page(self) -> None:
-        """Run all blocks in their order.
+    def follow_page(self, page: Path) -> None:
+        """Run all blocks of a page in their order.
+
+        Args:
+            page: The page (host).
 
         Raises:
             AssertionError: A command of a block failed; with what the daemons said.
         """
-        for block in blocks(PAGE.read_text()):
-            if "munge.key" in block.text and block.reason:
+        for block in blocks(page.read_text()):
+            if "scp /etc/munge/munge.key" in block.text:
                 self._copy_munge_key()
             for name in block.machines:
                 self._run(block, name)
@@ -91,7 +95,7 @@ class Site:
     def _copy_munge_key(self) -> None:
         words = ["base64", "-w0", "/etc/munge/munge.key"]
         key = self.machines["ctl"].execute("the key", words, {})
-        for name in MACHINES[1:]:
+        for name in list(self.machines)[1:]:
             self.machines[name].run("take-munge-key.sh", key)
 
     def logs(self) -> str:
@@ -102,11 +106,16 @@ class Site:
 
 
 @contextmanager
-def new_site(settings: Settings, manifest: Path) -> Iterator[Site]:
+def new_site(
+    settings: Settings,
+    manifest: Path,
+    names: Sequence[str] = MACHINES,
+    distro: Distro = NEWEST,
+) -> Iterator[Site]:
     """Clean machines that know each other's names, with a build's files (host) on each."""
     with ExitStack() as stack:
-        machines = {name: stack.enter_context(clean_copy(settings)) for name in MACHINES}
-        addresses = [f"{machines[name].run('address.sh').strip()} {name}" for name in MACHINES]
+        machines = {name: stack.enter_context(clean_copy(settings, distro)) for name in names}
+        addresses = [f"{machines[name].run('address.sh').strip()} {name}" for name in names]
         identity = load_manifest(manifest).identity
         for name, instance in machines.items():
             instance.run("become.sh", name, PACKAGE_DIRECTORY, *addresses)

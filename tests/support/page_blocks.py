@@ -7,7 +7,11 @@ from paths import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 PAGE = DOCS / "install.md"
-PAGES = (REPOSITORY / "README.md", *sorted(DOCS.glob("*.md")), REPOSITORY / "patches" / "README.md")
+PAGES = (
+    *sorted(REPOSITORY.glob("*.md")),
+    *sorted(DOCS.glob("*.md")),
+    REPOSITORY / "patches" / "README.md",
+)
 BLOCK = re.compile(
     r"(?:^<!-- (?P<marker>[^\n]*) -->\n)?^```(?:sh|bash|shell|console)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,

@@ -17,7 +17,7 @@ LAYERS = (
     ("__main__",),
     ("main",),
     ("answers", "completion"),
-    ("builder", "prefetch"),
+    ("builder", "deploy", "prefetch"),
     ("verify",),
     ("clean", "findings", "supplies", "up_to_date"),
     ("recipes",),

@@ -44,6 +44,7 @@ PATIENCE = 300
 COMMANDS = (
     "build",
     "clean",
+    "deploy",
     "doctor",
     "list",
     "prefetch",

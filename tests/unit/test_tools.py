@@ -185,3 +185,25 @@ def test_new_release_of_a_repository_enters_the_catalog(tmp_path: Path) -> None:
     assert rows.index(added) == len(rows) - 1
     others = json.loads((ROOT / "slurm_factory" / "resources" / "releases.json").read_text())
     assert rows[:-1] == others["releases"]
+
+
+def check_tag(tag: str, directory: Path) -> tuple[int, str]:
+    """Exit code and message for a tag of a program of version 1.2.0."""
+    program = directory / "slurm-factory"
+    program.write_text("#!/bin/sh\necho 1.2.0\n")
+    program.chmod(0o755)
+    command = ["bash", str(TOOLS / "check-tag.sh"), tag, str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def test_tag_that_names_the_version_is_published(tmp_path: Path) -> None:
+    assert check_tag("v1.2.0", tmp_path) == (0, "")
+
+
+@pytest.mark.parametrize("tag", ["1.2.0", "v1.2", "v1.2.0-1", "v*", ""])
+def test_tag_that_does_not_name_the_version_is_refused(tag: str, tmp_path: Path) -> None:
+    status, message = check_tag(tag, tmp_path)
+    assert status == 1
+    assert message.startswith(f"Error: The tag {tag} does not name the version of the program")
+    assert "v1.2.0" in message

@@ -24,6 +24,11 @@ from slurm_factory.main import app
 from slurm_factory.plan.spack import SECTIONS
 
 ROOT = REPOSITORY
+CONTRIBUTORS = (*sorted((ROOT / ".github").glob("**/*.yml")), *(ROOT / ".github").glob("*.md"))
+"""What people on GitHub see, and workflows."""
+REPOSITORY_LINK = re.compile(
+    r"https://github\.com/slurm-factory/slurm-factory/(?:blob|tree)/main/([^)\s\"]+)"
+)
 COMMAND = re.compile(r"(?:^.*run: |`)(?:\S*/)?slurm-factory( [^`\n]+)", re.MULTILINE)
 IN_BLOCK = re.compile(r"^slurm-factory( .+)", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
@@ -38,7 +43,8 @@ TESTS_ONLY = {
 
 def commands() -> list[str]:
     texts = [page.read_text("utf-8") for page in PAGES]
-    found = {command for text in texts for command in COMMAND.findall(text)}
+    others = [page.read_text("utf-8") for page in CONTRIBUTORS]
+    found = {command for text in (*texts, *others) for command in COMMAND.findall(text)}
     found |= {
         command
         for text in texts
@@ -181,6 +187,14 @@ def test_link_leads_somewhere(page: Path) -> None:
         file = page.parent / target if target else page
         assert file.exists(), target
         assert not anchor or anchor[1:] in anchors(file), f"{target}{anchor}"
+
+
+@pytest.mark.parametrize(
+    "page", [*CONTRIBUTORS, ROOT / "pyproject.toml"], ids=lambda page: page.name
+)
+def test_link_into_the_repository_leads_somewhere(page: Path) -> None:
+    for name in REPOSITORY_LINK.findall(page.read_text("utf-8")):
+        assert (ROOT / name).exists(), name
 
 
 def test_named_setting_exists() -> None:

@@ -1,0 +1,992 @@
+#!/bin/sh
+# Deploy a package of slurm-factory on this machine: unpack it beside the versions that are there,
+# write systemd units, users and module files, and switch to it; or go back.
+#
+# usage: sh deploy.sh PACKAGE-software.tar.gz [OPTION]…
+#        sh deploy.sh --list | --rollback | --remove NAME | --keep N [OPTION]…
+#        sh deploy.sh --plan-upgrade FROM TO
+#
+#   --prefix DIR         directory of all versions (default: /opt/slurm)
+#   --role ROLE,…        write units for controller, dbd, compute, rest and login
+#   --config NAME        write a first configuration for the cluster NAME to /etc/slurm
+#   --nodes LIST         compute nodes for --config, such as node[1-4] (default: this machine)
+#   --conf-server HOST   compute and login nodes fetch the configuration from this controller
+#   --slurm-uid N        id of the user slurm where it has to be made (default: 64030)
+#   --start              enable and start the daemons in SchedMD's order; restart those that run
+#   --no-switch          only unpack
+#   --rollback           switch to the version that was current before
+#   --state-backup PATH  a backup of the state that an older version can read
+#   --list               show the versions
+#   --remove NAME        remove a version that nothing uses
+#   --keep N             remove all but the N newest
+#   --plan-upgrade A B   print the legal way from series A to series B
+#   --sha256 SUM         checksum of the tarball (default: from the .sha256 file beside it)
+#   --root DIR           write below DIR, for an image of a machine
+#   --dry-run            change nothing
+#   --json               print one JSON document
+#
+# Exit status: 0 done, 2 wrong usage or configuration, 3 this machine cannot be used, 6 the package
+# is damaged or does not run here, 7 something cannot be written, 130 interrupted.
+#
+# PREFIX/versions/NAME/software is the tree of a version, PREFIX/current a link to the directory of
+# one, and it is replaced by rename(2). A link that is right is never touched.
+# This is the same file as share/slurm-factory/deploy.sh in the package. It needs no other program
+# than those of a minimal Linux with systemd.
+set -u
+umask 022
+LC_ALL=C
+export LC_ALL
+
+FORMAT=1
+MARK='# Written by slurm-factory deploy.'
+PART=software/share/slurm-factory
+DAEMONS='munge slurmdbd slurmctld slurmd sackd slurmrestd' # in the order in which they are started
+WAIT=120 # seconds
+
+package='' prefix=/opt/slurm roles='' cluster='' nodes='' conf_server='' slurm_uid=64030
+start='' switch=1 action=deploy state_backup='' name='' keep='' from='' to='' sha256='' root=''
+dry_run='' json='' scratch='' changed='' next='' unpacked=false switched=false previous=''
+
+# --- messages -----------------------------------------------------------------------------------
+
+say() { [ -n "$json" ] || printf '%s\n' "$*"; }
+note() { printf '%s\n' "$*" >&2; }
+
+# A string of JSON; control characters are left out.
+quote() {
+    printf '"%s"' "$(printf '%s' "$1" | tr -d '\000-\037' | sed 's/[\\"]/\\&/g')"
+}
+
+# A list of JSON, from lines.
+quote_lines() {
+    printf '['
+    separator=''
+    printf '%s\n' "$1" | while IFS= read -r line; do
+        [ -n "$line" ] || continue
+        printf '%s%s' "$separator" "$(quote "$line")"
+        separator=', '
+    done
+    printf ']'
+}
+
+# die STATUS WHAT WHY WHAT-TO-DO
+die() {
+    trap - EXIT HUP INT TERM
+    clean_up
+    if [ -n "$json" ]; then
+        printf '{"version": 1, "error": {"exit_code": %d, "brief": %s, "details": %s, "resolution": %s}}\n' \
+            "$1" "$(quote "$2")" "$(quote "$3")" "$(quote "$4")"
+    fi
+    printf 'Error: %s\n' "$2" >&2
+    for text in "$3" "$4"; do
+        [ -z "$text" ] || printf '%s\n' "$text" >&2
+    done
+    exit "$1"
+}
+usage() { die 2 "$1" "${2:-}" "${3:-See the comment at the beginning of deploy.sh, or: slurm-factory deploy --help}"; }
+
+clean_up() {
+    [ -z "$scratch" ] || rm -rf "$scratch"
+    [ -z "$partial" ] || rm -rf "$partial"
+    [ -z "$new_link" ] || rm -f "$new_link"
+    [ -z "$new_file" ] || rm -f "$new_file"
+    scratch='' partial='' new_link='' new_file=''
+}
+partial='' new_link='' new_file=''
+interrupted() { die 130 'Interrupted.' 'The version that was current still is.' ''; }
+trap clean_up EXIT
+trap interrupted HUP INT TERM
+
+# --- the command line ---------------------------------------------------------------------------
+
+for word in "$@"; do
+    [ "$word" != --json ] || json=1 # also for what is wrong before it
+done
+
+needs_value() { [ $# -ge 2 ] || usage "$1 needs a value."; }
+
+while [ $# -gt 0 ]; do
+    case $1 in
+        --*=*)
+            option=${1%%=*} value=${1#*=}
+            shift
+            set -- "$option" "$value" "$@"
+            ;;
+    esac
+    case $1 in
+        --prefix | --role | --config | --nodes | --conf-server | --slurm-uid | --state-backup | \
+            --remove | --keep | --sha256 | --root) needs_value "$@" ;;
+    esac
+    case $1 in
+        --prefix) prefix=$2 && shift ;;
+        --role) roles="$roles $(printf '%s' "$2" | tr ',' ' ')" && shift ;;
+        --config) cluster=$2 && shift ;;
+        --nodes) nodes=$2 && shift ;;
+        --conf-server) conf_server=$2 && shift ;;
+        --slurm-uid) slurm_uid=$2 && shift ;;
+        --state-backup) state_backup=$2 && shift ;;
+        --sha256) sha256=$2 && shift ;;
+        --root) root=${2%/} && shift ;;
+        --start) start=1 ;;
+        --no-switch) switch='' ;;
+        --dry-run) dry_run=1 ;;
+        --json) json=1 ;;
+        --list) action=list ;;
+        --rollback) action=rollback ;;
+        --remove) action=remove name=$2 && shift ;;
+        --keep)
+            keep=$2
+            [ "$action" != deploy ] || [ -n "$package" ] || action=keep
+            shift
+            ;;
+        --plan-upgrade)
+            [ $# -ge 3 ] || usage '--plan-upgrade needs two series.' '' \
+                'Write --plan-upgrade 23.02 26.05, for example.'
+            action=plan from=$2 to=$3
+            shift 2
+            ;;
+        -h | --help)
+            sed -n '2,/^set /{/^#/!d;s/^# \{0,1\}//p;}' "$0"
+            exit 0
+            ;;
+        -*) usage "There is no option $1." ;;
+        *)
+            [ -z "$package" ] || usage "Only one package can be deployed: $package or $1."
+            package=$1
+            [ "$action" != keep ] || action=deploy
+            ;;
+    esac
+    shift
+done
+
+# matches TEXT PATTERN: whether all characters are of a bracket expression, and there is one.
+consists_of() { [ -n "$1" ] && [ -z "$(printf '%s' "$1" | tr -d "$2")" ]; }
+
+case $prefix in
+    /*) ;;
+    *) usage "--prefix $prefix is no absolute path." '' 'Write --prefix /opt/slurm, for example.' ;;
+esac
+[ "$prefix" = / ] || prefix=${prefix%/}
+consists_of "$prefix" 'A-Za-z0-9._+~@=, /-' || usage "--prefix: $prefix has characters that a unit or a run path cannot hold." \
+    'It may have letters, digits, spaces, and any of . _ + ~ @ = , -' 'Choose another directory.'
+for role in $roles; do
+    case $role in
+        controller | dbd | compute | rest | login) ;;
+        *) usage "There is no role $role." 'There are controller, dbd, compute, rest and login.' 'Write --role controller,dbd, for example.' ;;
+    esac
+done
+if [ -n "$cluster" ]; then
+    consists_of "$cluster" 'a-z0-9_-' || usage "--config: a cluster cannot be named $cluster." \
+        'Slurm takes lower-case letters, digits, - and _.' 'Write --config mycluster, for example.'
+    case " $roles " in
+        *' controller '*) ;;
+        *) usage '--config needs --role controller.' 'The configuration belongs on the controller; the others fetch it from there.' \
+            'Run it on the controller, and give the other machines --conf-server.' ;;
+    esac
+fi
+[ -z "$nodes" ] || [ -n "$cluster" ] || usage '--nodes belongs to --config.'
+[ -z "$nodes" ] || consists_of "$nodes" 'A-Za-z0-9.,[]-' || usage "--nodes: $nodes is no list of nodes." '' 'Write --nodes node[1-4],gpu1, for example.'
+[ -z "$conf_server" ] || consists_of "$conf_server" 'A-Za-z0-9.:,_-' || usage "--conf-server: $conf_server is no host." '' 'Write --conf-server ctl or ctl:6817.'
+consists_of "$slurm_uid" '0-9' || usage "--slurm-uid: $slurm_uid is no number."
+[ -z "$keep" ] || { consists_of "$keep" '0-9' && [ "$keep" -ge 1 ]; } || usage "--keep: $keep is no number of versions above 0."
+[ -z "$start" ] || [ -z "$root" ] || usage '--start and --root exclude each other.' 'The daemons of an image cannot run here.'
+case $action in
+    deploy)
+        [ -n "$package" ] || usage 'There is nothing to do.' 'Neither a package nor --list, --rollback, --remove, --keep or --plan-upgrade is given.'
+        ;;
+    *) [ -z "$package" ] || usage "A package cannot be combined with --$action." ;;
+esac
+
+# --- what is there ------------------------------------------------------------------------------
+
+top=$root$prefix
+versions=$top/versions
+tab=$(printf '\t')
+
+# The value of a name in a file of lines NAME=VALUE. get FILE NAME
+get() { sed -n "s/^$2=//p" "$1" 2> /dev/null | head -n 1; }
+
+# The name of the version that a link leads to; empty without any.
+current() {
+    target=$(readlink "$top/current" 2> /dev/null) || return 0
+    case $target in
+        versions/*/*) ;;
+        versions/*) [ ! -d "$top/$target" ] || printf '%s' "${target#versions/}" ;;
+    esac
+}
+
+# The names of all versions, the newest first.
+names() {
+    [ -d "$versions" ] || return 0
+    for directory in "$versions"/*/; do
+        [ ! -f "$directory/deployed" ] || printf '%s\t%s\n' \
+            "$(get "$directory/deployed" time)" "$(basename "$directory")"
+    done | sort -rn | cut -f 2
+}
+
+# The name of the version that was current before the current one; empty without any.
+before() {
+    now=$(current)
+    [ -f "$top/history" ] || return 0
+    cut -f 1 "$top/history" | while IFS= read -r line; do
+        [ "$line" = "$now" ] || [ ! -f "$versions/$line/deployed" ] || printf '%s\n' "$line"
+    done | tail -n 1
+}
+
+# Whether a program on this machine runs from a version; other machines may share the directory.
+is_used() {
+    tree=$(readlink -f "$versions/$1" 2> /dev/null) || return 1
+    for link in /proc/[0-9]*/exe; do
+        case $(readlink "$link" 2> /dev/null) in
+            "$tree"/*) return 0 ;;
+        esac
+    done
+    return 1
+}
+
+# Other deployments wait for nothing: they are told.
+lock() {
+    [ -z "$dry_run" ] || return 0
+    mkdir -p "$top" 2> /dev/null || die 7 "$top cannot be made." "$(problem mkdir -p "$top")" "$(advice)"
+    [ -w "$top" ] || die 7 "$top cannot be written to." 'It belongs to another user, or its file system is read-only.' "$(advice)"
+    command -v flock > /dev/null || die 3 'There is no flock on this machine.' 'It is a part of util-linux.' 'Install util-linux.'
+    exec 9> "$top/.lock"
+    flock -n 9 || die 3 "Another deployment into $prefix is running." '' 'Wait for it to end.'
+    rm -rf "$versions"/.partial.* "$versions"/.removed.*
+    rm -f "$top"/.current.*
+}
+problem() { "$@" 2>&1 > /dev/null | head -n 1; }
+advice() {
+    if [ "$(id -u)" = 0 ]; then
+        printf '%s' 'Choose another directory: --prefix'
+    else
+        printf '%s' 'Run it as root, such as with sudo, or choose another directory: --prefix'
+    fi
+}
+
+# --- SchedMD's rules for upgrades ---------------------------------------------------------------
+
+# The table of series: that of the package, or the one beside this file.
+series_table() {
+    for file in "$scratch/$PART/series.txt" "$(dirname "$0")/series.txt" "$top/current/$PART/series.txt"; do
+        if [ -f "$file" ]; then
+            grep -v '^#' "$file"
+            return
+        fi
+    done
+    die 3 'The table of series is missing.' 'It is beside deploy.sh in a package: share/slurm-factory/series.txt' 'Name a package as well.'
+}
+
+# A number for a series, by which they can be compared. 24.05 -> 2405
+number() { printf '%s' "$1" | tr -d .; }
+
+# Whether a series can read what another has written. accepts NEW OLD
+accepts() {
+    [ "$1" != "$2" ] || return 0
+    series_table | awk -v new="$1" -v old="$2" \
+        '$1 == new { for (i = 3; i <= NF; i++) if ($i == old) found = 1 } END { exit !found }'
+}
+is_known() { series_table | awk -v it="$1" '$1 == it { found = 1 } END { exit !found }'; }
+
+# The shortest way from one series to another, one a line; nothing if there is none. way FROM TO
+way() {
+    at=$1
+    while [ "$at" != "$2" ]; do
+        step=''
+        for series in $(series_table | cut -d ' ' -f 1); do
+            if [ "$(number "$series")" -gt "$(number "$at")" ] \
+                && [ "$(number "$series")" -le "$(number "$2")" ] && accepts "$series" "$at"; then
+                step=$series # the table is sorted: the last one is the farthest
+            fi
+        done
+        [ -n "$step" ] || return 0
+        printf '%s\n' "$step"
+        at=$step
+    done
+}
+
+print_plan() {
+    for series in "$from" "$to"; do
+        is_known "$series" || usage "There is no series $series." "Known are $(series_table | cut -d ' ' -f 1 | tr '\n' ' ')." ''
+    done
+    [ "$(number "$from")" -lt "$(number "$to")" ] || usage "$to is not newer than $from." 'Slurm cannot go back below the series that wrote its state.' \
+        'Restore the state and the database from a backup instead.'
+    hops=$(way "$from" "$to")
+    [ -n "$hops" ] || die 2 "There is no way from $from to $to." '' ''
+    if [ -n "$json" ]; then
+        printf '{"version": 1, "upgrade": {"from": %s, "to": %s, "hops": %s}}\n' \
+            "$(quote "$from")" "$(quote "$to")" "$(quote_lines "$hops")"
+        return
+    fi
+    count=$(printf '%s\n' "$hops" | grep -c .)
+    [ "$count" = 1 ] && count='1 upgrade' || count="$count upgrades"
+    printf '%s: %s%s\n' "$count" "$from" "$(printf '%s\n' "$hops" | sed 's/^/ -> /' | tr -d '\n')"
+    sed "s/@STATE@/$(state_directory | sed 's/[&/\\]/\\&/g')/" << 'TEXT'
+
+For each upgrade, in this order:
+  1. Let jobs of the upgrade before end: a job must not outlive two upgrades.
+  2. Back up, with slurmdbd and slurmctld stopped:
+       mariadb-dump --single-transaction slurm_acct_db > slurm_acct_db.sql
+       tar -czf state.tar.gz -C @STATE@ .
+     and /etc/slurm.
+  3. slurmdbd: deploy with --role dbd, start it, and wait until sacctmgr answers. It converts the
+     database once, which takes minutes to hours; do not stop it. This is the point of no return:
+     from here on, going back means restoring the backup, and losing what came after it.
+  4. slurmctld, on the backup controllers first.
+  5. slurmd, on all nodes, with jobs running; at the latest before the next upgrade.
+  6. Login nodes, slurmrestd, and programs that link with libslurm.
+  7. Run a job, and look at sinfo, squeue and sacct, before the next upgrade.
+Source: https://slurm.schedmd.com/upgrades.html
+TEXT
+}
+
+# The directory of slurmctld's state on this machine.
+state_directory() {
+    value=$(sed -n 's/^[[:space:]]*[Ss]tate[Ss]ave[Ll]ocation[[:space:]]*=[[:space:]]*\([^[:space:]#]*\).*/\1/p' \
+        "$root/etc/slurm/slurm.conf" 2> /dev/null | tail -n 1)
+    printf '%s' "${value:-/var/spool/slurmctld}"
+}
+
+# The series that wrote a state directory, by the number of its protocol at the beginning of
+# job_state (dump_all_job_state in src/slurmctld/job_mgr.c); empty if there is none, "newer" if it
+# is not in the table. state_series DIRECTORY
+state_series() {
+    file=$1/job_state
+    [ -r "$file" ] || return 0
+    [ "$(dd if="$file" bs=1 skip=4 count=16 2> /dev/null)" = PROTOCOL_VERSION ] || return 0
+    protocol=$(od -An -tu1 -j21 -N1 "$file" | tr -d ' ')
+    found=$(series_table | awk -v it="$protocol" '$2 == it { print $1 }')
+    if [ -n "$found" ]; then
+        printf '%s' "$found"
+    elif [ "$protocol" -gt "$(series_table | tail -n 1 | cut -d ' ' -f 2)" ]; then
+        printf newer
+    else
+        printf older
+    fi
+}
+
+# Refuse what the daemons of the target could not read. require_legal NAME SERIES
+require_legal() {
+    goal=$2
+    state=$root$(state_directory)
+    wrote=$(state_series "$state")
+    where="The state in $state"
+    if [ -z "$wrote" ]; then
+        wrote=$(get "$versions/$(current)/deployed" series)
+        where="The version that is current"
+        [ -n "$wrote" ] || return 0
+        # Nodes have no state that matters, and the database is that of the version of slurmdbd.
+        if [ "$(number "$goal")" -lt "$(number "$wrote")" ]; then
+            has_unit slurmdbd || return 0
+            ! runs_from slurmdbd "$1" || return 0
+            where='The database, by the version that is current,'
+        fi
+    fi
+    [ "$wrote" != "$goal" ] || return 0
+    if [ "$wrote" = newer ] || [ "$wrote" = older ]; then
+        die 2 "$1 cannot be used with the state in $state." "A series that is $wrote than those that this package knows wrote it." \
+            'Use a package of that series, or move the directory away.'
+    fi
+    if [ "$(number "$goal")" -lt "$(number "$wrote")" ]; then
+        if [ -z "$state_backup" ]; then
+            die 2 "Slurm cannot go back from $wrote to $goal." "$where belongs to $wrote, and $goal cannot read it." \
+                'Name a backup that was made with the older version (--state-backup DIRECTORY), and restore it and the database before you start the daemons.'
+        fi
+        require_backup "$goal"
+        return 0
+    fi
+    accepts "$goal" "$wrote" || {
+        hops=$(way "$wrote" "$goal" | tr '\n' ' ')
+        die 2 "Slurm cannot be upgraded from $wrote to $goal at once." "$where belongs to $wrote, and $goal cannot read it." \
+            "Upgrade step by step: $wrote -> $(printf '%s' "${hops% }" | sed 's/ / -> /g'); see --plan-upgrade $wrote $goal"
+    }
+}
+
+# Whether a backup can be read by a series. require_backup SERIES
+require_backup() {
+    directory=$state_backup
+    if [ -f "$state_backup" ]; then
+        directory=$scratch/backup
+        mkdir -p "$directory"
+        member=$(tar -tf "$state_backup" 2> /dev/null | grep -E '(^|/)job_state$' | head -n 1)
+        [ -z "$member" ] || tar -xOf "$state_backup" "$member" > "$directory/job_state" 2> /dev/null
+    fi
+    saved=$(state_series "$directory")
+    [ -n "$saved" ] || die 2 "--state-backup: $state_backup is no backup of slurmctld's state." 'It has no file job_state that Slurm has written.' \
+        'Name a copy or a tar archive of StateSaveLocation.'
+    if [ "$saved" = newer ] || [ "$saved" = older ] || ! accepts "$1" "$saved"; then
+        die 2 "--state-backup: $1 cannot read $state_backup." "A series $saved wrote it." 'Name a backup that was made with the older version.'
+    fi
+    add_next "# With slurmctld stopped: restore $state_backup to $(state_directory), and slurmdbd's database"
+}
+
+# --- checks of the package and of this machine --------------------------------------------------
+
+fact() { get "$scratch/$PART/package.conf" "$1"; }
+
+open_package() {
+    [ -f "$package" ] || die 2 "There is no file $package." '' 'Name a tarball whose name ends in -software.tar.gz.'
+    [ -r "$package" ] || die 2 "$package cannot be read." '' "$(advice)"
+    if ! error=$(tar -xzf "$package" --no-same-owner --no-same-permissions -C "$scratch" "$PART" 2>&1); then
+        error=$(printf '%s\n' "$error" | grep . | head -n 1)
+        case $error in
+            *'Not found in archive'*) die 2 "$package cannot be deployed." 'It has no software/share/slurm-factory: a slurm-factory before 0.2 made it, or it is no package.' \
+                'Build it again, or unpack it by hand.' ;;
+            *) die 6 "$package cannot be unpacked." "$error" 'Copy it again, and compare its checksum.' ;;
+        esac
+    fi
+    [ "$(fact format)" = "$FORMAT" ] || die 2 "$package is of another slurm-factory." \
+        "Its format is $(fact format); this deploy.sh knows $FORMAT." 'Use the deploy.sh in the package.'
+    for key in stem release series arch glibc size; do
+        consists_of "$(fact $key)" 'A-Za-z0-9._+~-' || die 6 "$package cannot be deployed." "Its package.conf has no $key." 'Build it again.'
+    done
+}
+
+require_checksum() {
+    sums=${package%-software.tar.gz}.sha256
+    if [ -z "$sha256" ] && [ -f "$sums" ]; then
+        sha256=$(awk -v it="$(basename "$package")" '$2 == it || $2 == "*" it { print $1 }' "$sums")
+        [ -n "$sha256" ] || die 6 "$sums does not list $(basename "$package")." '' 'Copy both files of one build.'
+    fi
+    found=$(sha256sum < "$package" | cut -d ' ' -f 1)
+    if [ -z "$sha256" ]; then
+        note "There is no $(basename "$sums") beside the package: its checksum was not compared."
+    elif [ "$found" != "$sha256" ]; then
+        die 6 "$package is damaged." "Its checksum is $found, and should be $sha256." 'Copy it again.'
+    fi
+    sha256=$found
+}
+
+# Whether a version like 2.36 is at least another. at_least 2.36 2.28
+at_least() {
+    [ "${1%%.*}" -gt "${2%%.*}" ] || { [ "${1%%.*}" = "${2%%.*}" ] && [ "${1#*.}" -ge "${2#*.}" ]; }
+}
+
+# With --root, the image has a C library and a CPU of its own.
+require_machine() {
+    [ -z "$root" ] || return 0
+    machine=$(uname -m)
+    [ "$machine" = "$(fact arch)" ] || die 3 "The package does not run on this machine." \
+        "It is for $(fact arch), and this is $machine." "Build it for this machine: slurm-factory build --arch $machine"
+    libc=$(getconf GNU_LIBC_VERSION 2> /dev/null | cut -d ' ' -f 2)
+    [ -n "$libc" ] || die 3 'The package does not run on this machine.' 'It needs glibc, and this machine has another C library.' \
+        'Use a distribution with glibc.'
+    at_least "$libc" "$(fact glibc)" || die 3 'The package does not run on this machine.' \
+        "It needs glibc $(fact glibc), and this machine has $libc." 'Build it with --deps spack, which runs from glibc 2.28 on, or on an older base.'
+    missing=''
+    flags=$(sed -n '/^\(flags\|Features\)[[:space:]]*:/{s/.*://p;q;}' /proc/cpuinfo)
+    for feature in $(fact cpu_features); do
+        case " $flags " in
+            *" $feature "*) ;;
+            *) missing="$missing $feature" ;;
+        esac
+    done
+    [ -z "$missing" ] || die 3 'The package does not run on this CPU.' "It is for $(fact cpu), and this CPU lacks$missing." \
+        'Build it for older CPUs: SLURM_FACTORY_SPACK_TARGET'
+    cache=$({ ldconfig -p || /sbin/ldconfig -p; } 2> /dev/null)
+    for library in $(fact libraries); do
+        case $cache in
+            *"$tab$library "*) ;;
+            *) missing="$missing $library" ;;
+        esac
+    done
+    [ -z "$missing" ] || die 3 'The package does not run on this machine.' "These libraries are missing:$missing." \
+        "The manifest lists the packages that have them, below host_requirements."
+}
+
+require_space() {
+    directory=$top
+    while [ ! -d "$directory" ]; do directory=$(dirname "$directory"); done
+    free=$(df -Pk "$directory" | awk 'NR == 2 { print $4 }')
+    needed=$(($(fact size) + 10240))
+    [ "$free" -ge "$needed" ] || die 7 "There is no room in $directory." \
+        "The package needs $((needed / 1024)) MiB, and $((free / 1024)) MiB are free." 'Remove an old version: --list, --remove NAME'
+}
+
+# --- units, users, directories ------------------------------------------------------------------
+
+has_role() {
+    case " $roles " in
+        *" $1 "*) return 0 ;;
+    esac
+    return 1
+}
+has_unit() { grep -qsF "$MARK" "$root/etc/systemd/system/$1.service"; }
+
+# Whether a daemon runs from a version. runs_from DAEMON NAME
+runs_from() {
+    for process in /proc/[0-9]*/exe; do
+        case $(readlink "$process" 2> /dev/null) in
+            "$(readlink -f "$versions/$2")"/*/"$1") return 0 ;;
+        esac
+    done
+    return 1
+}
+
+# The unit of a distribution's package; empty if there is none. foreign_unit NAME
+foreign_unit() {
+    for directory in /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system \
+        /usr/lib/systemd/system /lib/systemd/system; do
+        file=$root$directory/$1.service
+        if [ -e "$file" ] && ! grep -qsF "$MARK" "$file"; then
+            printf '%s' "$file"
+            return
+        fi
+    done
+}
+
+# The daemons of the roles, in the order in which they are started. A munge of the distribution is
+# kept: both use the same socket, key and protocol.
+daemons() {
+    for daemon in $DAEMONS; do
+        case $daemon in
+            munge) [ -n "$(foreign_unit munge)" ] || [ "${roles# *}" = rest ] || printf 'munge ' ;;
+            slurmdbd) ! has_role dbd || printf 'slurmdbd ' ;;
+            slurmctld) ! has_role controller || printf 'slurmctld ' ;;
+            slurmd) ! has_role compute || printf 'slurmd ' ;;
+            slurmrestd) ! has_role rest || printf 'slurmrestd ' ;;
+            sackd) ! has_role login || printf 'sackd ' ;;
+        esac
+    done
+}
+
+require_roles() {
+    [ -n "$roles" ] || return 0
+    if [ -z "$root" ] && [ ! -d /run/systemd/system ]; then
+        die 3 'Roles need systemd.' 'It does not run on this machine.' 'Omit --role, or write the units into an image: --root'
+    fi
+    if [ -z "$root" ] && [ -z "$dry_run" ] && [ "$(id -u)" != 0 ]; then
+        die 3 'Roles need root.' 'They write to /etc/systemd/system, /etc/sysusers.d and /etc/tmpfiles.d.' "$(advice)"
+    fi
+    for role in $roles; do
+        case " $(fact roles) " in
+            *" $role "*) ;;
+            *) die 2 "The package cannot have the role $role." "It has $(fact roles)." 'Build a standard package; sackd came with Slurm 23.11.' ;;
+        esac
+    done
+    for daemon in $(daemons); do
+        unit=$(foreign_unit "$daemon")
+        [ -z "$unit" ] || die 3 "This machine has a $daemon of its own." "$unit does not belong to slurm-factory." \
+            'Remove that package first, or deploy without --role and write your own units.'
+    done
+    owner=$(sed -n "s/^\([^:]*\):[^:]*:$slurm_uid:.*/\1/p" "$root/etc/passwd" 2> /dev/null)
+    if [ -n "$owner" ] && [ "$owner" != slurm ] && ! grep -qs '^slurm:' "$root/etc/passwd"; then
+        die 2 "The user slurm cannot have the id $slurm_uid." "$owner has it." 'Choose one that is free on all machines: --slurm-uid'
+    fi
+}
+
+# Put a file in its place unless it is there already; others never see a part of it.
+# place FILE DESTINATION MODE
+place() {
+    if [ -f "$root$2" ] && cmp -s "$1" "$root$2"; then
+        return
+    fi
+    changed="$changed$2
+"
+    [ -z "$dry_run" ] || return 0
+    new_file=$root$2.new$$
+    if ! { mkdir -p "$(dirname "$new_file")" && cp "$1" "$new_file" && chmod "$3" "$new_file" \
+        && mv -f "$new_file" "$root$2"; }; then
+        die 7 "$2 cannot be written." 'The file system may be full or read-only.' 'Make room, and run the same command again.'
+    fi
+    new_file=''
+}
+
+write_system_files() {
+    [ -n "$roles" ] || return 0
+    server=''
+    [ -z "$conf_server" ] || server=" --conf-server $conf_server"
+    # slurmrestd ends where it is to serve accounts that there are not.
+    rest=''
+    [ -z "$cluster" ] || has_role dbd || rest=" $(fact rest_without_dbd)"
+    for daemon in $(daemons); do
+        {
+            printf '%s\n# Changes belong into a drop-in: systemctl edit %s\n' "$MARK" "$daemon"
+            sed -e "s|@TREE@|$prefix/current/software|g" -e "s|@CONF_SERVER@|$server|g" -e "s|@REST@|$rest|g" \
+                "$scratch/$PART/systemd/$daemon.service"
+        } > "$scratch/file"
+        place "$scratch/file" "/etc/systemd/system/$daemon.service" 644
+    done
+    {
+        printf '%s\n' "$MARK"
+        printf 'u slurm %s "Slurm" /nonexistent /usr/sbin/nologin\n' "$slurm_uid"
+        [ -n "$(foreign_unit munge)" ] || printf 'u munge - "MUNGE" /nonexistent /usr/sbin/nologin\n'
+        ! has_role rest || printf 'u slurmrestd - "Slurm REST" /nonexistent /usr/sbin/nologin\n'
+    } > "$scratch/file"
+    place "$scratch/file" /etc/sysusers.d/slurm-factory.conf 644
+    {
+        printf '%s\n' "$MARK"
+        printf 'd /var/log/slurm 0755 slurm slurm\n'
+        ! has_role controller || printf 'd %s 0700 slurm slurm\n' "$(state_directory)"
+        if [ -z "$(foreign_unit munge)" ]; then
+            printf 'd /etc/munge 0700 munge munge\nd /var/lib/munge 0700 munge munge\n'
+            printf 'd /var/log/munge 0700 munge munge\n'
+        fi
+    } > "$scratch/file"
+    place "$scratch/file" /etc/tmpfiles.d/slurm-factory.conf 644
+    [ -z "$dry_run" ] || return 0
+    systemd-sysusers ${root:+"--root=$root"} slurm-factory.conf \
+        || die 3 'The users could not be made.' 'systemd-sysusers failed.' 'Make the users slurm, munge and slurmrestd yourself.'
+}
+
+# Give a file that may be there to a user; an image has ids of its own. give USER FILE
+give() {
+    [ -f "$root$2" ] || return 0
+    owner=$(sed -n "s/^$1:[^:]*:\([0-9]*\):\([0-9]*\):.*/\1:\2/p" "$root/etc/passwd" | head -n 1)
+    chown "${owner:-$1:$1}" "$root$2" || die 7 "$2 cannot be given to $1." '' "$(advice)"
+}
+
+make_directories() {
+    [ -n "$roles" ] && [ -z "$dry_run" ] || return 0
+    systemd-tmpfiles ${root:+"--root=$root"} --create slurm-factory.conf \
+        || die 7 'The directories could not be made.' 'systemd-tmpfiles failed.' 'Look at /etc/tmpfiles.d/slurm-factory.conf.'
+    # The key of a new machine may be a copy that root has made.
+    [ -n "$(foreign_unit munge)" ] || give munge /etc/munge/munge.key
+    if [ -z "$root" ] && [ -n "$changed" ]; then
+        systemctl daemon-reload || die 3 'systemd did not take the units.' '' 'systemctl daemon-reload'
+    fi
+}
+
+# --- a first configuration ----------------------------------------------------------------------
+
+require_no_configuration() {
+    [ -n "$cluster" ] || return 0
+    for file in slurm.conf slurmdbd.conf; do
+        [ ! -e "$root/etc/slurm/$file" ] || die 2 "There is a /etc/slurm/$file already." 'deploy writes a first configuration only.' \
+            'Omit --config, or move the directory away.'
+    done
+}
+
+# random N: N random bytes in hexadecimal.
+random() { head -c "$1" /dev/urandom | od -An -tx1 | tr -d ' \n'; }
+
+# Variables of the templates, for this machine. settings TREE
+settings() {
+    host=$(uname -n)
+    host=${host%%.*}
+    line=$("$1/sbin/slurmd" -C 2> /dev/null | sed -n 's/^NodeName=[^ ]* //p')
+    [ -n "$line" ] || die 6 'The package does not describe this machine.' 'slurmd -C prints no NodeName.' 'Write /etc/slurm/slurm.conf yourself.'
+    tracking=proctrack/cgroup task=task/cgroup,task/affinity gather=jobacct_gather/cgroup group=autodetect
+    for controller in cpuset memory; do
+        if ! grep -qsw "$controller" /sys/fs/cgroup/cgroup.controllers; then
+            # A container without a cgroup tree of its own, or a machine with cgroup v1.
+            tracking=proctrack/linuxproc task=task/affinity gather=jobacct_gather/linux
+            group=$(fact without_cgroups)
+        fi
+    done
+}
+
+write_configuration() {
+    [ -n "$cluster" ] || return 0
+    if [ -n "$dry_run" ]; then
+        changed="$changed/etc/slurm/slurm.conf
+/etc/slurm/cgroup.conf
+"
+        return
+    fi
+    settings "$1"
+    password=$(random 16)
+    for file in cgroup slurmdbd slurm; do
+        sed -e "s|@CLUSTER@|$cluster|g" -e "s|@CONTROLLER@|$host|g" -e "s|@PROCTRACK@|$tracking|g" \
+            -e "s|@TASK@|$task|g" -e "s|@GATHER@|$gather|g" -e "s|@CGROUP@|$group|g" -e "s|@PASSWORD@|$password|g" \
+            -e "s|@NODES@|NodeName=${nodes:-$host} $line State=UNKNOWN|g" "$scratch/$PART/etc/$file.conf" > "$scratch/$file.conf"
+    done
+    if ! has_role dbd; then
+        sed -i '/^AccountingStorage/d' "$scratch/slurm.conf"
+    fi
+    if [ "$group" != autodetect ]; then
+        sed -i '/^Constrain/d' "$scratch/cgroup.conf"
+    fi
+    (
+        umask 077
+        random 32 > "$scratch/jwt"
+        head -c 1024 /dev/urandom > "$scratch/munge.key"
+    )
+    [ -e "$root/etc/slurm/jwt_hs256.key" ] || place "$scratch/jwt" /etc/slurm/jwt_hs256.key 600
+    [ -e "$root/etc/munge/munge.key" ] || place "$scratch/munge.key" /etc/munge/munge.key 600
+    place "$scratch/cgroup.conf" /etc/slurm/cgroup.conf 644
+    if has_role dbd; then
+        place "$scratch/slurmdbd.conf" /etc/slurm/slurmdbd.conf 600
+        sed "s|@PASSWORD@|$password|g" "$scratch/$PART/etc/database.sql" > "$scratch/database.sql"
+        place "$scratch/database.sql" /etc/slurm/database.sql 600
+        add_next 'mariadb < /etc/slurm/database.sql && rm /etc/slurm/database.sql'
+    fi
+    place "$scratch/slurm.conf" /etc/slurm/slurm.conf 644
+    give slurm /etc/slurm/jwt_hs256.key
+    give slurm /etc/slurm/slurmdbd.conf
+    [ -z "$nodes" ] || add_next "# Compare the line NodeName of /etc/slurm/slurm.conf with slurmd -C of each node, and copy /etc/munge/munge.key to all machines"
+}
+
+# --- unpack, switch, start ----------------------------------------------------------------------
+
+# The name of the version: the stem, or with a part of the checksum if another package has that.
+choose_name() {
+    name=$(fact stem)
+    taken=$(get "$versions/$name/deployed" sha256)
+    if [ -e "$versions/$name" ] && [ "$taken" != "$sha256" ]; then
+        name=$name-$(printf '%.8s' "$sha256")
+    fi
+}
+
+unpack() {
+    if [ "$(get "$versions/$name/deployed" sha256)" = "$sha256" ]; then
+        return
+    fi
+    unpacked=true
+    [ -z "$dry_run" ] || return 0
+    partial=$versions/.partial.$$
+    mkdir -p "$partial" || die 7 "$versions cannot be written to." '' "$(advice)"
+    tar -xzf "$package" --no-same-owner --no-same-permissions -C "$partial" software 2> "$scratch/error" \
+        || die 7 "$package could not be unpacked." "$(head -n 1 "$scratch/error")" 'Make room, and run the same command again.'
+    module=${package%-software.tar.gz}-module.tar.gz
+    if [ "$module" != "$package" ] && [ -f "$module" ]; then
+        tar -xzf "$module" --no-same-owner --no-same-permissions -C "$partial" modules modulefiles \
+            2> "$scratch/error" || die 6 "$module cannot be unpacked." "$(head -n 1 "$scratch/error")" 'Copy it again, or move it away.'
+    fi
+    if [ -z "$root" ]; then
+        error=$(env -i "$partial/software/sbin/slurmd" -V 2>&1) || die 6 'The package does not run on this machine.' \
+            "$(printf '%s' "$error" | tail -n 1)" 'The manifest lists what it needs.'
+    fi
+    printf 'stem=%s\nrelease=%s\nseries=%s\nsha256=%s\ntime=%s\n' "$(fact stem)" "$(fact release)" \
+        "$(fact series)" "$sha256" "$(date +%s)" > "$partial/deployed" \
+        || die 7 "$versions cannot be written to." '' 'Make room, and run the same command again.'
+    # After a power cut, a directory with this name must have all its files.
+    sync -f "$partial" 2> /dev/null || sync
+    mv -T "$partial" "$versions/$name" || die 7 "$versions/$name cannot be made." '' 'Make room, and run the same command again.'
+    partial=''
+}
+
+remember() {
+    [ "$(tail -n 1 "$top/history" 2> /dev/null | cut -f 1)" = "$1" ] \
+        || printf '%s\t%s\n' "$1" "$(date +%s)" >> "$top/history"
+}
+
+# switch_to NAME
+switch_to() {
+    previous=$(current)
+    if [ "$previous" = "$1" ]; then
+        previous=$(before)
+        [ -n "$dry_run" ] || remember "$1"
+        return
+    fi
+    switched=true
+    [ -z "$dry_run" ] || return 0
+    [ ! -e "$top/current" ] || [ -h "$top/current" ] || die 2 "$prefix/current is no link." 'deploy did not make it.' 'Move it away.'
+    # An earlier deployment may have ended between the two.
+    [ -z "$previous" ] || remember "$previous"
+    new_link=$top/.current.$$
+    if ! { ln -s "versions/$1" "$new_link" && mv -fT "$new_link" "$top/current"; }; then
+        die 7 "$prefix/current cannot be replaced." '' "$(advice)"
+    fi
+    new_link=''
+    remember "$1"
+}
+
+# Links to the module files of a version, which find the tree beside the files they lead to.
+link_modules() {
+    [ -z "$dry_run" ] || return 0
+    (cd "$versions/$1" && find modules modulefiles -type f 2> /dev/null) | while IFS= read -r file; do
+        up=$(dirname "$file" | sed 's|[^/]*|..|g')
+        [ "$(readlink "$top/$file" 2> /dev/null)" != "$up/versions/$1/$file" ] || continue
+        mkdir -p "$(dirname "$top/$file")"
+        ln -s "$up/versions/$1/$file" "$top/$file.new$$" && mv -fT "$top/$file.new$$" "$top/$file"
+    done
+}
+
+add_next() {
+    next="$next$1
+"
+}
+
+# Which daemons to start: those of the roles, or those that run from this prefix.
+to_start() {
+    if [ -n "$roles" ]; then
+        daemons
+        return
+    fi
+    for daemon in $DAEMONS; do
+        ! has_unit "$daemon" || ! systemctl -q is-active "$daemon" || printf '%s ' "$daemon"
+    done
+}
+
+# answers DAEMON: whether it does
+answers() {
+    bin=$prefix/current/software/bin
+    case $1 in
+        munge) "$bin/munge" -n > /dev/null 2>&1 ;;
+        slurmdbd) "$bin/sacctmgr" --noheader show cluster > /dev/null 2>&1 ;;
+        slurmctld) "$bin/scontrol" ping > /dev/null 2>&1 ;;
+        *) systemctl -q is-active "$1" ;;
+    esac
+}
+
+last_line() { journalctl -q -o cat -n 1 -u "$1" 2> /dev/null; }
+
+start_daemons() {
+    list=$(to_start)
+    if [ -z "$start" ]; then
+        [ -z "$list" ] || add_next "systemctl enable $list&& systemctl restart $list"
+        return
+    fi
+    [ -z "$dry_run" ] || return 0
+    for daemon in $list; do
+        if ! { systemctl -q enable "$daemon" && systemctl restart "$daemon"; }; then
+            die 3 "$daemon does not start." "$(last_line "$daemon")" "journalctl -u $daemon"
+        fi
+        waited=0
+        until answers "$daemon"; do
+            waited=$((waited + 1))
+            [ "$waited" -le "$WAIT" ] || die 3 "$daemon does not answer." "$(last_line "$daemon")" "journalctl -u $daemon"
+            sleep 1
+        done
+        note "$daemon runs"
+    done
+}
+
+# Backups come before daemons of another series. require_same_series NAME
+require_same_series() {
+    [ -n "$start" ] || return 0
+    now=$(get "$versions/$(current)/deployed" series)
+    goal=$(get "$versions/$1/deployed" series)
+    goal=${goal:-$(fact series)}
+    [ -n "$now" ] && [ "$now" != "$goal" ] || return 0
+    for daemon in slurmdbd slurmctld; do
+        ! has_unit "$daemon" || die 2 "--start does not go from $now to $goal." 'slurmdbd and slurmctld convert what the older version has written.' \
+            "Deploy without --start, back up, and start the daemons in SchedMD's order: --plan-upgrade $now $goal"
+    done
+}
+
+report() {
+    directory=$prefix/versions/$name
+    if [ -n "$json" ]; then
+        printf '{"version": 1, "deploy": {"name": %s, "release": %s, "directory": %s, "previous": %s, "unpacked": %s, "switched": %s, "files": %s, "next": %s, "dry_run": %s}}\n' \
+            "$(quote "$name")" "$(quote "${release:-}")" "$(quote "$directory")" "$(quote "$previous")" \
+            "$unpacked" "$switched" "$(quote_lines "$changed")" "$(quote_lines "$next")" "$([ -n "$dry_run" ] && echo true || echo false)"
+        return
+    fi
+    would=''
+    [ -z "$dry_run" ] || would='would be '
+    [ "$unpacked" = false ] || say "$directory: ${would}unpacked"
+    printf '%s' "$changed" | sed "s|\$|: ${would}written|"
+    if [ "$switched" = true ]; then
+        say "$prefix/current: ${would}switched to $name${previous:+, from $previous}"
+    elif [ -n "$switch" ]; then
+        say "$prefix/current: is $name already"
+    fi
+    [ -z "$next" ] || [ -n "$dry_run" ] || printf '\nNext:\n%s' "$next" | sed '3,$s/^/    /'
+}
+
+# --- the actions --------------------------------------------------------------------------------
+
+deploy() {
+    open_package
+    release=$(fact release)
+    require_checksum
+    require_machine
+    require_space
+    choose_name
+    require_roles
+    require_no_configuration
+    require_legal "$name" "$(fact series)"
+    require_same_series "$name"
+    lock
+    unpack
+    write_system_files
+    write_configuration "$versions/$name/software"
+    make_directories
+    if [ -n "$switch" ]; then
+        switch_to "$name"
+        link_modules "$name"
+        start_daemons
+    fi
+    [ -z "$keep" ] || remove_older
+    report
+}
+
+rollback() {
+    name=$(before)
+    [ -n "$name" ] || die 2 'There is no version to go back to.' "$prefix/history names no other one that is still there." 'sh deploy.sh --list, or: slurm-factory deploy --list'
+    release=$(get "$versions/$name/deployed" release)
+    require_legal "$name" "$(get "$versions/$name/deployed" series)"
+    require_same_series "$name"
+    lock
+    switch_to "$name"
+    link_modules "$name"
+    start_daemons
+    report
+}
+
+# Under its own name it is complete, or gone. remove_version NAME
+remove_version() {
+    say "$prefix/versions/$1: $([ -z "$dry_run" ] || printf 'would be ')removed"
+    [ -z "$dry_run" ] || return 0
+    find "$top/modules" "$top/modulefiles" -type l -lname "*/versions/$1/*" -delete 2> /dev/null
+    if ! { mv -T "$versions/$1" "$versions/.removed.$$" && rm -rf "$versions/.removed.$$"; }; then
+        die 7 "$versions/$1 cannot be removed." '' "$(advice)"
+    fi
+}
+
+remove() {
+    case $name in
+        '' | */* | .*) usage "--remove: $name is no name of a version." '' 'See --list.' ;;
+    esac
+    [ -f "$versions/$name/deployed" ] || usage "There is no version $name in $prefix." '' 'See --list.'
+    [ "$name" != "$(current)" ] || die 2 "$name is current." '' 'Switch to another one first: deploy it, or --rollback'
+    ! is_used "$name" || die 2 "$name is in use." 'Programs of this machine, perhaps jobs, run from it.' 'Wait for them to end.'
+    lock
+    remove_version "$name"
+    [ -z "$json" ] || printf '{"version": 1, "removed": %s}\n' "$(quote_lines "$name")"
+}
+
+# The N newest, the current one and those in use stay.
+older() {
+    names | tail -n "+$((keep + 1))" | while IFS= read -r each; do
+        [ "$each" = "$(current)" ] || is_used "$each" || printf '%s\n' "$each"
+    done
+}
+remove_older() {
+    removed=$(older)
+    for each in $removed; do remove_version "$each"; done
+}
+
+list() {
+    now=$(current)
+    if [ -n "$json" ]; then
+        printf '{"version": 1, "versions": ['
+        separator=''
+        for each in $(names); do
+            printf '%s{"name": %s, "release": %s, "sha256": %s, "time": %s, "current": %s}' "$separator" "$(quote "$each")" \
+                "$(quote "$(get "$versions/$each/deployed" release)")" "$(quote "$(get "$versions/$each/deployed" sha256)")" \
+                "$(get "$versions/$each/deployed" time | tr -dc 0-9)" "$([ "$each" = "$now" ] && echo true || echo false)"
+            separator=', '
+        done
+        printf ']}\n'
+        return
+    fi
+    for each in $(names); do
+        used=''
+        [ "$each" != "$now" ] || used=current
+        [ "$each" != "$(before)" ] || used='previous'
+        ! is_used "$each" || used="$used${used:+, }in use"
+        printf '%s\t%s\t%s\t%s\n' "$each" "$(get "$versions/$each/deployed" release)" \
+            "$(date -d "@$(get "$versions/$each/deployed" time)" '+%Y-%m-%d %H:%M')" "$used"
+    done
+}
+
+if [ "$(id -u)" = 0 ]; then
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    export PATH
+fi
+scratch=$(mktemp -d) || die 7 'There is no room for temporary files.' '' 'Make room in /tmp, or set TMPDIR.'
+case $action in
+    deploy) deploy ;;
+    rollback) rollback ;;
+    remove) remove ;;
+    keep)
+        lock
+        remove_older
+        [ -z "$json" ] || printf '{"version": 1, "removed": %s}\n' "$(quote_lines "$removed")"
+        ;;
+    list) list ;;
+    plan) print_plan ;;
+esac
