@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+DOCS = Path(__file__).parents[2] / "docs"
 PAGE = Path(__file__).parents[2] / "docs" / "install.md"
 BLOCK = re.compile(
     r"(?:^<!-- (?P<marker>.*?) -->\n)?^```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
