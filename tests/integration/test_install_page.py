@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from install_site import MACHINES, Site, new_site
+from page_blocks import PAGE
 
 from slurm_factory.config import Settings
 
@@ -16,7 +17,7 @@ TREE = "/opt/slurm/software"
 @pytest.fixture(scope="module")
 def site(lxd: Settings, build_package: Callable[[str], Path]) -> Iterator[Site]:
     with new_site(lxd, build_package("24.11.5")) as site:
-        site.follow_page()
+        site.follow_page(PAGE)
         yield site
 
 

@@ -1,5 +1,6 @@
 """Machines on which a page of the documentation is followed, block by block."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ MODULE_SYSTEMS = {
     "with lmod": "/opt/module-systems/usr/share/lmod/lmod/init/bash",
     "with tcl": "/opt/module-systems/usr/share/modules/init/bash",
 }
+COPIES_THE_KEY = re.compile(r"scp .*munge\.key")
 STEM_OF_THE_PAGE = "slurm-25.11"
 MODULE_OF_THE_PAGE = "slurm/25.11"
 
@@ -46,7 +48,7 @@ class Site:
             AssertionError: A command of a block failed; with what the daemons said.
         """
         for block in blocks(page.read_text()):
-            if "scp /etc/munge/munge.key" in block.text:
+            if COPIES_THE_KEY.search(block.text):
                 self._copy_munge_key()
             for name in block.machines:
                 self._run(block, name)

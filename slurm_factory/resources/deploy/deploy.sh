@@ -728,6 +728,12 @@ choose_name() {
     fi
 }
 
+# Whether the prefix needs nothing, as on the second machine with a shared one, which may be
+# read-only there. is_done NAME
+is_done() {
+    [ "$(get "$versions/$1/deployed" sha256)" = "$sha256" ] && { [ -z "$switch" ] || [ "$(current)" = "$1" ]; }
+}
+
 unpack() {
     if [ "$(get "$versions/$name/deployed" sha256)" = "$sha256" ]; then
         return
@@ -747,6 +753,8 @@ unpack() {
         error=$(env -i "$partial/software/sbin/slurmd" -V 2>&1) || die 6 'The package does not run on this machine.' \
             "$(printf '%s' "$error" | tail -n 1)" 'The manifest lists what it needs.'
     fi
+    # With SELinux, systemd starts only what has the type of programs.
+    ! command -v restorecon > /dev/null || restorecon -R "$partial" 2> /dev/null
     printf 'stem=%s\nrelease=%s\nseries=%s\nsha256=%s\ntime=%s\n' "$(fact stem)" "$(fact release)" \
         "$(fact series)" "$sha256" "$(date +%s)" > "$partial/deployed" \
         || die 7 "$versions cannot be written to." '' 'Make room, and run the same command again.'
@@ -757,6 +765,7 @@ unpack() {
 }
 
 remember() {
+    [ -w "$top" ] || return 0
     [ "$(tail -n 1 "$top/history" 2> /dev/null | cut -f 1)" = "$1" ] \
         || printf '%s\t%s\n' "$1" "$(date +%s)" >> "$top/history"
 }
@@ -784,7 +793,7 @@ switch_to() {
 
 # Links to the module files of a version, which find the tree beside the files they lead to.
 link_modules() {
-    [ -z "$dry_run" ] || return 0
+    [ -z "$dry_run" ] && [ -w "$top" ] || return 0
     (cd "$versions/$1" && find modules modulefiles -type f 2> /dev/null) | while IFS= read -r file; do
         up=$(dirname "$file" | sed 's|[^/]*|..|g')
         [ "$(readlink "$top/$file" 2> /dev/null)" != "$up/versions/$1/$file" ] || continue
@@ -889,7 +898,7 @@ deploy() {
     require_no_configuration
     require_legal "$name" "$(fact series)"
     require_same_series "$name"
-    lock
+    is_done "$name" || lock
     unpack
     write_system_files
     write_configuration "$versions/$name/software"
