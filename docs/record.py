@@ -33,6 +33,7 @@ PICTURE = f"slurm-factory build {PLAN}"
 COMMANDS = {
     "build": f"slurm-factory build {PLAN}",
     "verify": f"slurm-factory verify {STEM} --on debian@13",
+    "deploy": f"slurm-factory deploy {STEM} --dry-run",
     "prefetch": f"slurm-factory prefetch {PLAN}",
     "setup": "slurm-factory setup --check",
     "doctor": "slurm-factory doctor",
