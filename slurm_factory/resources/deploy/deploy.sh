@@ -818,15 +818,15 @@ to_start() {
     done
 }
 
-# answers DAEMON: whether it does
+# answers DAEMON: whether it does; what the client says otherwise is in a file
 answers() {
     bin=$prefix/current/software/bin
     case $1 in
-        munge) "$bin/munge" -n > /dev/null 2>&1 ;;
-        slurmdbd) "$bin/sacctmgr" --noheader show cluster > /dev/null 2>&1 ;;
-        slurmctld) "$bin/scontrol" ping > /dev/null 2>&1 ;;
-        *) systemctl -q is-active "$1" ;;
-    esac
+        munge) "$bin/munge" -n ;;
+        slurmdbd) "$bin/sacctmgr" --noheader show cluster ;;
+        slurmctld) "$bin/scontrol" ping ;;
+        *) systemctl is-active "$1" ;;
+    esac > "$scratch/answer" 2>&1
 }
 
 last_line() { journalctl -q -o cat -n 1 -u "$1" 2> /dev/null; }
@@ -845,7 +845,7 @@ start_daemons() {
         waited=0
         until answers "$daemon"; do
             waited=$((waited + 1))
-            [ "$waited" -le "$WAIT" ] || die 3 "$daemon does not answer." "$(last_line "$daemon")" "journalctl -u $daemon"
+            [ "$waited" -le "$WAIT" ] || die 3 "$daemon does not answer." "$(grep . "$scratch/answer" | tail -n 1)" "journalctl -u $daemon"
             sleep 1
         done
         note "$daemon runs"
