@@ -669,8 +669,9 @@ settings() {
     tracking=proctrack/cgroup task=task/cgroup,task/affinity gather=jobacct_gather/cgroup group=autodetect
     for controller in cpuset memory; do
         if ! grep -qsw "$controller" /sys/fs/cgroup/cgroup.controllers; then
-            # A container without a cgroup tree of its own, or a machine with cgroup v1.
-            tracking=proctrack/linuxproc task=task/affinity gather=jobacct_gather/linux
+            # A container without a cgroup tree of its own, or a machine with cgroup v1. linuxproc
+            # refuses X11.
+            tracking=proctrack/pgid task=task/affinity gather=jobacct_gather/linux
             group=$(fact without_cgroups)
         fi
     done
