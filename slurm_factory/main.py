@@ -49,6 +49,7 @@ CONTENT, SOURCE, PLATFORM = "Content", "Source", "Platform"
 BUILDING = "Building"
 WHERE, CHECKS = "Where", "Checks"
 REMOVED = "What to remove"
+INSTALLED, CLUSTER, VERSIONS = "Installation", "Cluster", "Versions"
 ADVISORIES = "Advisories"
 
 VersionOption = Annotated[
@@ -318,8 +319,55 @@ QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Show errors only.", rich_help_panel=usage.GENERAL)
 ]
 
+DeployedArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="[PACKAGE]",
+        help="Name of a build, or path of a manifest or of a tarball.",
+        autocompletion=completion.packages,
+    ),
+]
+StartOption = Annotated[
+    bool,
+    typer.Option(
+        "--start",
+        help="Enable and start the daemons; restart those that run.",
+        rich_help_panel=CLUSTER,
+    ),
+]
+NoSwitchOption = Annotated[
+    bool, typer.Option("--no-switch", help="Only unpack.", rich_help_panel=INSTALLED)
+]
+RollbackOption = Annotated[
+    bool,
+    typer.Option(
+        "--rollback",
+        help="Switch to the version that was current before.",
+        rich_help_panel=VERSIONS,
+    ),
+]
+VersionsListOption = Annotated[
+    bool, typer.Option("--list", help="Show the versions.", rich_help_panel=VERSIONS)
+]
+RemoveOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Remove a version that nothing uses.", rich_help_panel=VERSIONS
+    ),
+]
+KeepVersionsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="N", help="Remove all versions but the N newest.", rich_help_panel=VERSIONS
+    ),
+]
 PrefixOption = Annotated[
-    str, typer.Option(metavar="DIR", help="Directory of all versions; default: /opt/slurm.")
+    str,
+    typer.Option(
+        metavar="DIR",
+        help="Directory of all versions; default: /opt/slurm.",
+        rich_help_panel=INSTALLED,
+    ),
 ]
 RoleOption = Annotated[
     list[str] | None,
@@ -327,31 +375,58 @@ RoleOption = Annotated[
         metavar="ROLE,...",
         help="Write units for controller, dbd, compute, rest or login.",
         autocompletion=completion.roles,
+        rich_help_panel=CLUSTER,
     ),
 ]
 ConfigOption = Annotated[
-    str, typer.Option(metavar="NAME", help="Write a first configuration for a cluster.")
+    str,
+    typer.Option(
+        metavar="NAME", help="Write a first configuration for a cluster.", rich_help_panel=CLUSTER
+    ),
 ]
 NodesOption = Annotated[
-    str, typer.Option(metavar="LIST", help="Compute nodes for --config; default: this machine.")
+    str,
+    typer.Option(
+        metavar="LIST",
+        help="Compute nodes for --config; default: this machine.",
+        rich_help_panel=CLUSTER,
+    ),
 ]
 ConfServerOption = Annotated[
     str,
-    typer.Option(metavar="HOST", help="Controller from which nodes fetch the configuration."),
+    typer.Option(
+        metavar="HOST",
+        help="Controller from which nodes fetch the configuration.",
+        rich_help_panel=CLUSTER,
+    ),
 ]
 SlurmUidOption = Annotated[
-    str, typer.Option(metavar="N", help="Id of a new user slurm; default: 64030.")
+    str,
+    typer.Option(
+        metavar="N", help="Id of a new user slurm; default: 64030.", rich_help_panel=CLUSTER
+    ),
 ]
 StateBackupOption = Annotated[
     str,
-    typer.Option(metavar="PATH", help="Backup of the state that an older version can read."),
+    typer.Option(
+        metavar="PATH",
+        help="Backup of the state that an older version can read.",
+        rich_help_panel=VERSIONS,
+    ),
 ]
 PlanUpgradeOption = Annotated[
     tuple[str, str] | None,
-    typer.Option(metavar="FROM TO", help="Print the legal way from one series to another."),
+    typer.Option(
+        metavar="FROM TO",
+        help="Print the legal way from one series to another.",
+        rich_help_panel=VERSIONS,
+    ),
 ]
 RootOption = Annotated[
-    str, typer.Option(metavar="DIR", help="Write below DIR, for an image of a machine.")
+    str,
+    typer.Option(
+        metavar="DIR", help="Write below DIR, for an image of a machine.", rich_help_panel=INSTALLED
+    ),
 ]
 
 
@@ -604,33 +679,20 @@ def verify(
 @app.command()
 def deploy(
     *,
-    package: Annotated[
-        str,
-        typer.Argument(
-            metavar="[PACKAGE]", help="Name of a build, or path of a manifest or of a tarball."
-        ),
-    ] = "",
+    package: DeployedArgument = "",
     prefix: PrefixOption = "",
     role: RoleOption = None,
     config: ConfigOption = "",
     nodes: NodesOption = "",
     conf_server: ConfServerOption = "",
     slurm_uid: SlurmUidOption = "",
-    start: Annotated[
-        bool, typer.Option("--start", help="Enable and start the daemons; restart those that run.")
-    ] = False,
-    no_switch: Annotated[bool, typer.Option("--no-switch", help="Only unpack.")] = False,
-    rollback: Annotated[
-        bool, typer.Option("--rollback", help="Switch to the version that was current before.")
-    ] = False,
+    start: StartOption = False,
+    no_switch: NoSwitchOption = False,
+    rollback: RollbackOption = False,
     state_backup: StateBackupOption = "",
-    show_versions: Annotated[bool, typer.Option("--list", help="Show the versions.")] = False,
-    remove: Annotated[
-        str, typer.Option(metavar="NAME", help="Remove a version that nothing uses.")
-    ] = "",
-    keep: Annotated[
-        str, typer.Option(metavar="N", help="Remove all versions but the N newest.")
-    ] = "",
+    show_versions: VersionsListOption = False,
+    remove: RemoveOption = "",
+    keep: KeepVersionsOption = "",
     plan_upgrade: PlanUpgradeOption = None,
     root: RootOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing.")] = False,
