@@ -50,7 +50,7 @@ format: environment-for-tests ## Format the Python code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: environment-for-tests ## Regenerate docs/options.md and a table in docs/limits.md from the code
+docs: environment-for-tests ## Regenerate docs/options.md, the manual page and some tables from the code
 	$(BIN)/python docs/generate.py
 
 # From the commit's time come the times in both files: whoever builds the commit gets the same bytes.
