@@ -50,7 +50,7 @@ format: environment-for-tests ## Format the Python code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: environment-for-tests ## Regenerate docs/options.md and parts of other pages from the code
+docs: environment-for-tests ## Regenerate docs/options.md, the manual page and parts of other pages
 	$(BIN)/python docs/generate.py
 
 # npm fetches the program that draws diagrams, by its checksum; nothing of the site needs a network.

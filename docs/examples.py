@@ -23,8 +23,11 @@ from slurm_factory.package.manifest import load_manifest
 
 EXAMPLES = Path(__file__).with_name("examples")
 MANIFEST = EXAMPLES / "manifest.json"
-CACHE = "/home/alice/.slurm-factory"
-"""Where the reader's packages are."""
+HOME = "/home/alice"
+"""The reader's."""
+CACHE = f"{HOME}/.slurm-factory"
+OF_SETTINGS = ("SLURM_FACTORY_", "XDG_", "IF_PROJECT_NAME")
+"""Beginnings of variables that change settings."""
 RECORDED_CACHE = "/srv/slurm-factory"
 """Where they were when docs/record.py ran."""
 TODAY = datetime.fromisoformat("2026-11-29T12:00:00+00:00")
@@ -79,19 +82,19 @@ def output_of(command: str, cache: Path) -> str:
             text=True,
             check=True,
         ).stdout
-    variables = {name: "" for name in os.environ if name.startswith("SLURM_FACTORY_")}
+    settings = [name for name in os.environ if name.startswith(OF_SETTINGS)]
     with (
         mock.patch.dict(os.environ, {"HOME": str(cache.parent)}),
         mock.patch.object(main, "datetime", _Clock),
         # The tarballs are too large to keep.
         mock.patch.object(publish, "problem_with", return_value=""),
     ):
-        for name in variables:
+        for name in settings:
             del os.environ[name]
         result = CliRunner().invoke(main.app, words[1:])
     if result.exit_code:
         raise RuntimeError(f"{command}: {result.output}")
-    return result.stdout.replace(str(cache), CACHE)
+    return result.stdout.replace(str(cache.parent), HOME)
 
 
 def shortened(text: str) -> str:

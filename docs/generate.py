@@ -1,4 +1,4 @@
-"""Write docs/options.md, and parts of other pages, from the code and its data.
+"""Write docs/options.md, the manual page, and parts of other pages, from the code and its data.
 
 `--check` only checks whether they are up to date. `--record MANIFEST…` first adds the distributions
 on which packages have been verified to docs/verified.json, for the tables of compatibility.
@@ -17,12 +17,13 @@ import doctor
 import documents
 import examples
 import navigation
+from man_page import man_page
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from slurm_factory import answers, exceptions
+from slurm_factory import answers, exceptions, usage
 from slurm_factory.config import ENVIRONMENT_PREFIX, Settings
 from slurm_factory.constants import BuildType
 from slurm_factory.main import app
@@ -35,6 +36,7 @@ from slurm_factory.plan.glibc import OLDEST_GLIBC
 from slurm_factory.verify.cluster import check_kinds
 
 PAGE = Path(__file__).with_name("options.md")
+MANUAL = Path(__file__).with_name("slurm-factory.1")
 LIMITS = Path(__file__).with_name("limits.md")
 BEGIN = "<!-- made by `make docs` from resources/known-absences.toml -->\n"
 END = "<!-- end -->\n"
@@ -86,6 +88,7 @@ In a GitHub Actions workflow, each step of a build is a group in the log, and an
 annotation. The job summary gets a section for each build. It has the files and steps, or the reason
 of a failure. `build` sets these outputs of its step, also if the package is up to date:
 """
+UNRUN = "<!-- not run: a test parses it; commands.md has commands with their output -->\n"
 UNREAD = "the reader of the output ended early (`| head -1`); the build itself is finished"
 
 
@@ -109,9 +112,13 @@ def command_sections() -> Iterator[str]:
 
 def command_section(name: str, text: str, command: Any, context: Any) -> str:
     """One command: what it does, and its options with the text of `--help`."""
-    records = (parameter.get_help_record(context) for parameter in command.get_params(context))
+    records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+    if isinstance(command, usage.Command):
+        records = [record for group in command.groups(context).values() for record in group]
     rows = [(f"`{left}`", right.replace("  [", " [")) for left, right in filter(None, records)]
-    return f"### `{name}`\n\n{text}\n\n{table(('Option', 'Meaning'), rows)}"
+    shown = [f"{does}:\n\n{UNRUN}```sh\n{run}\n```\n" for does, run in usage.examples(command.name)]
+    options = table(("Option", "Meaning"), rows)
+    return "\n".join([f"### `{name}`\n\n{text}\n\n{options}", *shown])
 
 
 def variable(name: str, field: FieldInfo) -> str:
@@ -407,7 +414,7 @@ def plugin_names(absence: features.Absence) -> str:
 def main() -> None:
     """Write the pages, or compare them."""
     pages = (
-        *((PAGE, page), (LIMITS, limits_page)),
+        *((PAGE, page), (MANUAL, man_page), (LIMITS, limits_page)),
         *((COMPATIBILITY, compatibility_page), (VERIFICATION, verification_page)),
         (README, readme_page),
         *((COMMANDS, commands_page), (JSON, json_page)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from slurm_factory.clean import CleanPlan, Removal
+    from slurm_factory.compare import Change, Comparison, Side
+    from slurm_factory.config import Effective, EffectiveSettings
     from slurm_factory.exceptions import SlurmFactoryError
     from slurm_factory.findings import Library, Report
     from slurm_factory.host.checks import Check as HostCheck
@@ -62,6 +64,9 @@ if TYPE_CHECKING:
 
 PACKAGES_SHOWN = 10
 """The slowest ones; all are in the manifest."""
+FILES_SHOWN = 20
+"""Those whose sizes differ most."""
+UNKNOWN = "unknown"
 OUTPUTS = {
     "stem": "Common prefix of the file names.",
     "release": "The release of Slurm, such as 25.05.8.",
@@ -557,6 +562,177 @@ def _report_facts(report: Report, now: datetime) -> dict[str, Any]:
     }
 
 
+def print_comparison(found: Comparison, *, as_json: bool) -> None:
+    """Print what differs between two packages."""
+    if as_json:
+        print_document({"comparison": _comparison_facts(found)})
+        return
+    print_line(f"A: {_compared(found.a)}\nB: {_compared(found.b)}\n")
+    print_table(("", "A", "B", "Change"), [*_comparison_rows(found)])
+    print_line("")
+    if found.features is not None:
+        for what, names in (
+            ("gained", [each.name for each in found.features if each.a is None]),
+            ("lost", [each.name for each in found.features if each.b is None]),
+        ):
+            print_line(f"Features {what}: {' '.join(names) or 'none'}")
+    if found.advisories is not None:
+        _print_advisories("B only", [each for each in found.advisories if each.a is None])
+        _print_advisories("A only", [each for each in found.advisories if each.b is None])
+    _print_components(found)
+    _print_changed_files(found)
+
+
+def _compared(side: Side) -> str:
+    path = str(side.path).removesuffix(MANIFEST_END)
+    return path if side.manifest else f"{path} (without a manifest: much is unknown)"
+
+
+def _print_advisories(where: str, changes: Sequence[Change[str]]) -> None:
+    print_line(f"Advisories of {where}: {'' if changes else 'none'}".rstrip())
+    for each in changes:
+        print_line(f"  {each.name}: {each.a or each.b}")
+
+
+def _print_components(found: Comparison) -> None:
+    if found.components is None or found.a.components is None:
+        return
+    same = len(found.a.components) - sum(each.a is not None for each in found.components)
+    rows = [
+        (each.name, ", ".join(each.a or ("none",)), ", ".join(each.b or ("none",)))
+        for each in found.components
+    ]
+    if rows:
+        print_line("")
+        print_table(("Component", "A", "B"), rows)
+    print_line(f"\nComponents: {len(rows)} differ, {same} are the same.")
+
+
+def _print_changed_files(found: Comparison) -> None:
+    if found.files is None or found.a.files is None:
+        without = " ".join(
+            side for side, of in (("A", found.a), ("B", found.b)) if of.files is None
+        )
+        print_line(f"Files are not compared: there is no tarball of {without}.")
+        return
+    added = [each for each in found.files if each.a is None]
+    removed = [each for each in found.files if each.b is None]
+    changed = len(found.files) - len(added) - len(removed)
+    same = len(found.a.files) - changed - len(removed)
+    print_line(
+        f"Files: {len(added)} added, {len(removed)} removed, {changed} changed in size, {same} of"
+        " the same size."
+    )
+    if not found.files:
+        return
+    most = sorted(found.files, key=lambda each: -abs((each.b or 0) - (each.a or 0)))[:FILES_SHOWN]
+    rows = [
+        (each.name, _size_or_none(each.a), _size_or_none(each.b), _grown(each.a or 0, each.b or 0))
+        for each in most
+    ]
+    print_line("")
+    print_table(("File", "A", "B", "Change"), rows, right=("A", "B", "Change"))
+    if len(found.files) > len(most):
+        print_line(f"\n{len(found.files) - len(most)} smaller changes: --json has all.")
+
+
+def _comparison_rows(found: Comparison) -> Iterator[tuple[str, ...]]:
+    texts = zip(_side_texts(found.a).items(), _side_texts(found.b).values(), strict=True)
+    for (name, a), b in texts:
+        yield name, a or UNKNOWN, b or UNKNOWN, "differs" if a and b and a != b else ""
+    sizes = (
+        ("Tarball", found.a.size, found.b.size),
+        ("Unpacked", found.a.unpacked, found.b.unpacked),
+    )
+    for name, x, y in sizes:
+        grown = "" if x is None or y is None else _grown(x, y)
+        yield name, *(UNKNOWN if size is None else file_size(size) for size in (x, y)), grown
+    counts = (
+        ("Files", found.a.files, found.b.files),
+        ("Features", found.a.features, found.b.features),
+        ("Components", found.a.components, found.b.components),
+        ("Advisories", found.a.advisories, found.b.advisories),
+    )
+    for name, these, those in counts:
+        more = "" if these is None or those is None else len(those) - len(these)
+        shown_counts = (UNKNOWN if each is None else str(len(each)) for each in (these, those))
+        yield name, *shown_counts, f"{more:+}" if more else ""
+
+
+def _side_texts(side: Side) -> dict[str, str]:
+    """What is known of a package, in words."""
+    identity, manifest = side.identity, side.manifest
+    verified = manifest.verified.on if manifest and manifest.verified else ("nothing",)
+    return {
+        "Slurm": identity.release if identity else "",
+        "Type": str(identity.build_type) if identity else "",
+        "Base": identity.base if identity else "",
+        "Libraries": str(identity.deps) if identity else "",
+        "Architecture": identity.arch if identity else "",
+        "CPU": identity.cpu if identity else "",
+        "Needs glibc": manifest.glibc if manifest else "",
+        "Built": f"{manifest.created:%Y-%m-%d}" if manifest else "",
+        "Verified on": ", ".join(verified) if manifest else "",
+    }
+
+
+def _length(of: Sized | None) -> int | None:
+    return None if of is None else len(of)
+
+
+def _size_or_none(size: int | None) -> str:
+    return "none" if size is None else file_size(size)
+
+
+def _grown(a: int, b: int) -> str:
+    """Such as `+1.2 MB (+8%)`."""
+    if a == b:
+        return ""
+    sign = "+" if b > a else "-"
+    return f"{sign}{file_size(abs(b - a))}" + (f" ({(b - a) / a:+.0%})" if a else "")
+
+
+def _comparison_facts(found: Comparison) -> dict[str, Any]:
+    return {
+        "a": _side_facts(found.a),
+        "b": _side_facts(found.b),
+        **{
+            name: changes
+            if changes is None
+            else {
+                "added": [{"name": c.name, "b": c.b} for c in changes if c.a is None],
+                "removed": [{"name": c.name, "a": c.a} for c in changes if c.b is None],
+                "changed": [asdict(c) for c in changes if c.a is not None and c.b is not None],
+            }
+            for name, changes in (
+                ("features", found.features),
+                ("components", found.components),
+                ("advisories", found.advisories),
+                ("files", found.files),
+            )
+        },
+    }
+
+
+def _side_facts(side: Side) -> dict[str, Any]:
+    manifest = side.manifest
+    return {
+        "name": side.name,
+        "path": side.path,
+        "has_manifest": manifest is not None,
+        "identity": side.identity and side.identity.model_dump(mode="json"),
+        "created": manifest and manifest.created.isoformat(),
+        "glibc": manifest and manifest.glibc,
+        "verified": manifest and (list(manifest.verified.on) if manifest.verified else []),
+        "size": side.size,
+        "unpacked_size": side.unpacked,
+        "files": _length(side.files),
+        "features": side.features,
+        "components": side.components,
+        "advisories": None if side.advisories is None else list(side.advisories),
+    }
+
+
 def print_versions(
     catalog: Sequence[Release], today: date, *, new: Sequence[Release] = (), as_json: bool
 ) -> None:
@@ -662,6 +838,54 @@ def print_checks(checks: Sequence[HostCheck], *, as_json: bool) -> None:
         print_line(f"{check.status:8} {check.name}: {check.message}")
         if check.fix_command:
             print_line(f"{'':8} fix: {as_called(check.fix_command)}")
+
+
+def print_settings(found: EffectiveSettings, file: Path, *, as_json: bool) -> None:
+    """Print settings with their origins.
+
+    Args:
+        found: The settings.
+        file: The settings file, which need not exist.
+        as_json: Print a document instead.
+    """
+    if as_json:
+        settings = [
+            {
+                "name": each.name,
+                "value": each.value,
+                "source": each.source,
+                "where": each.where,
+                "problem": each.problem and describe(each.problem),
+            }
+            for each in found.settings
+        ]
+        problems = [describe(each) for each in found.problems]
+        there = file.is_file()
+        print_document(
+            {"file": file, "file_exists": there, "settings": settings, "problems": problems}
+        )
+        return
+    rows = [
+        (each.name, _setting_value(each.value), each.where or each.source, _state(each))
+        for each in found.settings
+    ]
+    wrong = any(each.problem for each in found.settings)
+    columns = ("Setting", "Value", "From", "State")
+    print_table(columns, rows) if wrong else print_table(columns[:3], [row[:3] for row in rows])
+    print_line(f"\nsettings file: {file}{'' if file.is_file() else ' (there is none)'}")
+
+
+def _setting_value(value: object) -> str:
+    """As it is written into the environment."""
+    if value is None or value == ():
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
+def _state(setting: Effective) -> str:
+    return "wrong" if setting.problem else "ok"
 
 
 def print_removals(removals: Sequence[Removal]) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,8 +29,10 @@ from slurm_factory.instances.lxc import (
     project_exists,
 )
 from slurm_factory.instances.orphans import BUILD_NAME, LAUNCHING
-from slurm_factory.package.publish import locked
+from slurm_factory.package.manifest import MANIFEST_END, Manifest
+from slurm_factory.package.publish import COMPLETE, find_artifacts, locked
 from slurm_factory.util.files import file_errors
+from slurm_factory.util.hints import nearest, quoted
 from slurm_factory.util.locks import is_running, is_visible, take_if_free
 from slurm_factory.util.process import which
 from slurm_factory.workspace import BUILD_ID
@@ -63,12 +65,23 @@ UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 @dataclass(frozen=True)
 class CleanRequest:
-    """What `clean` removes beside build instances and staged files."""
+    """What `clean` removes beside build instances and staged files.
+
+    Attributes:
+        full: Bases, images and the project.
+        builds: Finished builds and logs.
+        caches: Caches.
+        older_than: Only what is older.
+        packages: Finished builds by name, and nothing else.
+        keep: How many finished builds of each kind stay; only the others are removed.
+    """
 
     full: bool = False
     builds: bool = False
     caches: bool = False
     older_than: timedelta | None = None
+    packages: tuple[str, ...] = ()
+    keep: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,19 +104,25 @@ class CleanPlan:
         running: Objects in use, and those whose state is unknown.
         unseen: Those whose lock files belong to other users.
         waiting: Options that wait for running builds, with the names of these.
+        unusable: Finished builds that nobody can use, which do not count as kept.
     """
 
     removals: tuple[Removal, ...]
     running: tuple[str, ...]
     unseen: tuple[str, ...] = ()
     waiting: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unusable: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences that say what stays, and why."""
         kept = [f"{name} is kept: {self._why(name)}." for name in self.running]
         waits = [f"{what} waits for {', '.join(names)}." for what, names in self.waiting.items()]
-        return (*kept, *waits)
+        stays = [
+            f"{name} cannot be used and does not count: `slurm-factory list` says why."
+            for name in self.unusable
+        ]
+        return (*kept, *waits, *stays)
 
     def _why(self, name: str) -> str:
         if name in self.unseen:
@@ -153,12 +172,18 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
         now: The time against which ages are measured.
 
     Raises:
+        ConfigurationError: There is no such package, or options contradict each other.
         LXDError: LXD does not answer.
         OutputError: The directory is not a cache directory.
     """
+    _require_one_purpose(request)
     if settings.cache_dir.exists():
         require_ours(settings)
     before = now - request.older_than if request.older_than else None
+    if request.packages:
+        return CleanPlan(tuple(_named_packages(request.packages, settings, before)), ())
+    if request.keep is not None:
+        return _plan_to_keep(request.keep, settings, before)
     seen = _look(settings, now)
     idle = [
         entry
@@ -382,18 +407,106 @@ def _published(settings: Settings) -> list[Path]:
     return [path for version in versions for path in _named(version, PUBLISHED)]
 
 
-def _packages(settings: Settings, before: datetime | None) -> list[Removal]:
-    """Files of packages, each as old as the manifest of its package: none is left in part."""
-    packages: dict[Path, list[Path]] = {}
-    for path in _published(settings):
-        packages.setdefault(path.with_name(PACKAGE_END.sub("", path.name)), []).append(path)
+def _packages(
+    settings: Settings, before: datetime | None, names: Collection[str] | None = None
+) -> list[Removal]:
+    """Files of packages, each as old as the manifest of its package: none is left in part.
+
+    Args:
+        settings: Settings of this site.
+        before: Only packages older than this.
+        names: Only these, as paths without endings; None: all.
+    """
     removals = []
-    for files in packages.values():
-        manifests = [file for file in files if file.name.endswith("-manifest.json")]
+    for stem, files in _by_stem(settings).items():
+        if names is not None and stem not in names:
+            continue
+        manifests = [file for file in files if file.name.endswith(MANIFEST_END)]
         dates = [date for file in manifests or files if (date := _changed(file))]
         if dates and _is_older(max(dates), before):
             removals += _paths("build", files, None)
     return sorted(removals, key=lambda removal: removal.name)
+
+
+def _by_stem(settings: Settings) -> dict[str, list[Path]]:
+    """The files of each package, by its path without endings."""
+    packages: dict[str, list[Path]] = {}
+    for path in _published(settings):
+        stem = path.with_name(PACKAGE_END.sub("", path.name))
+        packages.setdefault(str(stem), []).append(path)
+    return packages
+
+
+def _named_packages(
+    names: Sequence[str], settings: Settings, before: datetime | None
+) -> list[Removal]:
+    """Files of the packages that somebody names.
+
+    Args:
+        names: As `list` prints them, with or without the directory, or paths of their files.
+        settings: Settings of this site.
+        before: Only packages older than this.
+
+    Raises:
+        ConfigurationError: There is no such package.
+    """
+    known = [Path(stem) for stem in _by_stem(settings)]
+    chosen: set[Path] = set()
+    for name in names:
+        asked = Path(PACKAGE_END.sub("", name))
+        found = {path for path in known if path.name == asked.name}
+        if "/" in name:
+            found = {path for path in found if path.parent.resolve() == asked.parent.resolve()}
+        if not found:
+            near = nearest(asked.name, [path.name for path in known])
+            raise ConfigurationError(
+                f"There is no finished build {quoted(name)} in {settings.builds_dir}.",
+                details=f"Did you mean {near}?" if near else "There are none of a similar name.",
+                resolution="`slurm-factory list` names the finished builds.",
+            )
+        # And what a killed build has published of it in part.
+        chosen |= found | {path.with_name(f".{path.name}{COMPLETE}") for path in found}
+    return _packages(settings, before, {str(path) for path in chosen})
+
+
+def _plan_to_keep(keep: int, settings: Settings, before: datetime | None) -> CleanPlan:
+    """Remove all but the newest usable packages of each series and kind."""
+    kinds: dict[tuple[str, str], list[tuple[datetime, str]]] = {}
+    unusable = []
+    for artifact in find_artifacts(settings.builds_dir):
+        path = str(artifact.path).removesuffix(MANIFEST_END)
+        if artifact.manifest is None or artifact.problem:
+            unusable.append(path)
+        else:
+            made = (artifact.manifest.created, path)
+            kinds.setdefault(_kind(artifact.manifest), []).append(made)
+    older = {path for made in kinds.values() for _, path in sorted(made, reverse=True)[keep:]}
+    return CleanPlan(tuple(_packages(settings, before, older)), (), unusable=tuple(unusable))
+
+
+def _kind(manifest: Manifest) -> tuple[str, str]:
+    """Series, and the name without the version: what packages have in common of which a newer one
+    replaces an older one."""
+    identity = manifest.identity
+    series = ".".join(identity.release.split(".")[:2])
+    return series, identity.stem.removeprefix(f"slurm-{identity.version}")
+
+
+def _require_one_purpose(request: CleanRequest) -> None:
+    """Named packages, or what --keep leaves, are all that is removed."""
+    if not request.packages and request.keep is None:
+        return
+    others = {"--full": request.full, "--builds": request.builds, "--caches": request.caches}
+    if request.packages:
+        others["--keep"] = request.keep is not None
+    surplus = [option for option, given in others.items() if given]
+    if surplus:
+        what = "PACKAGE" if request.packages else "--keep"
+        raise ConfigurationError(
+            f"clean with {what} removes finished builds only.",
+            details=f"{', '.join(surplus)} would remove more.",
+            resolution=f"Omit {what}, or {' and '.join(surplus)}.",
+        )
 
 
 def _changed(path: Path) -> datetime | None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-from slurm_factory.constants import LATEST, SAME, Deps
+from slurm_factory.constants import BASE_GLIBC, LATEST, SAME, Deps
+from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.resources import load_json, load_toml
+
+MANIFEST_END = "-manifest.json"
+"""As package/manifest.py has it, which is slow to import."""
 
 
 class _Word:
@@ -82,6 +86,41 @@ def roles(begun: str) -> list[str]:
     before, comma, word = begun.rpartition(",")
     names = ("controller", "dbd", "compute", "rest", "login")
     return [f"{before}{comma}{name}" for name in names if name.startswith(word)]
+
+
+def glibcs(begun: str) -> list[str]:
+    """Values of `--glibc`: the releases of known distributions."""
+    releases = {row["glibc"] for row in load_json("distributions.json")["distributions"]}
+    return [name for name in (*sorted(releases), BASE_GLIBC) if name.startswith(begun)]
+
+
+def advisories(begun: str) -> list[str]:
+    """Values of `--advisory`: those of Slurm."""
+    rows = load_toml("advisories.toml")["advisory"]
+    return [row["id"] for row in rows if row["id"].startswith(begun)]
+
+
+def packages(begun: str) -> list[str]:
+    """Names of finished builds, which nothing has looked into; no others where a path has begun."""
+    return [name for name in _finished_builds() if name.startswith(begun)]
+
+
+def settings(begun: str) -> list[str]:
+    """Names of settings."""
+    from slurm_factory.config import Settings  # noqa: PLC0415  # slow to import
+
+    return [name for name in Settings.model_fields if name.startswith(begun)]
+
+
+def _finished_builds() -> list[str]:
+    from slurm_factory.config import load_settings  # noqa: PLC0415  # slow to import
+
+    try:
+        builds = load_settings().builds_dir
+    except ConfigurationError:  # A command would say so; there is nowhere to say it here.
+        return []
+    found = builds.glob(f"*/slurm-*{MANIFEST_END}")
+    return sorted(path.name.removesuffix(MANIFEST_END) for path in found)
 
 
 def variants(begun: str) -> list[str]:

@@ -6,7 +6,9 @@ import errno
 import os
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import platformdirs
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -211,10 +214,15 @@ class Settings(BaseSettings):
         """The command line takes precedence over the environment, and the environment over the
         file."""
         del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, cls._file_source(settings_cls)
+
+    @classmethod
+    def _file_source(cls, settings_cls: type[BaseSettings]) -> PydanticBaseSettingsSource:
         file = TomlConfigSettingsSource(settings_cls, toml_file=settings_file())
         # Checked here, because the names of variables would pass as keys.
-        _refuse_unknown_keys(file.toml_data)
-        return init_settings, env_settings, file
+        for refusal in _unknown_keys(file.toml_data):
+            raise refusal
+        return file
 
     @property
     def own_catalog(self) -> Path:
@@ -285,7 +293,7 @@ class Settings(BaseSettings):
 
     @property
     def work_dir(self) -> Path:
-        """Staged files of builds in progress; on the file system of `builds_dir`, so that a
+        """Staged files of builds in progress; on the file system of the finished ones, so that a
         rename publishes (host)."""
         return self.cache_dir / "work"
 
@@ -313,11 +321,123 @@ def load_settings(**overrides: Any) -> Settings:
     """
     given = {key: value for key, value in overrides.items() if value is not None}
     try:
+        with _settings_file_errors():
+            settings = Settings(**given)
+    except ValidationError as error:
+        raise next(_refusals(error, given))[1] from error
+    for _, refusal in _missing(settings, given):
+        raise refusal
+    return settings
+
+
+@dataclass(frozen=True)
+class Effective:
+    """A setting as it is in effect.
+
+    Attributes:
+        name: Its name.
+        value: Its value; a wrong one as it was given, shortened.
+        source: What it comes from: `command line`, `environment`, `file` or `default`.
+        where: The option, the variable or the path of the file (host); empty for defaults.
+        problem: What is wrong with it.
+    """
+
+    name: str
+    value: Any
+    source: str
+    where: str
+    problem: ConfigurationError | None = None
+
+
+@dataclass(frozen=True)
+class EffectiveSettings:
+    """All settings, or some; what is wrong with others of the file is in `unknown`."""
+
+    settings: tuple[Effective, ...]
+    unknown: tuple[ConfigurationError, ...]
+
+    @property
+    def problems(self) -> tuple[ConfigurationError, ...]:
+        """All that would stop every other command."""
+        return (*self.unknown, *(each.problem for each in self.settings if each.problem))
+
+
+class _KnownSettings(Settings):
+    """Ignores what is in the file under unknown keys."""
+
+    @classmethod
+    def _file_source(cls, settings_cls: type[BaseSettings]) -> PydanticBaseSettingsSource:
+        keys = _settings_file_content().items()
+        known = {key: value for key, value in keys if key in Settings.model_fields}
+        return InitSettingsSource(settings_cls, known)
+
+
+def effective_settings(*, only: Sequence[str] = (), **overrides: Any) -> EffectiveSettings:
+    """Every setting with its origin, also where some are wrong.
+
+    Args:
+        only: Names of settings or of their variables in the environment; none: all.
+        overrides: From the command line; None means not given.
+
+    Raises:
+        ConfigurationError: The settings file cannot be read or is not TOML, or `only` names no
+            setting.
+    """
+    keys = [_asked(name) for name in only] or list(Settings.model_fields)
+    given = {key: value for key, value in overrides.items() if value is not None}
+    wrong: dict[str, tuple[Any, ConfigurationError]] = {}
+    with _settings_file_errors():
+        unknown = tuple(_unknown_keys(_settings_file_content()))
+        try:
+            settings: Settings = _KnownSettings(**given)
+        except ValidationError as error:
+            values = {
+                _key(str(each["loc"][0])): _given(each.get("input"))
+                for each in reversed(error.errors())
+            }
+            wrong = {key: (values[key], refusal) for key, refusal in _refusals(error, given)}
+            defaults = {key: Settings.model_fields[key].default for key in wrong}
+            settings = _KnownSettings(**given | defaults)
+    wrong |= {key: (getattr(settings, key), refusal) for key, refusal in _missing(settings, given)}
+    found = []
+    for key in dict.fromkeys(keys):
+        value, problem = wrong.get(key, (getattr(settings, key), None))
+        is_set = key in settings.model_fields_set
+        source, where = _source(key, given) if is_set else ("default", "")
+        found.append(Effective(key, value, source, where, problem))
+    return EffectiveSettings(tuple(found), () if only else unknown)
+
+
+def _given(value: object) -> object:
+    """A wrong value, of any size and kind, for display."""
+    if isinstance(value, str):
+        return printable(value)
+    return value if isinstance(value, bool | int | float | None) else quoted(value)
+
+
+def _asked(name: str) -> str:
+    """The setting that somebody names, by itself or by its variable."""
+    key = _key(name.upper() if name.isupper() else f"{ENVIRONMENT_PREFIX}{name.upper()}")
+    if key not in Settings.model_fields:
+        raise ConfigurationError(
+            f"There is no setting {quoted(name)}.",
+            details=did_you_mean(key, Settings.model_fields, "Its name is unknown."),
+            resolution="`slurm-factory settings` shows all of them.",
+        )
+    return key
+
+
+@contextmanager
+def _settings_file_errors() -> Iterator[None]:
+    """Tell what reading the settings file may fail with as our errors.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is not TOML.
+    """
+    try:
         if settings_file().is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        settings = Settings(**given)
-    except ValidationError as error:
-        raise _explain(error, given) from error
+        yield
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"The settings file {settings_file()} is not valid TOML.",
@@ -336,8 +456,10 @@ def load_settings(**overrides: Any) -> Settings:
             details=f"{error.strerror or error}.",
             resolution="Correct its permissions, or move it away.",
         ) from error
-    _require_what_is_named(settings, given)
-    return settings
+
+
+def _settings_file_content() -> dict[str, Any]:
+    return TomlConfigSettingsSource(Settings, toml_file=settings_file()).toml_data
 
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -356,25 +478,31 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _refuse_unknown_keys(file: Mapping[str, Any]) -> None:
+def _unknown_keys(file: Mapping[str, Any]) -> Iterator[ConfigurationError]:
+    free = Settings.model_fields.keys() - file.keys()
     for key in file:
         if key not in Settings.model_fields:
-            free = Settings.model_fields.keys() - file.keys()
-            raise ConfigurationError(
+            yield ConfigurationError(
                 f"There is no setting {printable(key)} (in {settings_file()}).",
                 details=did_you_mean(
                     key.upper().removeprefix(ENVIRONMENT_PREFIX),
                     sorted(free),
                     "Its name is unknown.",
                 ),
-                resolution="Settings are listed in docs/options.md.",
+                resolution="`slurm-factory settings` shows all of them.",
             )
 
 
-def _explain(error: ValidationError, given: Mapping[str, Any]) -> ConfigurationError:
-    first = error.errors()[0]
-    key = _key(str(first["loc"][0]))
-    return _refusal(key, first.get("input"), in_words(error), given)
+def _refusals(
+    error: ValidationError, given: Mapping[str, Any]
+) -> Iterator[tuple[str, ConfigurationError]]:
+    """What is wrong with each setting; with a list, what is wrong with its first wrong entry."""
+    seen = set()
+    for number, each in enumerate(error.errors()):
+        key = _key(str(each["loc"][0]))
+        if key not in seen:
+            seen.add(key)
+            yield key, _refusal(key, each.get("input"), in_words(error, number), given)
 
 
 def _key(name: str) -> str:
@@ -392,16 +520,24 @@ def _refusal(key: str, value: object, why: str, given: Mapping[str, Any]) -> Con
 
 
 def _origin(key: str, given: Mapping[str, Any]) -> str:
-    """The origin of a setting's value."""
+    """The origin of a setting's value, for a sentence."""
+    source, where = _source(key, given)
+    return f"{key} in {where}" if source == "file" else where
+
+
+def _source(key: str, given: Mapping[str, Any]) -> tuple[str, str]:
+    """What a setting that is set comes from: the kind, and the option, variable or file."""
     if key in given:
-        return f"--{key.replace('_', '-')}"
+        return "command line", f"--{key.replace('_', '-')}"
     variables = (f"{ENVIRONMENT_PREFIX}{key.upper()}", *OTHER_VARIABLES.get(key, ()))
     values = {name.upper(): name for name, value in os.environ.items() if value}
     found = next((values[name] for name in variables if name in values), None)
-    return found or f"{key} in {settings_file()}"
+    return ("environment", found) if found else ("file", str(settings_file()))
 
 
-def _require_what_is_named(settings: Settings, given: Mapping[str, Any]) -> None:
+def _missing(
+    settings: Settings, given: Mapping[str, Any]
+) -> Iterator[tuple[str, ConfigurationError]]:
     """A path that a user has set must exist; a default need not."""
     for key, is_right, kind in (
         ("ca_certificates", stat.S_ISDIR, "a directory"),
@@ -415,4 +551,4 @@ def _require_what_is_named(settings: Settings, given: Mapping[str, Any]) -> None
         except OSError as error:
             why = f"{error.strerror or error}."
         if why:
-            raise _refusal(key, str(path), why, given)
+            yield key, _refusal(key, str(path), why, given)

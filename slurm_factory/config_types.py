@@ -204,9 +204,9 @@ WORDS = {
 """By pydantic's kind of error, or how that begins (docs.pydantic.dev, "Validation Errors")."""
 
 
-def in_words(errors: ValidationError) -> str:
-    """The message for the first invalid value."""
-    error = errors.errors()[0]
+def in_words(errors: ValidationError, number: int = 0) -> str:
+    """The message for an invalid value, by default the first one."""
+    error = errors.errors()[number]
     kind = error["type"]
     words = WORDS.get(kind) or WORDS.get(kind.partition("_")[0])
     if words is None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.package.manifest import MANIFEST_END
+from slurm_factory.package.manifest import MANIFEST_END, SOFTWARE_END, load_manifest
+from slurm_factory.package.publish import PublishedArtifact
 from slurm_factory.plan.advisories import (
     Advisory,
     advisories,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from slurm_factory.fetch.trackers import Finding, Lookup
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.package.manifest import BundledFile, Manifest
-    from slurm_factory.package.publish import PublishedArtifact
 
 ADVISORY = re.compile(r"[A-Z]+(?:-[A-Z0-9]+)+", re.ASCII)
 BINARY_ONLY = re.compile(r"\+b\d+$")
@@ -122,18 +122,24 @@ def select(artifacts: Sequence[PublishedArtifact], names: Sequence[str]) -> list
 
     Args:
         artifacts: All packages.
-        names: Names of packages as their files begin, or paths as `list` prints them.
+        names: Names of packages as their files begin, paths as `list` prints them, or paths (host)
+            of manifests, and of tarballs beside them, anywhere.
 
     Raises:
         ConfigurationError: There is no package of a name, or it cannot be read.
+        OutputError: A manifest at a path cannot be used.
     """
     if not names:
         return [each for each in artifacts if each.manifest]
     by_name = {each.path.name.removesuffix(MANIFEST_END): each for each in artifacts}
+    by_path = {str(each.path).removesuffix(MANIFEST_END): each for each in artifacts}
     found = []
     for name in names:
-        stem = Path(name).name.removesuffix(MANIFEST_END)
-        artifact = by_name.get(stem)
+        path = name.removesuffix(MANIFEST_END).removesuffix(SOFTWARE_END)
+        stem = Path(path).name
+        artifact = by_path.get(path) or _elsewhere(path)
+        if artifact is None and "/" not in name:
+            artifact = by_name.get(stem)
         if artifact is None:
             near = nearest(stem, by_name)
             raise ConfigurationError(
@@ -149,6 +155,14 @@ def select(artifacts: Sequence[PublishedArtifact], names: Sequence[str]) -> list
             )
         found.append(artifact)
     return found
+
+
+def _elsewhere(word: str) -> PublishedArtifact | None:
+    """The package whose manifest has this path, which may be any, with or without its ending."""
+    path = Path(word if word.endswith(".json") else f"{word}{MANIFEST_END}")
+    if not ("/" in word or word.endswith(".json")) or not path.is_file():
+        return None
+    return PublishedArtifact(path, load_manifest(path), "")
 
 
 def report(

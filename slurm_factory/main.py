@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from slurm_factory import completion
+from slurm_factory import completion, usage
 from slurm_factory.constants import APPLICATION, DEFAULT_BASE, DEFAULT_DEPS, Deps
 from slurm_factory.exceptions import (
     ConfigurationError,
@@ -35,31 +35,53 @@ if TYPE_CHECKING:
     from slurm_factory.prefetch import Failure
     from slurm_factory.up_to_date import Outcome
 
-app = typer.Typer(
+app = usage.Application(
     name="slurm-factory",
+    cls=usage.Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+# Groups of options in --help.
+CONTENT, SOURCE, PLATFORM = "Content", "Source", "Platform"
+BUILDING = "Building"
+WHERE, CHECKS = "Where", "Checks"
+REMOVED = "What to remove"
+INSTALLED, CLUSTER, VERSIONS = "Installation", "Cluster", "Versions"
+ADVISORIES = "Advisories"
+
 VersionOption = Annotated[
     str,
     typer.Option(
+        metavar="RELEASE",
         help="A series (25.05: its newest release), a release (25.05.8), or latest.",
         autocompletion=completion.versions,
+        rich_help_panel=CONTENT,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-GpuOption = Annotated[bool, typer.Option("--gpu", help="Add GPU detection.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=usage.GENERAL)
+]
+GpuOption = Annotated[
+    bool, typer.Option("--gpu", help="Add GPU detection.", rich_help_panel=CONTENT)
+]
 MinimalOption = Annotated[
-    bool, typer.Option("--minimal", help="Munge, readline, nss_slurm and completion in bash only.")
+    bool,
+    typer.Option(
+        "--minimal",
+        help="Munge, readline, nss_slurm and completion in bash only.",
+        rich_help_panel=CONTENT,
+    ),
 ]
 VariantsOption = Annotated[
     str,
     typer.Option(
+        metavar="VARIANTS",
         help='Features to add or remove, such as "+hdf5 ~restd".',
         autocompletion=completion.variants,
+        rich_help_panel=CONTENT,
     ),
 ]
 DepsOption = Annotated[
@@ -68,13 +90,16 @@ DepsOption = Annotated[
         help="Source of the libraries. spack: built from source; system: from the base.",
         metavar="spack|system",
         autocompletion=completion.recipes,
+        rich_help_panel=PLATFORM,
     ),
 ]
 BaseOption = Annotated[
     str,
     typer.Option(
+        metavar="NAME",
         help="Distribution to build on; same: the one of this machine.",
         autocompletion=completion.bases,
+        rich_help_panel=PLATFORM,
     ),
 ]
 GlibcOption = Annotated[
@@ -82,6 +107,8 @@ GlibcOption = Annotated[
     typer.Option(
         metavar="2.28|...|base",
         help="Newest glibc that the package may need; default with Spack: 2.28.",
+        autocompletion=completion.glibcs,
+        rich_help_panel=PLATFORM,
     ),
 ]
 ArchOption = Annotated[
@@ -91,6 +118,7 @@ ArchOption = Annotated[
         metavar="x86_64|aarch64",
         help="Architecture to build for; default: that of this machine.",
         autocompletion=completion.architectures,
+        rich_help_panel=PLATFORM,
     ),
 ]
 SourceOption = Annotated[
@@ -98,31 +126,248 @@ SourceOption = Annotated[
     typer.Option(
         metavar="FILE|URL|DIR|git+URL@REF",
         help="Your own source of Slurm: an archive, or a commit of a git repository.",
+        rich_help_panel=SOURCE,
     ),
 ]
 Sha256Option = Annotated[
-    str, typer.Option(help="Checksum of --source, or of a release without one in the catalog.")
+    str,
+    typer.Option(
+        metavar="SUM",
+        help="Checksum of --source, or of a release without one in the catalog.",
+        rich_help_panel=SOURCE,
+    ),
 ]
 PatchOption = Annotated[
     list[Path] | None,
-    typer.Option(help="A patch, or a directory with a quilt series; may be repeated."),
+    typer.Option(
+        metavar="PATH",
+        help="A patch, or a directory with a quilt series; may be repeated.",
+        rich_help_panel=SOURCE,
+    ),
 ]
 SuffixOption = Annotated[
-    str, typer.Option(help="Name of the patches in the package's name, such as site1.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Name of the patches in the package's name, such as site1.",
+        rich_help_panel=SOURCE,
+    ),
 ]
 NoBackportsOption = Annotated[
-    bool, typer.Option("--no-backports", help="Leave out Debian's patches for old releases.")
+    bool,
+    typer.Option(
+        "--no-backports",
+        help="Leave out Debian's patches for old releases.",
+        rich_help_panel=SOURCE,
+    ),
 ]
 StrictOption = Annotated[
-    bool, typer.Option("--strict", help="Refuse a release with known advisories.")
+    bool,
+    typer.Option(
+        "--strict", help="Refuse a release with known advisories.", rich_help_panel=BUILDING
+    ),
+]
+DestructiveOption = Annotated[
+    bool,
+    typer.Option(
+        "--destructive-mode",
+        help="Build on this machine, not in LXD.",
+        rich_help_panel=BUILDING,
+    ),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Number of parallel compilers; default: by CPUs and memory.",
+        rich_help_panel=BUILDING,
+    ),
+]
+OfflineOption = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        help="Download nothing; list missing sources and stop.",
+        rich_help_panel=BUILDING,
+    ),
+]
+ForceOption = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Build even if the package is up to date.", rich_help_panel=BUILDING
+    ),
+]
+KeepOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-instance", help="Always keep the build instance.", rich_help_panel=BUILDING
+    ),
+]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="Run clusters from the package, as `verify` does.",
+        rich_help_panel=BUILDING,
+    ),
+]
+PlanOnlyOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan only.", rich_help_panel=BUILDING)
+]
+PackagesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PACKAGE]...",
+        help="Names or paths, as `list` prints them, or manifests; default: all.",
+        autocompletion=completion.packages,
+    ),
+]
+CompareOption = Annotated[
+    bool,
+    typer.Option(
+        "--compare", help="Show what differs between two packages, which may be tarballs."
+    ),
+]
+LibrariesOption = Annotated[
+    bool,
+    typer.Option(
+        "--libraries",
+        help="Look up known advisories of bundled libraries.",
+        rich_help_panel=ADVISORIES,
+    ),
+]
+OsvOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE|URL",
+        help="OSV records for libraries of Spack and Ubuntu.",
+        rich_help_panel=ADVISORIES,
+    ),
+]
+AdvisoryOption = Annotated[
+    str,
+    typer.Option(
+        metavar="ID",
+        help="Only packages that have this advisory, such as CVE-2026-65107.",
+        autocompletion=completion.advisories,
+        rich_help_panel=ADVISORIES,
+    ),
+]
+NamedPackagesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PACKAGE]...",
+        help="Only these finished builds, as `list` prints them.",
+        autocompletion=completion.packages,
+    ),
+]
+NewestOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Only finished builds: all but the newest N of each series and kind.",
+        rich_help_panel=REMOVED,
+    ),
+]
+AgeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AGE",
+        help="Only objects older than this, such as 12h, 30d or 4w.",
+        rich_help_panel=REMOVED,
+    ),
+]
+PackageArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="PACKAGE",
+        help="Name of a build, or path of a manifest or of a tarball.",
+        autocompletion=completion.packages,
+    ),
+]
+DistrosOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME,...",
+        help="Distributions, such as debian@11,ubuntu@24.04; default: the oldest and the newest"
+        " on which it starts.",
+        autocompletion=completion.distros,
+        rich_help_panel=WHERE,
+    ),
+]
+OlderPackageOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PACKAGE",
+        help="Also upgrade a cluster of this older package; repeat it for more hops.",
+        autocompletion=completion.packages,
+        rich_help_panel=CHECKS,
+    ),
 ]
 VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Show what the commands of a build print.")
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Show what the commands of a build print.",
+        rich_help_panel=usage.GENERAL,
+    ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show errors only.", rich_help_panel=usage.GENERAL)
+]
 
+DeployedArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="[PACKAGE]",
+        help="Name of a build, or path of a manifest or of a tarball.",
+        autocompletion=completion.packages,
+    ),
+]
+StartOption = Annotated[
+    bool,
+    typer.Option(
+        "--start",
+        help="Enable and start the daemons; restart those that run.",
+        rich_help_panel=CLUSTER,
+    ),
+]
+NoSwitchOption = Annotated[
+    bool, typer.Option("--no-switch", help="Only unpack.", rich_help_panel=INSTALLED)
+]
+RollbackOption = Annotated[
+    bool,
+    typer.Option(
+        "--rollback",
+        help="Switch to the version that was current before.",
+        rich_help_panel=VERSIONS,
+    ),
+]
+VersionsListOption = Annotated[
+    bool, typer.Option("--list", help="Show the versions.", rich_help_panel=VERSIONS)
+]
+RemoveOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Remove a version that nothing uses.", rich_help_panel=VERSIONS
+    ),
+]
+KeepVersionsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="N", help="Remove all versions but the N newest.", rich_help_panel=VERSIONS
+    ),
+]
 PrefixOption = Annotated[
-    str, typer.Option(metavar="DIR", help="Directory of all versions; default: /opt/slurm.")
+    str,
+    typer.Option(
+        metavar="DIR",
+        help="Directory of all versions; default: /opt/slurm.",
+        rich_help_panel=INSTALLED,
+    ),
 ]
 RoleOption = Annotated[
     list[str] | None,
@@ -130,31 +375,58 @@ RoleOption = Annotated[
         metavar="ROLE,...",
         help="Write units for controller, dbd, compute, rest or login.",
         autocompletion=completion.roles,
+        rich_help_panel=CLUSTER,
     ),
 ]
 ConfigOption = Annotated[
-    str, typer.Option(metavar="NAME", help="Write a first configuration for a cluster.")
+    str,
+    typer.Option(
+        metavar="NAME", help="Write a first configuration for a cluster.", rich_help_panel=CLUSTER
+    ),
 ]
 NodesOption = Annotated[
-    str, typer.Option(metavar="LIST", help="Compute nodes for --config; default: this machine.")
+    str,
+    typer.Option(
+        metavar="LIST",
+        help="Compute nodes for --config; default: this machine.",
+        rich_help_panel=CLUSTER,
+    ),
 ]
 ConfServerOption = Annotated[
     str,
-    typer.Option(metavar="HOST", help="Controller from which nodes fetch the configuration."),
+    typer.Option(
+        metavar="HOST",
+        help="Controller from which nodes fetch the configuration.",
+        rich_help_panel=CLUSTER,
+    ),
 ]
 SlurmUidOption = Annotated[
-    str, typer.Option(metavar="N", help="Id of a new user slurm; default: 64030.")
+    str,
+    typer.Option(
+        metavar="N", help="Id of a new user slurm; default: 64030.", rich_help_panel=CLUSTER
+    ),
 ]
 StateBackupOption = Annotated[
     str,
-    typer.Option(metavar="PATH", help="Backup of the state that an older version can read."),
+    typer.Option(
+        metavar="PATH",
+        help="Backup of the state that an older version can read.",
+        rich_help_panel=VERSIONS,
+    ),
 ]
 PlanUpgradeOption = Annotated[
     tuple[str, str] | None,
-    typer.Option(metavar="FROM TO", help="Print the legal way from one series to another."),
+    typer.Option(
+        metavar="FROM TO",
+        help="Print the legal way from one series to another.",
+        rich_help_panel=VERSIONS,
+    ),
 ]
 RootOption = Annotated[
-    str, typer.Option(metavar="DIR", help="Write below DIR, for an image of a machine.")
+    str,
+    typer.Option(
+        metavar="DIR", help="Write below DIR, for an image of a machine.", rich_help_panel=INSTALLED
+    ),
 ]
 
 
@@ -181,7 +453,8 @@ def _print_version(asked: bool) -> None:  # typer calls it so
 def main(
     *,
     project_name: Annotated[
-        str | None, typer.Option(help="LXD project that holds all instances and images.")
+        str | None,
+        typer.Option(metavar="NAME", help="LXD project that holds all instances and images."),
     ] = None,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
@@ -212,31 +485,18 @@ def build(
     base: BaseOption = DEFAULT_BASE,
     glibc: GlibcOption = "",
     arch: ArchOption = "",
-    destructive_mode: Annotated[
-        bool, typer.Option("--destructive-mode", help="Build on this machine, not in LXD.")
-    ] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Number of parallel compilers; default: by CPUs and memory."),
-    ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Download nothing; list missing sources and stop.")
-    ] = False,
+    destructive_mode: DestructiveOption = False,
+    jobs: JobsOption = None,
+    offline: OfflineOption = False,
     sha256: Sha256Option = "",
     patch: PatchOption = None,
     suffix: SuffixOption = "",
     no_backports: NoBackportsOption = False,
     strict: StrictOption = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Build even if the package is up to date.")
-    ] = False,
-    keep_instance: Annotated[
-        bool, typer.Option("--keep-instance", help="Always keep the build instance.")
-    ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Run clusters from the package, as `verify` does.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
+    force: ForceOption = False,
+    keep_instance: KeepOption = False,
+    verify: VerifyOption = False,
+    dry_run: PlanOnlyOption = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
@@ -352,43 +612,40 @@ def _find_finished(
 @app.command()
 def verify(
     *,
-    package: Annotated[
-        str,
-        typer.Argument(
-            metavar="PACKAGE", help="Name of a build, or path of a manifest or of a tarball."
-        ),
-    ],
-    on: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME,...",
-            help="Distributions, such as debian@11,ubuntu@24.04; default: the oldest and the newest"
-            " on which it starts.",
-            autocompletion=completion.distros,
-        ),
-    ] = "",
+    package: PackageArgument,
+    on: DistrosOption = "",
     static: Annotated[
-        bool, typer.Option("--static", help="Only read its files; needs neither root nor LXD.")
+        bool,
+        typer.Option(
+            "--static",
+            help="Only read its files; needs neither root nor LXD.",
+            rich_help_panel=CHECKS,
+        ),
     ] = False,
     suite: Annotated[
         bool,
         typer.Option(
-            "--suite", help="Also run SchedMD's tests, with plain Slurm and with the package."
+            "--suite",
+            help="Also run SchedMD's tests, with plain Slurm and with the package.",
+            rich_help_panel=CHECKS,
         ),
     ] = False,
-    upgrade_from: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PACKAGE",
-            help="Also upgrade a cluster of this older package; repeat it for more hops.",
-        ),
-    ] = None,
+    upgrade_from: OlderPackageOption = None,
     here: Annotated[
         bool,
-        typer.Option("--here", help="Use this machine, which nobody needs afterwards, as root."),
+        typer.Option(
+            "--here",
+            help="Use this machine, which nobody needs afterwards, as root.",
+            rich_help_panel=WHERE,
+        ),
     ] = False,
     keep_instance: Annotated[
-        bool, typer.Option("--keep-instance", help="Keep the instance, to look around in it.")
+        bool,
+        typer.Option(
+            "--keep-instance",
+            help="Keep the instance, to look around in it.",
+            rich_help_panel=WHERE,
+        ),
     ] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -422,33 +679,20 @@ def verify(
 @app.command()
 def deploy(
     *,
-    package: Annotated[
-        str,
-        typer.Argument(
-            metavar="[PACKAGE]", help="Name of a build, or path of a manifest or of a tarball."
-        ),
-    ] = "",
+    package: DeployedArgument = "",
     prefix: PrefixOption = "",
     role: RoleOption = None,
     config: ConfigOption = "",
     nodes: NodesOption = "",
     conf_server: ConfServerOption = "",
     slurm_uid: SlurmUidOption = "",
-    start: Annotated[
-        bool, typer.Option("--start", help="Enable and start the daemons; restart those that run.")
-    ] = False,
-    no_switch: Annotated[bool, typer.Option("--no-switch", help="Only unpack.")] = False,
-    rollback: Annotated[
-        bool, typer.Option("--rollback", help="Switch to the version that was current before.")
-    ] = False,
+    start: StartOption = False,
+    no_switch: NoSwitchOption = False,
+    rollback: RollbackOption = False,
     state_backup: StateBackupOption = "",
-    show_versions: Annotated[bool, typer.Option("--list", help="Show the versions.")] = False,
-    remove: Annotated[
-        str, typer.Option(metavar="NAME", help="Remove a version that nothing uses.")
-    ] = "",
-    keep: Annotated[
-        str, typer.Option(metavar="N", help="Remove all versions but the N newest.")
-    ] = "",
+    show_versions: VersionsListOption = False,
+    remove: RemoveOption = "",
+    keep: KeepVersionsOption = "",
     plan_upgrade: PlanUpgradeOption = None,
     root: RootOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing.")] = False,
@@ -495,7 +739,12 @@ def prefetch(
     slurm_version: VersionOption = "",
     source: SourceOption = "",
     every: Annotated[
-        bool, typer.Option("--all", help="The newest release of every series, in every type.")
+        bool,
+        typer.Option(
+            "--all",
+            help="The newest release of every series, in every type.",
+            rich_help_panel=CONTENT,
+        ),
     ] = False,
     gpu: GpuOption = False,
     minimal: MinimalOption = False,
@@ -554,18 +803,25 @@ def prefetch(
 @app.command()
 def clean(
     *,
+    packages: NamedPackagesArgument = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Also base instances, images and the LXD project.")
+        bool,
+        typer.Option(
+            "--full",
+            help="Also base instances, images and the LXD project.",
+            rich_help_panel=REMOVED,
+        ),
     ] = False,
     builds: Annotated[
-        bool, typer.Option("--builds", help="Also finished builds and logs.")
+        bool,
+        typer.Option("--builds", help="Also finished builds and logs.", rich_help_panel=REMOVED),
     ] = False,
     caches: Annotated[
-        bool, typer.Option("--caches", help="Also compiler and source caches.")
+        bool,
+        typer.Option("--caches", help="Also compiler and source caches.", rich_help_panel=REMOVED),
     ] = False,
-    older_than: Annotated[
-        str | None, typer.Option(help="Only objects older than this, such as 12h, 30d or 4w.")
-    ] = None,
+    keep: NewestOption = None,
+    older_than: AgeOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be removed.")
     ] = False,
@@ -580,7 +836,14 @@ def clean(
         from slurm_factory import clean as cleaning
 
         age = cleaning.parse_age(older_than) if older_than else None
-        request = cleaning.CleanRequest(full=full, builds=builds, caches=caches, older_than=age)
+        request = cleaning.CleanRequest(
+            full=full,
+            builds=builds,
+            caches=caches,
+            older_than=age,
+            packages=tuple(packages or ()),
+            keep=keep,
+        )
         _require_readable(settings.cache_dir)
         now = datetime.now(UTC)
         plan = cleaning.plan_clean(request, settings, now)
@@ -650,6 +913,35 @@ def doctor(
             raise typer.Exit(3)
 
 
+@app.command("settings")
+def show_settings(
+    *,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Only these settings; default: all.",
+            autocompletion=completion.settings,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Show the value of each setting and what it comes from."""
+    with _reporting(as_json=as_json, verbose=verbose, quiet=quiet) as reporter:
+        from slurm_factory import answers
+        from slurm_factory.config import effective_settings, settings_file
+
+        _warn_of_unknown_variables(reporter)
+        found = effective_settings(project_name=_Globals.project_name, only=names or ())
+        answers.print_settings(found, settings_file(), as_json=as_json)
+        for problem in found.problems:
+            reporter.error(problem)
+        if found.problems:
+            raise typer.Exit(ConfigurationError.exit_code)
+
+
 @app.command("list")
 def list_builds(
     *, as_json: JsonOption = False, verbose: VerboseOption = False, quiet: QuietOption = False
@@ -666,23 +958,16 @@ def list_builds(
 @app.command()
 def show(
     *,
-    packages: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PACKAGE]...", help="Names or paths, as `list` prints them; default: all."
-        ),
-    ] = None,
-    libraries: Annotated[
-        bool, typer.Option("--libraries", help="Look up known advisories of bundled libraries.")
-    ] = False,
-    osv: Annotated[
-        str, typer.Option(metavar="FILE|URL", help="OSV records for libraries of Spack and Ubuntu.")
-    ] = "",
-    advisory: Annotated[
-        str, typer.Option(help="Only packages that have this advisory, such as CVE-2026-65107.")
-    ] = "",
+    packages: PackagesArgument = None,
+    compare: CompareOption = False,
+    libraries: LibrariesOption = False,
+    osv: OsvOption = "",
+    advisory: AdvisoryOption = "",
     offline: Annotated[
-        bool, typer.Option("--offline", help="Look advisories up in copies of before.")
+        bool,
+        typer.Option(
+            "--offline", help="Look advisories up in copies of before.", rich_help_panel=ADVISORIES
+        ),
     ] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -694,6 +979,15 @@ def show(
         from slurm_factory.package.publish import find_artifacts
 
         _require_readable(settings.cache_dir)
+        if compare:
+            from slurm_factory.compare import Lookup
+            from slurm_factory.compare import compare as compare_packages
+
+            _require_two(packages or (), advisory)
+            lookup = Lookup(libraries=libraries, osv=osv, offline=offline)
+            found = compare_packages(packages or (), settings, reporter, lookup)
+            answers.print_comparison(found, as_json=as_json)
+            return
         advisory = findings.parse_advisory(advisory)
         reports = findings.report(
             findings.select(find_artifacts(settings.builds_dir), packages or ()),
@@ -706,6 +1000,15 @@ def show(
         )
         now = datetime.now(UTC)
         answers.print_reports(reports, now, advisory=advisory, as_json=as_json)
+
+
+def _require_two(packages: Sequence[str], advisory: str) -> None:
+    if len(packages) != 2 or advisory:  # noqa: PLR2004
+        raise ConfigurationError(
+            "--compare needs two packages, and nothing else to look for.",
+            details=f"Here: {len(packages)}{', and --advisory' if advisory else ''}.",
+            resolution="Write `slurm-factory show --compare A B`; `slurm-factory list` names them.",
+        )
 
 
 @app.command()
@@ -803,6 +1106,16 @@ def _interrupt(*_: object) -> NoReturn:
 def _session(*, as_json: bool, verbose: bool, quiet: bool) -> Iterator[tuple[Reporter, Settings]]:
     """A reporter and the settings; errors become exit codes."""
     from slurm_factory.config import load_settings
+
+    with _reporting(as_json=as_json, verbose=verbose, quiet=quiet) as reporter:
+        settings = load_settings(project_name=_Globals.project_name)
+        _warn_of_unknown_variables(reporter)
+        yield reporter, settings
+
+
+@contextmanager
+def _reporting(*, as_json: bool, verbose: bool, quiet: bool) -> Iterator[Reporter]:
+    """A reporter; errors become exit codes."""
     from slurm_factory.output.reporter import make_reporter
 
     verbose, quiet = verbose or _Globals.verbose, quiet or _Globals.quiet
@@ -810,9 +1123,7 @@ def _session(*, as_json: bool, verbose: bool, quiet: bool) -> Iterator[tuple[Rep
         make_reporter(verbose=verbose, quiet=quiet) as reporter,
         _exit_codes(reporter, as_json=as_json),
     ):
-        settings = load_settings(project_name=_Globals.project_name)
-        _warn_of_unknown_variables(reporter)
-        yield reporter, settings
+        yield reporter
 
 
 @contextmanager

@@ -8,8 +8,8 @@ set -euo pipefail
 here=$(dirname "$0")
 modules=$1
 
-"$here/../tools/apt-install.sh" binutils g++ gcc libc6-dev man-db patch pkg-config \
-    lua5.3 lua-filesystem lua-json lua-posix lua-term tcl8.6 ||
+"$here/../tools/apt-install.sh" binutils fish g++ gcc libc6-dev man-db patch pkg-config \
+    lua5.3 lua-filesystem lua-json lua-posix lua-term tcl8.6 zsh ||
     echo "Tests that need these packages will be skipped." >&2
 
 if [[ ! -d $modules ]]; then

@@ -74,6 +74,8 @@ def print_table(
 ) -> None:
     """Print a table. On a terminal, long cells are folded, never cut; in a pipe, nothing is folded.
 
+    Where a terminal is too narrow for columns, each row is a paragraph.
+
     Args:
         columns: Headings.
         rows: A cell for each column.
@@ -104,10 +106,14 @@ def print_table(
     short = [width for width in widths if width <= SHORT]
     gaps = GAP * len(widths)
     fits = console.width >= sum(short) + SHORT * (len(widths) - len(short)) + gaps
+    names_fit = widths[0] <= console.width // 2
+    if terminal and console.width < sum(widths) + gaps and not (fits and names_fit):
+        _print_paragraphs(columns, cells)
+        return
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
-    for head, width in zip(columns, widths, strict=True):
+    for number, (head, width) in enumerate(zip(columns, widths, strict=True)):
         justify: Literal["left", "right"] = "right" if head in right else "left"
-        whole = fits and width <= SHORT
+        whole = number == 0 or width <= SHORT
         table.add_column(head, justify=justify, overflow="fold", no_wrap=whole)
     for row in cells:
         table.add_row(*row)
@@ -115,6 +121,17 @@ def print_table(
         console.print(table)
     lines = drawn.get().splitlines()
     _write("".join(f"{line if terminal else line.rstrip()}\n" for line in lines))
+
+
+def _print_paragraphs(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """The rows of a table, a line for each cell that is not empty."""
+    widest = max(map(cell_len, columns))
+    for row in cells:
+        for head, cell in zip(columns, row, strict=True):
+            if cell:
+                folded = cell.replace("\n", f"\n {'':{widest}}  ")
+                _write(f" {head:{widest}}  {folded}\n")
+        _write("\n")
 
 
 def on_terminal() -> bool:

@@ -56,7 +56,10 @@ DEFAULT_ARCHITECTURE = "x86_64"
 DEFAULT_TARGETS = {"x86_64": "x86_64_v2"}
 """Spack's target by architecture; elsewhere the generic CPU of the architecture. x86_64_v3 makes
 Slurm no faster (docs/performance.md); RHEL 9 needs x86_64_v2 itself."""
-TEMPLATES = ("slurm.lua.j2", "slurm.tcl.j2", "spack.yaml.j2")
+TEMPLATES = (
+    *("cgroup.conf.j2", "slurm.conf.j2", "slurm.lua.j2", "slurm.tcl.j2", "slurmdbd.conf.j2"),
+    "spack.yaml.j2",
+)
 SPACK_REPOSITORY = "spack_repo"
 PACKAGE = Path(__file__).parents[1]
 CODE = (*("package/*.py", "recipes/**/*.py", "relocate/*.py", "spack_yaml.py"),)
@@ -658,6 +661,7 @@ def _recipe_digest(deps: Deps) -> str:
     texts = [
         *(resources.script(name) for name in resources.scripts() if _serves(name, deps)),
         *(resources.template(name) for name in TEMPLATES if _serves(name, deps)),
+        *(resources.deploy_file(name) for name in resources.deploy_files()),
     ]
     texts.append(json.dumps(resources.load_json("policy.json"), sort_keys=True))
     if deps is Deps.SPACK:

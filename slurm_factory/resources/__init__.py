@@ -50,6 +50,13 @@ def deploy_file(name: str) -> str:
     return _ROOT.joinpath("deploy", name).read_text("utf-8")
 
 
+def deploy_files() -> tuple[str, ...]:
+    """Names of the files for deploying packages."""
+    root = _ROOT.joinpath("deploy")
+    units = (f"systemd/{entry.name}" for entry in root.joinpath("systemd").iterdir())
+    return tuple(sorted([*units, *(entry.name for entry in root.iterdir() if entry.is_file())]))
+
+
 def deploy_script() -> Path:
     """Path (host) of the script that deploys packages."""
     return Path(str(_ROOT.joinpath("deploy", "deploy.sh")))

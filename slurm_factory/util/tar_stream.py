@@ -9,7 +9,7 @@ import re
 import stat
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Final, cast
 
@@ -36,6 +36,11 @@ EXTENDED: Final = (tarfile.XHDTYPE, tarfile.XGLTYPE, *LONG_NAMES)
 PAX_RECORD: Final = re.compile(rb"([1-9][0-9]{0,4}) ([^=\n]{1,100})=")
 LINKS: Final = (tarfile.SYMTYPE, tarfile.LNKTYPE)
 CHUNK: Final = 1 << 20
+MOST_LISTED: Final = 100_000
+LONGEST_PATH: Final = 4096
+"""Limits for what is only listed: names stay in memory, and no file system limits them."""
+LARGEST_READ: Final = 1 << 20
+"""Limit in bytes for a file that is read from an archive."""
 TAR: Final = (
     *("tar", "--create", "--format=ustar", "--sort=name"),
     *("--owner=0", "--group=0", "--numeric-owner"),
@@ -96,6 +101,41 @@ def unpack_tarball(tarball: Path, target: Path) -> None:
         _unpack(content, target, links=True, largest=LARGEST, members=MOST_MEMBERS)
 
 
+def list_tarball(
+    tarball: Path, wanted: Collection[str] = ()
+) -> tuple[dict[str, int], dict[str, bytes]]:
+    """The files of a `.tar.gz` by the rules of `unpack_tarball`, without writing anything.
+
+    Args:
+        tarball: The archive (host), which anybody may have made.
+        wanted: Files (paths in it) to read, as far as they are small.
+
+    Returns:
+        Size in bytes of each file and of each link by its path, where links have none; and the
+        content of the wanted files.
+
+    Raises:
+        VerificationError: A member is refused, or it is no such archive.
+        OutputError: It cannot be read.
+    """
+    sizes: dict[str, int] = {}
+    contents: dict[str, bytes] = {}
+    with file_errors(tarball, "read"), open_regular(tarball) as file:
+        stream = cast("BinaryIO", _Gunzip(fileobj=file))
+        content = ((member, stream) for member in _members(stream, extended=True))
+        for member, path, _ in _checked(content, links=True, largest=LARGEST, members=MOST_LISTED):
+            name = str(path)
+            if len(member.name) > LONGEST_PATH:
+                raise refused(f"{printable(member.name)} is no name.")
+            if not member.isdir():
+                sizes[name] = member.size
+            keep = name in wanted and member.size <= LARGEST_READ
+            parts = [part for part in _parts(stream, member) if keep]
+            if keep and member.isreg():
+                contents[name] = b"".join(parts)
+    return sizes, contents
+
+
 class _Gunzip(gzip.GzipFile):
     """Refuses what is damaged."""
 
@@ -117,20 +157,36 @@ def _unpack(
     with file_errors(target):
         target.mkdir()
         target.chmod(0o755)
-        kinds: dict[PurePosixPath, bytes] = {PurePosixPath(): tarfile.DIRTYPE}
-        for number, (member, stream) in enumerate(content):
-            path = _checked_path(member, kinds)
-            if not links and member.type in LINKS:
-                raise refused(f"{printable(member.name)} is a link.")
-            if number >= members:
-                raise refused(f"It has more than {members:,} files.")
-            largest -= member.size
-            if largest < 0 or not 0 <= member.size <= LARGEST_FILE:
-                raise refused(f"With {printable(member.name)}, its files have an impossible size.")
+        made: dict[PurePosixPath, bytes] = {}
+        for member, path, stream in _checked(
+            content, links=links, largest=largest, members=members
+        ):
             if path != PurePosixPath():
                 _make(member, target / path, target, stream)
-            kinds[path] = member.type
-        _require_links_inside(target, kinds)
+            made[path] = member.type
+        _require_links_inside(target, made)
+
+
+def _checked(
+    content: Iterator[tuple[tarfile.TarInfo, IO[bytes]]],
+    *,
+    links: bool,
+    largest: int,
+    members: int,
+) -> Iterator[tuple[tarfile.TarInfo, PurePosixPath, IO[bytes]]]:
+    """Each member with its path, which is safe; the arguments are those of `unpack`."""
+    kinds: dict[PurePosixPath, bytes] = {PurePosixPath(): tarfile.DIRTYPE}
+    for number, (member, stream) in enumerate(content):
+        path = _checked_path(member, kinds)
+        if not links and member.type in LINKS:
+            raise refused(f"{printable(member.name)} is a link.")
+        if number >= members:
+            raise refused(f"It has more than {members:,} files.")
+        largest -= member.size
+        if largest < 0 or not 0 <= member.size <= LARGEST_FILE:
+            raise refused(f"With {printable(member.name)}, its files have an impossible size.")
+        yield member, path, stream
+        kinds[path] = member.type
 
 
 class StreamEndedError(VerificationError):
@@ -269,14 +325,20 @@ def _make(member: tarfile.TarInfo, path: Path, target: Path, stream: IO[bytes]) 
 
 def _write(member: tarfile.TarInfo, path: Path, stream: IO[bytes]) -> None:
     with path.open("xb") as file:
-        left = member.size
-        while left:
-            part = stream.read(min(left, CHUNK))
-            if not part:
-                raise _cut_short(f"in {printable(member.name)}")
+        for part in _parts(stream, member):
             file.write(part)
-            left -= len(part)
         os.fchmod(file.fileno(), 0o755 if member.mode & 0o111 else 0o644)
+
+
+def _parts(stream: IO[bytes], member: tarfile.TarInfo) -> Iterator[bytes]:
+    """The content of a file, to its end."""
+    left = member.size
+    while left:
+        part = stream.read(min(left, CHUNK))
+        if not part:
+            raise _cut_short(f"in {printable(member.name)}")
+        yield part
+        left -= len(part)
 
 
 def _require_links_inside(target: Path, kinds: dict[PurePosixPath, bytes]) -> None:

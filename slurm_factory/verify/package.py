@@ -38,8 +38,23 @@ class Package:
     manifest_path: Path | None = None
 
 
-def find_package(word: str, settings: Settings) -> Package:
-    """The package that somebody names.
+@dataclass(frozen=True)
+class Located:
+    """What somebody names (host paths).
+
+    Attributes:
+        path: The manifest; without one, the tarball.
+        manifest: Content of the manifest, if there is one.
+        software: The tarball with the tree, if it is there.
+    """
+
+    path: Path
+    manifest: Manifest | None
+    software: Path | None
+
+
+def locate(word: str, settings: Settings) -> Located:
+    """The manifest or tarball that somebody names, and the other one if it lies beside.
 
     Args:
         word: Path (host) of a manifest or of a tarball with a tree, or a name as `list` prints it.
@@ -49,37 +64,59 @@ def find_package(word: str, settings: Settings) -> Package:
         ConfigurationError: There is no such package.
         OutputError: Its manifest cannot be used.
     """
-    path = Path(word)
+    path, listed = Path(word), Path(f"{word}{MANIFEST_END}")
     if TARBALL.search(word) and path.is_file():
         beside = path.with_name(path.name.removesuffix(SOFTWARE_END) + MANIFEST_END)
         if path.name.endswith(SOFTWARE_END) and beside.is_file():
-            return _with_manifest(beside)
-        return Package(_stem(path.name), path)
+            return _beside(beside)
+        return Located(path, None, path)
     if path.is_file() and word.endswith(".json"):
-        return _with_manifest(path)
-    if "/" in word and not path.exists():
+        return _beside(path)
+    if "/" in word and listed.is_file():
+        return _beside(listed)
+    if "/" in word:
         raise ConfigurationError(
             f"There is no package {quoted(word)}.",
-            details="No such file.",
+            details="It is neither a manifest nor a tarball (.tar.gz)."
+            if path.exists()
+            else "No such file.",
             resolution="Name a build, a manifest or a tarball: slurm-factory list shows builds.",
         )
-    return _with_manifest(select(find_artifacts(settings.builds_dir), [word])[0].path)
+    return _beside(select(find_artifacts(settings.builds_dir), [word])[0].path)
+
+
+def _beside(path: Path) -> Located:
+    manifest = load_manifest(path)
+    software = path.with_name(manifest.identity.software_tarball)
+    return Located(path, manifest, software if software.is_file() else None)
+
+
+def find_package(word: str, settings: Settings) -> Package:
+    """The package that somebody names, with its tree.
+
+    Args:
+        word: Path (host) of a manifest or of a tarball with a tree, or a name as `list` prints it.
+        settings: For the directory of builds.
+
+    Raises:
+        ConfigurationError: There is no such package.
+        OutputError: Its manifest cannot be used, or its tarball is missing.
+    """
+    found = locate(word, settings)
+    path, manifest, software = found.path, found.manifest, found.software
+    if manifest is None:
+        return Package(_stem(path.name), path)
+    identity = manifest.identity
+    if software is None:
+        raise OutputError(
+            f"The package {identity.stem} has no {identity.software_tarball}.",
+            details=f"It is not beside its manifest {path}.",
+            resolution="Put both into one directory.",
+        )
+    module = path.with_name(identity.module_tarball)
+    return Package(identity.stem, software, module if module.is_file() else None, manifest, path)
 
 
 def _stem(name: str) -> str:
     """A name for files of a tarball that may be called anything."""
     return re.sub(r"[^A-Za-z0-9._+~-]", "-", TARBALL.sub("", name)).lstrip("-._+~") or "package"
-
-
-def _with_manifest(path: Path) -> Package:
-    manifest = load_manifest(path)
-    identity = manifest.identity
-    module = path.with_name(identity.module_tarball)
-    software = path.with_name(identity.software_tarball)
-    if not software.is_file():
-        raise OutputError(
-            f"The package {identity.stem} has no {software.name}.",
-            details=f"It is not beside its manifest {path}.",
-            resolution="Put both into one directory.",
-        )
-    return Package(identity.stem, software, module if module.is_file() else None, manifest, path)

@@ -21,6 +21,7 @@ from slurm_factory.package.manifest import PackageIdentity
 from slurm_factory.package.publish import describe, problem_with
 from slurm_factory.package.verification import Check, Result
 from slurm_factory.plan.compiler import generic_level
+from slurm_factory.plan.features import table
 from slurm_factory.relocate.audit import CHECKS, Subject, highest_glibc, problems_of
 from slurm_factory.relocate.elf import scan
 from slurm_factory.relocate.policy import load_policy
@@ -166,6 +167,7 @@ def _checks(opened: Opened, subject: Subject) -> Iterator[tuple[str, Callable[[]
     yield "prefix", partial(_prefix, opened)
     for about in CHECKS:
         yield about, partial(_audited, subject, about)
+    yield "features", partial(_features, opened)
     yield "bundled", partial(_bundled, opened)
     yield "cpu", partial(_cpu, opened)
     yield "lua", partial(_modules, opened, "*.lua", LUA, READ_LUA)
@@ -254,6 +256,22 @@ def _audited(subject: Subject, about: str) -> str:
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise ProblemError("; ".join(map(str, found[:SHOWN])) + more)
     return f"{len(subject.facts)} ELF files"
+
+
+def _features(opened: Opened) -> str:
+    """Whether the tree has the files of the features that the manifest names.
+
+    Live checks are skipped for what a tree does not have.
+    """
+    manifest = opened.package.manifest
+    if manifest is None:
+        raise SkippedError("there is no manifest")
+    named = [row for row in table() if row.name in manifest.features]
+    for row in named:
+        for file in row.files:
+            if not opened.tree.has(file):
+                raise ProblemError(f"{file} of the feature {row.name} is missing")
+    return f"the files of {len(named)} features are there"
 
 
 def _bundled(opened: Opened) -> str:

@@ -33,7 +33,7 @@ LIVE = (*(kind.name for kind in check_kinds()), *OTHERS)
 STATIC = (
     *("checksums", "archive", "identity", "prefix", "run-paths", "closure", "glibc"),
     *("architecture", "permissions", "links", "build-paths", "bundled", "floor", "cpu"),
-    *("lua", "tcl"),
+    *("features", "lua", "tcl"),
 )
 
 Answer = dict[str, Any]

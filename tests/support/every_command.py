@@ -27,12 +27,15 @@ from slurm_factory.package.manifest import load_manifest
 from slurm_factory.up_to_date import Outcome
 
 PLAN = ("--slurm-version", "24.11", "--base", "debian@12", "--deps", "system")
+STEM = "slurm-24.11-debian-12-system"
 PLAIN: tuple[tuple[str, ...], ...] = (
     ("build", *PLAN),
     ("build", *PLAN, "--force"),
     ("build", *PLAN, "--dry-run"),
     ("prefetch", *PLAN),
     ("list",),
+    ("show", "--compare", STEM, STEM),
+    ("settings",),
     ("versions",),
     ("clean", "--dry-run"),
     ("setup", "--check"),
@@ -49,7 +52,11 @@ COMMANDS = (
     ("-v", "build", *PLAN, "--force"),
     ("clean", "--yes"),
 )
-WRONG = ((), ("-v",), ("nonsense",), ("build",), ("build", "--nope"), ("clean", "--older-than"))
+WRONG = (
+    *((), ("-v",), ("nonsense",), ("build",), ("build", "--nope"), ("clean", "--older-than")),
+    *(("clean", "--keep", "0"), ("clean", "no-such-package"), ("settings", "no-such-setting")),
+    *(("show", "--compare", STEM), ("show", "--compare", STEM, "no-such-package")),
+)
 TARGETS = ("", "closed stdout", "full disk", "closed pipe", "closed stderr", "closed stdin")
 TARGETS_OF_WRONG = ("", "closed stderr", "full disk for stderr", "closed pipe for stderr")
 

@@ -1,10 +1,13 @@
 """A small package, as the tests of packaging and of the module files need it."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from slurm_factory.constants import BuildType, Deps
 from slurm_factory.package.distributions import distributions_with
+from slurm_factory.package.licenses import write_identity
 from slurm_factory.package.manifest import (
     BundledFile,
     File,
@@ -16,7 +19,7 @@ from slurm_factory.package.manifest import (
     Step,
     write_manifest,
 )
-from slurm_factory.package.publish import describe, write_checksums
+from slurm_factory.package.publish import describe, publish, write_checksums
 from slurm_factory.package.tarball import pack
 from slurm_factory.relocate.hardening import Hardening, Relro, count
 
@@ -106,3 +109,37 @@ def stage(directory: Path, content: str = "content") -> Path:
     files = tuple(File.of(artifact) for artifact in (*tarballs, checksums))
     assert describe(tarballs[0].path) == tarballs[0]
     return write_manifest(make_manifest(files), directory)
+
+
+def publish_package(
+    directory: Path,
+    release: str,
+    kind: str = "",
+    *,
+    files: Mapping[str, int] = MappingProxyType({}),
+    **changes: object,
+) -> Path:
+    """A finished package of a release, whose manifest is returned.
+
+    Args:
+        directory: Of the finished builds of its series; beside it, the package is staged.
+        release: Release of Slurm.
+        kind: What follows the version in its name, such as -gpu.
+        files: Size in bytes of each file in its tree.
+        changes: Other fields of the manifest.
+    """
+    staging, version = directory.parent / f"staging-{release}{kind}", directory.name
+    named = {"stem": f"slurm-{version}{kind}", "version": version, "release": release}
+    identity = IDENTITY.model_copy(update=named)
+    write_identity(staging / "tree", identity)
+    for name, size in files.items():
+        (staging / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (staging / "tree" / name).write_bytes(bytes(size))
+    tarballs = [
+        pack(staging / "tree", staging / name, top="software", mtime=EPOCH)
+        for name in (identity.software_tarball, identity.module_tarball)
+    ]
+    packed = (*tarballs, write_checksums(tarballs, staging / identity.checksums))
+    made = make_manifest(tuple(File.of(artifact) for artifact in packed))
+    manifest = made.model_copy(update={"identity": identity, **changes})
+    return publish(write_manifest(manifest, staging), directory)

@@ -58,4 +58,4 @@ def _fitting(tree: Path, manifest: Manifest) -> Manifest:
         content = (tree / ZLIB.file).read_bytes()
         bundled = (ZLIB.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()}),)
     glibc = highest_glibc(scan(tree)) or ""
-    return manifest.model_copy(update={"bundled": bundled, "glibc": glibc})
+    return manifest.model_copy(update={"bundled": bundled, "glibc": glibc, "features": ()})

@@ -16,8 +16,8 @@ TESTS = Path(__file__).parents[1]
 LAYERS = (
     ("__main__",),
     ("main",),
-    ("answers", "completion"),
-    ("builder", "deploy", "prefetch"),
+    ("answers", "completion", "usage"),
+    ("builder", "compare", "deploy", "prefetch"),
     ("verify",),
     ("clean", "findings", "supplies", "up_to_date"),
     ("recipes",),
@@ -37,7 +37,7 @@ ONLY_IN = {
     "archspec": {"plan"},
     "craft_providers": {"instances"},
     "rich": {"output"},
-    "typer": {"main"},
+    "typer": {"main", "usage"},
 }
 HEAVY = ("archspec", "craft_providers", "cyclonedx", "elftools", "pylxd", "requests")
 """Libraries that would make `slurm-factory --help` slow."""

@@ -11,6 +11,7 @@ from typing import Any
 import filelock
 import pytest
 from fake_lxc import DEAD, FakeLxc, image, install_fake_lxc, instance, locked_elsewhere
+from package_samples import publish_package
 from plan_samples import sample_settings
 
 from slurm_factory.cache_dir import MARK
@@ -655,3 +656,175 @@ def test_a_path_that_cannot_be_removed_is_an_output_error(
     with pytest.raises(OutputError) as caught:
         remove(Removal("stage", str(settings.work_dir / ENDED)), settings)
     assert caught.value.details == "Permission denied."
+
+
+# --- named packages, and the newest of each kind --------------------------------------------------
+
+
+def everything_below(directory: Path) -> set[Path]:
+    return {path for path in directory.rglob("*") if not path.is_dir()}
+
+
+@pytest.mark.parametrize("how", ["name", "as listed", "manifest", "tarball", "relative"])
+def test_a_named_package_goes_as_a_whole_and_nothing_else(
+    settings: Settings, lxc: FakeLxc, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    going = publish_package(settings.builds_dir / "25.05", "25.05.8")
+    (going.parent / "slurm-25.05-verification.json").touch()
+    publish_package(settings.builds_dir / "25.05", "25.05.8", "-gpu")
+    lxc.instances([instance(DEAD, LONG_AGO)])
+    make_old(settings.work_dir / f"{ENDED}/stage/file")
+    make_old(settings.logs_dir / f"{ENDED}/build.log")
+    gone = {path for path in going.parent.iterdir() if "-gpu" not in path.name}
+    stays = everything_below(settings.cache_dir) - gone
+    listed = str(going).removesuffix("-manifest.json")
+    monkeypatch.chdir(settings.builds_dir)
+    word = {
+        "name": "slurm-25.05",
+        "as listed": listed,
+        "manifest": str(going),
+        "tarball": f"{listed}-software.tar.gz",
+        "relative": "./25.05/../25.05/slurm-25.05",
+    }[how]
+    plan = planned(settings, packages=(word,))
+    assert {Path(removal.name) for removal in plan.removals} == gone
+    assert len(gone) == 5
+    assert Path(plan.removals[0].name) == going, "without its manifest, a rest is no package"
+    remove_all(plan.removals, settings, pytest.fail)
+    assert everything_below(settings.cache_dir) == stays
+    assert lxc.changes == []
+
+
+def test_what_a_killed_build_has_published_in_part_goes_with_the_package(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    going = publish_package(settings.builds_dir / "25.05", "25.05.8")
+    half = going.with_name(".slurm-25.05.complete")
+    half.mkdir()
+    plan = planned(settings, packages=("slurm-25.05",))
+    remove_all(plan.removals, settings, pytest.fail)
+    assert [*going.parent.iterdir()] == []
+
+
+def test_named_packages_need_no_lxd(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lxc: FakeLxc
+) -> None:
+    lxc.fail("project list", "Error: The LXD daemon doesn't appear to be started")
+    publish_package(settings.builds_dir / "25.05", "25.05.8")
+    assert planned(settings, packages=("slurm-25.05",)).removals
+    assert planned(settings, keep=1).removals == ()
+
+
+@pytest.mark.parametrize(
+    "word", ["slurm-25.5", "slurm-25.05-g", "", "*", "..", "/", "/elsewhere/slurm-25.05", "thesis"]
+)
+def test_a_name_of_no_package_is_refused_and_nothing_is_planned(
+    settings: Settings, lxc: FakeLxc, word: str
+) -> None:
+    publish_package(settings.builds_dir / "25.05", "25.05.8")
+    make_old(settings.builds_dir / "25.05/thesis")
+    with pytest.raises(ConfigurationError, match="There is no finished build"):
+        planned(settings, packages=("slurm-25.05", word))
+
+
+def test_a_damaged_package_can_be_named(settings: Settings, lxc: FakeLxc) -> None:
+    make_old(settings.builds_dir / "25.05/slurm-25.05-manifest.json", content="{")
+    assert len(planned(settings, packages=("slurm-25.05",)).removals) == 1
+
+
+def test_a_named_package_may_have_to_be_old(settings: Settings, lxc: FakeLxc) -> None:
+    make_old(settings.builds_dir / "25.05/slurm-25.05-manifest.json")
+    age = {"packages": ("slurm-25.05",), "older_than": timedelta(days=30)}
+    assert planned(settings, **age).removals
+    make_old(settings.builds_dir / "25.05/slurm-25.05-manifest.json", NOW)
+    assert not planned(settings, **age).removals
+
+
+def kept(settings: Settings, keep: int, **request: object) -> tuple[set[str], CleanPlan]:
+    """Names of the packages that `--keep` leaves."""
+    plan = planned(settings, keep=keep, **request)
+    going = {Path(removal.name) for removal in plan.removals}
+    manifests = set(settings.builds_dir.glob("*/*-manifest.json")) - going
+    return {path.name.removesuffix("-manifest.json") for path in manifests}, plan
+
+
+def published(
+    settings: Settings, version: str, days: int, kind: str = "", release: str = ""
+) -> None:
+    """A package that was built some days ago."""
+    builds = settings.builds_dir / version
+    created = NOW - timedelta(days=days)
+    manifest = publish_package(builds, release or version, kind, created=created)
+    for path in manifest.parent.glob(f"slurm-{version}{kind}[-.]*"):
+        os.utime(path, (created.timestamp(), created.timestamp()))
+
+
+def test_the_newest_of_each_series_and_kind_stay(settings: Settings, lxc: FakeLxc) -> None:
+    for number, days in ((7, 30), (8, 20), (9, 10)):
+        published(settings, f"25.05.{number}", days)
+        published(settings, f"25.05.{number}", days, "-gpu")
+    published(settings, "24.11.5", 900)
+    published(settings, "25.05.6", 5, "-debian-12-system")
+    stays, plan = kept(settings, 2)
+    assert stays == {
+        *("slurm-25.05.8", "slurm-25.05.9", "slurm-25.05.8-gpu", "slurm-25.05.9-gpu"),
+        *("slurm-24.11.5", "slurm-25.05.6-debian-12-system"),
+    }
+    assert {removal.kind for removal in plan.removals} == {"build"}
+    assert kept(settings, 1)[0] == stays - {"slurm-25.05.8", "slurm-25.05.8-gpu"}
+    assert kept(settings, 3)[1].removals == ()
+
+
+def test_a_series_an_exact_release_and_one_with_patches_are_of_one_kind(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    """Each of them replaces an older one."""
+    published(settings, "25.05", 1, release="25.05.9")
+    published(settings, "25.05.8", 2)
+    published(settings, "25.05.8+site1", 3)
+    assert kept(settings, 1)[0] == {"slurm-25.05"}
+
+
+def test_what_counts_is_when_a_package_was_built_and_not_when_its_files_changed(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    """`verify` writes into the manifest of an old package, too."""
+    published(settings, "25.05.8", 20)
+    published(settings, "25.05.9", 10)
+    os.utime(settings.builds_dir / "25.05.8/slurm-25.05.8-manifest.json")
+    assert kept(settings, 1)[0] == {"slurm-25.05.9"}
+
+
+def test_packages_that_nobody_can_use_do_not_count_and_stay(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    published(settings, "25.05.8", 20)
+    published(settings, "25.05.9", 10)
+    broken = settings.builds_dir / "25.05.9/slurm-25.05.9"
+    Path(f"{broken}-software.tar.gz").write_text("damaged")
+    stays, plan = kept(settings, 1)
+    assert stays == {"slurm-25.05.8", "slurm-25.05.9"}
+    assert plan.unusable == (str(broken),)
+    assert "does not count" in plan.notes[0]
+
+
+def test_keep_with_an_age_removes_only_what_is_older(settings: Settings, lxc: FakeLxc) -> None:
+    for number, days in ((7, 40), (8, 20), (9, 10)):
+        published(settings, f"25.05.{number}", days)
+    stays, _ = kept(settings, 1, older_than=timedelta(days=30))
+    assert stays == {"slurm-25.05.8", "slurm-25.05.9"}
+
+
+@pytest.mark.parametrize("options", [{"full": True}, {"builds": True}, {"caches": True}])
+@pytest.mark.parametrize("what", [{"packages": ("slurm-25.05",)}, {"keep": 1}])
+def test_options_that_remove_more_than_packages_are_refused(
+    settings: Settings, lxc: FakeLxc, what: dict[str, object], options: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        planned(settings, **what, **options)
+    assert f"--{next(iter(options))}" in caught.value.details
+
+
+def test_names_and_a_number_to_keep_are_refused_together(settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="PACKAGE"):
+        planned(settings, packages=("slurm-25.05",), keep=1)

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from slurm_factory.config import Settings, load_settings, settings_file, unknown_variables
+from slurm_factory.config import (
+    Effective,
+    EffectiveSettings,
+    Settings,
+    effective_settings,
+    load_settings,
+    settings_file,
+    unknown_variables,
+)
 from slurm_factory.exceptions import ConfigurationError
 
 FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
@@ -461,3 +469,102 @@ def test_every_directory_has_a_place_of_its_own_in_the_cache() -> None:
     ]
     assert {directory.parent for directory in directories} == {Path("/c")}
     assert len(set(directories)) == len(directories)
+
+
+# --- where each setting comes from ----------------------------------------------------------------
+
+
+def by_name(found: EffectiveSettings) -> dict[str, Effective]:
+    return {each.name: each for each in found.settings}
+
+
+def test_each_setting_tells_what_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_settings('glibc = "2.34"\ncpu_limit = 3\n')
+    monkeypatch.setenv("SLURM_FACTORY_GLIBC", "2.31")
+    monkeypatch.setenv("IF_PROJECT_NAME", "old")
+    monkeypatch.setenv("SLURM_FACTORY_CCACHE_SIZE", "")
+    found = by_name(effective_settings())
+    assert found["glibc"] == Effective("glibc", "2.31", "environment", "SLURM_FACTORY_GLIBC")
+    assert found["cpu_limit"] == Effective("cpu_limit", 3, "file", str(path))
+    assert found["project_name"].where == "IF_PROJECT_NAME"
+    assert found["ccache_size"] == Effective("ccache_size", "5GB", "default", "")
+    given = by_name(effective_settings(project_name="lab"))["project_name"]
+    assert given == Effective("project_name", "lab", "command line", "--project-name")
+
+
+def test_effective_settings_are_those_that_commands_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, (text, _) in FROM_ENVIRONMENT.items():
+        monkeypatch.setenv(f"SLURM_FACTORY_{key.upper()}", text)
+    found, settings = by_name(effective_settings()), load_settings()
+    assert {key: each.value for key, each in found.items()} == {
+        key: getattr(settings, key) for key in Settings.model_fields
+    }
+    assert {each.source for each in found.values()} == {"environment"}
+
+
+def test_all_that_is_wrong_is_told_at_once_and_the_rest_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_settings(
+        'cpu_limit = 0\nmemory_limt = "8GiB"\nfoo = 1\nglibc = "2.34"\n'
+        'source_mirrors = ["http://h/x", "nope", "neither"]\n'
+    )
+    monkeypatch.setenv("SLURM_FACTORY_CA_CERTIFICATES", "/none")
+    found = effective_settings(project_name="a b")
+    settings = by_name(found)
+    assert {key for key, each in settings.items() if each.problem} == {
+        *("project_name", "cpu_limit", "source_mirrors", "ca_certificates"),
+    }
+    assert (settings["cpu_limit"].value, settings["cpu_limit"].where) == (0, str(path))
+    assert settings["source_mirrors"].value == "nope"
+    assert settings["glibc"] == Effective("glibc", "2.34", "file", str(path))
+    assert [each.brief for each in found.unknown] == [
+        f"There is no setting memory_limt (in {path}).",
+        f"There is no setting foo (in {path}).",
+    ]
+    assert len(found.problems) == 6
+    assert all(len(str(problem).splitlines()) == 3 for problem in found.problems)
+    assert str(refused(project_name="a b")) in map(str, found.problems)
+
+
+@pytest.mark.parametrize(
+    "text", ["me:secret@host/x", "http://me:secret@host/a b", "http://me:se'cret@host/"]
+)
+def test_a_wrong_value_does_not_show_its_password(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("SLURM_FACTORY_DEBIAN_MIRROR", text)
+    found = by_name(effective_settings())["debian_mirror"]
+    assert found.problem
+    assert "cret" not in f"{found.value}{found.problem}"
+
+
+def test_wrong_values_of_any_size_and_kind_stay_short() -> None:
+    write_settings(f"glibc = [{', '.join(['[[]]'] * 10_000)}]\nspack_ref = 1979-05-27\n")
+    found = by_name(effective_settings())
+    assert len(str(found["glibc"].value)) < 200
+    assert found["spack_ref"].problem
+
+
+@pytest.mark.parametrize("name", ["glibc", "SLURM_FACTORY_GLIBC", "GLIBC"])
+def test_a_setting_is_found_by_its_name_and_by_its_variable(name: str) -> None:
+    (one,) = effective_settings(only=[name, "glibc"]).settings
+    assert one.name == "glibc"
+
+
+def test_the_old_variable_of_the_project_is_a_name_too() -> None:
+    assert by_name(effective_settings(only=["IF_PROJECT_NAME"])).keys() == {"project_name"}
+
+
+@pytest.mark.parametrize("name", ["glib", "", "memory-limit", "SLURM_FACTORY_"])
+def test_a_name_of_no_setting_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        effective_settings(only=[name])
+    assert "slurm-factory settings" in caught.value.resolution
+
+
+def test_a_file_that_is_not_toml_is_refused_as_by_every_command() -> None:
+    write_settings("a = = b")
+    with pytest.raises(ConfigurationError) as caught:
+        effective_settings()
+    assert str(caught.value) == str(refused())

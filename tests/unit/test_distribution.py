@@ -29,7 +29,8 @@ UV = REPOSITORY / ".tools" / "bin" / "uv"
 OFFLINE = ("--offline", "--no-cache", "--no-config", "--quiet")
 EPOCH = "1700000000"
 LICENSES = ["LICENSE", "patches/LICENSE"]
-PROGRAM = ("LICENSE", "README.md", "patches/", "slurm_factory/")
+MANUAL = "docs/slurm-factory.1"
+PROGRAM = ("LICENSE", "README.md", MANUAL, "patches/", "slurm_factory/")
 """Starts of the names of what a source distribution takes from the repository."""
 PLAN = ("build", "--slurm-version", "25.11", "--base", "debian@12", "--dry-run", "--json")
 
@@ -102,6 +103,9 @@ def test_wheel_has_the_program_with_its_resources_and_patches_and_nothing_else(
     ours = {name: name for name in tracked() if name.startswith("slurm_factory/")}
     patches = [name for name in tracked() if name.startswith("patches/")]
     expected = ours | {f"slurm_factory/resources/{name}": name for name in patches}
+    # Installed where man(1) looks for it.
+    data = f"{NAME}-{__version__}.data/data/share/man/man1"
+    expected |= {f"{data}/{Path(MANUAL).name}": MANUAL}
     with zipfile.ZipFile(distributions.wheel) as wheel:
         held = {name: wheel.read(name) for name in wheel.namelist()}
     about = {name for name in held if name.startswith(f"{NAME}-{__version__}.dist-info/")}

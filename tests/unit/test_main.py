@@ -17,7 +17,8 @@ import yaml
 from fake_lxc import DEAD, PROJECT, FakeLxc, install_fake_lxc, instance, locked_elsewhere
 from git_samples import META, head, make_repository, served
 from interrupts import interrupt_a_wait
-from package_samples import stage
+from package_samples import publish_package, stage
+from plan_samples import sample_settings
 from typer.testing import CliRunner
 
 from slurm_factory import __version__, completion, exceptions, up_to_date
@@ -38,6 +39,7 @@ from slurm_factory.plan.releases import catalog, series
 from slurm_factory.prefetch import Failure, Prefetched
 from slurm_factory.up_to_date import Outcome
 from slurm_factory.util.signals import HELD
+from slurm_factory.workspace import prepare_cache
 
 PATIENCE = 300
 """Seconds after which a program that should end counts as one that does not."""
@@ -48,6 +50,7 @@ COMMANDS = (
     "doctor",
     "list",
     "prefetch",
+    "settings",
     "setup",
     "show",
     "verify",
@@ -61,8 +64,13 @@ HEAVY = (
 LIGHT = (
     *("slurm_factory.__main__", "slurm_factory.completion", "slurm_factory.constants"),
     *("slurm_factory.exceptions", "slurm_factory.main", "slurm_factory.output"),
-    *("slurm_factory.output.stream", "slurm_factory.resources", "slurm_factory.util"),
-    *("slurm_factory.util.search_path", "slurm_factory.util.signals"),
+    *(
+        "slurm_factory.output.text",
+        "slurm_factory.output.stream",
+        "slurm_factory.resources",
+        "slurm_factory.util",
+    ),
+    *("slurm_factory.util.search_path", "slurm_factory.util.signals", "slurm_factory.usage"),
 )
 """Modules that --help and completion may load."""
 
@@ -548,6 +556,96 @@ def test_show_tells_which_packages_have_an_advisory(run: Runner, tmp_path: Path)
     assert run("show", f"{stem}x").code == 2
 
 
+def test_show_takes_the_manifest_that_was_named_and_no_other_of_its_name(
+    run: Runner, tmp_path: Path
+) -> None:
+    publish_package(tmp_path / "cache/builds/24.11", "24.11.5")
+    elsewhere = publish_package(tmp_path / "elsewhere/24.11", "24.11.7")
+    listed = str(elsewhere).removesuffix("-manifest.json")
+    for word in (str(elsewhere), listed):
+        (facts,) = run("show", word, "--json").document["packages"]
+        assert facts["identity"]["release"] == "24.11.7"
+    assert run("show", f"{tmp_path}/none/slurm-24.11").code == 2
+    elsewhere.write_text("{")
+    assert run("show", str(elsewhere)).code == 7
+
+
+def test_show_compares_two_packages(run: Runner, tmp_path: Path) -> None:
+    builds = tmp_path / "cache/builds"
+    publish_package(builds / "24.11", "24.11.5", files={"bin/srun": 1000}, features=("munge",))
+    publish_package(builds / "25.05", "25.05.8", files={"bin/srun": 3000}, features=("lua",))
+    both = ("show", "--compare", "slurm-24.11", "slurm-25.05")
+    text = run(*both).out
+    assert re.search(r"Slurm +24\.11\.5 +25\.05\.8 +differs", text)
+    assert "Features gained: lua\nFeatures lost: munge\n" in text
+    assert re.search(r"bin/srun +1\.0 kB +3\.0 kB +\+2\.0 kB \(\+200%\)", text)
+    assert "Components: 0 differ, 2 are the same." in text
+    found = run(*both, "--json").document["comparison"]
+    assert found["features"] == {
+        "added": [{"name": "lua", "b": "lua"}],
+        "removed": [{"name": "munge", "a": "munge"}],
+        "changed": [],
+    }
+    assert {"name": "bin/srun", "a": 1000, "b": 3000} in found["files"]["changed"]
+    assert found["b"]["identity"]["release"] == "25.05.8"
+
+
+def test_a_comparison_says_what_it_does_not_know(run: Runner, tmp_path: Path) -> None:
+    manifest = publish_package(tmp_path / "cache/builds/24.11", "24.11.5")
+    tarball = manifest.with_name("slurm-24.11-software.tar.gz").rename(tmp_path / "x.tar.gz")
+    result = run("show", "--compare", str(tarball), str(manifest))
+    assert result.code == 0
+    assert "(without a manifest: much is unknown)" in result.out
+    assert "Files are not compared: there is no tarball of B.\n" in result.out
+    document = run("show", "--compare", str(tarball), str(manifest), "--json").document
+    assert (document["comparison"]["files"], document["comparison"]["features"]) == (None, None)
+
+
+@pytest.mark.parametrize("words", [(), ("a",), ("a", "b", "c"), ("a", "b", "--advisory", "CVE-1")])
+def test_a_comparison_needs_two_packages(run: Runner, words: tuple[str, ...]) -> None:
+    result = run("show", "--compare", *words)
+    assert (result.code, result.out) == (2, "")
+    assert "--compare needs two packages" in result.err
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+def test_settings_show_what_is_in_effect_and_why(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLURM_FACTORY_SOURCE_MIRRORS", "http://me:secret@h/x https://i/y")
+    result = run("--project-name", "lab", "settings")
+    assert (result.code, result.err) == (0, "")
+    assert re.search(r"project_name +lab +--project-name\n", result.out)
+    assert f"{tmp_path}/cache" in result.out
+    assert re.search(r"http://\*\*\*@h/x https://i/y +SLURM_FACTORY_SOURCE_MIRRORS", result.out)
+    assert re.search(r"cpu_limit +unset +default\n", result.out)
+    as_json = run("settings", "--json", "source_mirrors", "image_server")
+    assert [(each["name"], each["source"]) for each in as_json.document["settings"]] == [
+        *(("source_mirrors", "environment"), ("image_server", "default")),
+    ]
+    assert as_json.document["settings"][0]["value"] == ["http://***@h/x", "https://i/y"]
+    assert "secret" not in result.out + as_json.out
+
+
+def test_settings_tell_all_mistakes_at_once_and_end_with_2(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_FACTORY_CPU_LIMIT", "none")
+    monkeypatch.setenv("SLURM_FACTORY_GLIBC", "new")
+    monkeypatch.setenv("SLURM_FACTORY_NO_SUCH", "1")
+    result = run("settings")
+    assert result.code == 2
+    assert re.search(r"cpu_limit +none +SLURM_FACTORY_CPU_LIMIT +wrong\n", result.out)
+    assert result.err.count("Error: The setting") == 2
+    assert "Ignoring SLURM_FACTORY_NO_SUCH" in result.err
+    as_json = run("settings", "--json")
+    assert as_json.code == 2
+    assert len(as_json.document["problems"]) == 2
+    assert run("settings", "cache_dir").code == 0
+
+
 # --- documents ----------------------------------------------------------------------------------
 
 
@@ -746,6 +844,43 @@ def test_the_shell_completes_whatever_is_accepted() -> None:
     assert completion.architectures("") == list(ARCHITECTURES)
 
 
+def test_the_shell_completes_names_of_finished_builds(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds = tmp_path / "cache/builds/24.11"
+    for kind in ("", "-gpu"):
+        publish_package(builds, "24.11.5", kind)
+    both = ["slurm-24.11", "slurm-24.11-gpu"]
+    for words in (
+        *(("show", "sl"), ("verify", "sl"), ("clean", "sl")),
+        *(("show", "--compare", "slurm-24.11", ""), ("verify", "x", "--upgrade-from", "slurm-2")),
+    ):
+        assert completed(*words) == both
+    assert completed("show", "slurm-24.11-g") == both[1:]
+    monkeypatch.setenv("SLURM_FACTORY_CPU_LIMIT", "wrong")
+    assert completed("show", "sl") == [""]
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        (("settings", "cp"), ["cpu_limit"]),
+        (("settings", "cpu_limit", "glib"), ["glibc"]),
+        (("build", "--glibc", "2.28"), ["2.28"]),
+        (("build", "--glibc", "b"), ["base"]),
+        (("show", "--advisory", "CVE-2026-65107"), ["CVE-2026-65107"]),
+    ],
+)
+def test_the_shell_completes_other_values(words: tuple[str, ...], completions: list[str]) -> None:
+    assert completed(*words) == completions
+
+
+def test_the_shell_completes_no_glibc_that_is_refused(run: Runner) -> None:
+    for glibc in completion.glibcs("2"):
+        if glibc <= "2.39":
+            assert run("build", "--slurm-version", "25.05", "--glibc", glibc, "--dry-run").code == 0
+
+
 def completed(*words: str) -> list[str]:
     result = CliRunner().invoke(app, env=complete(*words), prog_name="slurm-factory")
     assert result.exit_code == 0
@@ -821,6 +956,41 @@ def test_clean_works_in_the_project_that_was_named(run: Runner, lxc: FakeLxc) ->
     lxc.projects("default", PROJECT, "lab")
     run("--project-name", "lab", "clean", "--yes")
     assert f"--project lab delete --force local:{DEAD}" in (lxc.directory / "calls").read_text()
+
+
+def test_clean_of_named_packages_leaves_everything_else(
+    run: Runner, lxc: FakeLxc, tmp_path: Path
+) -> None:
+    builds = tmp_path / "cache/builds"
+    prepare_cache(sample_settings(tmp_path / "cache"))
+    for kind in ("", "-gpu"):
+        publish_package(builds / "24.11", "24.11.5", kind)
+    asked = run("clean", "slurm-24.11")
+    assert (asked.code, "--yes" in asked.err) == (2, True)
+    document = run("clean", "slurm-24.11", "--yes", "--json").document
+    assert {removal["kind"] for removal in document["removals"]} == {"build"}
+    assert [build["identity"]["stem"] for build in run("list", "--json").document["builds"]] == [
+        "slurm-24.11-gpu"
+    ]
+    assert lxc.changes == []
+    again = run("clean", "slurm-24.11", "--yes")
+    assert (again.code, again.out) == (2, "")
+    assert "Did you mean slurm-24.11-gpu?" in again.err
+
+
+def test_clean_keeps_as_many_as_it_is_told(run: Runner, lxc: FakeLxc, tmp_path: Path) -> None:
+    prepare_cache(sample_settings(tmp_path / "cache"))
+    for number in (5, 6, 7):
+        created = datetime(2026, 11, number, tzinfo=UTC)
+        version = f"24.11.{number}"
+        publish_package(tmp_path / f"cache/builds/{version}", version, created=created)
+    assert run("clean", "--keep", "2", "--dry-run", "--json").document["dry_run"] is True
+    assert run("clean", "--keep", "2", "--yes").code == 0
+    left = [build["identity"]["release"] for build in run("list", "--json").document["builds"]]
+    assert left == ["24.11.6", "24.11.7"]
+    assert lxc.changes == []
+    for wrong in (("--keep", "0"), ("--keep", "x"), ("--keep", "1", "--full"), ("--keep",)):
+        assert run("clean", *wrong, "--yes").code == 2
 
 
 def test_an_age_that_is_none_is_exit_code_2(run: Runner, lxc: FakeLxc) -> None:

@@ -365,33 +365,60 @@ state_series() {
     fi
 }
 
+# The name of the version from which a daemon runs on this machine. running_from DAEMON
+running_from() {
+    [ -z "$root" ] || return 0
+    tree=$(readlink -f "$versions" 2> /dev/null) || return 0
+    for link in /proc/[0-9]*/exe; do
+        file=$(readlink "$link" 2> /dev/null) || continue
+        case $file in
+            "$tree"/*/sbin/"$1")
+                file=${file#"$tree"/}
+                printf '%s' "${file%%/*}"
+                return
+                ;;
+        esac
+    done
+}
+
+# The series that have written what daemons of this machine will read, one a line, and where they
+# did. A daemon converts at its start, and slurmctld saves its state only now and then.
+written() {
+    state=$root$(state_directory)
+    series=$(state_series "$state")
+    [ -z "$series" ] || printf '%s\tThe state in %s\n' "$series" "$state"
+    for daemon in slurmctld slurmdbd; do
+        runs=$(running_from "$daemon")
+        if [ -n "$runs" ]; then
+            printf '%s\tWhat %s has written\n' "$(get "$versions/$runs/deployed" series)" "$daemon"
+        elif [ "$daemon" = slurmdbd ] && [ -n "$(current)" ] && has_unit slurmdbd; then
+            printf '%s\tThe database, since slurmdbd may have run,\n' "$(get "$versions/$(current)/deployed" series)"
+        fi
+    done
+}
+
 # Refuse what the daemons of the target could not read. require_legal NAME SERIES
 require_legal() {
     goal=$2
-    state=$root$(state_directory)
-    wrote=$(state_series "$state")
-    where="The state in $state"
-    if [ -z "$wrote" ]; then
-        wrote=$(get "$versions/$(current)/deployed" series)
-        where="The version that is current"
-        [ -n "$wrote" ] || return 0
-        # Nodes have no state that matters, and the database is that of the version of slurmdbd.
-        if [ "$(number "$goal")" -lt "$(number "$wrote")" ]; then
-            has_unit slurmdbd || return 0
-            ! runs_from slurmdbd "$1" || return 0
-            where='The database, by the version that is current,'
+    for unknown in newer older; do
+        if written | grep -q "^$unknown$tab"; then
+            die 2 "$1 cannot be used with the state in $root$(state_directory)." \
+                "A series that is $unknown than those that this package knows wrote it." \
+                'Use a package of that series, or move the directory away.'
         fi
+    done
+    last=$(written | sort -V | tail -n 1)
+    wrote=${last%%"$tab"*} where=${last#*"$tab"}
+    if [ -z "$last" ]; then
+        # A node may go back. It has no state but its jobs, which newer daemons must understand.
+        wrote=$(get "$versions/$(current)/deployed" series) where='What runs on this machine'
+        [ -n "$wrote" ] && [ "$(number "$goal")" -ge "$(number "$wrote")" ] || return 0
     fi
     [ "$wrote" != "$goal" ] || return 0
-    if [ "$wrote" = newer ] || [ "$wrote" = older ]; then
-        die 2 "$1 cannot be used with the state in $state." "A series that is $wrote than those that this package knows wrote it." \
-            'Use a package of that series, or move the directory away.'
-    fi
     if [ "$(number "$goal")" -lt "$(number "$wrote")" ]; then
-        if [ -z "$state_backup" ]; then
-            die 2 "Slurm cannot go back from $wrote to $goal." "$where belongs to $wrote, and $goal cannot read it." \
-                'Name a backup that was made with the older version (--state-backup DIRECTORY), and restore it and the database before you start the daemons.'
-        fi
+        [ -n "$state_backup" ] || die 2 "Slurm cannot go back from $wrote to $goal." \
+            "$where belongs to $wrote, and $goal cannot read it." \
+            'Name a backup that was made with the older version (--state-backup DIRECTORY), and restore it and the database before you start the daemons.'
         require_backup "$goal"
         return 0
     fi
@@ -512,16 +539,6 @@ has_role() {
     return 1
 }
 has_unit() { grep -qsF "$MARK" "$root/etc/systemd/system/$1.service"; }
-
-# Whether a daemon runs from a version. runs_from DAEMON NAME
-runs_from() {
-    for process in /proc/[0-9]*/exe; do
-        case $(readlink "$process" 2> /dev/null) in
-            "$(readlink -f "$versions/$2")"/*/"$1") return 0 ;;
-        esac
-    done
-    return 1
-}
 
 # The unit of a distribution's package; empty if there is none. foreign_unit NAME
 foreign_unit() {
@@ -669,8 +686,9 @@ settings() {
     tracking=proctrack/cgroup task=task/cgroup,task/affinity gather=jobacct_gather/cgroup group=autodetect
     for controller in cpuset memory; do
         if ! grep -qsw "$controller" /sys/fs/cgroup/cgroup.controllers; then
-            # A container without a cgroup tree of its own, or a machine with cgroup v1.
-            tracking=proctrack/linuxproc task=task/affinity gather=jobacct_gather/linux
+            # A container without a cgroup tree of its own, or a machine with cgroup v1. linuxproc
+            # refuses X11.
+            tracking=proctrack/pgid task=task/affinity gather=jobacct_gather/linux
             group=$(fact without_cgroups)
         fi
     done
@@ -818,15 +836,15 @@ to_start() {
     done
 }
 
-# answers DAEMON: whether it does
+# answers DAEMON: whether it does; what the client says otherwise is in a file
 answers() {
     bin=$prefix/current/software/bin
     case $1 in
-        munge) "$bin/munge" -n > /dev/null 2>&1 ;;
-        slurmdbd) "$bin/sacctmgr" --noheader show cluster > /dev/null 2>&1 ;;
-        slurmctld) "$bin/scontrol" ping > /dev/null 2>&1 ;;
-        *) systemctl -q is-active "$1" ;;
-    esac
+        munge) "$bin/munge" -n ;;
+        slurmdbd) "$bin/sacctmgr" --noheader show cluster ;;
+        slurmctld) "$bin/scontrol" ping ;;
+        *) systemctl is-active "$1" ;;
+    esac > "$scratch/answer" 2>&1
 }
 
 last_line() { journalctl -q -o cat -n 1 -u "$1" 2> /dev/null; }
@@ -845,7 +863,7 @@ start_daemons() {
         waited=0
         until answers "$daemon"; do
             waited=$((waited + 1))
-            [ "$waited" -le "$WAIT" ] || die 3 "$daemon does not answer." "$(last_line "$daemon")" "journalctl -u $daemon"
+            [ "$waited" -le "$WAIT" ] || die 3 "$daemon does not answer." "$(grep . "$scratch/answer" | tail -n 1)" "journalctl -u $daemon"
             sleep 1
         done
         note "$daemon runs"

@@ -13,8 +13,12 @@ ip link add "${bridge}" type bridge
 ip addr add "${head}/24" dev "${bridge}"
 ip link set "${bridge}" up
 
-sed -i '/ # slurm-factory verify$/d' /etc/hosts
-names=("$(hostname) ${head}")
+# In place of the machine's own, which on many machines gives their name a loopback address: nodes
+# would look for the controller there.
+name=$(hostname)
+sed "/[[:space:]]${name}\([[:space:].]\|$\)/d" /etc/hosts > "${STATE}/hosts"
+mount --bind "${STATE}/hosts" /etc/hosts
+names=("${name} ${head}")
 number=10
 for machine in "${NODES[@]}" "${LOGIN}"; do
     number=$((number + 1))
@@ -37,10 +41,7 @@ for machine in "${NODES[@]}" "${LOGIN}"; do
     done
     at "${machine}" mount -t tmpfs -o mode=1777 tmpfs /tmp
 done
-for name in "${names[@]}"; do
-    echo "${name#* } ${name% *} # slurm-factory verify"
-done > "${STATE}/hosts"
-# Before the line that gives the machine's name a loopback address.
-cat "${STATE}/hosts" /etc/hosts > "${STATE}/hosts.new"
-cat "${STATE}/hosts.new" > /etc/hosts
+for each in "${names[@]}"; do
+    echo "${each#* } ${each% *}"
+done >> "${STATE}/hosts"
 touch "${STATE}/up"

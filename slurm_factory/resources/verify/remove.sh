@@ -12,10 +12,10 @@ for machine in "${NODES[@]}" "${LOGIN}"; do
     fi
 done
 ip link delete sf-verify 2> /dev/null || true
-sed '/ # slurm-factory verify$/d' /etc/hosts > /tmp/hosts.verify
-cat /tmp/hosts.verify > /etc/hosts
+umount /etc/hosts 2> /dev/null || true
+mariadb -e 'DROP DATABASE IF EXISTS slurm_acct; DROP USER IF EXISTS slurm@localhost' 2> /dev/null || true
 systemctl stop mariadb || true
-rm -rf /tmp/hosts.verify "${STATE}" "$@" /var/tmp/slurm-factory-verify /etc/slurm /var/spool/slurmctld \
+rm -rf "${STATE}" "$@" /var/tmp/slurm-factory-verify /etc/slurm /var/spool/slurmctld \
     /var/spool/slurmd /var/log/slurm /run/slurm /run/slurmctld /run/slurmdbd /run/slurmrestd \
     /etc/munge /var/lib/munge /var/log/munge /run/munge /run/tree-of-pam /etc/pam.d/live \
     /etc/ld.so.conf.d/verify-nss.conf /etc/apt/apt.conf.d/90verify /srv/another "/opt/slurm versions"

@@ -18,7 +18,9 @@ from typer.main import get_command
 
 from slurm_factory import answers, resources
 from slurm_factory.clean import CleanPlan, Removal
-from slurm_factory.exceptions import DownloadError
+from slurm_factory.compare import Lookup, compare
+from slurm_factory.config import Effective, EffectiveSettings
+from slurm_factory.exceptions import ConfigurationError, DownloadError
 from slurm_factory.findings import report
 from slurm_factory.host.checks import Check, Status
 from slurm_factory.host.setup import SetupResult
@@ -90,6 +92,18 @@ def show_setup(_: Path) -> None:
     answers.print_setup(result, check=True, as_json=True)
 
 
+def show_comparison(path: Path) -> None:
+    package = (str(path), str(path))
+    found = compare(package, sample_settings(path.parents[2]), Listener(), Lookup())
+    answers.print_comparison(found, as_json=True)
+
+
+def show_settings(_: Path) -> None:
+    wrong = Effective("jobs", "x", "file", "", ConfigurationError("It is wrong."))
+    found = EffectiveSettings((wrong,), (ConfigurationError("An unknown key."),))
+    answers.print_settings(found, Path("/config.toml"), as_json=True)
+
+
 SHOWN: dict[str, Show] = {
     "build --json": show_build,
     "build --dry-run --json": lambda _: answers.print_plan(sample_plan(), as_json=True),
@@ -104,6 +118,8 @@ SHOWN: dict[str, Show] = {
     "doctor --json": lambda _: answers.print_checks(
         [Check("lxd-running", Status.OK, "the daemon runs")], as_json=True
     ),
+    "show --compare --json": show_comparison,
+    "settings --json": show_settings,
     "clean --json": lambda _: answers.print_cleaned(
         CleanPlan((Removal("stage", "/x", 1),), ()), dry_run=True
     ),

@@ -565,6 +565,9 @@ Loader = Callable[[str], Any]
         ("script", "setup-base.sh", lambda text: f"{text}#"),
         ("template", "slurm.lua.j2", lambda text: f"{text}-- "),
         ("template", "slurm.tcl.j2", lambda text: f"{text}# "),
+        ("template", "slurmdbd.conf.j2", lambda text: f"{text}# "),
+        ("deploy_file", "deploy.sh", lambda text: f"{text}# "),
+        ("deploy_file", "systemd/slurmd.service.j2", lambda text: f"{text}# "),
         ("load_json", "policy.json", lambda policy: {**policy, "more": 1}),
     ],
 )

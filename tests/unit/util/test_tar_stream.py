@@ -15,7 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slurm_factory.exceptions import OutputError, VerificationError
-from slurm_factory.util.tar_stream import TAR, StreamEndedError, unpack, unpack_tarball
+from slurm_factory.util.tar_stream import (
+    LARGEST_READ,
+    LONGEST_PATH,
+    TAR,
+    StreamEndedError,
+    list_tarball,
+    unpack,
+    unpack_tarball,
+)
 
 
 def names(directory: Path) -> list[str]:
@@ -278,3 +286,77 @@ def test_file_that_is_not_compressed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plain.tar.gz").write_bytes(DIRECTORY + END)
     with pytest.raises(VerificationError, match="not compressed by gzip"):
         unpack_tarball(tmp_path / "plain.tar.gz", tmp_path / "taken")
+
+
+# --- only listed ----------------------------------------------------------------------------------
+
+
+def tarball_of(tmp_path: Path, content: bytes) -> Path:
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(content))
+    return path
+
+
+def test_a_tarball_is_listed_as_it_would_be_unpacked(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "bin").mkdir(parents=True)
+    (tree / "bin/program").write_bytes(bytes(3 << 20))
+    (tree / "bin/link").symlink_to("program")
+    os.link(tree / "bin/program", tree / "bin/same")
+    (tree / ("d" * 90)).mkdir()
+    (tree / ("d" * 90) / ("e" * 120)).write_text("long")
+    path = tmp_path / "x.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        archive.add(tree, ".")
+    sizes, contents = list_tarball(path, (f"{'d' * 90}/{'e' * 120}", "bin", "none"))
+    assert sizes == {
+        "bin/link": 0,
+        "bin/program": 3 << 20,
+        "bin/same": 0,
+        f"{'d' * 90}/{'e' * 120}": 4,
+    }
+    assert contents == {f"{'d' * 90}/{'e' * 120}": b"long"}
+    unpack_tarball(path, tmp_path / "taken")
+    taken = {str(each.relative_to(tmp_path / "taken")) for each in (tmp_path / "taken").rglob("*")}
+    assert sizes.keys() <= taken
+
+
+def test_a_large_file_is_listed_and_not_read(tmp_path: Path) -> None:
+    size = LARGEST_READ + 1
+    path = tarball_of(tmp_path, DIRECTORY + member("x", size=size) + bytes(size + 511) + END)
+    assert list_tarball(path, ("x",)) == ({"x": size}, {})
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (member("../x"),),
+        (member("x"), member("x")),
+        (member("x", tarfile.FIFOTYPE),),
+        (member("x", tarfile.SYMTYPE, "/etc/passwd"),),
+        (member("x", size=1 << 40),),
+        (member("x", size=1000),),
+        (member("x" * (LONGEST_PATH + 1)),),
+    ],
+    ids=["outside", "twice", "fifo", "link", "huge", "cut short", "long name"],
+)
+def test_a_tarball_that_would_not_be_unpacked_is_not_listed(
+    tmp_path: Path, headers: tuple[bytes, ...]
+) -> None:
+    path = tarball_of(tmp_path, stream(*headers).getvalue())
+    with pytest.raises(VerificationError):
+        list_tarball(path)
+
+
+def test_more_names_than_fit_into_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slurm_factory.util.tar_stream.MOST_LISTED", 3)
+    path = tarball_of(tmp_path, stream(*(member(f"{number}") for number in range(3))).getvalue())
+    with pytest.raises(VerificationError, match="refused"):
+        list_tarball(path)
+
+
+def test_a_tarball_that_cannot_be_read_is_an_error_of_output(tmp_path: Path) -> None:
+    with pytest.raises(OutputError):
+        list_tarball(tmp_path / "none.tar.gz")

@@ -115,6 +115,14 @@ def test_swapped_library_is_found_even_if_all_checksums_fit(tree: Path, tmp_path
     assert found["bundled"] == f"{ZLIB.file} is not that of zlib1g 1:1.2.13.dfsg-1"
 
 
+def test_plugin_that_the_manifest_promises_is_missed(tree: Path, tmp_path: Path) -> None:
+    package = pack_package(tree, tmp_path / "packed")
+    assert package.manifest
+    promised = package.manifest.model_copy(update={"features": ("lua",)})
+    found = failures(replace(package, manifest=promised), tmp_path / "scratch")
+    assert found["features"] == "lib/slurm/job_submit_lua.so of the feature lua is missing"
+
+
 def test_manifest_that_promises_an_older_glibc_is_found(tree: Path, tmp_path: Path) -> None:
     package = pack_package(tree, tmp_path / "packed")
     assert package.manifest
@@ -182,5 +190,7 @@ def test_package_of_somebody_else_is_checked_as_far_as_it_says(tree: Path, tmp_p
     (tmp_path / "scratch").mkdir()
     results = {c.name: c.result for c in look(alone, tmp_path / "scratch").checks}
     skipped = {name for name, result in results.items() if result == "skipped"}
-    assert skipped == {"checksums", "signature", "identity", "bundled", "cpu", "lua", "tcl"}
+    assert skipped == {
+        *("checksums", "signature", "identity", "features", "bundled", "cpu", "lua", "tcl"),
+    }
     assert "failed" not in results.values()
