@@ -63,8 +63,9 @@ feature in configure, and fails if configure disables one or if a file of the fe
 """
 WORKFLOWS = """\
 In a GitHub Actions workflow, each step of a build is a group in the log, an error is an annotation,
-and the job summary gets a section for each build with its files and steps, or the reason why it
-failed. `build` sets these outputs of its step, also if the package is up to date:
+that of a compiler with file and line, and the job summary gets a section for each build with its
+files and steps, or the reason why it failed. [ci.md](ci.md) has the action. `build` sets these
+outputs of its step, also if the package is up to date:
 """
 UNREAD = "the reader of the output ended early (`| head -1`); the build itself is finished"
 
