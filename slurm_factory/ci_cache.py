@@ -49,8 +49,9 @@ def ci_cache(plan: BuildPlan, settings: Settings) -> CiCache:
     # may begin as that of another one.
     same_sources = f"{same_recipes}{cache_name(plan)}."
     key = plan.build_key(base_record(plan, settings))[:KEY_DIGITS]
-    paths = [settings.cache_dir / MARK, settings.builds_dir, settings.ccache_dir]
-    paths += [settings.configure_dir, settings.source_cache_dir]
+    # Without results of configure: they serve the same build key only.
+    paths = [settings.cache_dir / MARK, settings.builds_dir]
+    paths += [settings.ccache_dir, settings.source_cache_dir]
     if not plan.destructive:
         paths.append(record_path(plan.setup, settings.images_dir))
     if plan.spack is None:

@@ -102,6 +102,7 @@ def test_it_holds_what_a_build_looks_for_and_can_be_used(settings: Settings) -> 
         record_path(plan.setup, settings.images_dir),
     } <= {*paths}
     assert all(path.is_absolute() and settings.cache_dir in path.parents for path in paths)
+    assert settings.configure_dir not in paths
     assert settings.logs_dir not in paths
     assert settings.work_dir not in paths
     here = _of_this_machine(sample_plan(destructive_mode=True), settings)
