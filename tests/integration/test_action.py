@@ -144,7 +144,7 @@ def test_from_the_inputs_to_a_package_and_a_job(instance: Instance) -> None:
         assert told.split() == ["runner", f"{tree}/bin/sbatch"]
     wait_until(lambda: not job.as_root("find", "/etc/slurm", "-type", "f"))
     wait_until(lambda: not job.as_root("ls", PREFIX))
-    assert PREFIX not in job.as_root("bash", "-c", "readlink /proc/[0-9]*/exe")
+    assert PREFIX not in job.as_root("bash", "-c", "readlink /proc/[0-9]*/exe || true")
 
 
 def test_a_build_that_fails_says_where(instance: Instance) -> None:
