@@ -10,7 +10,8 @@ ISSUE_FORMS := $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml
 # The distribution had the command's name once. uv would remove the command with it, after the new
 # one has brought it.
 FORMER := $(wildcard .venv/lib/python3*/site-packages/slurm_factory-*.dist-info)
-SCRIPTS := .ci/run $(shell find benchmarks slurm_factory tests tools -name '*.sh' 2>/dev/null)
+SCRIPTS := .ci/run $(shell find benchmarks setup-slurm slurm_factory tests tools -name '*.sh' 2>/dev/null)
+ACTIONS := action.yml setup-slurm/action.yml
 
 # The system's certificates also contain the CA of a proxy that inspects TLS.
 export UV_SYSTEM_CERTS := 1
@@ -33,7 +34,7 @@ faults: environment-for-tests ## Inject faults into builds for some hours, and w
 	tools/apt-install.sh faketime
 	PYTHONPATH=tests/support tools/with-lxd-group.sh $(BIN)/python tests/integration/try_faults.py $(FAULTS)
 
-lint: environment-for-tests ## Check style, types, shell scripts and the workflow
+lint: environment-for-tests ## Check style, types, shell scripts, workflows and actions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -41,10 +42,11 @@ lint: environment-for-tests ## Check style, types, shell scripts and the workflo
 	$(BIN)/deptry .
 	$(BIN)/shellcheck $(SCRIPTS)
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions $(ACTIONS)
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms $(ISSUE_FORMS)
-	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/zizmor --offline --quiet .github $(ACTIONS)
 
 format: environment-for-tests ## Format the Python code
 	$(BIN)/ruff check --fix .

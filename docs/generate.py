@@ -85,8 +85,9 @@ feature in configure, and fails if configure disables one or if a file of the fe
 """
 WORKFLOWS = """\
 In a GitHub Actions workflow, each step of a build is a group in the log, and an error is an
-annotation. The job summary gets a section for each build. It has the files and steps, or the reason
-of a failure. `build` sets these outputs of its step, also if the package is up to date:
+annotation, that of a compiler with file and line. The job summary gets a section for each build. It
+has the files and steps, or the reason of a failure. [ci.md](ci.md) has the action. `build` sets
+these outputs of its step, also if the package is up to date:
 """
 UNRUN = "<!-- not run: a test parses it; commands.md has commands with their output -->\n"
 UNREAD = "the reader of the output ended early (`| head -1`); the build itself is finished"

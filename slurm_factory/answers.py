@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
     from pathlib import Path
 
+    from slurm_factory.ci_cache import CiCache
     from slurm_factory.clean import CleanPlan, Removal
     from slurm_factory.compare import Change, Comparison, Side
     from slurm_factory.config import Effective, EffectiveSettings
@@ -85,15 +86,20 @@ OUTPUTS = {
 # --- build --------------------------------------------------------------------------------------
 
 
-def print_plan(plan: BuildPlan, *, as_json: bool) -> None:
-    """Print what a build would do: `--dry-run`."""
+def print_plan(plan: BuildPlan, *, cache: CiCache | None = None) -> None:
+    """Print what a build would do: `--dry-run`.
+
+    Args:
+        plan: What it would build.
+        cache: What continuous integration can keep of it; print a document then.
+    """
     from slurm_factory import spack_yaml as rendering  # noqa: PLC0415  # slow to import
 
     spack_yaml = rendering.generate_yaml_string(plan) if plan.spack else ""
-    if as_json:
+    if cache:
         packages = plan.inputs.base_packages
         document = {"stem": plan.stem, **plan.describe(), "packages": packages}
-        print_document({"plan": document | {"spack_yaml": spack_yaml}})
+        print_document({"plan": document | {"spack_yaml": spack_yaml}, "cache": asdict(cache)})
         return
     print_line(f"{plan.stem}: Slurm {plan.release.release}{plan.suffix} on {plan.base.name}")
     rows = [(feature.name, feature.summary) for feature in plan.selection.chosen]

@@ -28,6 +28,7 @@ from slurm_factory.exceptions import (
 from slurm_factory.util.signals import HELD, handle_endings, is_interrupt
 
 if TYPE_CHECKING:
+    from slurm_factory.ci_cache import CiCache
     from slurm_factory.config import Settings
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.plan.plan import BuildPlan, BuildRequest, SpackChoice
@@ -532,7 +533,7 @@ def build(
         reporter.subject = plan.stem
         _check_plan(plan, request.catalog, settings, reporter, strict=strict)
         if dry_run:
-            answers.print_plan(plan, as_json=as_json)
+            answers.print_plan(plan, cache=_ci_cache(plan, settings) if as_json else None)
             return
         outcome = None if force else _find_finished(plan, request, settings, reporter)
         outcome = outcome or _build(plan, settings, reporter, keep_instance, offline)
@@ -546,6 +547,12 @@ def _build(
     from slurm_factory import builder
 
     return builder.build(plan, settings, reporter, keep_instance=keep_instance, offline=offline)
+
+
+def _ci_cache(plan: BuildPlan, settings: Settings) -> CiCache:
+    from slurm_factory.ci_cache import ci_cache
+
+    return ci_cache(plan, settings)
 
 
 def _verified(outcome: Outcome, settings: Settings, reporter: Reporter) -> Outcome:

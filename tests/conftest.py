@@ -38,6 +38,7 @@ CONTAINER_TESTS = (
     "test_hostile_builds",
     "test_interruptions",
     "test_destructive",
+    "test_action",
     "test_faults",
     "test_host",
     "test_contents",

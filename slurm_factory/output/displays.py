@@ -10,7 +10,14 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from slurm_factory.output.records import ErrorText, Outcome, PackageProgress, StepRecord, duration
+from slurm_factory.output.records import (
+    ErrorText,
+    Outcome,
+    PackageProgress,
+    SourceError,
+    StepRecord,
+    duration,
+)
 from slurm_factory.output.stream import safe
 
 REFRESHES_PER_SECOND = 8
@@ -63,6 +70,9 @@ class QuietDisplay:
 
     def packages(self, progress: PackageProgress) -> None:
         """Progress of the packages of the running step; `last` only if one has just finished."""
+
+    def source_error(self, error: SourceError) -> None:
+        """The first error of a compiler; `line` has shown it, too."""
 
     def note(self, text: str) -> None:
         """A message for the user."""
@@ -156,6 +166,11 @@ class GitHubDisplay(QuietDisplay):
         if progress.last:
             self.line(f"{progress.summary}: {progress.last}")
 
+    def source_error(self, error: SourceError) -> None:
+        place = {"file": error.file, "line": str(error.line)}
+        place |= {"col": str(error.column)} if error.column else {}
+        self._command("error", error.text, **place, title="Compiler error")
+
     def note(self, text: str) -> None:
         self.line(text)
 
@@ -164,8 +179,7 @@ class GitHubDisplay(QuietDisplay):
 
     def error(self, error: ErrorText) -> None:
         self._end_group()
-        title = _escaped_data(error.brief).replace(":", "%3A").replace(",", "%2C")
-        self._command(f"error title={title}", "\n".join((error.brief, *error.explanation)))
+        self._command("error", "\n".join((error.brief, *error.explanation)), title=error.brief)
 
     def close(self) -> None:
         self._end_group()
@@ -175,8 +189,9 @@ class GitHubDisplay(QuietDisplay):
             self._command("endgroup", "")
         self._in_group = False
 
-    def _command(self, name: str, value: str) -> None:
-        self.raw(f"::{name}::{_escaped_data(value)}")
+    def _command(self, name: str, value: str, **properties: str) -> None:
+        pairs = ",".join(f"{key}={_escaped_property(text)}" for key, text in properties.items())
+        self.raw(f"::{name}{' ' * bool(pairs)}{pairs}::{_escaped_data(value)}")
 
 
 class LiveDisplay(QuietDisplay):
@@ -298,6 +313,10 @@ def _symbol(record: StepRecord, console: Console) -> str:
 
 def _unicode(console: Console) -> bool:
     return console.encoding.startswith("utf")
+
+
+def _escaped_property(text: str) -> str:
+    return _escaped_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _escaped_data(text: str) -> str:

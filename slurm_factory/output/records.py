@@ -62,6 +62,27 @@ class PackageProgress:
 
 
 @dataclass(frozen=True)
+class SourceError:
+    """What a compiler says about a place in a source.
+
+    Attributes:
+        file: Name of the file, from the top of its source if that is known.
+        line: Number of the line.
+        column: Number of the column; 0: the compiler does not say.
+        text: What is wrong there.
+    """
+
+    file: str
+    line: int
+    column: int
+    text: str
+
+    def __str__(self) -> str:
+        column = f":{self.column}" if self.column else ""
+        return f"{self.file}:{self.line}{column}: error: {self.text}"
+
+
+@dataclass(frozen=True)
 class ErrorText:
     """An error as shown to the user, without empty parts."""
 

@@ -14,7 +14,13 @@ from typing import Final, Self, TextIO
 from slurm_factory.exceptions import InterruptedBuildError, SlurmFactoryError
 from slurm_factory.output.displays import QuietDisplay, choose_mode, make_display
 from slurm_factory.output.log import BuildLog
-from slurm_factory.output.records import ErrorText, Outcome, PackageProgress, StepRecord
+from slurm_factory.output.records import (
+    ErrorText,
+    Outcome,
+    PackageProgress,
+    SourceError,
+    StepRecord,
+)
 from slurm_factory.output.text import as_called, clean, mask_credentials, shown, visible
 from slurm_factory.util.signals import is_interrupt, signals_held
 
@@ -110,6 +116,12 @@ class Reporter:
                 facts = {"total": progress.total, "cached": progress.cached}
                 self._write(text, "packages", done=progress.done, last=progress.last, **facts)
             self._display.packages(progress)
+
+    def source_error(self, error: SourceError) -> None:
+        """The first error of a compiler, beside the line that has it."""
+        error = replace(error, file=_shown(error.file), text=_shown(error.text))
+        with self._drawing():
+            self._display.source_error(error)
 
     def note(self, text: str) -> None:
         """Show the user a message of one line."""

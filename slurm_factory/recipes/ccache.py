@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from slurm_factory.instances.instance import Instance
     from slurm_factory.job import Job
+    from slurm_factory.plan.plan import BuildPlan
 
 HITS = ("direct_cache_hit", "preprocessed_cache_hit")
 MISS = "cache_miss"
@@ -31,13 +32,17 @@ class CompilerCacheUse:
 
 
 def compiler_cache(job: Job) -> Path:
-    """Directory (host) of the compiler cache for all that a job compiles.
+    """Directory (host) of the compiler cache for all that a job compiles."""
+    return job.settings.ccache_dir / cache_name(job.plan)
+
+
+def cache_name(plan: BuildPlan) -> str:
+    """Name of the compiler cache for all that a plan compiles.
 
     It serves only builds of the same sources: nothing shows whether an object in it really comes
     from the source that it claims. Other builds would rarely find anything, because every file of
     Slurm reads a header that contains the release.
     """
-    plan = job.plan
     sources = {
         "slurm": plan.release.sha256,
         "patches": [
@@ -51,7 +56,7 @@ def compiler_cache(job: Job) -> Path:
     digest = hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()[:16]
     # What instances of root write belongs to another user than what root itself writes.
     place = "-this-machine" if plan.destructive else ""
-    return job.settings.ccache_dir / f"{plan.release.release}-{digest}{place}"
+    return f"{plan.release.release}-{digest}{place}"
 
 
 def ccache_environment(job: Job, instance: Instance, source: PurePosixPath) -> dict[str, str]:

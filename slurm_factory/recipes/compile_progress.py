@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os.path
 import re
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from slurm_factory.recipes.compiler_errors import compiler_error
+
 if TYPE_CHECKING:
+    from slurm_factory.output.records import SourceError
     from slurm_factory.output.reporter import Reporter
 
 TOTAL = re.compile(r"Files to compile: (\d{1,6})")
@@ -21,8 +25,11 @@ class CompileProgress:
     """Handles each output line of make: all go to the log, progress to a live screen.
 
     Args:
-        reporter: Takes lines and progress.
+        reporter: Takes lines, progress and the first error.
         source: Directory (instance) to which file names are relative.
+
+    Attributes:
+        error: The first error of the compiler.
     """
 
     def __init__(self, reporter: Reporter, source: PurePosixPath) -> None:
@@ -32,6 +39,7 @@ class CompileProgress:
         self._total = 0
         self._begun = 0
         self._text = ""
+        self.error: SourceError | None = None
 
     def __call__(self, line: str) -> None:
         """Handle a line."""
@@ -45,6 +53,9 @@ class CompileProgress:
             # make -n counts no file twice; an additional file must not look like an error.
             self._total = max(self._total, self._begun)
             self._text = f"{self._begun} of {self._total} files: {self._name(found[1])}"
+        elif self.error is None and (error := compiler_error(line, self._directory)):
+            self.error = replace(error, file=self._name(error.file))
+            self._reporter.source_error(self.error)
         if self._text:
             self._reporter.passing(self._text)
 

@@ -23,7 +23,7 @@ from slurm_factory.relocate.policy import load_policy
 from slurm_factory.relocate.relocate import find_closure
 
 if TYPE_CHECKING:
-    from pathlib import Path, PurePosixPath
+    from pathlib import Path, PurePath, PurePosixPath
 
     from slurm_factory.fetch.sources import Source
     from slurm_factory.instances.instance import Instance
@@ -201,22 +201,27 @@ def _make_nvml_stub(job: Job, instance: Instance, wheel: Path) -> None:
 
 def _make(job: Job, instance: Instance, source: PurePosixPath) -> None:
     compiler = job.plan.compiler
-    instance.run_script(
-        "make-slurm.sh",
-        {
-            **compiler_environment(job, source),
-            **ccache_environment(job, instance, source),
-            "MAKE_ARGUMENTS": "\n".join(
-                (*PLAIN_SHELL, f"CC={cached(compiler.tool('gcc'))}", *compiler.make)
-            ),
-            "SOURCE": source,
-            "JOBS": str(job.jobs),
-            "PREFIX": INSTANCE_PREFIX,
-            "WITH_PAM": _with(job, "pam"),
-            "WITH_PERL": _with(job, "perl"),
-        },
-        CompileProgress(job.reporter, source),
-    )
+    progress = CompileProgress(job.reporter, source)
+    environment: dict[str, str | PurePath] = {
+        **compiler_environment(job, source),
+        **ccache_environment(job, instance, source),
+        "MAKE_ARGUMENTS": "\n".join(
+            (*PLAIN_SHELL, f"CC={cached(compiler.tool('gcc'))}", *compiler.make)
+        ),
+        "SOURCE": source,
+        "JOBS": str(job.jobs),
+        "PREFIX": INSTANCE_PREFIX,
+        "WITH_PAM": _with(job, "pam"),
+        "WITH_PERL": _with(job, "perl"),
+    }
+    try:
+        instance.run_script("make-slurm.sh", environment, progress)
+    except CommandError as error:
+        if progress.error is None:
+            raise
+        # The last lines are those of make.
+        resolution = error.resolution
+        raise BuildError(error.brief, details=f"{progress.error}", resolution=resolution) from error
 
 
 def _install(

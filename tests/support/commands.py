@@ -12,19 +12,20 @@ LXC_FAILED = 255
 
 
 def run_to_end(
-    command: Sequence[str], variables: Mapping[str, str] | None = None
+    command: Sequence[str], variables: Mapping[str, str] | None = None, *, given: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run a command; again if it is an lxc that did not come to start its own.
 
     Args:
         command: The program and its arguments.
         variables: Its environment, or that of the tests.
+        given: Its standard input.
     """
     for _ in range(ATTEMPTS):
         done = subprocess.run(
             command,
             env=variables,
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             timeout=LIMIT_SECONDS,

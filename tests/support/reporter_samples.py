@@ -4,11 +4,12 @@ import io
 from collections.abc import Callable
 
 from slurm_factory.output.displays import QuietDisplay
+from slurm_factory.output.records import SourceError
 from slurm_factory.output.reporter import Reporter
 
 
 class Listener(Reporter):
-    """Keeps lines, notes and warnings, each kind in a list.
+    """Keeps lines, errors of compilers, notes and warnings, each kind in a list.
 
     Args:
         on_note: Is called with each note.
@@ -20,6 +21,7 @@ class Listener(Reporter):
         self.notes: list[str] = []
         self.warnings: list[str] = []
         self.passed: list[str] = []
+        self.source_errors: list[SourceError] = []
         self._on_note = on_note
 
     def line(self, text: str) -> None:
@@ -27,6 +29,9 @@ class Listener(Reporter):
 
     def passing(self, text: str) -> None:
         self.passed.append(text)
+
+    def source_error(self, error: SourceError) -> None:
+        self.source_errors.append(error)
 
     def note(self, text: str) -> None:
         self.notes.append(text)

@@ -17,7 +17,7 @@ LAYERS = (
     ("__main__",),
     ("main",),
     ("answers", "completion", "usage"),
-    ("builder", "compare", "deploy", "prefetch"),
+    ("builder", "ci_cache", "compare", "deploy", "prefetch"),
     ("verify",),
     ("clean", "findings", "supplies", "up_to_date"),
     ("recipes",),

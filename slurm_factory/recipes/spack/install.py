@@ -20,6 +20,7 @@ from slurm_factory.exceptions import DownloadError, SlurmFactoryError, SpackErro
 from slurm_factory.instances.instance import CommandError
 from slurm_factory.output.records import PackageProgress, duration
 from slurm_factory.output.text import mask_credentials
+from slurm_factory.recipes.compiler_errors import compiler_error
 from slurm_factory.recipes.patches import PatchProgress
 from slurm_factory.recipes.spack.cache import missing_packages, take_packages
 from slurm_factory.recipes.spack.failure import (
@@ -181,6 +182,8 @@ def _explain(
     reason = reasons[package]
     for line in reason.lines:
         spack.job.reporter.line(f"{package.label}: {line}")
+    if source_error := next(filter(None, map(compiler_error, reason.lines)), None):
+        spack.job.reporter.source_error(source_error)
     if reason.cause is Cause.FETCH and _fetch_skipped(spack, progress, skipped, failed):
         reason = replace(reason, transient=True)
     raise _failure(spack, progress, package, reason) from error

@@ -288,7 +288,7 @@ def test_interrupted_deployment_leaves_nothing_behind(place: Place, tmp_path: Pa
     assert not list((place.top / "versions").iterdir())
 
 
-def test_second_deployment_at_once_is_refused(place: Place, old: Path) -> None:
+def test_second_deployment_at_once_is_refused(place: Place, old: Path, new: Path) -> None:
     place.deploy(old)
     with subprocess.Popen(["flock", place.top / ".lock", "cat"], stdin=subprocess.PIPE) as holder:
         while (
@@ -296,7 +296,7 @@ def test_second_deployment_at_once_is_refused(place: Place, old: Path) -> None:
             == 0
         ):
             assert holder.poll() is None
-        done = place.deploy(old)
+        done = place.deploy(new)
         assert holder.stdin
         holder.stdin.close()
     assert done.code == 3

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from package_samples import IDENTITY, stage
+from runner_files import parsed
 from typer.testing import CliRunner
 
 from slurm_factory import answers
@@ -49,22 +50,6 @@ def reporter_with(*names: str) -> Reporter:
                 with reporter.step(name):
                     pass
     return reporter
-
-
-def parsed(text: str) -> dict[str, str]:
-    """Outputs as the runner of GitHub reads them (FileCommandManager.cs, EnvFileKeyValuePairs)."""
-    values: dict[str, str] = {}
-    lines = iter(text.split("\n"))
-    for line in lines:
-        equals, heredoc = line.find("="), line.find("<<")
-        if equals >= 0 and (heredoc < 0 or equals < heredoc):
-            values[line[:equals]] = line[equals + 1 :]
-        elif heredoc >= 0:
-            end = line[heredoc + 2 :]
-            values[line[:heredoc]] = "\n".join(iter(lambda: next(lines), end))
-        else:
-            assert not line, f"the runner refuses {line!r}"
-    return values
 
 
 def test_a_build_sets_the_outputs_of_its_step(built: Outcome, output: Path) -> None:

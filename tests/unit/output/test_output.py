@@ -25,7 +25,7 @@ from slurm_factory.exceptions import BuildError, InterruptedBuildError, OutputEr
 from slurm_factory.main import app
 from slurm_factory.output.displays import Mode, choose_mode, make_display
 from slurm_factory.output.log import BuildLog
-from slurm_factory.output.records import Outcome, PackageProgress, duration
+from slurm_factory.output.records import Outcome, PackageProgress, SourceError, duration
 from slurm_factory.output.reporter import Reporter, make_reporter
 from slurm_factory.output.text import as_called, clean, mask_credentials, visible
 from slurm_factory.util.signals import HELD
@@ -294,6 +294,20 @@ def test_error_title_cannot_end_the_property_early() -> None:
     stream = io.StringIO()
     reporter_of(Mode.GITHUB, stream).error(BuildError("a: b, c::d"))
     assert stream.getvalue() == "::error title=a%3A b%2C c%3A%3Ad::a: b, c::d\n"
+
+
+def test_an_error_of_a_compiler_is_an_annotation_of_its_line() -> None:
+    stream = io.StringIO()
+    reporter = reporter_of(Mode.GITHUB, stream)
+    reporter.source_error(SourceError("src/a,b:c.c", 12, 5, "100% wrong\nhere"))
+    reporter.source_error(SourceError("x\r\n.c::error", 1, 0, "https://u:p@host/ ::x"))
+    assert stream.getvalue().splitlines() == [
+        "::error file=src/a%2Cb%3Ac.c,line=12,col=5,title=Compiler error::100%25 wrong%0Ahere",
+        "::error file=x\\r%0A.c%3A%3Aerror,line=1,title=Compiler error::https://***@host/ ::x",
+    ]
+    plain = io.StringIO()
+    reporter_of(Mode.PLAIN, plain).source_error(SourceError("a.c", 1, 0, "seen as a line"))
+    assert plain.getvalue() == ""
 
 
 def test_steps_are_recorded_in_the_order_in_which_they_began() -> None:

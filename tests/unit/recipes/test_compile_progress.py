@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 import pytest
 from reporter_samples import Listener
 
+from slurm_factory.output.records import SourceError
 from slurm_factory.recipes.compile_progress import CompileProgress
 
 SOURCE = PurePosixPath("/srv/build/slurm-24-11-5-1")
@@ -60,3 +61,34 @@ def test_more_files_than_were_announced_are_not_a_mistake_and_none_no_progress()
     assert progress("Files to compile: 1", "checking", "Making all in api").passed == []
     many = progress("Files to compile: 1", *[f"{PLAIN} {n}.o {n}.c" for n in "ab"]).passed
     assert many[-1] == "2 of 2 files: b.c"
+
+
+def test_the_first_error_of_the_compiler_is_shown_with_its_place_in_the_source() -> None:
+    first = SourceError("src/common/log.c", 12, 3, "expected ‘;’ before ‘}’ token")
+    take = CompileProgress(reporter := Listener(), SOURCE)
+    for line in (
+        ENTER,
+        f"{LIBTOOL} allocate.lo allocate.c",
+        "../common/log.h:7:1: warning: 'old' is deprecated",
+        "../common/log.c:12:3: \x1b[31merror\x1b[m: expected ‘;’ before ‘}’ token",
+        "allocate.c:1:10: fatal error: x.h: No such file or directory",
+        "make[3]: *** [Makefile:679: allocate.lo] Error 1",
+    ):
+        take(line)
+    assert reporter.source_errors == [first]
+    assert take.error == first
+    assert str(first) == "src/common/log.c:12:3: error: expected ‘;’ before ‘}’ token"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "gcc: fatal error: Killed signal terminated program cc1",
+        "collect2: error: ld returned 1 exit status",
+        "make[2]: *** [Makefile:5: all] Error 2",
+        "a.c:5: note: error: no",
+        "a.c:99999999999: error: no",
+    ],
+)
+def test_what_names_no_line_of_a_source_is_no_error_of_a_compiler(line: str) -> None:
+    assert progress(ENTER, line).source_errors == []

@@ -370,6 +370,20 @@ def test_after_a_failure_configs_log_and_header_lie_beside_the_build_log(
     assert (logs / "config.h").read_text() == CONFIG_H[1]
 
 
+def test_a_compilation_fails_because_of_the_compilers_first_error(here: Here) -> None:
+    source = here.work / "slurm"
+    (source / "src").mkdir(parents=True)
+    (source / "src" / "broken.c").write_text("int one(void) { return missing; }\n")
+    (source / "src" / "Makefile").write_text("all:\n\tgcc -c -o broken.o broken.c\n")
+    with pytest.raises(BuildError) as caught:
+        system._make(here.job, here.instance, PurePosixPath(source))
+    assert caught.value.brief.startswith("make-slurm.sh failed")
+    assert re.match(r"src/broken\.c:1:\d+: error: .missing. undeclared", caught.value.details)
+    (source / "src" / "Makefile").write_text("all:\n\t@echo 'ld: error: no such library'; false\n")
+    with pytest.raises(CommandError, match="make"):
+        system._make(here.job, here.instance, PurePosixPath(source))
+
+
 def test_evidence_that_cannot_be_kept_does_not_hide_the_error(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:

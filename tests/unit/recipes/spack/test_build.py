@@ -40,6 +40,7 @@ from slurm_factory.exceptions import (
     SpackError,
     VerificationError,
 )
+from slurm_factory.output.records import SourceError
 from slurm_factory.package.built import Built
 from slurm_factory.package.manifest import SpackBuild
 from slurm_factory.plan.releases import catalog
@@ -478,6 +479,20 @@ def test_a_package_that_fails_is_named_with_phase_reason_and_evidence(here: Stan
     }
     assert {"spack.yaml", "spack.lock"} <= {path.name for path in here.spack.logs.iterdir()}
     assert "make: *** [Makefile:4: toyfail.o] Error 1" in here.screen.getvalue()
+
+
+def test_the_first_error_of_a_packages_compiler_is_shown_with_its_place(
+    here: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[SourceError] = []
+    monkeypatch.setattr(here.spack.job.reporter, "source_error", shown.append)
+    failing(here)
+    shutil.copy(DATA / "spack_output/toyfail.lock", here.folder / "spack.lock")
+    with pytest.raises(SpackError):
+        built(here)
+    [error] = shown
+    assert (error.file, error.line, error.column) == ("toyfail.c", 1, 28)
+    assert "undeclared_thing" in error.text
 
 
 def test_no_password_of_a_proxy_is_in_the_evidence_that_users_send(here: StandIn) -> None:
