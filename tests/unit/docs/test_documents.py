@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from slurm_factory import answers, resources
+from slurm_factory.ci_cache import CiCache
 from slurm_factory.clean import CleanPlan, Removal
 from slurm_factory.compare import Lookup, compare
 from slurm_factory.config import Effective, EffectiveSettings
@@ -104,9 +105,10 @@ def show_settings(_: Path) -> None:
     answers.print_settings(found, Path("/config.toml"), as_json=True)
 
 
+CACHE = CiCache("key", ("restore",), (Path("/cache"),))
 SHOWN: dict[str, Show] = {
     "build --json": show_build,
-    "build --dry-run --json": lambda _: answers.print_plan(sample_plan(), as_json=True),
+    "build --dry-run --json": lambda _: answers.print_plan(sample_plan(), cache=CACHE),
     "list --json": lambda path: answers.print_builds(find_artifacts(path.parents[1]), as_json=True),
     "show --json": show_reports,
     "versions --json": lambda _: answers.print_versions(
@@ -191,7 +193,7 @@ def test_described_fields_are_those_of_the_script_that_deploys() -> None:
 
 
 def test_plan_of_spack_has_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
-    answers.print_plan(spack_plan(), as_json=True)
+    answers.print_plan(spack_plan(), cache=CACHE)
     plan = json.loads(capsys.readouterr().out)["plan"]
     described = {
         row[0].removeprefix("plan.") for row in DESCRIBED["build --dry-run --json"]["fields"]
