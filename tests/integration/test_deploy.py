@@ -111,7 +111,7 @@ def second_of(manifest: Path, directory: Path) -> Path:
 
 
 def test_everything_comes_back_after_a_power_cut(one: Site) -> None:
-    one.cut_power()
+    one.cut_power(TREE)
     assert "one" in one.machines["one"].run("check-cluster.sh", TREE)
 
 

@@ -63,5 +63,5 @@ def test_sshd_of_the_node_lets_users_in_with_a_job_only(site: Site) -> None:
 
 
 def test_everything_comes_back_after_a_power_cut(site: Site) -> None:
-    site.cut_power()
+    site.cut_power(TREE)
     assert "node1" in site.machines["login1"].run("check-cluster.sh", TREE)

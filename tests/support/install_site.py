@@ -60,8 +60,13 @@ class Site:
         )
         return said
 
-    def cut_power(self) -> None:
-        """Take the power from all machines, and give it back; the controller comes last."""
+    def cut_power(self, tree: str) -> None:
+        """Take the power from all machines, and give it back; the controller comes last.
+
+        Args:
+            tree: Path of the tree on the first machine, the controller.
+        """
+        next(iter(self.machines.values())).run("settle.sh", tree)
         for instance in self.machines.values():
             lxc("stop", "--force", instance.name, project=instance.project)
         for instance in reversed(self.machines.values()):
