@@ -11,6 +11,8 @@ programs=(munged slurmctld slurmd slurmstepd)
 [[ ! -e ${tree}/sbin/slurmrestd ]] || programs+=(slurmrestd)
 mpi=none
 ! has "${tree}" mpi_pmix || mpi=pmix
+# Whatever fails, no job stays behind.
+trap 'as alice "${tree}/bin/scancel" --user=alice || true' EXIT
 as alice timeout "${LIMIT}" "${tree}/bin/srun" "--mpi=${mpi}" /bin/cat "${SHARED}/hold" > /dev/null &
 wait_for "the task" pgrep -x -u alice cat
 

@@ -4,7 +4,7 @@
 tree=$1 auth=$2
 rest=/run/slurmrestd/socket
 
-: > /var/log/slurm/start.log
+echo "== start" >> /var/log/slurm/start.log
 # A daemon that inherited the pipe of the caller would keep it open for ever; logs.sh shows this.
 exec >> /var/log/slurm/start.log 2>&1 < /dev/null
 
@@ -29,7 +29,8 @@ for node in "${NODES[@]}"; do
     start_slurmd "${tree}" "${node}"
 done
 if [[ -e ${tree}/sbin/slurmrestd ]]; then
-    as slurmrest SLURM_JWT=daemon "${tree}/sbin/slurmrestd" "unix:${rest}" 127.0.0.1:6820 &
+    # It stays in the foreground; on a machine without an instance, all of a script's session ends with it.
+    as slurmrest SLURM_JWT=daemon /usr/bin/setsid "${tree}/sbin/slurmrestd" "unix:${rest}" 127.0.0.1:6820 &
 fi
 for node in "${NODES[@]}"; do
     wait_for_node "${tree}" "${node}"
