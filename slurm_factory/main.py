@@ -350,20 +350,26 @@ RollbackOption = Annotated[
 VersionsListOption = Annotated[
     bool, typer.Option("--list", help="Show the versions.", rich_help_panel=VERSIONS)
 ]
+SwitchOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Switch to a version that is there.", rich_help_panel=VERSIONS
+    ),
+]
 RemoveOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="NAME", help="Remove a version that nothing uses.", rich_help_panel=VERSIONS
     ),
 ]
 KeepVersionsOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="N", help="Remove all versions but the N newest.", rich_help_panel=VERSIONS
     ),
 ]
 PrefixOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="DIR",
         help="Directory of all versions; default: /opt/slurm.",
@@ -380,13 +386,13 @@ RoleOption = Annotated[
     ),
 ]
 ConfigOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="NAME", help="Write a first configuration for a cluster.", rich_help_panel=CLUSTER
     ),
 ]
 NodesOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="LIST",
         help="Compute nodes for --config; default: this machine.",
@@ -394,7 +400,7 @@ NodesOption = Annotated[
     ),
 ]
 ConfServerOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="HOST",
         help="Controller from which nodes fetch the configuration.",
@@ -402,13 +408,13 @@ ConfServerOption = Annotated[
     ),
 ]
 SlurmUidOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="N", help="Id of a new user slurm; default: 64030.", rich_help_panel=CLUSTER
     ),
 ]
 StateBackupOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="PATH",
         help="Backup of the state that an older version can read.",
@@ -424,7 +430,7 @@ PlanUpgradeOption = Annotated[
     ),
 ]
 RootOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="DIR", help="Write below DIR, for an image of a machine.", rich_help_panel=INSTALLED
     ),
@@ -687,21 +693,22 @@ def verify(
 def deploy(
     *,
     package: DeployedArgument = "",
-    prefix: PrefixOption = "",
+    prefix: PrefixOption = None,
     role: RoleOption = None,
-    config: ConfigOption = "",
-    nodes: NodesOption = "",
-    conf_server: ConfServerOption = "",
-    slurm_uid: SlurmUidOption = "",
+    config: ConfigOption = None,
+    nodes: NodesOption = None,
+    conf_server: ConfServerOption = None,
+    slurm_uid: SlurmUidOption = None,
     start: StartOption = False,
     no_switch: NoSwitchOption = False,
     rollback: RollbackOption = False,
-    state_backup: StateBackupOption = "",
+    switch: SwitchOption = None,
+    state_backup: StateBackupOption = None,
     show_versions: VersionsListOption = False,
-    remove: RemoveOption = "",
-    keep: KeepVersionsOption = "",
+    remove: RemoveOption = None,
+    keep: KeepVersionsOption = None,
     plan_upgrade: PlanUpgradeOption = None,
-    root: RootOption = "",
+    root: RootOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing.")] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -714,12 +721,13 @@ def deploy(
 
         values = {
             "--prefix": prefix,
-            "--role": ",".join(role or ()),
+            "--role": ",".join(role) if role else None,
             "--config": config,
             "--nodes": nodes,
             "--conf-server": conf_server,
             "--slurm-uid": slurm_uid,
             "--state-backup": state_backup,
+            "--switch": switch,
             "--remove": remove,
             "--keep": keep,
             "--root": root,
@@ -732,7 +740,8 @@ def deploy(
             "--dry-run": dry_run,
             "--json": as_json,
         }
-        words = [f"{option}={value}" for option, value in values.items() if value]
+        # Empty ones are mistakes, such as an unset variable: the script refuses them.
+        words = [f"{option}={value}" for option, value in values.items() if value is not None]
         words += [flag for flag, given in flags.items() if given]
         words += ["--plan-upgrade", *plan_upgrade] if plan_upgrade else []
         if package:

@@ -3,7 +3,7 @@
 # write systemd units, users and module files, and switch to it; or go back.
 #
 # usage: sh deploy.sh PACKAGE-software.tar.gz [OPTION]…
-#        sh deploy.sh --list | --rollback | --remove NAME | --keep N [OPTION]…
+#        sh deploy.sh --list | --rollback | --switch NAME | --remove NAME | --keep N [OPTION]…
 #        sh deploy.sh --plan-upgrade FROM TO
 #
 #   --prefix DIR         directory of all versions (default: /opt/slurm)
@@ -15,6 +15,7 @@
 #   --start              enable and start the daemons in SchedMD's order; restart those that run
 #   --no-switch          only unpack
 #   --rollback           switch to the version that was current before
+#   --switch NAME        switch to a version that is there
 #   --state-backup PATH  a backup of the state that an older version can read
 #   --list               show the versions
 #   --remove NAME        remove a version that nothing uses
@@ -42,19 +43,22 @@ MARK='# Written by slurm-factory deploy.'
 PART=software/share/slurm-factory
 DAEMONS='munge slurmdbd slurmctld slurmd sackd slurmrestd' # in the order in which they are started
 WAIT=120 # seconds
+OUR_STATE=/var/spool/slurmctld
+STARTED=/var/lib/slurm-factory # which packages slurmctld and slurmdbd have last been started from
 
-package='' prefix=/opt/slurm roles='' cluster='' nodes='' conf_server='' slurm_uid=64030
+package='' prefix=/opt/slurm roles='' asked='' cluster='' nodes='' conf_server='' slurm_uid=''
 start='' switch=1 action=deploy state_backup='' name='' keep='' from='' to='' sha256='' root=''
-dry_run='' json='' scratch='' changed='' next='' unpacked=false switched=false previous=''
+dry_run='' json='' scratch='' share='' changed='' next='' removed='' previous=''
+unpacked=false switched=false
 
 # --- messages -----------------------------------------------------------------------------------
 
 say() { [ -n "$json" ] || printf '%s\n' "$*"; }
 note() { printf '%s\n' "$*" >&2; }
 
-# A string of JSON; control characters are left out.
+# A string of JSON; control characters, and bytes that are no UTF-8, are left out.
 quote() {
-    printf '"%s"' "$(printf '%s' "$1" | tr -d '\000-\037' | sed 's/[\\"]/\\&/g')"
+    printf '"%s"' "$(printf '%s' "$1" | tr -d '\000-\037' | iconv -c -f UTF-8 -t UTF-8 | sed 's/[\\"]/\\&/g')"
 }
 
 # A list of JSON, from lines.
@@ -93,7 +97,15 @@ clean_up() {
     scratch='' partial='' new_link='' new_file=''
 }
 partial='' new_link='' new_file=''
-interrupted() { die 130 'Interrupted.' 'The version that was current still is.' ''; }
+interrupted() { die 130 'Interrupted.' "$(now_current)" ''; }
+# What is current now, for those whom an error leaves in doubt.
+now_current() {
+    if [ "$switched" = true ] && [ "$(current)" = "$name" ]; then
+        printf '%s' "$prefix/current is $name now${previous:+; before, it was $previous}."
+    else
+        printf '%s' 'The version that was current still is.'
+    fi
+}
 trap clean_up EXIT
 trap interrupted HUP INT TERM
 
@@ -103,7 +115,12 @@ for word in "$@"; do
     [ "$word" != --json ] || json=1 # also for what is wrong before it
 done
 
-needs_value() { [ $# -ge 2 ] || usage "$1 needs a value."; }
+needs_value() { [ -n "${2:-}" ] || usage "$1 needs a value."; }
+# Two things at once would hide one of them. act ACTION
+act() {
+    [ "$action" = deploy ] || usage "--$action and --$1 exclude each other."
+    action=$1
+}
 
 while [ $# -gt 0 ]; do
     case $1 in
@@ -115,7 +132,7 @@ while [ $# -gt 0 ]; do
     esac
     case $1 in
         --prefix | --role | --config | --nodes | --conf-server | --slurm-uid | --state-backup | \
-            --remove | --keep | --sha256 | --root) needs_value "$@" ;;
+            --switch | --remove | --keep | --sha256 | --root) needs_value "$@" ;;
     esac
     case $1 in
         --prefix) prefix=$2 && shift ;;
@@ -125,24 +142,26 @@ while [ $# -gt 0 ]; do
         --conf-server) conf_server=$2 && shift ;;
         --slurm-uid) slurm_uid=$2 && shift ;;
         --state-backup) state_backup=$2 && shift ;;
-        --sha256) sha256=$2 && shift ;;
-        --root) root=${2%/} && shift ;;
+        --sha256) sha256=$(printf '%s' "$2" | tr A-F a-f) && shift ;;
+        --root)
+            root=${2%/}
+            # An empty variable must not lead to the machine itself.
+            [ -n "$root" ] || usage '--root needs a directory below /.'
+            shift
+            ;;
         --start) start=1 ;;
         --no-switch) switch='' ;;
         --dry-run) dry_run=1 ;;
         --json) json=1 ;;
-        --list) action=list ;;
-        --rollback) action=rollback ;;
-        --remove) action=remove name=$2 && shift ;;
-        --keep)
-            keep=$2
-            [ "$action" != deploy ] || [ -n "$package" ] || action=keep
-            shift
-            ;;
+        --list) act list ;;
+        --rollback) act rollback ;;
+        --switch) act switch && name=$2 && shift ;;
+        --remove) act remove && name=$2 && shift ;;
+        --keep) keep=$2 && shift ;;
         --plan-upgrade)
             [ $# -ge 3 ] || usage '--plan-upgrade needs two series.' '' \
                 'Write --plan-upgrade 23.02 26.05, for example.'
-            action=plan from=$2 to=$3
+            act plan-upgrade && from=$2 to=$3
             shift 2
             ;;
         -h | --help)
@@ -153,14 +172,15 @@ while [ $# -gt 0 ]; do
         *)
             [ -z "$package" ] || usage "Only one package can be deployed: $package or $1."
             package=$1
-            [ "$action" != keep ] || action=deploy
             ;;
     esac
     shift
 done
 
-# matches TEXT PATTERN: whether all characters are of a bracket expression, and there is one.
-consists_of() { [ -n "$1" ] && [ -z "$(printf '%s' "$1" | tr -d "$2")" ]; }
+[ -z "$keep" ] || [ -n "$package" ] || act keep
+
+# Whether all characters are of some kinds, and there is one. consists_of TEXT KINDS
+consists_of() { [ -n "$1" ] && [ "$(printf '%s' "$1" | tr -d "$2" && echo .)" = . ]; }
 
 case $prefix in
     /*) ;;
@@ -187,12 +207,16 @@ fi
 [ -z "$nodes" ] || [ -n "$cluster" ] || usage '--nodes belongs to --config.'
 [ -z "$nodes" ] || consists_of "$nodes" 'A-Za-z0-9.,[]-' || usage "--nodes: $nodes is no list of nodes." '' 'Write --nodes node[1-4],gpu1, for example.'
 [ -z "$conf_server" ] || consists_of "$conf_server" 'A-Za-z0-9.:,_-' || usage "--conf-server: $conf_server is no host." '' 'Write --conf-server ctl or ctl:6817.'
-consists_of "$slurm_uid" '0-9' || usage "--slurm-uid: $slurm_uid is no number."
-[ -z "$keep" ] || { consists_of "$keep" '0-9' && [ "$keep" -ge 1 ]; } || usage "--keep: $keep is no number of versions above 0."
+[ -z "$slurm_uid" ] || consists_of "$slurm_uid" '0-9' || usage "--slurm-uid: $slurm_uid is no number."
+case $keep in
+    0*) usage "--keep: $keep is no number of versions above 0." ;;
+esac
+[ -z "$keep" ] || consists_of "$keep" '0-9' || usage "--keep: $keep is no number of versions above 0."
+[ -n "$switch" ] || [ "$action" = deploy ] || usage "--no-switch and --$action exclude each other."
 [ -z "$start" ] || [ -z "$root" ] || usage '--start and --root exclude each other.' 'The daemons of an image cannot run here.'
 case $action in
     deploy)
-        [ -n "$package" ] || usage 'There is nothing to do.' 'Neither a package nor --list, --rollback, --remove, --keep or --plan-upgrade is given.'
+        [ -n "$package" ] || usage 'There is nothing to do.' 'Neither a package nor --list, --rollback, --switch, --remove, --keep or --plan-upgrade is given.'
         ;;
     *) [ -z "$package" ] || usage "A package cannot be combined with --$action." ;;
 esac
@@ -206,12 +230,12 @@ tab=$(printf '\t')
 # The value of a name in a file of lines NAME=VALUE. get FILE NAME
 get() { sed -n "s/^$2=//p" "$1" 2> /dev/null | head -n 1; }
 
-# The name of the version that a link leads to; empty without any.
+# The name of the version that is current; empty without any.
 current() {
-    target=$(readlink "$top/current" 2> /dev/null) || return 0
+    target=$(readlink -f "$top/current" 2> /dev/null) && base=$(readlink -f "$versions" 2> /dev/null) || return 0
     case $target in
-        versions/*/*) ;;
-        versions/*) [ ! -d "$top/$target" ] || printf '%s' "${target#versions/}" ;;
+        "$base"/*/*) ;;
+        "$base"/*) [ ! -d "$target" ] || printf '%s' "${target##*/}" ;;
     esac
 }
 
@@ -247,11 +271,18 @@ is_used() {
 # Other deployments wait for nothing: they are told.
 lock() {
     [ -z "$dry_run" ] || return 0
+    [ "$(id -u)" = 0 ] || note 'Programs of other users that run from a version cannot be seen without root.'
     mkdir -p "$top" 2> /dev/null || die 7 "$top cannot be made." "$(problem mkdir -p "$top")" "$(advice)"
     [ -w "$top" ] || die 7 "$top cannot be written to." 'It belongs to another user, or its file system is read-only.' "$(advice)"
     command -v flock > /dev/null || die 3 'There is no flock on this machine.' 'It is a part of util-linux.' 'Install util-linux.'
-    exec 9> "$top/.lock"
-    flock -n 9 || die 3 "Another deployment into $prefix is running." '' 'Wait for it to end.'
+    (: >> "$top/.lock") 2> /dev/null || die 7 "$prefix/.lock cannot be written." 'Another user may have made it.' "$(advice)"
+    exec 9>> "$top/.lock"
+    flock -n -E 75 9 2> /dev/null
+    case $? in
+        0) ;;
+        75) die 3 "Another deployment into $prefix is running." '' 'Wait for it to end.' ;;
+        *) die 3 "$prefix cannot be locked." 'Its file system has no locks (flock).' 'Mount it with locks, or deploy on its server.' ;;
+    esac
     rm -rf "$versions"/.partial.* "$versions"/.removed.*
     rm -f "$top"/.current.*
 }
@@ -266,16 +297,18 @@ advice() {
 
 # --- SchedMD's rules for upgrades ---------------------------------------------------------------
 
-# The table of series: that of the package, or the one beside this file.
-series_table() {
+# Read the table of series: that of the package, or the one beside this file.
+load_series() {
     for file in "$scratch/$PART/series.txt" "$(dirname "$0")/series.txt" "$top/current/$PART/series.txt"; do
         if [ -f "$file" ]; then
-            grep -v '^#' "$file"
+            table=$(grep -v '^#' "$file")
             return
         fi
     done
-    die 3 'The table of series is missing.' 'It is beside deploy.sh in a package: share/slurm-factory/series.txt' 'Name a package as well.'
+    die 3 'The table of series is missing.' 'It is beside deploy.sh in a package, in share/slurm-factory/series.txt, and nothing is deployed yet.' \
+        'Unpack it, too, or deploy a package first.'
 }
+series_table() { printf '%s\n' "$table"; }
 
 # A number for a series, by which they can be compared. 24.05 -> 2405
 number() { printf '%s' "$1" | tr -d .; }
@@ -306,6 +339,7 @@ way() {
 }
 
 print_plan() {
+    load_series
     for series in "$from" "$to"; do
         is_known "$series" || usage "There is no series $series." "Known are $(series_table | cut -d ' ' -f 1 | tr '\n' ' ')." ''
     done
@@ -340,11 +374,38 @@ Source: https://slurm.schedmd.com/upgrades.html
 TEXT
 }
 
-# The directory of slurmctld's state on this machine.
+# The value of a parameter of slurm.conf, which may be in a file that it includes. conf_value NAME
+conf_value() {
+    set -- "$1" "$root/etc/slurm/slurm.conf"
+    [ -f "$2" ] || return 0
+    includes=$(awk 'tolower($1) == "include" { print $2 }' "$2")
+    for file in $includes; do
+        case $file in
+            /*) set -- "$@" "$root$file" ;;
+            *) set -- "$@" "$root/etc/slurm/$file" ;;
+        esac
+    done
+    wanted=$1
+    shift
+    # Names are of any case, values may be quoted (slurm.conf(5)).
+    awk -v wanted="$wanted" '{
+        sub(/#.*/, "")
+        at = index($0, "=")
+        name = substr($0, 1, at - 1)
+        gsub(/[ \t]/, "", name)
+        if (at && tolower(name) == tolower(wanted)) {
+            value = substr($0, at + 1)
+            gsub(/^[ \t"]+|[ \t"]+$/, "", value)
+            found = value
+        }
+    } END { print found }' "$@" 2> /dev/null
+}
+
+# The directory of slurmctld's state on this machine: that of its configuration, or of ours.
 state_directory() {
-    value=$(sed -n 's/^[[:space:]]*[Ss]tate[Ss]ave[Ll]ocation[[:space:]]*=[[:space:]]*\([^[:space:]#]*\).*/\1/p' \
-        "$root/etc/slurm/slurm.conf" 2> /dev/null | tail -n 1)
-    printf '%s' "${value:-/var/spool/slurmctld}"
+    value=$(conf_value StateSaveLocation)
+    [ -n "$value" ] || [ ! -f "$root/etc/slurm/slurm.conf" ] || value=/var/spool
+    printf '%s' "${value:-$OUR_STATE}"
 }
 
 # The series that wrote a state directory, by the number of its protocol at the beginning of
@@ -365,68 +426,50 @@ state_series() {
     fi
 }
 
-# The name of the version from which a daemon runs on this machine. running_from DAEMON
-running_from() {
-    [ -z "$root" ] || return 0
-    tree=$(readlink -f "$versions" 2> /dev/null) || return 0
-    for link in /proc/[0-9]*/exe; do
-        file=$(readlink "$link" 2> /dev/null) || continue
-        case $file in
-            "$tree"/*/sbin/"$1")
-                file=${file#"$tree"/}
-                printf '%s' "${file%%/*}"
-                return
-                ;;
-        esac
-    done
-}
-
 # The series that have written what daemons of this machine will read, one a line, and where they
-# did. A daemon converts at its start, and slurmctld saves its state only now and then.
+# did. A daemon converts at its start, which its unit records; slurmctld saves its state later.
 written() {
     state=$root$(state_directory)
     series=$(state_series "$state")
     [ -z "$series" ] || printf '%s\tThe state in %s\n' "$series" "$state"
     for daemon in slurmctld slurmdbd; do
-        runs=$(running_from "$daemon")
-        if [ -n "$runs" ]; then
-            printf '%s\tWhat %s has written\n' "$(get "$versions/$runs/deployed" series)" "$daemon"
-        elif [ "$daemon" = slurmdbd ] && [ -n "$(current)" ] && has_unit slurmdbd; then
-            printf '%s\tThe database, since slurmdbd may have run,\n' "$(get "$versions/$(current)/deployed" series)"
-        fi
+        series=$(get "$root$STARTED/$daemon" series)
+        ! consists_of "$series" '0-9.' || printf '%s\tWhat %s has written\n' "$series" "$daemon"
     done
 }
 
 # Refuse what the daemons of the target could not read. require_legal NAME SERIES
 require_legal() {
     goal=$2
-    for unknown in newer older; do
-        if written | grep -q "^$unknown$tab"; then
-            die 2 "$1 cannot be used with the state in $root$(state_directory)." \
-                "A series that is $unknown than those that this package knows wrote it." \
-                'Use a package of that series, or move the directory away.'
-        fi
-    done
-    last=$(written | sort -V | tail -n 1)
-    wrote=${last%%"$tab"*} where=${last#*"$tab"}
-    if [ -z "$last" ]; then
+    load_series
+    written > "$scratch/written"
+    if [ ! -s "$scratch/written" ]; then
         # A node may go back. It has no state but its jobs, which newer daemons must understand.
-        wrote=$(get "$versions/$(current)/deployed" series) where='What runs on this machine'
+        wrote=$(get "$versions/$(current)/deployed" series)
         [ -n "$wrote" ] && [ "$(number "$goal")" -ge "$(number "$wrote")" ] || return 0
+        printf '%s\tWhat runs on this machine\n' "$wrote" > "$scratch/written"
     fi
-    [ "$wrote" != "$goal" ] || return 0
-    if [ "$(number "$goal")" -lt "$(number "$wrote")" ]; then
-        [ -n "$state_backup" ] || die 2 "Slurm cannot go back from $wrote to $goal." \
-            "$where belongs to $wrote, and $goal cannot read it." \
+    while IFS="$tab" read -r wrote where; do
+        require_readable "$1" "$goal" "$wrote" "$where"
+    done < "$scratch/written"
+}
+
+# require_readable NAME SERIES WRITER WHERE
+require_readable() {
+    case $3 in
+        newer | older) die 2 "$1 cannot be used with the state in $root$(state_directory)." \
+            "A series that is $3 than those that this package knows wrote it." \
+            'Use a package of that series, or move the directory away.' ;;
+    esac
+    if [ "$(number "$2")" -lt "$(number "$3")" ]; then
+        [ -n "$state_backup" ] || die 2 "Slurm cannot go back from $3 to $2." "$4 belongs to $3, and $2 cannot read it." \
             'Name a backup that was made with the older version (--state-backup DIRECTORY), and restore it and the database before you start the daemons.'
-        require_backup "$goal"
-        return 0
+        require_backup "$2"
+    elif ! accepts "$2" "$3"; then
+        hops=$(way "$3" "$2" | tr '\n' ' ')
+        die 2 "Slurm cannot be upgraded from $3 to $2 at once." "$4 belongs to $3, and $2 cannot read it." \
+            "Upgrade step by step: $3 -> $(printf '%s' "${hops% }" | sed 's/ / -> /g'); see --plan-upgrade $3 $2"
     fi
-    accepts "$goal" "$wrote" || {
-        hops=$(way "$wrote" "$goal" | tr '\n' ' ')
-        die 2 "Slurm cannot be upgraded from $wrote to $goal at once." "$where belongs to $wrote, and $goal cannot read it." \
-            "Upgrade step by step: $wrote -> $(printf '%s' "${hops% }" | sed 's/ / -> /g'); see --plan-upgrade $wrote $goal"
-    }
 }
 
 # Whether a backup can be read by a series. require_backup SERIES
@@ -435,8 +478,8 @@ require_backup() {
     if [ -f "$state_backup" ]; then
         directory=$scratch/backup
         mkdir -p "$directory"
-        member=$(tar -tf "$state_backup" 2> /dev/null | grep -E '(^|/)job_state$' | head -n 1)
-        [ -z "$member" ] || tar -xOf "$state_backup" "$member" > "$directory/job_state" 2> /dev/null
+        member=$(tar --force-local -tf "$state_backup" 2> /dev/null | grep -E '(^|/)job_state$' | head -n 1)
+        [ -z "$member" ] || tar --force-local -xOf "$state_backup" "$member" > "$directory/job_state" 2> /dev/null
     fi
     saved=$(state_series "$directory")
     [ -n "$saved" ] || die 2 "--state-backup: $state_backup is no backup of slurmctld's state." 'It has no file job_state that Slurm has written.' \
@@ -444,17 +487,23 @@ require_backup() {
     if [ "$saved" = newer ] || [ "$saved" = older ] || ! accepts "$1" "$saved"; then
         die 2 "--state-backup: $1 cannot read $state_backup." "A series $saved wrote it." 'Name a backup that was made with the older version.'
     fi
-    add_next "# With slurmctld stopped: restore $state_backup to $(state_directory), and slurmdbd's database"
+    restore="# With slurmctld stopped: restore $state_backup to $(state_directory), and slurmdbd's database; then: rm -f $STARTED/*"
+    case $next in
+        *"$restore"*) ;;
+        *) add_next "$restore" ;;
+    esac
 }
 
 # --- checks of the package and of this machine --------------------------------------------------
 
-fact() { get "$scratch/$PART/package.conf" "$1"; }
+fact() { get "$share/package.conf" "$1"; }
 
 open_package() {
     [ -f "$package" ] || die 2 "There is no file $package." '' 'Name a tarball whose name ends in -software.tar.gz.'
     [ -r "$package" ] || die 2 "$package cannot be read." '' "$(advice)"
-    if ! error=$(tar -xzf "$package" --no-same-owner --no-same-permissions -C "$scratch" "$PART" 2>&1); then
+    require_checksum
+    share=$scratch/$PART
+    if ! error=$(tar --force-local -xzf "$package" --no-same-owner --no-same-permissions -C "$scratch" "$PART" 2>&1); then
         error=$(printf '%s\n' "$error" | grep . | head -n 1)
         case $error in
             *'Not found in archive'*) die 2 "$package cannot be deployed." 'It has no software/share/slurm-factory: a slurm-factory before 0.2 made it, or it is no package.' \
@@ -467,6 +516,10 @@ open_package() {
     for key in stem release series arch glibc size; do
         consists_of "$(fact $key)" 'A-Za-z0-9._+~-' || die 6 "$package cannot be deployed." "Its package.conf has no $key." 'Build it again.'
     done
+    # What follows goes into commands of sed and the shell.
+    if grep -qv '^[a-z0-9_]*=[A-Za-z0-9._+~/ -]*$' "$share/package.conf"; then
+        die 6 "$package cannot be deployed." 'Its package.conf has characters that no package has.' 'Find out who made it.'
+    fi
 }
 
 require_checksum() {
@@ -538,7 +591,21 @@ has_role() {
     esac
     return 1
 }
-has_unit() { grep -qsF "$MARK" "$root/etc/systemd/system/$1.service"; }
+# Whether a unit of ours starts a daemon from this prefix. has_unit DAEMON
+has_unit() {
+    unit=$root/etc/systemd/system/$1.service
+    grep -qsF "$MARK" "$unit" && grep -qsF "\"$prefix/current/software/" "$unit"
+}
+
+# Add the roles that this machine has already: units and users of all are written together.
+add_roles() {
+    asked=$roles
+    for pair in controller:slurmctld dbd:slurmdbd compute:slurmd rest:slurmrestd login:sackd; do
+        has_role "${pair%:*}" || ! has_unit "${pair#*:}" || roles="$roles ${pair%:*}"
+    done
+    ! has_role compute || ! has_role login || die 2 'A machine is a compute node or a login node.' \
+        'slurmd and sackd both provide the configuration in /run/slurm.' "Remove the unit of the other one: rm /etc/systemd/system/slurmd.service, or sackd.service"
+}
 
 # The unit of a distribution's package; empty if there is none. foreign_unit NAME
 foreign_unit() {
@@ -568,7 +635,8 @@ daemons() {
 }
 
 require_roles() {
-    [ -n "$roles" ] || return 0
+    add_roles
+    [ -n "$asked" ] || return 0
     if [ -z "$root" ] && [ ! -d /run/systemd/system ]; then
         die 3 'Roles need systemd.' 'It does not run on this machine.' 'Omit --role, or write the units into an image: --root'
     fi
@@ -586,10 +654,37 @@ require_roles() {
         [ -z "$unit" ] || die 3 "This machine has a $daemon of its own." "$unit does not belong to slurm-factory." \
             'Remove that package first, or deploy without --role and write your own units.'
     done
-    owner=$(sed -n "s/^\([^:]*\):[^:]*:$slurm_uid:.*/\1/p" "$root/etc/passwd" 2> /dev/null)
-    if [ -n "$owner" ] && [ "$owner" != slurm ] && ! grep -qs '^slurm:' "$root/etc/passwd"; then
-        die 2 "The user slurm cannot have the id $slurm_uid." "$owner has it." 'Choose one that is free on all machines: --slurm-uid'
+    has_id=$(account passwd slurm | cut -d : -f 3)
+    if [ -n "$has_id" ]; then
+        [ -z "$slurm_uid" ] || [ "$slurm_uid" = "$has_id" ] || die 2 "The user slurm cannot get the id $slurm_uid." "It is there, and has $has_id." \
+            'Omit --slurm-uid, or change the user and its files first.'
+        slurm_uid=$has_id
+        return
     fi
+    slurm_uid=${slurm_uid:-64030}
+    for kind in passwd group; do
+        owner=$(account "$kind" "$slurm_uid" | cut -d : -f 1)
+        [ -z "$owner" ] || die 2 "The user slurm cannot have the id $slurm_uid." "$owner has it ($kind)." 'Choose one that is free on all machines: --slurm-uid'
+    done
+}
+
+# The line of a user or group, also from a directory service; that of an image is in its files.
+# account passwd|group NAME-OR-ID
+account() {
+    if [ -z "$root" ]; then
+        getent "$1" "$2"
+    else
+        awk -F : -v it="$2" '$1 == it || $3 == it { print; exit }' "$root/etc/$1" 2> /dev/null
+    fi
+}
+
+# A link of an image must not lead to this machine. inside DIRECTORY
+inside() {
+    [ -n "$root" ] || return 0
+    case $(readlink -m "$1")/ in
+        "$(readlink -f "$root")"/*) ;;
+        *) die 2 "$1 leads out of $root." 'It is a link.' 'Make it a relative link.' ;;
+    esac
 }
 
 # Put a file in its place unless it is there already; others never see a part of it.
@@ -602,31 +697,46 @@ place() {
 "
     [ -z "$dry_run" ] || return 0
     new_file=$root$2.new$$
-    if ! { mkdir -p "$(dirname "$new_file")" && cp "$1" "$new_file" && chmod "$3" "$new_file" \
+    inside "$(dirname "$new_file")"
+    # No secret can be read before it has its mode.
+    if ! { mkdir -p "$(dirname "$new_file")" && (umask 077 && cp "$1" "$new_file") && chmod "$3" "$new_file" \
         && mv -f "$new_file" "$root$2"; }; then
         die 7 "$2 cannot be written." 'The file system may be full or read-only.' 'Make room, and run the same command again.'
     fi
     new_file=''
 }
 
-write_system_files() {
-    [ -n "$roles" ] || return 0
+# Options that a unit has from an earlier deployment, unless they are given again.
+choose_options() {
+    [ -n "$conf_server" ] || conf_server=$(sed -n 's/^ExecStart=.* --conf-server \([A-Za-z0-9.:,_-]*\) .*/\1/p' \
+        "$root/etc/systemd/system/slurmd.service" "$root/etc/systemd/system/sackd.service" 2> /dev/null | head -n 1)
     server=''
     [ -z "$conf_server" ] || server=" --conf-server $conf_server"
     # slurmrestd ends where it is to serve accounts that there are not.
     rest=''
-    [ -z "$cluster" ] || has_role dbd || rest=" $(fact rest_without_dbd)"
+    if [ -n "$cluster" ]; then
+        has_role dbd || rest=" $(fact rest_without_dbd)"
+    elif [ -f "$root/etc/slurm/slurm.conf" ]; then
+        [ "$(conf_value AccountingStorageType)" = accounting_storage/slurmdbd ] || rest=" $(fact rest_without_dbd)"
+    fi
+}
+
+# Units fit one version: options have other names in others.
+write_system_files() {
+    [ -n "$roles" ] || return 0
+    choose_options
     for daemon in $(daemons); do
         {
             printf '%s\n# Changes belong into a drop-in: systemctl edit %s\n' "$MARK" "$daemon"
             sed -e "s|@TREE@|$prefix/current/software|g" -e "s|@CONF_SERVER@|$server|g" -e "s|@REST@|$rest|g" \
-                "$scratch/$PART/systemd/$daemon.service"
+                "$share/systemd/$daemon.service"
         } > "$scratch/file"
         place "$scratch/file" "/etc/systemd/system/$daemon.service" 644
     done
+    has_id=$(account passwd slurm | cut -d : -f 3)
     {
         printf '%s\n' "$MARK"
-        printf 'u slurm %s "Slurm" /nonexistent /usr/sbin/nologin\n' "$slurm_uid"
+        printf 'u slurm %s "Slurm" /nonexistent /usr/sbin/nologin\n' "${has_id:-$slurm_uid}"
         [ -n "$(foreign_unit munge)" ] || printf 'u munge - "MUNGE" /nonexistent /usr/sbin/nologin\n'
         ! has_role rest || printf 'u slurmrestd - "Slurm REST" /nonexistent /usr/sbin/nologin\n'
     } > "$scratch/file"
@@ -634,16 +744,22 @@ write_system_files() {
     {
         printf '%s\n' "$MARK"
         printf 'd /var/log/slurm 0755 slurm slurm\n'
-        ! has_role controller || printf 'd %s 0700 slurm slurm\n' "$(state_directory)"
+        # Any other directory may serve others as well.
+        ! has_role controller || [ "$(state_directory)" != "$OUR_STATE" ] || printf 'd %s 0700 slurm slurm\n' "$OUR_STATE"
         if [ -z "$(foreign_unit munge)" ]; then
             printf 'd /etc/munge 0700 munge munge\nd /var/lib/munge 0700 munge munge\n'
             printf 'd /var/log/munge 0700 munge munge\n'
         fi
     } > "$scratch/file"
     place "$scratch/file" /etc/tmpfiles.d/slurm-factory.conf 644
-    [ -z "$dry_run" ] || return 0
+    if has_role controller && [ "$(state_directory)" != "$OUR_STATE" ] && [ ! -d "$root$(state_directory)" ]; then
+        add_next "install -d -m 700 -o slurm -g slurm $(state_directory)"
+    fi
+    [ -z "$dry_run" ] && [ -n "$asked$changed" ] || return 0
     systemd-sysusers ${root:+"--root=$root"} slurm-factory.conf \
         || die 3 'The users could not be made.' 'systemd-sysusers failed.' 'Make the users slurm, munge and slurmrestd yourself.'
+    made=$(account passwd slurm | cut -d : -f 3)
+    [ -z "$slurm_uid" ] || [ "$made" = "$slurm_uid" ] || note "The user slurm has got the id $made; it must be the same on all machines."
 }
 
 # Give a file that may be there to a user; an image has ids of its own. give USER FILE
@@ -654,11 +770,11 @@ give() {
 }
 
 make_directories() {
-    [ -n "$roles" ] && [ -z "$dry_run" ] || return 0
+    [ -n "$roles" ] && [ -z "$dry_run" ] && [ -n "$asked$changed" ] || return 0
     systemd-tmpfiles ${root:+"--root=$root"} --create slurm-factory.conf \
         || die 7 'The directories could not be made.' 'systemd-tmpfiles failed.' 'Look at /etc/tmpfiles.d/slurm-factory.conf.'
     # The key of a new machine may be a copy that root has made.
-    [ -n "$(foreign_unit munge)" ] || give munge /etc/munge/munge.key
+    give munge /etc/munge/munge.key
     if [ -z "$root" ] && [ -n "$changed" ]; then
         systemctl daemon-reload || die 3 'systemd did not take the units.' '' 'systemctl daemon-reload'
     fi
@@ -668,7 +784,7 @@ make_directories() {
 
 require_no_configuration() {
     [ -n "$cluster" ] || return 0
-    for file in slurm.conf slurmdbd.conf; do
+    for file in slurm.conf slurmdbd.conf cgroup.conf database.sql; do
         [ ! -e "$root/etc/slurm/$file" ] || die 2 "There is a /etc/slurm/$file already." 'deploy writes a first configuration only.' \
             'Omit --config, or move the directory away.'
     done
@@ -697,8 +813,16 @@ settings() {
 write_configuration() {
     [ -n "$cluster" ] || return 0
     if [ -n "$dry_run" ]; then
+        [ -e "$root/etc/slurm/jwt_hs256.key" ] || changed="$changed/etc/slurm/jwt_hs256.key
+"
+        [ -e "$root/etc/munge/munge.key" ] || changed="$changed/etc/munge/munge.key
+"
+        changed="$changed/etc/slurm/cgroup.conf
+"
+        ! has_role dbd || changed="$changed/etc/slurm/slurmdbd.conf
+/etc/slurm/database.sql
+"
         changed="$changed/etc/slurm/slurm.conf
-/etc/slurm/cgroup.conf
 "
         return
     fi
@@ -707,7 +831,7 @@ write_configuration() {
     for file in cgroup slurmdbd slurm; do
         sed -e "s|@CLUSTER@|$cluster|g" -e "s|@CONTROLLER@|$host|g" -e "s|@PROCTRACK@|$tracking|g" \
             -e "s|@TASK@|$task|g" -e "s|@GATHER@|$gather|g" -e "s|@CGROUP@|$group|g" -e "s|@PASSWORD@|$password|g" \
-            -e "s|@NODES@|NodeName=${nodes:-$host} $line State=UNKNOWN|g" "$scratch/$PART/etc/$file.conf" > "$scratch/$file.conf"
+            -e "s|@NODES@|NodeName=${nodes:-$host} $line State=UNKNOWN|g" "$share/etc/$file.conf" > "$scratch/$file.conf"
     done
     if ! has_role dbd; then
         sed -i '/^AccountingStorage/d' "$scratch/slurm.conf"
@@ -725,7 +849,7 @@ write_configuration() {
     place "$scratch/cgroup.conf" /etc/slurm/cgroup.conf 644
     if has_role dbd; then
         place "$scratch/slurmdbd.conf" /etc/slurm/slurmdbd.conf 600
-        sed "s|@PASSWORD@|$password|g" "$scratch/$PART/etc/database.sql" > "$scratch/database.sql"
+        sed "s|@PASSWORD@|$password|g" "$share/etc/database.sql" > "$scratch/database.sql"
         place "$scratch/database.sql" /etc/slurm/database.sql 600
         add_next 'mariadb < /etc/slurm/database.sql && rm /etc/slurm/database.sql'
     fi
@@ -760,11 +884,11 @@ unpack() {
     [ -z "$dry_run" ] || return 0
     partial=$versions/.partial.$$
     mkdir -p "$partial" || die 7 "$versions cannot be written to." '' "$(advice)"
-    tar -xzf "$package" --no-same-owner --no-same-permissions -C "$partial" software 2> "$scratch/error" \
+    tar --force-local -xzf "$package" --no-same-owner --no-same-permissions -C "$partial" software 2> "$scratch/error" \
         || die 7 "$package could not be unpacked." "$(head -n 1 "$scratch/error")" 'Make room, and run the same command again.'
     module=${package%-software.tar.gz}-module.tar.gz
     if [ "$module" != "$package" ] && [ -f "$module" ]; then
-        tar -xzf "$module" --no-same-owner --no-same-permissions -C "$partial" modules modulefiles \
+        tar --force-local -xzf "$module" --no-same-owner --no-same-permissions -C "$partial" modules modulefiles \
             2> "$scratch/error" || die 6 "$module cannot be unpacked." "$(head -n 1 "$scratch/error")" 'Copy it again, or move it away.'
     fi
     if [ -z "$root" ]; then
@@ -825,15 +949,19 @@ add_next() {
 "
 }
 
-# Which daemons to start: those of the roles, or those that run from this prefix.
+# Which daemons to start: those of the roles that were asked for, or those that start at boot.
 to_start() {
-    if [ -n "$roles" ]; then
-        daemons
-        return
-    fi
-    for daemon in $DAEMONS; do
-        ! has_unit "$daemon" || ! systemctl -q is-active "$daemon" || printf '%s ' "$daemon"
+    for daemon in $(daemons); do
+        if [ -n "$asked" ] || [ -n "$root" ] || systemctl -q is-enabled "$daemon" 2> /dev/null || systemctl -q is-active "$daemon"; then
+            printf '%s ' "$daemon"
+        fi
     done
+}
+
+# Whether something listens on a TCP port of this machine. listens PORT
+listens() {
+    hex=$(printf '%04X' "$1")
+    awk -v port=":$hex\$" '$2 ~ port && $4 == "0A" { found = 1 } END { exit !found }' /proc/net/tcp /proc/net/tcp6 2> /dev/null
 }
 
 # answers DAEMON: whether it does; what the client says otherwise is in a file
@@ -841,8 +969,17 @@ answers() {
     bin=$prefix/current/software/bin
     case $1 in
         munge) "$bin/munge" -n ;;
-        slurmdbd) "$bin/sacctmgr" --noheader show cluster ;;
+        slurmdbd)
+            # A machine for the database alone has no slurm.conf, which sacctmgr needs.
+            if [ -f /etc/slurm/slurm.conf ]; then
+                "$bin/sacctmgr" --noheader show cluster
+            else
+                listens "$(sed -n 's/^[[:space:]]*[Dd][Bb][Dd][Pp][Oo][Rr][Tt]=\([0-9]*\).*/\1/p' /etc/slurm/slurmdbd.conf | grep . || echo 6819)"
+            fi
+            ;;
         slurmctld) "$bin/scontrol" ping ;;
+        # It has no way to say that it is ready, and would start again and again.
+        slurmrestd) systemctl is-active "$1" && sleep 2 && systemctl is-active "$1" ;;
         *) systemctl is-active "$1" ;;
     esac > "$scratch/answer" 2>&1
 }
@@ -858,12 +995,12 @@ start_daemons() {
     [ -z "$dry_run" ] || return 0
     for daemon in $list; do
         if ! { systemctl -q enable "$daemon" && systemctl restart "$daemon"; }; then
-            die 3 "$daemon does not start." "$(last_line "$daemon")" "journalctl -u $daemon"
+            die 3 "$daemon does not start. $(now_current)" "$(last_line "$daemon")" "journalctl -u $daemon"
         fi
         waited=0
         until answers "$daemon"; do
             waited=$((waited + 1))
-            [ "$waited" -le "$WAIT" ] || die 3 "$daemon does not answer." "$(grep . "$scratch/answer" | tail -n 1)" "journalctl -u $daemon"
+            [ "$waited" -le "$WAIT" ] || die 3 "$daemon does not answer. $(now_current)" "$(grep . "$scratch/answer" | tail -n 1)" "journalctl -u $daemon"
             sleep 1
         done
         note "$daemon runs"
@@ -886,9 +1023,9 @@ require_same_series() {
 report() {
     directory=$prefix/versions/$name
     if [ -n "$json" ]; then
-        printf '{"version": 1, "deploy": {"name": %s, "release": %s, "directory": %s, "previous": %s, "unpacked": %s, "switched": %s, "files": %s, "next": %s, "dry_run": %s}}\n' \
+        printf '{"version": 1, "deploy": {"name": %s, "release": %s, "directory": %s, "previous": %s, "unpacked": %s, "switched": %s, "files": %s, "next": %s, "removed": %s, "dry_run": %s}}\n' \
             "$(quote "$name")" "$(quote "${release:-}")" "$(quote "$directory")" "$(quote "$previous")" \
-            "$unpacked" "$switched" "$(quote_lines "$changed")" "$(quote_lines "$next")" "$([ -n "$dry_run" ] && echo true || echo false)"
+            "$unpacked" "$switched" "$(quote_lines "$changed")" "$(quote_lines "$next")" "$(quote_lines "$removed")" "$([ -n "$dry_run" ] && echo true || echo false)"
         return
     fi
     would=''
@@ -908,7 +1045,6 @@ report() {
 deploy() {
     open_package
     release=$(fact release)
-    require_checksum
     require_machine
     require_space
     choose_name
@@ -916,7 +1052,7 @@ deploy() {
     require_no_configuration
     require_legal "$name" "$(fact series)"
     require_same_series "$name"
-    is_done "$name" || lock
+    { [ -z "$keep" ] && is_done "$name"; } || lock
     unpack
     write_system_files
     write_configuration "$versions/$name/software"
@@ -930,13 +1066,22 @@ deploy() {
     report
 }
 
-rollback() {
-    name=$(before)
-    [ -n "$name" ] || die 2 'There is no version to go back to.' "$prefix/history names no other one that is still there." 'sh deploy.sh --list, or: slurm-factory deploy --list'
+# Switch to a version that is there: the one before, or one by its name.
+switch_back() {
+    lock
+    if [ "$action" = rollback ]; then
+        name=$(before)
+        [ -n "$name" ] || die 2 'There is no version to go back to.' "$prefix/history names no other one that is still there." 'sh deploy.sh --list, or: slurm-factory deploy --list'
+    else
+        require_version --switch
+    fi
+    share=$versions/$name/$PART
     release=$(get "$versions/$name/deployed" release)
     require_legal "$name" "$(get "$versions/$name/deployed" series)"
     require_same_series "$name"
-    lock
+    require_roles
+    write_system_files
+    make_directories
     switch_to "$name"
     link_modules "$name"
     start_daemons
@@ -953,27 +1098,37 @@ remove_version() {
     fi
 }
 
-remove() {
+# require_version OPTION
+require_version() {
     case $name in
-        '' | */* | .*) usage "--remove: $name is no name of a version." '' 'See --list.' ;;
+        */* | .*) usage "$1: $name is no name of a version." '' 'See --list.' ;;
     esac
     [ -f "$versions/$name/deployed" ] || usage "There is no version $name in $prefix." '' 'See --list.'
+}
+
+remove() {
+    require_version --remove
+    lock
     [ "$name" != "$(current)" ] || die 2 "$name is current." '' 'Switch to another one first: deploy it, or --rollback'
     ! is_used "$name" || die 2 "$name is in use." 'Programs of this machine, perhaps jobs, run from it.' 'Wait for them to end.'
-    lock
     remove_version "$name"
     [ -z "$json" ] || printf '{"version": 1, "removed": %s}\n' "$(quote_lines "$name")"
 }
 
-# The N newest, the current one and those in use stay.
-older() {
-    names | tail -n "+$((keep + 1))" | while IFS= read -r each; do
-        [ "$each" = "$(current)" ] || is_used "$each" || printf '%s\n' "$each"
-    done
-}
+# The N newest, the current one, the one before and those in use stay.
 remove_older() {
-    removed=$(older)
-    for each in $removed; do remove_version "$each"; done
+    stays=$(current)
+    back=$(before)
+    [ -z "$dry_run" ] || [ "$action" != deploy ] || stays=$name back=$(current)
+    at=0
+    for each in $(printf '%s\n' "$([ "$unpacked" = false ] || printf '%s' "$name")" "$(names)" | grep . | awk '!seen[$0]++'); do
+        at=$((at + 1))
+        if [ "$at" -gt "$keep" ] && [ "$each" != "$stays" ] && [ "$each" != "$back" ] && ! is_used "$each"; then
+            remove_version "$each"
+            removed="$removed$each
+"
+        fi
+    done
 }
 
 list() {
@@ -984,7 +1139,7 @@ list() {
         for each in $(names); do
             printf '%s{"name": %s, "release": %s, "sha256": %s, "time": %s, "current": %s}' "$separator" "$(quote "$each")" \
                 "$(quote "$(get "$versions/$each/deployed" release)")" "$(quote "$(get "$versions/$each/deployed" sha256)")" \
-                "$(get "$versions/$each/deployed" time | tr -dc 0-9)" "$([ "$each" = "$now" ] && echo true || echo false)"
+                "$(get "$versions/$each/deployed" time | grep -x '[0-9]*' || echo 0)" "$([ "$each" = "$now" ] && echo true || echo false)"
             separator=', '
         done
         printf ']}\n'
@@ -1007,13 +1162,13 @@ fi
 scratch=$(mktemp -d) || die 7 'There is no room for temporary files.' '' 'Make room in /tmp, or set TMPDIR.'
 case $action in
     deploy) deploy ;;
-    rollback) rollback ;;
+    rollback | switch) switch_back ;;
     remove) remove ;;
     keep)
-        lock
+        [ ! -d "$versions" ] || lock
         remove_older
         [ -z "$json" ] || printf '{"version": 1, "removed": %s}\n' "$(quote_lines "$removed")"
         ;;
     list) list ;;
-    plan) print_plan ;;
+    plan-upgrade) print_plan ;;
 esac

@@ -103,6 +103,24 @@ def test_way_back_leads_to_the_version_before_and_forth_again(
     assert place.current == "slurm-24.11.7"
 
 
+def test_version_that_is_named_becomes_current_once(place: Place, old: Path, new: Path) -> None:
+    place.deploy(old)
+    place.deploy(new)
+    for _ in range(2):
+        assert place.deploy("--switch", "slurm-24.11.5").code == 0
+        assert place.current == "slurm-24.11.5"
+
+
+def test_absolute_link_counts_as_current(place: Place, old: Path) -> None:
+    place.deploy(old)
+    link = place.top / "current"
+    target = link.resolve()
+    link.unlink()
+    link.symlink_to(target)
+    assert place.deploy("--list", "--json").document["versions"][0]["current"] is True
+    assert "is current" in place.deploy("--remove", "slurm-24.11.5").errors
+
+
 def test_there_may_be_nothing_to_go_back_to(place: Place, old: Path) -> None:
     place.deploy(old)
     done = place.deploy("--rollback")
@@ -142,6 +160,8 @@ def test_dry_run_changes_nothing(image: Place, old: Path) -> None:
         ({"format": "2"}, 2, "Its format is 2; this deploy.sh knows 1."),
         ({"stem": "../../etc"}, 6, "Its package.conf has no stem."),
         ({"size": "$(reboot)"}, 6, "Its package.conf has no size."),
+        ({"rest_without_dbd": "x;id|e;s|a|a"}, 6, "characters that no package has"),
+        ({"libraries": "`reboot`"}, 6, "characters that no package has"),
     ],
 )
 def test_package_that_cannot_run_here_is_refused_before_anything_is_written(
@@ -201,7 +221,7 @@ def test_file_that_is_no_package_is_refused(place: Place, tmp_path: Path, conten
     package.write_bytes(content)
     done = place.deploy(package)
     assert done.code in {2, 6}
-    assert len(done.errors.splitlines()) == 3
+    assert done.errors.splitlines()[-3].startswith("Error: ")
     assert not place.prefix.exists()
 
 
@@ -223,6 +243,14 @@ def test_file_that_is_no_package_is_refused(place: Place, tmp_path: Path, conten
         (("--plan-upgrade", "24.11", "24.05"), "24.05 is not newer than 24.11."),
         (("--plan-upgrade", "1.2", "24.05"), "There is no series 1.2."),
         (("--sudo",), "There is no option --sudo."),
+        (("--root=",), "--root needs a value."),
+        (("--root", "/"), "--root needs a directory below /."),
+        (("--prefix=",), "--prefix needs a value."),
+        (("--list", "--remove", "x"), "--list and --remove exclude each other."),
+        (("--rollback", "--no-switch"), "--no-switch and --rollback exclude each other."),
+        (("--slurm-uid", "500\n1"), "--slurm-uid: 500"),
+        (("--keep", "08"), "--keep: 08 is no number of versions above 0."),
+        (("--switch", "slurm-1"), "There is no version slurm-1 in"),
         (("--prefix",), "--prefix needs a value."),
         (("absent-software.tar.gz",), "There is no file absent-software.tar.gz."),
     ],
@@ -323,12 +351,31 @@ def test_version_in_use_or_current_is_not_removed(place: Place, old: Path, tmp_p
     assert not (place.top / "modules/slurm/24.11.5.lua").is_symlink()
 
 
+def test_version_to_go_back_to_stays(place: Place, tmp_path: Path) -> None:
+    packages = [make_package(tmp_path, f"24.11.{number}") for number in range(4)]
+    for number in (0, 1, 2, 0):
+        place.deploy(packages[number])
+        _age(place, number)
+    dry = place.deploy(packages[3], "--keep", "1", "--dry-run", "--json").document["deploy"]
+    done = place.deploy(packages[3], "--keep", "1", "--json").document["deploy"]
+    assert done["removed"] == ["slurm-24.11.2", "slurm-24.11.1"]
+    assert dry["removed"] == done["removed"]
+    assert place.names == {"slurm-24.11.0", "slurm-24.11.3"}
+    assert place.deploy("--rollback").code == 0
+    assert place.current == "slurm-24.11.0"
+
+
+def _age(place: Place, number: int) -> None:
+    """Let a version be deployed in the second of this number."""
+    deployed = place.top / "versions" / f"slurm-24.11.{number}" / "deployed"
+    lines = [line for line in deployed.read_text().splitlines() if not line.startswith("time=")]
+    deployed.write_text("\n".join([*lines, f"time={number + 1}", ""]))
+
+
 def test_older_versions_go_and_the_current_one_stays(place: Place, tmp_path: Path) -> None:
     for number in range(3):
-        package = make_package(tmp_path, f"24.11.{number}")
-        place.deploy(package)
-        deployed = place.top / "versions" / f"slurm-24.11.{number}" / "deployed"
-        deployed.write_text(deployed.read_text().replace("time=1", f"time={number + 1}"))
+        place.deploy(make_package(tmp_path, f"24.11.{number}"))
+        _age(place, number)
     assert place.deploy("--keep", "2", "--dry-run").code == 0
     assert len(place.names) == 3
     done = place.deploy("--keep", "2", "--json")
@@ -394,6 +441,47 @@ def test_state_of_a_controller_decides_what_may_read_it(
         assert not (image.top / "versions").exists()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "STATESAVELOCATION=/srv/state",
+        'StateSaveLocation = "/srv/state" # here',
+        "Include more.conf",
+    ],
+)
+def test_state_is_found_however_slurm_conf_names_it(
+    image: Place, tmp_path: Path, line: str
+) -> None:
+    conf = Path(f"{image.root}/etc/slurm")
+    conf.mkdir()
+    (conf / "slurm.conf").write_text(f"{line}\n")
+    (conf / "more.conf").write_text("StateSaveLocation=/srv/state\n")
+    job_state(Path(f"{image.root}/srv/state"), 39)
+    assert image.deploy(make_package(tmp_path, "26.05.3")).code == 2
+
+
+def test_default_of_slurm_conf_is_where_slurm_looks(image: Place, tmp_path: Path) -> None:
+    conf = Path(f"{image.root}/etc/slurm/slurm.conf")
+    conf.parent.mkdir()
+    conf.write_text("ClusterName=x\n")
+    job_state(Path(f"{image.root}/var/spool"), 39)
+    assert image.deploy(make_package(tmp_path, "26.05.3")).code == 2
+
+
+def test_what_slurmdbd_has_converted_and_what_slurmctld_still_has_both_count(
+    image: Place, tmp_path: Path
+) -> None:
+    """slurmdbd is upgraded first; the next hop must wait for slurmctld."""
+    job_state(Path(f"{image.root}/var/spool/slurmctld"), 39)
+    started = Path(f"{image.root}/var/lib/slurm-factory/slurmdbd")
+    started.parent.mkdir(parents=True)
+    started.write_text("format=1\nseries=24.11\n")
+    assert "from 23.02 to 26.05" in image.deploy(make_package(tmp_path, "26.05.3")).errors
+    older = image.deploy(make_package(tmp_path, "24.05.8"))
+    assert "What slurmdbd has written belongs to 24.11" in older.errors
+    assert image.deploy(make_package(tmp_path, "24.11.5")).code == 0
+
+
 def test_refusal_of_a_jump_says_the_legal_way(image: Place, tmp_path: Path) -> None:
     job_state(Path(f"{image.root}/var/spool/slurmctld"), 39)
     done = image.deploy(make_package(tmp_path, "26.05.3"))
@@ -443,11 +531,15 @@ def test_every_step_of_a_plan_is_one_that_its_series_accepts(place: Place) -> No
 # --- units, users, configuration ----------------------------------------------------------------
 
 
+def need_sysusers() -> None:
+    if shutil.which("systemd-sysusers") is None:
+        pytest.skip("systemd-sysusers is missing: apt-get install systemd")
+
+
 def test_roles_write_units_users_and_directories_and_the_first_configuration(
     image: Place, old: Path
 ) -> None:
-    if shutil.which("systemd-sysusers") is None:
-        pytest.skip("systemd-sysusers is missing: apt-get install systemd")
+    need_sysusers()
     done = image.deploy(
         old, *("--role", "controller,dbd", "--role=compute,rest"), *("--config", "hpc", "--json")
     )
@@ -486,8 +578,7 @@ def test_roles_write_units_users_and_directories_and_the_first_configuration(
 
 
 def test_cluster_without_accounting_names_no_database(image: Place, old: Path) -> None:
-    if shutil.which("systemd-sysusers") is None:
-        pytest.skip("systemd-sysusers is missing: apt-get install systemd")
+    need_sysusers()
     words = ("--role", "controller,compute,rest", "--config", "hpc", "--nodes", "n[1-3],gpu1")
     done = image.deploy(old, *words)
     assert done.code == 0, done.errors
@@ -500,12 +591,96 @@ def test_cluster_without_accounting_names_no_database(image: Place, old: Path) -
 
 
 def test_nodes_ask_the_controller_for_the_configuration(image: Place, old: Path) -> None:
-    if shutil.which("systemd-sysusers") is None:
-        pytest.skip("systemd-sysusers is missing: apt-get install systemd")
+    need_sysusers()
     assert image.deploy(old, "--role", "compute", "--conf-server", "ctl:6817").code == 0
     unit = Path(f"{image.root}/etc/systemd/system/slurmd.service").read_text()
     assert "--systemd --conf-server ctl:6817 $SLURMD_OPTIONS" in unit
     assert not Path(f"{image.root}/etc/slurm").exists()
+
+
+def test_second_deployment_keeps_what_the_first_was_told(
+    image: Place, old: Path, new: Path
+) -> None:
+    need_sysusers()
+    words = ("--role", "compute", "--conf-server", "ctl:6817", "--slurm-uid", "500")
+    assert image.deploy(old, *words).code == 0
+    etc = Path(f"{image.root}/etc")
+    before = [path.read_text() for path in sorted(etc.rglob("*slurm*")) if path.is_file()]
+    for again in ((new, "--role", "compute"), (old,), ("--rollback",)):
+        done = image.deploy(*again)
+        assert done.code == 0, done.errors
+        after = [path.read_text() for path in sorted(etc.rglob("*slurm*")) if path.is_file()]
+        assert after == before
+    refused = image.deploy(old, "--role", "compute", "--slurm-uid", "501")
+    assert refused.code == 2
+    assert "It is there, and has 500." in refused.errors
+
+
+def test_cluster_without_accounting_stays_one(image: Place, old: Path) -> None:
+    need_sysusers()
+    image.deploy(old, "--role", "controller,rest", "--config", "hpc")
+    assert image.deploy(old, "--role", "controller,rest").code == 0
+    unit = Path(f"{image.root}/etc/systemd/system/slurmrestd.service").read_text()
+    assert "-s slurmctld" in unit
+
+
+def test_units_follow_a_switch_to_a_series_with_other_options(image: Place, tmp_path: Path) -> None:
+    need_sysusers()
+    first = image.deploy(make_package(tmp_path, "23.02.8"), "--role", "compute")
+    assert first.code == 0, first.errors
+    unit = Path(f"{image.root}/etc/systemd/system/slurmd.service")
+    assert 'slurmd" -D' in unit.read_text()
+    assert image.deploy(make_package(tmp_path, "23.11.11")).code == 0
+    assert 'slurmd" --systemd' in unit.read_text()
+    assert image.deploy("--rollback").code == 0
+    assert 'slurmd" -D' in unit.read_text()
+
+
+def test_directory_that_others_use_is_not_given_to_slurm(image: Place, old: Path) -> None:
+    need_sysusers()
+    conf = Path(f"{image.root}/etc/slurm/slurm.conf")
+    conf.parent.mkdir()
+    conf.write_text("StateSaveLocation=/var/spool\n")
+    (Path(f"{image.root}/var/spool")).mkdir(parents=True)
+    assert image.deploy(old, "--role", "controller").code == 0
+    assert "/var/spool" not in Path(f"{image.root}/etc/tmpfiles.d/slurm-factory.conf").read_text()
+
+
+def test_link_of_an_image_does_not_lead_to_this_machine(
+    image: Place, old: Path, tmp_path: Path
+) -> None:
+    need_sysusers()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    Path(f"{image.root}/etc/systemd").symlink_to(outside)
+    done = image.deploy(old, "--role", "compute")
+    assert done.code == 2
+    assert "leads out of" in done.errors
+    assert not list(outside.iterdir())
+
+
+def test_secrets_are_never_readable_by_others(
+    image: Place, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chmod that fails shows the mode that each file has before."""
+    need_sysusers()
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    seen = tmp_path / "seen"
+    chmod = programs / "chmod"
+    chmod.write_text(f'#!/bin/sh\nstat -c "%a %n" "$2" >> "{seen}"\nexec /bin/chmod "$@"\n')
+    chmod.chmod(0o755)
+    script = tmp_path / "deploy.sh"
+    text = resources.deploy_script().read_text()
+    script.write_text(text.replace("PATH=/usr/local/sbin:", f"PATH={programs}:/usr/local/sbin:"))
+    monkeypatch.setattr(resources, "deploy_script", lambda: script)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    done = image.deploy(old, "--role", "controller,dbd", "--config", "hpc")
+    assert done.code == 0, done.errors
+    modes = {line.split()[1].rpartition("/")[2].split(".new")[0]: line.split()[0]
+             for line in seen.read_text().splitlines()}  # fmt: skip
+    assert modes["slurmdbd.conf"] == "600"
+    assert modes["database.sql"] == "600"
 
 
 def test_units_of_a_distribution_are_left_alone(image: Place, old: Path) -> None:
@@ -519,8 +694,7 @@ def test_units_of_a_distribution_are_left_alone(image: Place, old: Path) -> None
 
 
 def test_munge_of_a_distribution_is_kept(image: Place, old: Path) -> None:
-    if shutil.which("systemd-sysusers") is None:
-        pytest.skip("systemd-sysusers is missing: apt-get install systemd")
+    need_sysusers()
     foreign = Path(f"{image.root}/usr/lib/systemd/system/munge.service")
     foreign.parent.mkdir(parents=True)
     foreign.write_text("[Unit]\n")
@@ -536,12 +710,20 @@ def test_role_that_a_package_cannot_have_is_refused(image: Place, tmp_path: Path
     assert "The package cannot have the role login." in done.errors
 
 
+def test_machine_is_a_compute_node_or_a_login_node(image: Place, old: Path) -> None:
+    need_sysusers()
+    assert image.deploy(old, "--role", "login").code == 0
+    done = image.deploy(old, "--role", "compute")
+    assert done.code == 2
+    assert "A machine is a compute node or a login node." in done.errors
+
+
 def test_id_that_somebody_has_is_not_given_to_slurm(image: Place, old: Path) -> None:
     with Path(f"{image.root}/etc/passwd").open("a") as file:
         file.write("eve:x:64030:64030::/home/eve:/bin/sh\n")
     done = image.deploy(old, "--role", "compute")
     assert done.code == 2
-    assert "eve has it." in done.errors
+    assert "eve has it (passwd)." in done.errors
     assert "--slurm-uid" in done.errors
 
 
@@ -559,6 +741,7 @@ def test_document_of_a_deployment_names_what_it_did(place: Place, old: Path, new
             "switched": True,
             "files": [],
             "next": [],
+            "removed": [],
             "dry_run": False,
         },
     }
