@@ -622,6 +622,7 @@ foreign_unit() {
 # The daemons of the roles, in the order in which they are started. A munge of the distribution is
 # kept: both use the same socket, key and protocol.
 daemons() {
+    [ -n "$roles" ] || return 0
     for daemon in $DAEMONS; do
         case $daemon in
             munge) [ -n "$(foreign_unit munge)" ] || [ "${roles# *}" = rest ] || printf 'munge ' ;;
@@ -952,7 +953,7 @@ add_next() {
 # Which daemons to start: those of the roles that were asked for, or those that start at boot.
 to_start() {
     for daemon in $(daemons); do
-        if [ -n "$asked" ] || [ -n "$root" ] || systemctl -q is-enabled "$daemon" 2> /dev/null || systemctl -q is-active "$daemon"; then
+        if [ -n "$asked" ] || [ -n "$root" ] || systemctl -q is-enabled "$daemon" 2> /dev/null || systemctl -q is-active "$daemon" 2> /dev/null; then
             printf '%s ' "$daemon"
         fi
     done
