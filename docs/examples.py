@@ -57,7 +57,8 @@ def prepared_cache() -> Iterator[Path]:
         cache = Path(home) / ".slurm-factory"
         make_cache_dir(Settings(cache_dir=cache))
         identity = load_manifest(MANIFEST).identity
-        builds = cache / "builds" / identity.version
+        # Without the suffix of patches, as a build does.
+        builds = cache / "builds" / identity.version.partition("+")[0]
         builds.mkdir(parents=True)
         shutil.copy(MANIFEST, builds / identity.manifest)
         yield cache

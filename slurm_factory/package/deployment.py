@@ -139,6 +139,8 @@ def write_deployment(
         "cpu_features": " ".join(cpu_features(identity.cpu)),
         "libraries": " ".join(libraries),
         "roles": " ".join(site.roles),
+        "x11": "yes" if x11 else "no",
+        "jwt": "yes" if site.tokens else "no",
         "without_cgroups": no_cgroups(series),
         "rest_without_dbd": "-s v0.0.38" if series in OLDEST else "-s slurmctld",
         "size": str(_size(tree) // KIBIBYTE + 1),

@@ -4,6 +4,7 @@
 #
 # usage: sh deploy.sh PACKAGE-software.tar.gz [OPTION]…
 #        sh deploy.sh --list | --rollback | --switch NAME | --remove NAME | --keep N [OPTION]…
+#        sh deploy.sh --start
 #        sh deploy.sh --plan-upgrade FROM TO
 #
 #   --prefix DIR         directory of all versions (default: /opt/slurm)
@@ -87,7 +88,7 @@ die() {
     done
     exit "$1"
 }
-usage() { die 2 "$1" "${2:-}" "${3:-See the comment at the beginning of deploy.sh, or: slurm-factory deploy --help}"; }
+usage() { die 2 "$1" "${2:-}" "${3:-All options: sh $0 --help}"; }
 
 clean_up() {
     [ -z "$scratch" ] || rm -rf "$scratch"
@@ -178,6 +179,7 @@ while [ $# -gt 0 ]; do
 done
 
 [ -z "$keep" ] || [ -n "$package" ] || act keep
+[ -z "$start" ] || [ -n "$package" ] || [ "$action" != deploy ] || act start
 
 # Whether all characters are of some kinds, and there is one. consists_of TEXT KINDS
 consists_of() { [ -n "$1" ] && [ "$(printf '%s' "$1" | tr -d "$2" && echo .)" = . ]; }
@@ -216,7 +218,7 @@ esac
 [ -z "$start" ] || [ -z "$root" ] || usage '--start and --root exclude each other.' 'The daemons of an image cannot run here.'
 case $action in
     deploy)
-        [ -n "$package" ] || usage 'There is nothing to do.' 'Neither a package nor --list, --rollback, --switch, --remove, --keep or --plan-upgrade is given.'
+        [ -n "$package" ] || usage 'There is nothing to do.' 'Neither a package nor --list, --start, --rollback, --switch, --remove, --keep or --plan-upgrade is given.'
         ;;
     *) [ -z "$package" ] || usage "A package cannot be combined with --$action." ;;
 esac
@@ -299,7 +301,7 @@ advice() {
 
 # Read the table of series: that of the package, or the one beside this file.
 load_series() {
-    for file in "$scratch/$PART/series.txt" "$(dirname "$0")/series.txt" "$top/current/$PART/series.txt"; do
+    for file in "$scratch/$PART/series.txt" "$(dirname "$0")/series.txt" "$versions"/*/"$PART/series.txt"; do
         if [ -f "$file" ]; then
             table=$(grep -v '^#' "$file")
             return
@@ -340,8 +342,10 @@ way() {
 
 print_plan() {
     load_series
+    # A release belongs to the series of its first two numbers.
+    from=$(printf '%s' "$from" | cut -d . -f 1-2) to=$(printf '%s' "$to" | cut -d . -f 1-2)
     for series in "$from" "$to"; do
-        is_known "$series" || usage "There is no series $series." "Known are $(series_table | cut -d ' ' -f 1 | tr '\n' ' ')." ''
+        is_known "$series" || usage "There is no series $series." "Known are: $(series_table | cut -d ' ' -f 1 | paste -s -d ' ' -)" 'Write --plan-upgrade 23.02 26.05, for example.'
     done
     [ "$(number "$from")" -lt "$(number "$to")" ] || usage "$to is not newer than $from." 'Slurm cannot go back below the series that wrote its state.' \
         'Restore the state and the database from a backup instead.'
@@ -500,6 +504,9 @@ fact() { get "$share/package.conf" "$1"; }
 
 open_package() {
     [ -f "$package" ] || die 2 "There is no file $package." '' 'Name a tarball whose name ends in -software.tar.gz.'
+    case $package in
+        *-module.tar.gz) die 2 "$package has the module files only." '' "Name the other tarball: ${package%-module.tar.gz}-software.tar.gz" ;;
+    esac
     [ -r "$package" ] || die 2 "$package cannot be read." '' "$(advice)"
     require_checksum
     share=$scratch/$PART
@@ -635,8 +642,30 @@ daemons() {
     done
 }
 
+# Daemons and commands end where the configuration names what a package does not have.
+require_features() {
+    for pair in PrologFlags:x11 AuthAltTypes:jwt; do
+        value=$(conf_value "${pair%:*}" | tr '[:upper:]' '[:lower:]')
+        case $value in
+            *"${pair#*:}"*)
+                [ "$(fact "${pair#*:}")" != no ] || die 2 'The package does not fit the configuration of this machine.' \
+                    "/etc/slurm/slurm.conf has ${pair%:*}=$(conf_value "${pair%:*}"), and the package was built without ${pair#*:}." \
+                    'Use a package with it, or change slurm.conf first.'
+                ;;
+        esac
+    done
+}
+
 require_roles() {
     add_roles
+    for role in $roles; do
+        case " $(fact roles) " in
+            *" $role "*) ;;
+            *) die 2 "The package cannot have the role $role, which this machine has or is to have." "It has $(fact roles)." \
+                'Build a standard package; sackd came with Slurm 23.11.' ;;
+        esac
+    done
+    require_features
     [ -n "$asked" ] || return 0
     if [ -z "$root" ] && [ ! -d /run/systemd/system ]; then
         die 3 'Roles need systemd.' 'It does not run on this machine.' 'Omit --role, or write the units into an image: --root'
@@ -644,12 +673,6 @@ require_roles() {
     if [ -z "$root" ] && [ -z "$dry_run" ] && [ "$(id -u)" != 0 ]; then
         die 3 'Roles need root.' 'They write to /etc/systemd/system, /etc/sysusers.d and /etc/tmpfiles.d.' "$(advice)"
     fi
-    for role in $roles; do
-        case " $(fact roles) " in
-            *" $role "*) ;;
-            *) die 2 "The package cannot have the role $role." "It has $(fact roles)." 'Build a standard package; sackd came with Slurm 23.11.' ;;
-        esac
-    done
     for daemon in $(daemons); do
         unit=$(foreign_unit "$daemon")
         [ -z "$unit" ] || die 3 "This machine has a $daemon of its own." "$unit does not belong to slurm-factory." \
@@ -809,6 +832,7 @@ settings() {
             group=$(fact without_cgroups)
         fi
     done
+    [ "$group" = autodetect ] || note 'This machine has no controllers of cgroup v2: jobs are not limited to their CPUs and memory.'
 }
 
 write_configuration() {
@@ -852,6 +876,7 @@ write_configuration() {
         place "$scratch/slurmdbd.conf" /etc/slurm/slurmdbd.conf 600
         sed "s|@PASSWORD@|$password|g" "$share/etc/database.sql" > "$scratch/database.sql"
         place "$scratch/database.sql" /etc/slurm/database.sql 600
+        add_next '# Install MariaDB, such as with: apt-get install mariadb-server && systemctl enable --now mariadb'
         add_next 'mariadb < /etc/slurm/database.sql && rm /etc/slurm/database.sql'
     fi
     place "$scratch/slurm.conf" /etc/slurm/slurm.conf 644
@@ -871,16 +896,20 @@ choose_name() {
     fi
 }
 
+# Whether a version is that of this package, and starts. is_whole NAME
+is_whole() {
+    [ "$(get "$versions/$1/deployed" sha256)" = "$sha256" ] \
+        && { [ -n "$root" ] || env -i "$versions/$1/software/sbin/slurmd" -V > /dev/null 2>&1; }
+}
+
 # Whether the prefix needs nothing, as on the second machine with a shared one, which may be
 # read-only there. is_done NAME
 is_done() {
-    [ "$(get "$versions/$1/deployed" sha256)" = "$sha256" ] && { [ -z "$switch" ] || [ "$(current)" = "$1" ]; }
+    is_whole "$1" && { [ -z "$switch" ] || [ "$(current)" = "$1" ]; }
 }
 
 unpack() {
-    if [ "$(get "$versions/$name/deployed" sha256)" = "$sha256" ]; then
-        return
-    fi
+    ! is_whole "$name" || return 0
     unpacked=true
     [ -z "$dry_run" ] || return 0
     partial=$versions/.partial.$$
@@ -903,8 +932,11 @@ unpack() {
         || die 7 "$versions cannot be written to." '' 'Make room, and run the same command again.'
     # After a power cut, a directory with this name must have all its files.
     sync -f "$partial" 2> /dev/null || sync
+    # Of a version that does not start, nothing is worth keeping.
+    [ ! -e "$versions/$name" ] || mv -T "$versions/$name" "$versions/.removed.$$"
     mv -T "$partial" "$versions/$name" || die 7 "$versions/$name cannot be made." '' 'Make room, and run the same command again.'
     partial=''
+    rm -rf "$versions/.removed.$$"
 }
 
 remember() {
@@ -950,15 +982,6 @@ add_next() {
 "
 }
 
-# Which daemons to start: those of the roles that were asked for, or those that start at boot.
-to_start() {
-    for daemon in $(daemons); do
-        if [ -n "$asked" ] || [ -n "$root" ] || systemctl -q is-enabled "$daemon" 2> /dev/null || systemctl -q is-active "$daemon" 2> /dev/null; then
-            printf '%s ' "$daemon"
-        fi
-    done
-}
-
 # Whether something listens on a TCP port of this machine. listens PORT
 listens() {
     hex=$(printf '%04X' "$1")
@@ -985,12 +1008,20 @@ answers() {
     esac > "$scratch/answer" 2>&1
 }
 
-last_line() { journalctl -q -o cat -n 1 -u "$1" 2> /dev/null; }
+# The last error of a daemon, or its last line.
+last_line() {
+    journalctl -q -o cat -n 50 -u "$1" 2> /dev/null > "$scratch/journal"
+    { grep -E 'error:|fatal:' "$scratch/journal" || cat "$scratch/journal"; } | tail -n 1
+}
 
 start_daemons() {
-    list=$(to_start)
+    list=$(daemons)
     if [ -z "$start" ]; then
-        [ -z "$list" ] || add_next "systemctl enable $list&& systemctl restart $list"
+        [ -z "$list" ] || if [ -n "$root" ]; then
+            add_next "systemctl --root=$root enable $list"
+        else
+            add_next "sh $0 $([ "$prefix" = /opt/slurm ] || printf -- '--prefix "%s" ' "$prefix")--start    # enables and starts $list"
+        fi
         return
     fi
     [ -z "$dry_run" ] || return 0
@@ -999,9 +1030,12 @@ start_daemons() {
             die 3 "$daemon does not start. $(now_current)" "$(last_line "$daemon")" "journalctl -u $daemon"
         fi
         waited=0
+        note "waiting for $daemon"
         until answers "$daemon"; do
             waited=$((waited + 1))
-            [ "$waited" -le "$WAIT" ] || die 3 "$daemon does not answer. $(now_current)" "$(grep . "$scratch/answer" | tail -n 1)" "journalctl -u $daemon"
+            # The unit starts a daemon again that ends; a daemon that ends each time will not answer.
+            [ "$(systemctl show -P NRestarts "$daemon" 2> /dev/null)" -lt 3 ] 2> /dev/null || waited=$((WAIT + 1))
+            [ "$waited" -le "$WAIT" ] || die 3 "$daemon does not answer. $(now_current)" "$(last_line "$daemon")" "journalctl -u $daemon; $(grep . "$scratch/answer" | tail -n 1)"
             sleep 1
         done
         note "$daemon runs"
@@ -1032,7 +1066,8 @@ report() {
     would=''
     [ -z "$dry_run" ] || would='would be '
     [ "$unpacked" = false ] || say "$directory: ${would}unpacked"
-    printf '%s' "$changed" | sed "s|\$|: ${would}written|"
+    [ -z "$dry_run" ] || say "checks: checksum, glibc $(fact glibc) or newer, CPU, libraries, space, and the upgrade have passed"
+    printf '%s' "$changed" | sed "s|^|$root|; s|\$|: ${would}written|"
     if [ "$switched" = true ]; then
         say "$prefix/current: ${would}switched to $name${previous:+, from $previous}"
     elif [ -n "$switch" ]; then
@@ -1069,7 +1104,8 @@ deploy() {
 
 # Switch to a version that is there: the one before, or one by its name.
 switch_back() {
-    lock
+    # A machine that may not write to a shared prefix can still take what is there.
+    if [ "$action" = rollback ] || [ "$(current)" != "$name" ]; then lock; fi
     if [ "$action" = rollback ]; then
         name=$(before)
         [ -n "$name" ] || die 2 'There is no version to go back to.' "$prefix/history names no other one that is still there." 'sh deploy.sh --list, or: slurm-factory deploy --list'
@@ -1138,14 +1174,16 @@ list() {
         printf '{"version": 1, "versions": ['
         separator=''
         for each in $(names); do
-            printf '%s{"name": %s, "release": %s, "sha256": %s, "time": %s, "current": %s}' "$separator" "$(quote "$each")" \
+            printf '%s{"name": %s, "release": %s, "sha256": %s, "time": %s, "current": %s, "previous": %s, "in_use": %s}' "$separator" "$(quote "$each")" \
                 "$(quote "$(get "$versions/$each/deployed" release)")" "$(quote "$(get "$versions/$each/deployed" sha256)")" \
-                "$(get "$versions/$each/deployed" time | grep -x '[0-9]*' || echo 0)" "$([ "$each" = "$now" ] && echo true || echo false)"
+                "$(get "$versions/$each/deployed" time | grep -x '[0-9]*' || echo 0)" "$([ "$each" = "$now" ] && echo true || echo false)" \
+                "$([ "$each" = "$(before)" ] && echo true || echo false)" "$(is_used "$each" && echo true || echo false)"
             separator=', '
         done
         printf ']}\n'
         return
     fi
+    [ -n "$(names)" ] || note "There is no version in $prefix."
     for each in $(names); do
         used=''
         [ "$each" != "$now" ] || used=current
@@ -1164,6 +1202,11 @@ scratch=$(mktemp -d) || die 7 'There is no room for temporary files.' '' 'Make r
 case $action in
     deploy) deploy ;;
     rollback | switch) switch_back ;;
+    start)
+        name=$(current)
+        [ -n "$name" ] || die 2 "There is no version in $prefix." '' 'Name a package, or another --prefix'
+        switch_back
+        ;;
     remove) remove ;;
     keep)
         [ ! -d "$versions" ] || lock

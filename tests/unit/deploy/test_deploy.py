@@ -390,7 +390,11 @@ def test_versions_are_listed_with_what_they_are(place: Place, old: Path, new: Pa
         each["name"]: each for each in place.deploy("--list", "--json").document["versions"]
     }
     assert versions["slurm-25.05.8"]["current"] is True
-    assert versions["slurm-24.11.5"] | {"time": 0, "sha256": ""} == {
+    assert versions["slurm-24.11.5"]["previous"] is True
+    assert versions["slurm-24.11.5"]["in_use"] is False
+    shown = ("name", "release", "sha256", "time", "current")
+    old_one = {key: versions["slurm-24.11.5"][key] for key in shown}
+    assert old_one | {"time": 0, "sha256": ""} == {
         "name": "slurm-24.11.5", "release": "24.11.5", "sha256": "", "time": 0, "current": False,
     }  # fmt: skip
     assert "slurm-24.11.5\t24.11.5\t" in place.deploy("--list").said
@@ -707,7 +711,74 @@ def test_role_that_a_package_cannot_have_is_refused(image: Place, tmp_path: Path
     package = make_package(tmp_path, changes={"roles": "controller compute"})
     done = image.deploy(package, "--role", "login")
     assert done.code == 2
-    assert "The package cannot have the role login." in done.errors
+    assert "The package cannot have the role login, which" in done.errors
+
+
+def test_machine_keeps_its_roles_or_the_deployment_is_refused(
+    image: Place, old: Path, tmp_path: Path
+) -> None:
+    need_sysusers()
+    assert image.deploy(old, "--role", "controller,rest").code == 0
+    minimal = make_package(tmp_path, "24.11.6", changes={"roles": "controller compute"})
+    done = image.deploy(minimal)
+    assert done.code == 2
+    assert "cannot have the role rest" in done.errors
+    assert image.current == "slurm-24.11.5"
+
+
+@pytest.mark.parametrize(
+    ("line", "fact"), [("PrologFlags=Contain,X11", "x11"), ("authalttypes=auth/jwt", "jwt")]
+)
+def test_package_without_what_the_configuration_names_is_refused(
+    image: Place, tmp_path: Path, line: str, fact: str
+) -> None:
+    conf = Path(f"{image.root}/etc/slurm/slurm.conf")
+    conf.parent.mkdir()
+    conf.write_text(f"{line}\n")
+    done = image.deploy(make_package(tmp_path, changes={fact: "no"}))
+    assert done.code == 2
+    assert f"the package was built without {fact}" in done.errors
+    assert image.deploy(make_package(tmp_path, changes={fact: "yes"})).code == 0
+
+
+def test_commands_for_an_image_are_not_for_this_machine(image: Place, old: Path) -> None:
+    need_sysusers()
+    done = image.deploy(old, "--role", "compute", "--conf-server", "ctl", "--json")
+    assert done.document["deploy"]["next"] == [
+        f"systemctl --root={image.root} enable munge slurmd "
+    ]
+    said = image.deploy(old, "--role", "compute", "--slurm-uid", "64030").said
+    assert "systemctl restart" not in said
+
+
+def test_version_that_no_longer_starts_is_unpacked_again(place: Place, old: Path) -> None:
+    place.deploy(old)
+    (place.top / "versions/slurm-24.11.5/software/sbin/slurmd").unlink()
+    assert "unpacked" in place.deploy(old).said
+    assert place.current == "slurm-24.11.5"
+    assert place.names == {"slurm-24.11.5"}
+
+
+def test_directory_without_versions_says_so(place: Place) -> None:
+    done = place.deploy("--list")
+    assert done.code == 0
+    assert done.errors == f"There is no version in {place.prefix}.\n"
+    assert place.deploy("--list", "--json").document == {"version": 1, "versions": []}
+    assert "There is no version in" in place.deploy("--start").errors
+
+
+def test_module_tarball_leads_to_the_other_one(place: Place, old: Path) -> None:
+    done = place.deploy(str(old).replace("-software", "-module"))
+    assert done.code == 2
+    assert str(old) in done.errors
+
+
+def test_releases_can_be_named_in_place_of_series(place: Place, old: Path) -> None:
+    place.deploy(old)
+    done = place.deploy("--plan-upgrade", "24.11.5", "26.05.3", "--json")
+    assert done.document["upgrade"]["hops"] == ["26.05"]
+    (place.top / "current").unlink()
+    assert place.deploy("--switch", "slurm-24.11.5").code == 0
 
 
 def test_machine_is_a_compute_node_or_a_login_node(image: Place, old: Path) -> None:
