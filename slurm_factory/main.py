@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from slurm_factory import completion, usage
+from slurm_factory import completion, options, usage
 from slurm_factory.constants import APPLICATION, DEFAULT_BASE, DEFAULT_DEPS, Deps
 from slurm_factory.exceptions import (
     ConfigurationError,
@@ -44,397 +44,6 @@ app = usage.Application(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-# Groups of options in --help.
-CONTENT, SOURCE, PLATFORM = "Content", "Source", "Platform"
-BUILDING = "Building"
-WHERE, CHECKS = "Where", "Checks"
-REMOVED = "What to remove"
-INSTALLED, CLUSTER, VERSIONS = "Installation", "Cluster", "Versions"
-ADVISORIES = "Advisories"
-
-VersionOption = Annotated[
-    str,
-    typer.Option(
-        metavar="RELEASE",
-        help="A series (25.05: its newest release), a release (25.05.8), or latest.",
-        autocompletion=completion.versions,
-        rich_help_panel=CONTENT,
-    ),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=usage.GENERAL)
-]
-GpuOption = Annotated[
-    bool, typer.Option("--gpu", help="Add GPU detection.", rich_help_panel=CONTENT)
-]
-MinimalOption = Annotated[
-    bool,
-    typer.Option(
-        "--minimal",
-        help="Munge, readline, nss_slurm and completion in bash only.",
-        rich_help_panel=CONTENT,
-    ),
-]
-VariantsOption = Annotated[
-    str,
-    typer.Option(
-        metavar="VARIANTS",
-        help='Features to add or remove, such as "+hdf5 ~restd".',
-        autocompletion=completion.variants,
-        rich_help_panel=CONTENT,
-    ),
-]
-DepsOption = Annotated[
-    str,
-    typer.Option(
-        help="Source of the libraries. spack: built from source; system: from the base.",
-        metavar="spack|system",
-        autocompletion=completion.recipes,
-        rich_help_panel=PLATFORM,
-    ),
-]
-BaseOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="Distribution to build on; same: the one of this machine.",
-        autocompletion=completion.bases,
-        rich_help_panel=PLATFORM,
-    ),
-]
-GlibcOption = Annotated[
-    str,
-    typer.Option(
-        metavar="2.28|...|base",
-        help="Newest glibc that the package may need; default with Spack: 2.28.",
-        autocompletion=completion.glibcs,
-        rich_help_panel=PLATFORM,
-    ),
-]
-ArchOption = Annotated[
-    str,
-    typer.Option(
-        "--arch",
-        metavar="x86_64|aarch64",
-        help="Architecture to build for; default: that of this machine.",
-        autocompletion=completion.architectures,
-        rich_help_panel=PLATFORM,
-    ),
-]
-SourceOption = Annotated[
-    str,
-    typer.Option(
-        metavar="FILE|URL|DIR|git+URL@REF",
-        help="Your own source of Slurm: an archive, or a commit of a git repository.",
-        rich_help_panel=SOURCE,
-    ),
-]
-Sha256Option = Annotated[
-    str,
-    typer.Option(
-        metavar="SUM",
-        help="Checksum of --source, or of a release without one in the catalog.",
-        rich_help_panel=SOURCE,
-    ),
-]
-PatchOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        metavar="PATH",
-        help="A patch, or a directory with a quilt series; may be repeated.",
-        rich_help_panel=SOURCE,
-    ),
-]
-SuffixOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="Name of the patches in the package's name, such as site1.",
-        rich_help_panel=SOURCE,
-    ),
-]
-NoBackportsOption = Annotated[
-    bool,
-    typer.Option(
-        "--no-backports",
-        help="Leave out Debian's patches for old releases.",
-        rich_help_panel=SOURCE,
-    ),
-]
-StrictOption = Annotated[
-    bool,
-    typer.Option(
-        "--strict", help="Refuse a release with known advisories.", rich_help_panel=BUILDING
-    ),
-]
-DestructiveOption = Annotated[
-    bool,
-    typer.Option(
-        "--destructive-mode",
-        help="Build on this machine, not in LXD.",
-        rich_help_panel=BUILDING,
-    ),
-]
-JobsOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        help="Number of parallel compilers; default: by CPUs and memory.",
-        rich_help_panel=BUILDING,
-    ),
-]
-OfflineOption = Annotated[
-    bool,
-    typer.Option(
-        "--offline",
-        help="Download nothing; list missing sources and stop.",
-        rich_help_panel=BUILDING,
-    ),
-]
-ForceOption = Annotated[
-    bool,
-    typer.Option(
-        "--force", help="Build even if the package is up to date.", rich_help_panel=BUILDING
-    ),
-]
-KeepOption = Annotated[
-    bool,
-    typer.Option(
-        "--keep-instance", help="Always keep the build instance.", rich_help_panel=BUILDING
-    ),
-]
-VerifyOption = Annotated[
-    bool,
-    typer.Option(
-        "--verify",
-        help="Run clusters from the package, as `verify` does.",
-        rich_help_panel=BUILDING,
-    ),
-]
-PlanOnlyOption = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan only.", rich_help_panel=BUILDING)
-]
-PackagesArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[PACKAGE]...",
-        help="Names or paths, as `list` prints them, or manifests; default: all.",
-        autocompletion=completion.packages,
-    ),
-]
-CompareOption = Annotated[
-    bool,
-    typer.Option(
-        "--compare", help="Show what differs between two packages, which may be tarballs."
-    ),
-]
-LibrariesOption = Annotated[
-    bool,
-    typer.Option(
-        "--libraries",
-        help="Look up known advisories of bundled libraries.",
-        rich_help_panel=ADVISORIES,
-    ),
-]
-OsvOption = Annotated[
-    str,
-    typer.Option(
-        metavar="FILE|URL",
-        help="OSV records for libraries of Spack and Ubuntu.",
-        rich_help_panel=ADVISORIES,
-    ),
-]
-AdvisoryOption = Annotated[
-    str,
-    typer.Option(
-        metavar="ID",
-        help="Only packages that have this advisory, such as CVE-2026-65107.",
-        autocompletion=completion.advisories,
-        rich_help_panel=ADVISORIES,
-    ),
-]
-NamedPackagesArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[PACKAGE]...",
-        help="Only these finished builds, as `list` prints them.",
-        autocompletion=completion.packages,
-    ),
-]
-NewestOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        help="Only finished builds: all but the newest N of each series and kind.",
-        rich_help_panel=REMOVED,
-    ),
-]
-AgeOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="AGE",
-        help="Only objects older than this, such as 12h, 30d or 4w.",
-        rich_help_panel=REMOVED,
-    ),
-]
-PackageArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="PACKAGE",
-        help="Name of a build, or path of a manifest or of a tarball.",
-        autocompletion=completion.packages,
-    ),
-]
-DistrosOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME,...",
-        help="Distributions, such as debian@11,ubuntu@24.04; default: the oldest and the newest"
-        " on which it starts.",
-        autocompletion=completion.distros,
-        rich_help_panel=WHERE,
-    ),
-]
-OlderPackageOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="PACKAGE",
-        help="Also upgrade a cluster of this older package; repeat it for more hops.",
-        autocompletion=completion.packages,
-        rich_help_panel=CHECKS,
-    ),
-]
-VerboseOption = Annotated[
-    bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        help="Show what the commands of a build print.",
-        rich_help_panel=usage.GENERAL,
-    ),
-]
-QuietOption = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Show errors only.", rich_help_panel=usage.GENERAL)
-]
-
-DeployedArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="[PACKAGE]",
-        help="Name of a build, or path of a manifest or of a tarball.",
-        autocompletion=completion.packages,
-    ),
-]
-StartOption = Annotated[
-    bool,
-    typer.Option(
-        "--start",
-        help="Enable and start the daemons; restart those that run.",
-        rich_help_panel=CLUSTER,
-    ),
-]
-NoSwitchOption = Annotated[
-    bool, typer.Option("--no-switch", help="Only unpack.", rich_help_panel=INSTALLED)
-]
-RollbackOption = Annotated[
-    bool,
-    typer.Option(
-        "--rollback",
-        help="Switch to the version that was current before.",
-        rich_help_panel=VERSIONS,
-    ),
-]
-VersionsListOption = Annotated[
-    bool, typer.Option("--list", help="Show the versions.", rich_help_panel=VERSIONS)
-]
-SwitchOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="Switch to a version that is there.", rich_help_panel=VERSIONS
-    ),
-]
-RemoveOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="Remove a version that nothing uses.", rich_help_panel=VERSIONS
-    ),
-]
-KeepVersionsOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N", help="Remove all versions but the N newest.", rich_help_panel=VERSIONS
-    ),
-]
-PrefixOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DIR",
-        help="Directory of all versions; default: /opt/slurm.",
-        rich_help_panel=INSTALLED,
-    ),
-]
-RoleOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="ROLE,...",
-        help="Write units for controller, dbd, compute, rest or login.",
-        autocompletion=completion.roles,
-        rich_help_panel=CLUSTER,
-    ),
-]
-ConfigOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="Write a first configuration for a cluster.", rich_help_panel=CLUSTER
-    ),
-]
-NodesOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LIST",
-        help="Compute nodes for --config; default: this machine.",
-        rich_help_panel=CLUSTER,
-    ),
-]
-ConfServerOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="HOST",
-        help="Controller from which nodes fetch the configuration.",
-        rich_help_panel=CLUSTER,
-    ),
-]
-SlurmUidOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N", help="Id of a new user slurm; default: 64030.", rich_help_panel=CLUSTER
-    ),
-]
-StateBackupOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATH",
-        help="Backup of the state that an older version can read.",
-        rich_help_panel=VERSIONS,
-    ),
-]
-PlanUpgradeOption = Annotated[
-    tuple[str, str] | None,
-    typer.Option(
-        metavar="FROM TO",
-        help="Print the legal way from one series to another.",
-        rich_help_panel=VERSIONS,
-    ),
-]
-RootOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DIR", help="Write below DIR, for an image of a machine.", rich_help_panel=INSTALLED
-    ),
-]
 
 
 class _Globals:
@@ -463,8 +72,8 @@ def main(
         str | None,
         typer.Option(metavar="NAME", help="LXD project that holds all instances and images."),
     ] = None,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
     version: Annotated[  # noqa: ARG001  # its callback prints
         bool,
         typer.Option(
@@ -483,30 +92,30 @@ def main(
 @app.command()
 def build(
     *,
-    slurm_version: VersionOption = "",
-    source: SourceOption = "",
-    gpu: GpuOption = False,
-    minimal: MinimalOption = False,
-    additional_variants: VariantsOption = "",
-    deps: DepsOption = DEFAULT_DEPS.value,
-    base: BaseOption = DEFAULT_BASE,
-    glibc: GlibcOption = "",
-    arch: ArchOption = "",
-    destructive_mode: DestructiveOption = False,
-    jobs: JobsOption = None,
-    offline: OfflineOption = False,
-    sha256: Sha256Option = "",
-    patch: PatchOption = None,
-    suffix: SuffixOption = "",
-    no_backports: NoBackportsOption = False,
-    strict: StrictOption = False,
-    force: ForceOption = False,
-    keep_instance: KeepOption = False,
-    verify: VerifyOption = False,
-    dry_run: PlanOnlyOption = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    slurm_version: options.Version = "",
+    source: options.Source = "",
+    gpu: options.Gpu = False,
+    minimal: options.Minimal = False,
+    additional_variants: options.Variants = "",
+    deps: options.Deps = DEFAULT_DEPS.value,
+    base: options.Base = DEFAULT_BASE,
+    glibc: options.Glibc = "",
+    arch: options.Arch = "",
+    destructive_mode: options.Destructive = False,
+    jobs: options.Jobs = None,
+    offline: options.Offline = False,
+    sha256: options.Sha256 = "",
+    patch: options.Patch = None,
+    suffix: options.Suffix = "",
+    no_backports: options.NoBackports = False,
+    strict: options.Strict = False,
+    force: options.Force = False,
+    keep_instance: options.Keep = False,
+    verify: options.Verify = False,
+    dry_run: options.PlanOnly = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Build a package."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
@@ -625,14 +234,14 @@ def _find_finished(
 @app.command()
 def verify(
     *,
-    package: PackageArgument,
-    on: DistrosOption = "",
+    package: options.Package,
+    on: options.Distros = "",
     static: Annotated[
         bool,
         typer.Option(
             "--static",
             help="Only read its files; needs neither root nor LXD.",
-            rich_help_panel=CHECKS,
+            rich_help_panel=options.CHECKS,
         ),
     ] = False,
     suite: Annotated[
@@ -640,16 +249,16 @@ def verify(
         typer.Option(
             "--suite",
             help="Also run SchedMD's tests, with plain Slurm and with the package.",
-            rich_help_panel=CHECKS,
+            rich_help_panel=options.CHECKS,
         ),
     ] = False,
-    upgrade_from: OlderPackageOption = None,
+    upgrade_from: options.OlderPackage = None,
     here: Annotated[
         bool,
         typer.Option(
             "--here",
             help="Use this machine, which nobody needs afterwards, as root.",
-            rich_help_panel=WHERE,
+            rich_help_panel=options.WHERE,
         ),
     ] = False,
     keep_instance: Annotated[
@@ -657,12 +266,12 @@ def verify(
         typer.Option(
             "--keep-instance",
             help="Keep the instance, to look around in it.",
-            rich_help_panel=WHERE,
+            rich_help_panel=options.WHERE,
         ),
     ] = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run clusters from a package on other distributions, and record what they did."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
@@ -692,27 +301,27 @@ def verify(
 @app.command()
 def deploy(
     *,
-    package: DeployedArgument = "",
-    prefix: PrefixOption = None,
-    role: RoleOption = None,
-    config: ConfigOption = None,
-    nodes: NodesOption = None,
-    conf_server: ConfServerOption = None,
-    slurm_uid: SlurmUidOption = None,
-    start: StartOption = False,
-    no_switch: NoSwitchOption = False,
-    rollback: RollbackOption = False,
-    switch: SwitchOption = None,
-    state_backup: StateBackupOption = None,
-    show_versions: VersionsListOption = False,
-    remove: RemoveOption = None,
-    keep: KeepVersionsOption = None,
-    plan_upgrade: PlanUpgradeOption = None,
-    root: RootOption = None,
+    package: options.Deployed = "",
+    prefix: options.Prefix = None,
+    role: options.Role = None,
+    config: options.Config = None,
+    nodes: options.Nodes = None,
+    conf_server: options.ConfServer = None,
+    slurm_uid: options.SlurmUid = None,
+    start: options.Start = False,
+    no_switch: options.NoSwitch = False,
+    rollback: options.Rollback = False,
+    switch: options.Switch = None,
+    state_backup: options.StateBackup = None,
+    show_versions: options.VersionsList = False,
+    remove: options.Remove = None,
+    keep: options.KeepVersions = None,
+    plan_upgrade: options.PlanUpgrade = None,
+    root: options.Root = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing.")] = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Unpack a package beside other versions, with systemd units, and switch to it or back."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
@@ -752,29 +361,29 @@ def deploy(
 @app.command()
 def prefetch(
     *,
-    slurm_version: VersionOption = "",
-    source: SourceOption = "",
+    slurm_version: options.Version = "",
+    source: options.Source = "",
     every: Annotated[
         bool,
         typer.Option(
             "--all",
             help="The newest release of every series, in every type.",
-            rich_help_panel=CONTENT,
+            rich_help_panel=options.CONTENT,
         ),
     ] = False,
-    gpu: GpuOption = False,
-    minimal: MinimalOption = False,
-    additional_variants: VariantsOption = "",
-    deps: DepsOption = DEFAULT_DEPS.value,
-    base: BaseOption = DEFAULT_BASE,
-    glibc: GlibcOption = "",
-    arch: ArchOption = "",
-    sha256: Sha256Option = "",
-    patch: PatchOption = None,
-    no_backports: NoBackportsOption = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    gpu: options.Gpu = False,
+    minimal: options.Minimal = False,
+    additional_variants: options.Variants = "",
+    deps: options.Deps = DEFAULT_DEPS.value,
+    base: options.Base = DEFAULT_BASE,
+    glibc: options.Glibc = "",
+    arch: options.Arch = "",
+    sha256: options.Sha256 = "",
+    patch: options.Patch = None,
+    no_backports: options.NoBackports = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Fetch everything for a later build --offline, here or elsewhere."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
@@ -819,32 +428,36 @@ def prefetch(
 @app.command()
 def clean(
     *,
-    packages: NamedPackagesArgument = None,
+    packages: options.NamedPackages = None,
     full: Annotated[
         bool,
         typer.Option(
             "--full",
             help="Also base instances, images and the LXD project.",
-            rich_help_panel=REMOVED,
+            rich_help_panel=options.REMOVED,
         ),
     ] = False,
     builds: Annotated[
         bool,
-        typer.Option("--builds", help="Also finished builds and logs.", rich_help_panel=REMOVED),
+        typer.Option(
+            "--builds", help="Also finished builds and logs.", rich_help_panel=options.REMOVED
+        ),
     ] = False,
     caches: Annotated[
         bool,
-        typer.Option("--caches", help="Also compiler and source caches.", rich_help_panel=REMOVED),
+        typer.Option(
+            "--caches", help="Also compiler and source caches.", rich_help_panel=options.REMOVED
+        ),
     ] = False,
-    keep: NewestOption = None,
-    older_than: AgeOption = None,
+    keep: options.Newest = None,
+    older_than: options.Age = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be removed.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Remove instances and files of ended builds."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
@@ -893,9 +506,9 @@ def setup(
         ),
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only show what is missing.")] = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Install and initialize LXD on this machine, if needed."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
@@ -915,7 +528,10 @@ def setup(
 
 @app.command()
 def doctor(
-    *, as_json: JsonOption = False, verbose: VerboseOption = False, quiet: QuietOption = False
+    *,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Check this machine and print the commands that fix problems."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
@@ -940,9 +556,9 @@ def show_settings(
             autocompletion=completion.settings,
         ),
     ] = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Show the value of each setting and what it comes from."""
     with _reporting(as_json=as_json, verbose=verbose, quiet=quiet) as reporter:
@@ -960,7 +576,10 @@ def show_settings(
 
 @app.command("list")
 def list_builds(
-    *, as_json: JsonOption = False, verbose: VerboseOption = False, quiet: QuietOption = False
+    *,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """List finished builds."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
@@ -974,20 +593,22 @@ def list_builds(
 @app.command()
 def show(
     *,
-    packages: PackagesArgument = None,
-    compare: CompareOption = False,
-    libraries: LibrariesOption = False,
-    osv: OsvOption = "",
-    advisory: AdvisoryOption = "",
+    packages: options.Packages = None,
+    compare: options.Compare = False,
+    libraries: options.Libraries = False,
+    osv: options.Osv = "",
+    advisory: options.Advisory = "",
     offline: Annotated[
         bool,
         typer.Option(
-            "--offline", help="Look advisories up in copies of before.", rich_help_panel=ADVISORIES
+            "--offline",
+            help="Look advisories up in copies of before.",
+            rich_help_panel=options.ADVISORIES,
         ),
     ] = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Show what finished packages contain, and their known advisories."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
@@ -1036,9 +657,9 @@ def versions(
     offline: Annotated[
         bool, typer.Option("--offline", help="Read catalogs of URLs in copies of before.")
     ] = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
-    quiet: QuietOption = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """List the releases that can be built."""
     with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):

@@ -16,7 +16,8 @@ TESTS = Path(__file__).parents[1]
 LAYERS = (
     ("__main__",),
     ("main",),
-    ("answers", "completion", "usage"),
+    ("answers", "options"),
+    ("completion", "usage"),
     ("builder", "ci_cache", "compare", "deploy", "prefetch"),
     ("verify",),
     ("clean", "findings", "supplies", "up_to_date"),
@@ -37,7 +38,7 @@ ONLY_IN = {
     "archspec": {"plan"},
     "craft_providers": {"instances"},
     "rich": {"output"},
-    "typer": {"main", "usage"},
+    "typer": {"main", "options", "usage"},
 }
 HEAVY = ("archspec", "craft_providers", "cyclonedx", "elftools", "pylxd", "requests")
 """Libraries that would make `slurm-factory --help` slow."""
