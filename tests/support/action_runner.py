@@ -139,7 +139,9 @@ class Job:
         exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
         lines = [*exports, f"cd {WORKSPACE}", f"exec {SHELL} {place}/run > {place}/log 2>&1", ""]
         documents = {"run": text, "start": "\n".join(lines)} | dict.fromkeys(FILES, "")
-        write = "import json, os, sys\nos.mkdir(sys.argv[1])\n" + textwrap.dedent("""
+        # lxc may fail after the command has run (`run_to_end`), which then runs twice.
+        begin = "import json, os, sys\nos.makedirs(sys.argv[1], exist_ok=True)\n"
+        write = begin + textwrap.dedent("""
             for name, text in json.load(sys.stdin).items():
                 open(f"{sys.argv[1]}/{name}", "w").write(text)
             """)
