@@ -62,6 +62,9 @@ quote() {
     printf '"%s"' "$(printf '%s' "$1" | tr -d '\000-\037' | iconv -c -f UTF-8 -t UTF-8 | sed 's/[\\"]/\\&/g')"
 }
 
+# Whether a command succeeds, in JSON.
+truth() { if "$@"; then printf true; else printf false; fi; }
+
 # A list of JSON, from lines.
 quote_lines() {
     printf '['
@@ -262,19 +265,15 @@ before() {
 # Whether a program on this machine runs from a version; other machines may share the directory.
 is_used() {
     tree=$(readlink -f "$versions/$1" 2> /dev/null) || return 1
-    for link in /proc/[0-9]*/exe; do
-        case $(readlink "$link" 2> /dev/null) in
-            "$tree"/*) return 0 ;;
-        esac
-    done
-    return 1
+    readlink /proc/[0-9]*/exe 2> /dev/null \
+        | tree=$tree/ awk 'index($0, ENVIRON["tree"]) == 1 { used = 1 } END { exit !used }'
 }
 
 # Other deployments wait for nothing: they are told.
 lock() {
     [ -z "$dry_run" ] || return 0
     [ "$(id -u)" = 0 ] || note 'Programs of other users that run from a version cannot be seen without root.'
-    mkdir -p "$top" 2> /dev/null || die 7 "$top cannot be made." "$(problem mkdir -p "$top")" "$(advice)"
+    error=$(mkdir -p "$top" 2>&1) || die 7 "$top cannot be made." "$error" "$(advice)"
     [ -w "$top" ] || die 7 "$top cannot be written to." 'It belongs to another user, or its file system is read-only.' "$(advice)"
     command -v flock > /dev/null || die 3 'There is no flock on this machine.' 'It is a part of util-linux.' 'Install util-linux.'
     (: >> "$top/.lock") 2> /dev/null || die 7 "$prefix/.lock cannot be written." 'Another user may have made it.' "$(advice)"
@@ -288,7 +287,6 @@ lock() {
     rm -rf "$versions"/.partial.* "$versions"/.removed.*
     rm -f "$top"/.current.*
 }
-problem() { "$@" 2>&1 > /dev/null | head -n 1; }
 advice() {
     if [ "$(id -u)" = 0 ]; then
         printf '%s' 'Choose another directory: --prefix'
@@ -711,14 +709,18 @@ inside() {
     esac
 }
 
+add_changed() {
+    changed="$changed$1
+"
+}
+
 # Put a file in its place unless it is there already; others never see a part of it.
 # place FILE DESTINATION MODE
 place() {
     if [ -f "$root$2" ] && cmp -s "$1" "$root$2"; then
         return
     fi
-    changed="$changed$2
-"
+    add_changed "$2"
     [ -z "$dry_run" ] || return 0
     new_file=$root$2.new$$
     inside "$(dirname "$new_file")"
@@ -757,7 +759,7 @@ write_system_files() {
         } > "$scratch/file"
         place "$scratch/file" "/etc/systemd/system/$daemon.service" 644
     done
-    has_id=$(account passwd slurm | cut -d : -f 3)
+    has_id=$(account passwd slurm | cut -d : -f 3) state=$(state_directory)
     {
         printf '%s\n' "$MARK"
         printf 'u slurm %s "Slurm" /nonexistent /usr/sbin/nologin\n' "${has_id:-$slurm_uid}"
@@ -769,15 +771,15 @@ write_system_files() {
         printf '%s\n' "$MARK"
         printf 'd /var/log/slurm 0755 slurm slurm\n'
         # Any other directory may serve others as well.
-        ! has_role controller || [ "$(state_directory)" != "$OUR_STATE" ] || printf 'd %s 0700 slurm slurm\n' "$OUR_STATE"
+        ! has_role controller || [ "$state" != "$OUR_STATE" ] || printf 'd %s 0700 slurm slurm\n' "$OUR_STATE"
         if [ -z "$(foreign_unit munge)" ]; then
             printf 'd /etc/munge 0700 munge munge\nd /var/lib/munge 0700 munge munge\n'
             printf 'd /var/log/munge 0700 munge munge\n'
         fi
     } > "$scratch/file"
     place "$scratch/file" /etc/tmpfiles.d/slurm-factory.conf 644
-    if has_role controller && [ "$(state_directory)" != "$OUR_STATE" ] && [ ! -d "$root$(state_directory)" ]; then
-        add_next "install -d -m 700 -o slurm -g slurm $(state_directory)"
+    if has_role controller && [ "$state" != "$OUR_STATE" ] && [ ! -d "$root$state" ]; then
+        add_next "install -d -m 700 -o slurm -g slurm $state"
     fi
     [ -z "$dry_run" ] && [ -n "$asked$changed" ] || return 0
     systemd-sysusers ${root:+"--root=$root"} slurm-factory.conf \
@@ -838,17 +840,12 @@ settings() {
 write_configuration() {
     [ -n "$cluster" ] || return 0
     if [ -n "$dry_run" ]; then
-        [ -e "$root/etc/slurm/jwt_hs256.key" ] || changed="$changed/etc/slurm/jwt_hs256.key
-"
-        [ -e "$root/etc/munge/munge.key" ] || changed="$changed/etc/munge/munge.key
-"
-        changed="$changed/etc/slurm/cgroup.conf
-"
-        ! has_role dbd || changed="$changed/etc/slurm/slurmdbd.conf
-/etc/slurm/database.sql
-"
-        changed="$changed/etc/slurm/slurm.conf
-"
+        for file in slurm/jwt_hs256.key munge/munge.key; do
+            [ -e "$root/etc/$file" ] || add_changed "/etc/$file"
+        done
+        for file in cgroup.conf $(! has_role dbd || echo slurmdbd.conf database.sql) slurm.conf; do
+            add_changed "/etc/slurm/$file"
+        done
         return
     fi
     settings "$1"
@@ -977,6 +974,13 @@ link_modules() {
     done
 }
 
+# Let the version be current; its module files and its daemons follow.
+make_current() {
+    switch_to "$name"
+    link_modules "$name"
+    start_daemons
+}
+
 add_next() {
     next="$next$1
 "
@@ -1060,14 +1064,14 @@ report() {
     if [ -n "$json" ]; then
         printf '{"version": 1, "deploy": {"name": %s, "release": %s, "directory": %s, "previous": %s, "unpacked": %s, "switched": %s, "files": %s, "next": %s, "removed": %s, "dry_run": %s}}\n' \
             "$(quote "$name")" "$(quote "${release:-}")" "$(quote "$directory")" "$(quote "$previous")" \
-            "$unpacked" "$switched" "$(quote_lines "$changed")" "$(quote_lines "$next")" "$(quote_lines "$removed")" "$([ -n "$dry_run" ] && echo true || echo false)"
+            "$unpacked" "$switched" "$(quote_lines "$changed")" "$(quote_lines "$next")" "$(quote_lines "$removed")" "$(truth [ -n "$dry_run" ])"
         return
     fi
     would=''
     [ -z "$dry_run" ] || would='would be '
     [ "$unpacked" = false ] || say "$directory: ${would}unpacked"
     [ -z "$dry_run" ] || say "checks: checksum, glibc $(fact glibc) or newer, CPU, libraries, space, and the upgrade have passed"
-    printf '%s' "$changed" | sed "s|^|$root|; s|\$|: ${would}written|"
+    printf '%s' "$changed" | while IFS= read -r file; do say "$root$file: ${would}written"; done
     if [ "$switched" = true ]; then
         say "$prefix/current: ${would}switched to $name${previous:+, from $previous}"
     elif [ -n "$switch" ]; then
@@ -1093,11 +1097,7 @@ deploy() {
     write_system_files
     write_configuration "$versions/$name/software"
     make_directories
-    if [ -n "$switch" ]; then
-        switch_to "$name"
-        link_modules "$name"
-        start_daemons
-    fi
+    [ -z "$switch" ] || make_current
     [ -z "$keep" ] || remove_older
     report
 }
@@ -1119,9 +1119,7 @@ switch_back() {
     require_roles
     write_system_files
     make_directories
-    switch_to "$name"
-    link_modules "$name"
-    start_daemons
+    make_current
     report
 }
 
@@ -1169,15 +1167,15 @@ remove_older() {
 }
 
 list() {
-    now=$(current)
+    now=$(current) back=$(before)
     if [ -n "$json" ]; then
         printf '{"version": 1, "versions": ['
         separator=''
         for each in $(names); do
             printf '%s{"name": %s, "release": %s, "sha256": %s, "time": %s, "current": %s, "previous": %s, "in_use": %s}' "$separator" "$(quote "$each")" \
                 "$(quote "$(get "$versions/$each/deployed" release)")" "$(quote "$(get "$versions/$each/deployed" sha256)")" \
-                "$(get "$versions/$each/deployed" time | grep -x '[0-9]*' || echo 0)" "$([ "$each" = "$now" ] && echo true || echo false)" \
-                "$([ "$each" = "$(before)" ] && echo true || echo false)" "$(is_used "$each" && echo true || echo false)"
+                "$(get "$versions/$each/deployed" time | grep -x '[0-9]*' || echo 0)" "$(truth [ "$each" = "$now" ])" \
+                "$(truth [ "$each" = "$back" ])" "$(truth is_used "$each")"
             separator=', '
         done
         printf ']}\n'
@@ -1187,7 +1185,7 @@ list() {
     for each in $(names); do
         used=''
         [ "$each" != "$now" ] || used=current
-        [ "$each" != "$(before)" ] || used='previous'
+        [ "$each" != "$back" ] || used=previous
         ! is_used "$each" || used="$used${used:+, }in use"
         printf '%s\t%s\t%s\t%s\n' "$each" "$(get "$versions/$each/deployed" release)" \
             "$(date -d "@$(get "$versions/$each/deployed" time)" '+%Y-%m-%d %H:%M')" "$used"
