@@ -1038,7 +1038,8 @@ start_daemons() {
         until answers "$daemon"; do
             waited=$((waited + 1))
             # The unit starts a daemon again that ends; a daemon that ends each time will not answer.
-            [ "$(systemctl show -P NRestarts "$daemon" 2> /dev/null)" -lt 3 ] 2> /dev/null || waited=$((WAIT + 1))
+            restarts=$(systemctl show -p NRestarts --value "$daemon" 2> /dev/null)
+            [ "${restarts:-0}" -lt 3 ] || waited=$((WAIT + 1))
             [ "$waited" -le "$WAIT" ] || die 3 "$daemon does not answer. $(now_current)" "$(last_line "$daemon")" "journalctl -u $daemon; $(grep . "$scratch/answer" | tail -n 1)"
             sleep 1
         done
