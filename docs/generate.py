@@ -277,7 +277,7 @@ def record(manifests: Iterable[str]) -> None:
         for trial in found.trials if found.passed else ():
             rows[identity.stem, trial.title] = {
                 "stem": identity.stem,
-                "series": ".".join(identity.release.split(".")[:2]),
+                "series": identity.series,
                 "release": identity.release,
                 "recipe": identity.deps,
                 "base": identity.base,

@@ -488,8 +488,7 @@ def _kind(manifest: Manifest) -> tuple[str, str]:
     """Series, and the name without the version: what packages have in common of which a newer one
     replaces an older one."""
     identity = manifest.identity
-    series = ".".join(identity.release.split(".")[:2])
-    return series, identity.stem.removeprefix(f"slurm-{identity.version}")
+    return identity.series, identity.stem.removeprefix(f"slurm-{identity.version}")
 
 
 def _require_one_purpose(request: CleanRequest) -> None:

@@ -120,7 +120,7 @@ def write_deployment(
         OutputError: A file cannot be written.
         VerificationError: Something else is in its place.
     """
-    series = ".".join(identity.release.split(".")[:2])
+    series = identity.series
     site = FirstSite(tree, series, x11)
     texts = {name: resources.deploy_file(name) for name in COPIED}
     texts["etc/database.sql"] = resources.deploy_file("database.sql")

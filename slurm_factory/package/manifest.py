@@ -60,6 +60,11 @@ class PackageIdentity(Record):
     """Date of the Slurm release, in seconds since the epoch: the time of everything packed."""
 
     @property
+    def series(self) -> str:
+        """Series of the release, such as 25.05."""
+        return ".".join(self.release.split(".")[:2])
+
+    @property
     def module(self) -> str:
         """Name of the module. Environment Modules take what follows a + for a variant
         (module(1), "Advanced module version specifiers")."""
