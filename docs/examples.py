@@ -15,7 +15,7 @@ from unittest import mock
 
 from typer.testing import CliRunner
 
-from slurm_factory import main
+from slurm_factory import main, request
 from slurm_factory.cache_dir import make_cache_dir
 from slurm_factory.config import Settings
 from slurm_factory.package import publish
@@ -87,6 +87,7 @@ def output_of(command: str, cache: Path) -> str:
     with (
         mock.patch.dict(os.environ, {"HOME": str(cache.parent)}),
         mock.patch.object(main, "datetime", _Clock),
+        mock.patch.object(request, "datetime", _Clock),
         # The tarballs are too large to keep.
         mock.patch.object(publish, "problem_with", return_value=""),
     ):

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from slurm_factory import completion, options, usage
-from slurm_factory.constants import APPLICATION, DEFAULT_BASE, DEFAULT_DEPS, Deps
-from slurm_factory.exceptions import (
-    ConfigurationError,
-    InterruptedBuildError,
-    OutputError,
-    SlurmFactoryError,
+from slurm_factory.constants import DEFAULT_BASE, DEFAULT_DEPS
+from slurm_factory.exceptions import ConfigurationError, InterruptedBuildError
+from slurm_factory.session import (
+    Globals,
+    exit_codes,
+    reporting,
+    require_readable,
+    session,
+    warn_of_unknown_variables,
 )
-from slurm_factory.util.signals import HELD, handle_endings, is_interrupt
+from slurm_factory.util.signals import HELD, handle_endings
 
 if TYPE_CHECKING:
     from slurm_factory.ci_cache import CiCache
     from slurm_factory.config import Settings
     from slurm_factory.output.reporter import Reporter
-    from slurm_factory.plan.plan import BuildPlan, BuildRequest, SpackChoice
+    from slurm_factory.plan.plan import BuildPlan, BuildRequest
     from slurm_factory.plan.releases import Release
     from slurm_factory.prefetch import Failure
     from slurm_factory.up_to_date import Outcome
@@ -46,21 +46,13 @@ app = usage.Application(
 )
 
 
-class _Globals:
-    """Options before the command."""
-
-    project_name: str | None = None
-    verbose = False
-    quiet = False
-
-
 def _print_version(asked: bool) -> None:  # typer calls it so
     if not asked:
         return
     from slurm_factory.output.reporter import make_reporter
     from slurm_factory.output.stdout import print_version
 
-    with make_reporter() as reporter, _exit_codes(reporter, as_json=False):
+    with make_reporter() as reporter, exit_codes(reporter, as_json=False):
         print_version()
     raise typer.Exit
 
@@ -86,7 +78,7 @@ def main(
     ] = False,
 ) -> None:
     """Turn a Slurm release into a package that works at any path on any cluster."""
-    _Globals.project_name, _Globals.verbose, _Globals.quiet = project_name, verbose, quiet
+    Globals.project_name, Globals.verbose, Globals.quiet = project_name, verbose, quiet
 
 
 @app.command()
@@ -118,35 +110,32 @@ def build(
     quiet: options.Quiet = False,
 ) -> None:
     """Build a package."""
-    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
-        from slurm_factory.fetch.site_patches import read_site_patches
-        from slurm_factory.plan.plan import BuildRequest
+        from slurm_factory.request import BuildOptions, check_plan, plan_request, read_request
 
-        recipe = _parse_deps(deps)
-        request = BuildRequest(
+        asked = BuildOptions(
             slurm_version=slurm_version,
-            source=_own_source(source, sha256, slurm_version, settings, reporter, offline=offline),
-            catalog=_catalog(settings, reporter, offline=offline),
+            source=source,
+            sha256=sha256,
             gpu=gpu,
             minimal=minimal,
             additional_variants=additional_variants,
-            deps=recipe,
+            deps=deps,
             base=base,
-            glibc=_glibc(glibc, recipe, settings),
+            glibc=glibc,
             arch=arch,
             destructive_mode=destructive_mode,
             jobs=jobs,
             offline=offline,
-            spack=_spack_choice(recipe, settings),
             backports=not no_backports,
-            patches=read_site_patches(patch or ()),
+            patches=tuple(patch or ()),
             suffix=suffix,
-            sha256=sha256,
         )
-        plan = _plan(request)
+        request = read_request(asked, settings, reporter)
+        plan = plan_request(request)
         reporter.subject = plan.stem
-        _check_plan(plan, request.catalog, settings, reporter, strict=strict)
+        check_plan(plan, request.catalog, settings, reporter, strict=strict)
         if dry_run:
             answers.print_plan(plan, cache=_ci_cache(plan, settings) if as_json else None)
             return
@@ -184,46 +173,17 @@ def _verified(outcome: Outcome, settings: Settings, reporter: Reporter) -> Outco
     return replace(outcome, manifest=load_manifest(outcome.manifest_path))
 
 
-def _own_source(
-    source: str,
-    sha256: str,
-    asked: str,
-    settings: Settings,
-    reporter: Reporter,
-    *,
-    offline: bool = False,
-) -> Release | None:
-    """The release of the user's own source, which is then in the cache."""
-    if not source:
-        return None
-    from slurm_factory.cache_dir import make_cache_dir
-    from slurm_factory.fetch.own_source import read_source
-
-    make_cache_dir(settings)
-    return read_source(source, sha256, settings, reporter, asked=asked, offline=offline)
-
-
-def _catalog(
-    settings: Settings, reporter: Reporter, *, offline: bool = False
-) -> tuple[Release, ...]:
-    """All known releases; empty where there are none beside those of the shipped catalog."""
-    if not settings.catalogues and not settings.own_catalog.exists():
-        return ()
-    from slurm_factory.fetch.catalogs import known_releases
-
-    return known_releases(settings, reporter, offline=offline)
-
-
 def _find_finished(
     plan: BuildPlan, request: BuildRequest, settings: Settings, reporter: Reporter
 ) -> Outcome | None:
     """The package if it is up to date; what killed builds have left then ends here."""
+    from slurm_factory.request import plan_request
     from slurm_factory.up_to_date import find_up_to_date
 
     outcome = find_up_to_date(plan, settings)
     if outcome is None and request.offline:
         # A package built with the settings' build caches is up to date too.
-        outcome = find_up_to_date(_plan(replace(request, offline=False)), settings)
+        outcome = find_up_to_date(plan_request(replace(request, offline=False)), settings)
     if outcome and any(settings.work_dir.glob("*.lock")):
         from slurm_factory.instances.orphans import end_killed_builds
 
@@ -274,7 +234,7 @@ def verify(
     quiet: options.Quiet = False,
 ) -> None:
     """Run clusters from a package on other distributions, and record what they did."""
-    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
         from slurm_factory.verify import verify as verification
         from slurm_factory.verify.package import find_package
@@ -324,7 +284,7 @@ def deploy(
     quiet: options.Quiet = False,
 ) -> None:
     """Unpack a package beside other versions, with systemd units, and switch to it or back."""
-    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
+    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
         from slurm_factory import deploy as deployment
         from slurm_factory.verify.package import find_package
 
@@ -386,11 +346,10 @@ def prefetch(
     quiet: options.Quiet = False,
 ) -> None:
     """Fetch everything for a later build --offline, here or elsewhere."""
-    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
         from slurm_factory import prefetch as fetching
-        from slurm_factory.fetch.site_patches import read_site_patches
-        from slurm_factory.plan.plan import BuildRequest
+        from slurm_factory.request import BuildOptions, plan_request, read_request
 
         one = bool(slurm_version or source)
         if one == every or (every and (gpu or minimal or patch)):
@@ -400,26 +359,23 @@ def prefetch(
                 " combined with --all.",
                 resolution="Write --slurm-version 25.05, for example, or --all.",
             )
-        recipe = _parse_deps(deps)
-        request = BuildRequest(
+        asked = BuildOptions(
             slurm_version=slurm_version,
-            source=_own_source(source, sha256, slurm_version, settings, reporter),
+            source=source,
+            sha256=sha256,
             gpu=gpu,
             minimal=minimal,
             additional_variants=additional_variants,
-            deps=recipe,
+            deps=deps,
             base=base,
-            glibc=_glibc(glibc, recipe, settings),
+            glibc=glibc,
             arch=arch,
-            catalog=_catalog(settings, reporter),
             backports=not no_backports,
-            patches=read_site_patches(patch or ()),
-            sha256=sha256,
-            offline=True,
-            spack=_spack_choice(recipe, settings),
+            patches=tuple(patch or ()),
         )
+        request = read_request(asked, settings, reporter, for_offline=True)
         requests = fetching.all_requests(request) if every else (request,)
-        plans = [_plan(request) for request in requests]
+        plans = [plan_request(request) for request in requests]
         prefetched = fetching.prefetch(plans, settings, reporter)
         answers.print_prefetched(prefetched, plans, as_json=as_json)
         _tell_failures(prefetched.failures, reporter)
@@ -460,7 +416,7 @@ def clean(
     quiet: options.Quiet = False,
 ) -> None:
     """Remove instances and files of ended builds."""
-    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
         from slurm_factory import clean as cleaning
 
@@ -473,7 +429,7 @@ def clean(
             packages=tuple(packages or ()),
             keep=keep,
         )
-        _require_readable(settings.cache_dir)
+        require_readable(settings.cache_dir)
         now = datetime.now(UTC)
         plan = cleaning.plan_clean(request, settings, now)
         for note in plan.notes:
@@ -511,7 +467,7 @@ def setup(
     quiet: options.Quiet = False,
 ) -> None:
     """Install and initialize LXD on this machine, if needed."""
-    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
         from slurm_factory.host import setup as on_this_machine
 
@@ -534,7 +490,7 @@ def doctor(
     quiet: options.Quiet = False,
 ) -> None:
     """Check this machine and print the commands that fix problems."""
-    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
+    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
         from slurm_factory import answers
         from slurm_factory.host import doctor as examination
         from slurm_factory.host.checks import Status
@@ -561,12 +517,12 @@ def show_settings(
     quiet: options.Quiet = False,
 ) -> None:
     """Show the value of each setting and what it comes from."""
-    with _reporting(as_json=as_json, verbose=verbose, quiet=quiet) as reporter:
+    with reporting(as_json=as_json, verbose=verbose, quiet=quiet) as reporter:
         from slurm_factory import answers
         from slurm_factory.config import effective_settings, settings_file
 
-        _warn_of_unknown_variables(reporter)
-        found = effective_settings(project_name=_Globals.project_name, only=names or ())
+        warn_of_unknown_variables(reporter)
+        found = effective_settings(project_name=Globals.project_name, only=names or ())
         answers.print_settings(found, settings_file(), as_json=as_json)
         for problem in found.problems:
             reporter.error(problem)
@@ -582,11 +538,11 @@ def list_builds(
     quiet: options.Quiet = False,
 ) -> None:
     """List finished builds."""
-    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
+    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
         from slurm_factory import answers
         from slurm_factory.package.publish import find_artifacts
 
-        _require_readable(settings.cache_dir)
+        require_readable(settings.cache_dir)
         answers.print_builds(find_artifacts(settings.builds_dir), as_json=as_json)
 
 
@@ -611,11 +567,11 @@ def show(
     quiet: options.Quiet = False,
 ) -> None:
     """Show what finished packages contain, and their known advisories."""
-    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers, findings
         from slurm_factory.package.publish import find_artifacts
 
-        _require_readable(settings.cache_dir)
+        require_readable(settings.cache_dir)
         if compare:
             from slurm_factory.compare import Lookup
             from slurm_factory.compare import compare as compare_packages
@@ -662,9 +618,10 @@ def versions(
     quiet: options.Quiet = False,
 ) -> None:
     """List the releases that can be built."""
-    with _session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
         from slurm_factory.plan.releases import catalog
+        from slurm_factory.request import read_catalog
 
         new: tuple[Release, ...] = ()
         if update and offline:
@@ -678,7 +635,7 @@ def versions(
 
             make_cache_dir(settings)
             new = catalogs.update(settings, reporter)
-        known = _catalog(settings, reporter, offline=offline) or catalog()
+        known = read_catalog(settings, reporter, offline=offline) or catalog()
         answers.print_versions(known, datetime.now(UTC).date(), new=new, as_json=as_json)
 
 
@@ -726,7 +683,7 @@ def _code_of_unwritten(error: OSError) -> int:
         discard(2)
         return usage
     try:
-        with make_reporter() as reporter, _exit_codes(reporter, as_json=False), writing():
+        with make_reporter() as reporter, exit_codes(reporter, as_json=False), writing():
             raise error
     except typer.Exit as end:
         return end.exit_code
@@ -737,139 +694,6 @@ def _interrupt(*_: object) -> NoReturn:
     for number in HELD:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-@contextmanager
-def _session(*, as_json: bool, verbose: bool, quiet: bool) -> Iterator[tuple[Reporter, Settings]]:
-    """A reporter and the settings; errors become exit codes."""
-    from slurm_factory.config import load_settings
-
-    with _reporting(as_json=as_json, verbose=verbose, quiet=quiet) as reporter:
-        settings = load_settings(project_name=_Globals.project_name)
-        _warn_of_unknown_variables(reporter)
-        yield reporter, settings
-
-
-@contextmanager
-def _reporting(*, as_json: bool, verbose: bool, quiet: bool) -> Iterator[Reporter]:
-    """A reporter; errors become exit codes."""
-    from slurm_factory.output.reporter import make_reporter
-
-    verbose, quiet = verbose or _Globals.verbose, quiet or _Globals.quiet
-    with (
-        make_reporter(verbose=verbose, quiet=quiet) as reporter,
-        _exit_codes(reporter, as_json=as_json),
-    ):
-        yield reporter
-
-
-@contextmanager
-def _exit_codes(reporter: Reporter, *, as_json: bool) -> Iterator[None]:
-    """The one place where errors become exit codes."""
-    from slurm_factory import answers
-    from slurm_factory.output.stdout import READER_GONE, ReaderGoneError, print_error
-
-    try:
-        yield
-    except (KeyboardInterrupt, typer.Abort):
-        error: SlurmFactoryError = InterruptedBuildError("Interrupted.")
-    except SlurmFactoryError as caught:
-        error = caught
-    except ReaderGoneError as gone:
-        raise typer.Exit(READER_GONE) from gone
-    except RuntimeError as caught:
-        if not is_interrupt(caught):
-            raise
-        error = InterruptedBuildError("Interrupted.")
-    else:
-        return
-    reporter.error(error)
-    answers.summarize_failure(reporter.subject or APPLICATION, error, reporter)
-    if as_json:
-        # The error counts, even if nobody reads the document.
-        with suppress(ReaderGoneError, OutputError):
-            print_error(error)
-    raise typer.Exit(error.exit_code)
-
-
-def _warn_of_unknown_variables(reporter: Reporter) -> None:
-    from slurm_factory.config import unknown_variables
-
-    for name, near in unknown_variables(os.environ).items():
-        hint = f"did you mean {near}?" if near else "docs/options.md lists all settings."
-        reporter.warning(f"Ignoring {name}, which is not a setting: {hint}")
-
-
-def _check_plan(
-    plan: BuildPlan,
-    catalog: Sequence[Release],
-    settings: Settings,
-    reporter: Reporter,
-    *,
-    strict: bool,
-) -> None:
-    """Warn of known advisories and of the end of a series, or refuse them; warn of the untried."""
-    from slurm_factory.plan.advisories import require_no_advisories, warning_for
-    from slurm_factory.plan.plan import require_plain_path
-    from slurm_factory.plan.releases import series
-
-    today = datetime.now(UTC).date()
-    if strict or settings.refuse_vulnerable:
-        require_no_advisories(plan, today, catalog)
-    if plan.destructive:
-        require_plain_path(settings.cache_dir)
-    if warning := warning_for(plan, today, catalog):
-        reporter.warning(warning)
-    if plan.is_newer_than_the_catalog:
-        reporter.warning(
-            f"Slurm {plan.release.series} is newer than the catalog: the patches and features of"
-            f" {series()[-1]} are tried."
-        )
-    if plan.is_experimental:
-        reporter.warning(
-            f"Packages for {plan.architecture} are experimental: no cluster of such machines has"
-            " run one yet."
-        )
-
-
-def _require_readable(cache_dir: Path) -> None:
-    """A missing directory is fine, an unreadable one is an error."""
-    from slurm_factory.util.files import file_errors
-
-    with file_errors(cache_dir, "read"):
-        if cache_dir.exists():
-            next(cache_dir.iterdir(), None)
-
-
-def _parse_deps(text: str) -> Deps:
-    try:
-        return Deps(text)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"--deps: there is no recipe {text!r}.",
-            details="spack builds the libraries from source; system uses those of the base.",
-            resolution="Write --deps spack or --deps system.",
-        ) from error
-
-
-def _glibc(asked: str, deps: Deps, settings: Settings) -> str:
-    """The libraries of a distribution need its own glibc, whatever the setting."""
-    return asked or ((settings.glibc or "") if deps is Deps.SPACK else "")
-
-
-def _spack_choice(deps: Deps, settings: Settings) -> SpackChoice | None:
-    if deps is not Deps.SPACK:
-        return None
-    from slurm_factory.plan.spack import choose_spack
-
-    return choose_spack(settings, platform.machine())
-
-
-def _plan(request: BuildRequest) -> BuildPlan:
-    from slurm_factory.plan.bases import host_release
-    from slurm_factory.plan.plan import make_plan
-
-    return make_plan(request, platform.machine(), host_release())
 
 
 def _tell_failures(failures: Sequence[Failure], reporter: Reporter) -> None:

@@ -16,8 +16,11 @@ TESTS = Path(__file__).parents[1]
 LAYERS = (
     ("__main__",),
     ("main",),
+    ("farm_commands",),
+    ("session",),
     ("answers", "options"),
     ("completion", "usage"),
+    ("request",),
     ("builder", "ci_cache", "compare", "deploy", "prefetch"),
     ("verify",),
     ("clean", "findings", "supplies", "up_to_date"),
@@ -38,7 +41,7 @@ ONLY_IN = {
     "archspec": {"plan"},
     "craft_providers": {"instances"},
     "rich": {"output"},
-    "typer": {"main", "options", "usage"},
+    "typer": {"farm_commands", "main", "options", "session", "usage"},
 }
 HEAVY = ("archspec", "craft_providers", "cyclonedx", "elftools", "pylxd", "requests")
 """Libraries that would make `slurm-factory --help` slow."""

@@ -64,6 +64,7 @@ HEAVY = (
 LIGHT = (
     *("slurm_factory.__main__", "slurm_factory.completion", "slurm_factory.constants"),
     *("slurm_factory.exceptions", "slurm_factory.main", "slurm_factory.options"),
+    "slurm_factory.session",
     "slurm_factory.output",
     *(
         "slurm_factory.output.text",

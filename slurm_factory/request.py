@@ -1,0 +1,196 @@
+"""From the words of a command line to a request, and to the plan of a build."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slurm_factory.cache_dir import make_cache_dir
+from slurm_factory.constants import DEFAULT_BASE, DEFAULT_DEPS, Deps
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.fetch.site_patches import read_site_patches
+from slurm_factory.plan.bases import host_release
+from slurm_factory.plan.plan import BuildPlan, BuildRequest, make_plan, require_plain_path
+
+if TYPE_CHECKING:
+    from slurm_factory.config import Settings
+    from slurm_factory.output.reporter import Reporter
+    from slurm_factory.plan.plan import SpackChoice
+    from slurm_factory.plan.releases import Release
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """The options of `build` that say what to build, as they were given."""
+
+    slurm_version: str = ""
+    source: str = ""
+    sha256: str = ""
+    gpu: bool = False
+    minimal: bool = False
+    additional_variants: str = ""
+    deps: str = DEFAULT_DEPS.value
+    base: str = DEFAULT_BASE
+    glibc: str = ""
+    arch: str = ""
+    destructive_mode: bool = False
+    jobs: int | None = None
+    offline: bool = False
+    backports: bool = True
+    patches: tuple[Path, ...] = ()
+    suffix: str = ""
+
+
+def read_request(
+    options: BuildOptions,
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    for_offline: bool = False,
+) -> BuildRequest:
+    """The request of some options; what they name is read, and a source of the user's fetched.
+
+    Args:
+        options: The options.
+        settings: Settings of this site.
+        reporter: Shows what is fetched.
+        for_offline: The request of a later build without a network; now there is one.
+
+    Raises:
+        ConfigurationError: An option is wrong.
+        DownloadError: The source or a catalog could not be fetched.
+        OutputError: The cache directory cannot be used.
+    """
+    recipe = _parse_deps(options.deps)
+    return BuildRequest(
+        slurm_version=options.slurm_version,
+        source=_own_source(options, settings, reporter),
+        catalog=read_catalog(settings, reporter, offline=options.offline),
+        gpu=options.gpu,
+        minimal=options.minimal,
+        additional_variants=options.additional_variants,
+        deps=recipe,
+        base=options.base,
+        glibc=_glibc(options.glibc, recipe, settings),
+        arch=options.arch,
+        destructive_mode=options.destructive_mode,
+        jobs=options.jobs,
+        offline=options.offline or for_offline,
+        spack=_spack_choice(recipe, settings),
+        backports=options.backports,
+        patches=read_site_patches(options.patches),
+        suffix=options.suffix,
+        sha256=options.sha256,
+    )
+
+
+def plan_request(request: BuildRequest) -> BuildPlan:
+    """The plan of a request, on this machine.
+
+    Raises:
+        ConfigurationError: The request cannot be built.
+    """
+    return make_plan(request, platform.machine(), host_release())
+
+
+def read_catalog(
+    settings: Settings, reporter: Reporter, *, offline: bool = False
+) -> tuple[Release, ...]:
+    """All known releases; empty where there are none beside those of the shipped catalog.
+
+    Raises:
+        ConfigurationError: A catalog is wrong.
+        DownloadError: A catalog could not be fetched.
+    """
+    if not settings.catalogues and not settings.own_catalog.exists():
+        return ()
+    from slurm_factory.fetch.catalogs import known_releases
+
+    return known_releases(settings, reporter, offline=offline)
+
+
+def check_plan(
+    plan: BuildPlan,
+    catalog: Sequence[Release],
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    strict: bool,
+) -> None:
+    """Warn of known advisories and of the end of a series, or refuse them; warn of the untried.
+
+    Args:
+        plan: The plan.
+        catalog: The releases that it was chosen from; empty: those of the shipped catalog.
+        settings: Settings of this site.
+        reporter: Takes the warnings.
+        strict: Refuse a release with known advisories.
+
+    Raises:
+        ConfigurationError: The plan is refused.
+    """
+    from slurm_factory.plan.advisories import require_no_advisories, warning_for
+    from slurm_factory.plan.releases import series
+
+    today = datetime.now(UTC).date()
+    if strict or settings.refuse_vulnerable:
+        require_no_advisories(plan, today, catalog)
+    if plan.destructive:
+        require_plain_path(settings.cache_dir)
+    if warning := warning_for(plan, today, catalog):
+        reporter.warning(warning)
+    if plan.is_newer_than_the_catalog:
+        reporter.warning(
+            f"Slurm {plan.release.series} is newer than the catalog: the patches and features of"
+            f" {series()[-1]} are tried."
+        )
+    if plan.is_experimental:
+        reporter.warning(
+            f"Packages for {plan.architecture} are experimental: no cluster of such machines has"
+            " run one yet."
+        )
+
+
+def _own_source(options: BuildOptions, settings: Settings, reporter: Reporter) -> Release | None:
+    """The release of the user's own source, which is then in the cache."""
+    if not options.source:
+        return None
+    from slurm_factory.fetch.own_source import read_source
+
+    make_cache_dir(settings)
+    return read_source(
+        options.source,
+        options.sha256,
+        settings,
+        reporter,
+        asked=options.slurm_version,
+        offline=options.offline,
+    )
+
+
+def _parse_deps(text: str) -> Deps:
+    try:
+        return Deps(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--deps: there is no recipe {text!r}.",
+            details="spack builds the libraries from source; system uses those of the base.",
+            resolution="Write --deps spack or --deps system.",
+        ) from error
+
+
+def _glibc(asked: str, deps: Deps, settings: Settings) -> str:
+    """The libraries of a distribution need its own glibc, whatever the setting."""
+    return asked or ((settings.glibc or "") if deps is Deps.SPACK else "")
+
+
+def _spack_choice(deps: Deps, settings: Settings) -> SpackChoice | None:
+    if deps is not Deps.SPACK:
+        return None
+    from slurm_factory.plan.spack import choose_spack
+
+    return choose_spack(settings, platform.machine())
