@@ -22,7 +22,7 @@ from slurm_factory.output.stdout import (
     terminal_width,
 )
 from slurm_factory.output.text import as_called, shown
-from slurm_factory.package.manifest import MANIFEST_END
+from slurm_factory.package.file_names import MANIFEST_END
 from slurm_factory.plan import releases
 from slurm_factory.plan.advisories import (
     advisories,

@@ -29,7 +29,8 @@ from slurm_factory.instances.lxc import (
     project_exists,
 )
 from slurm_factory.instances.orphans import BUILD_NAME, LAUNCHING
-from slurm_factory.package.manifest import MANIFEST_END, Manifest
+from slurm_factory.package.file_names import MANIFEST_END, PACKAGE_END
+from slurm_factory.package.manifest import Manifest
 from slurm_factory.package.publish import COMPLETE, find_artifacts, locked
 from slurm_factory.util.files import file_errors
 from slurm_factory.util.hints import nearest, quoted
@@ -50,13 +51,8 @@ RECORD_LOCK = re.compile(rf"{RECORD.pattern}\.lock")
 IMAGE = re.compile(r"image-[a-z0-9_]{8}")
 """Directory in which an image is made (instances/images.py)."""
 VERSION = re.compile(r"[0-9][0-9A-Za-z._+~-]*")
-PACKAGE_END = re.compile(
-    r"(-(manifest\.json|module\.tar\.gz|sbom\.cdx\.json|software\.tar\.gz|verification\.json)"
-    r"|\.sha256)$"
-)
-"""Endings of the file names of a package."""
 PUBLISHED = re.compile(rf"slurm-.+{PACKAGE_END.pattern}|\.slurm-.+\.complete")
-"""Files of packages (package/manifest.py), and directories of publish.py."""
+"""Files of packages (package/file_names.py), and directories of publish.py."""
 SHARED = frozenset({"base", "image", "project", "record", "lock"})
 """Kinds of objects that all builds in the LXD project share."""
 WITH_LOCK = frozenset({"stage", "record"})

@@ -6,10 +6,8 @@ from collections.abc import MutableMapping
 
 from slurm_factory.constants import BASE_GLIBC, LATEST, SAME, Deps
 from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.package.file_names import MANIFEST_END
 from slurm_factory.resources import load_json, load_toml
-
-MANIFEST_END = "-manifest.json"
-"""As package/manifest.py has it, which is slow to import."""
 
 
 class _Word:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.package.manifest import MANIFEST_END, SOFTWARE_END, load_manifest
+from slurm_factory.package.file_names import MANIFEST_END, SOFTWARE_END
+from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.publish import PublishedArtifact
 from slurm_factory.plan.advisories import (
     Advisory,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slurm_factory.exceptions import OutputError
+from slurm_factory.package.file_names import file_names
 from slurm_factory.package.manifest import Manifest, load_manifest
 from slurm_factory.package.publish import finish_publishing, problem_with
 from slurm_factory.plan.base_setup import load_record
@@ -37,7 +38,7 @@ class Outcome:
 def find_up_to_date(plan: BuildPlan, settings: Settings) -> Outcome | None:
     """The finished artifact that is up to date for this plan, if any."""
     record = base_record(plan, settings)
-    path = settings.builds_dir / plan.requested / f"{plan.stem}-manifest.json"
+    path = settings.builds_dir / plan.requested / file_names(plan.stem).manifest
     if not record:
         return None
     finish_publishing(path.parent)

@@ -17,6 +17,7 @@ from pydantic import (
 
 from slurm_factory.constants import JSON_VERSION, BuildType, Deps
 from slurm_factory.exceptions import OutputError
+from slurm_factory.package.file_names import FileNames, file_names
 from slurm_factory.package.tarball import Artifact
 from slurm_factory.relocate.hardening import Figure, Group, Share
 from slurm_factory.util.documents import parse_json, read_text
@@ -24,10 +25,6 @@ from slurm_factory.util.files import write_text
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~-]*$")]
 """Safe in a file name, a module name and a line of a script."""
-MANIFEST_END = "-manifest.json"
-VERIFICATION_END = "-verification.json"
-SOFTWARE_END = "-software.tar.gz"
-"""Endings of file names after the stem."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -71,34 +68,39 @@ class PackageIdentity(Record):
         return f"slurm/{self.version.replace('+', '-')}"
 
     @property
+    def names(self) -> FileNames:
+        """The names of all its files."""
+        return file_names(self.stem)
+
+    @property
     def software_tarball(self) -> str:
         """File name of the tarball that holds `software/`."""
-        return f"{self.stem}{SOFTWARE_END}"
+        return self.names.software
 
     @property
     def module_tarball(self) -> str:
         """File name of the tarball that holds the module files."""
-        return f"{self.stem}-module.tar.gz"
+        return self.names.module
 
     @property
     def sbom(self) -> str:
         """File name of the SBOM."""
-        return f"{self.stem}-sbom.cdx.json"
+        return self.names.sbom
 
     @property
     def checksums(self) -> str:
         """File name of the checksums for sha256sum(1)."""
-        return f"{self.stem}.sha256"
+        return self.names.checksums
 
     @property
     def manifest(self) -> str:
         """File name of the manifest."""
-        return f"{self.stem}{MANIFEST_END}"
+        return self.names.manifest
 
     @property
     def verification(self) -> str:
         """File name of the record of its verification."""
-        return f"{self.stem}{VERIFICATION_END}"
+        return self.names.verification
 
 
 class Source(Record):

@@ -10,19 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurm_factory.exceptions import OutputError
-from slurm_factory.package.manifest import (
-    MANIFEST_END,
-    VERIFICATION_END,
-    File,
-    Manifest,
-    load_manifest,
-)
+from slurm_factory.package.file_names import MANIFEST_END, FileNames, file_names
+from slurm_factory.package.manifest import File, Manifest, load_manifest
 from slurm_factory.package.tarball import Artifact
 from slurm_factory.util.documents import open_regular
 from slurm_factory.util.files import file_errors, write_text
 from slurm_factory.util.signals import signals_held
 
-MANIFEST_PATTERN = "*/slurm-*-manifest.json"
+MANIFEST_PATTERN = f"*/slurm-*{MANIFEST_END}"
 COMPLETE = ".complete"
 """Suffix of a directory with the unpublished files of a finished artifact."""
 
@@ -79,7 +74,7 @@ def publish(manifest: Path, directory: Path) -> Path:
         OutputError: A file is missing, or cannot be moved.
     """
     described = load_manifest(manifest)
-    names = [file.name for file in described.files]
+    names = _all_of(described, manifest.parent)
     complete = directory / f".{described.identity.stem}{COMPLETE}"
     with file_errors(directory / manifest.name):
         _flush([manifest.parent / name for name in (*names, manifest.name)])
@@ -151,21 +146,35 @@ def _finish_all(directory: Path) -> None:
         if complete.is_symlink():
             complete.unlink()
             continue
-        for path in complete.glob("*-manifest.json"):
+        for path in complete.glob(f"*{MANIFEST_END}"):
             if names := _whole(path, directory):
                 _take_places(complete, path.name, names)
         shutil.rmtree(complete, ignore_errors=True)
 
 
+def _beside_the_files(names: FileNames) -> tuple[str, ...]:
+    """Files of a package that its manifest does not list."""
+    return names.verification, *names.signatures
+
+
+def _all_of(manifest: Manifest, directory: Path) -> list[str]:
+    """Names of the files that a manifest lists, and of those about them in `directory`."""
+    listed = [file.name for file in manifest.files]
+    about = _beside_the_files(manifest.identity.names)
+    return [*listed, *(name for name in about if (directory / name).is_file())]
+
+
 def _whole(manifest: Path, directory: Path) -> list[str]:
     """Names of an artifact's files, some of which may be published; none if one is wrong."""
     try:
-        files = load_manifest(manifest).files
+        described = load_manifest(manifest)
     except OutputError:
         return []
-    staged = {file.name: manifest.parent / file.name for file in files}
+    staged = {file.name: manifest.parent / file.name for file in described.files}
     found = {name: path if path.exists() else directory / name for name, path in staged.items()}
-    return [] if any(_problem_with_file(found[f.name], f) for f in files) else [*found]
+    if any(_problem_with_file(found[file.name], file) for file in described.files):
+        return []
+    return _all_of(described, manifest.parent)
 
 
 def _take_places(complete: Path, manifest: str, names: Iterable[str]) -> None:
@@ -176,9 +185,11 @@ def _take_places(complete: Path, manifest: str, names: Iterable[str]) -> None:
     """
     directory = complete.parent
     (directory / manifest).unlink(missing_ok=True)
-    # What was seen of the older one says nothing about this one.
-    stem = manifest.removesuffix(MANIFEST_END)
-    (directory / f"{stem}{VERIFICATION_END}").unlink(missing_ok=True)
+    # What was seen or signed of the older one says nothing about this one. A part of this one may
+    # be there already.
+    for name in _beside_the_files(file_names(manifest.removesuffix(MANIFEST_END))):
+        if name not in names:
+            (directory / name).unlink(missing_ok=True)
     _flush([directory])
     for name in names:
         with suppress(FileNotFoundError):

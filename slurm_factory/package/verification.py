@@ -11,8 +11,8 @@ from pydantic import AfterValidator, AwareDatetime, ValidationError
 from slurm_factory.constants import JSON_VERSION
 from slurm_factory.exceptions import OutputError
 from slurm_factory.output.text import visible
+from slurm_factory.package.file_names import file_names
 from slurm_factory.package.manifest import (
-    VERIFICATION_END,
     File,
     Manifest,
     Name,
@@ -198,7 +198,7 @@ def record(
     Raises:
         OutputError: It cannot be written, or the package is another one by now.
     """
-    target = directory / f"{verification.stem}{VERIFICATION_END}"
+    target = directory / file_names(verification.stem).verification
     with file_errors(target), locked(directory):
         now = load_manifest(path) if path else None
         if manifest and now and now.files != manifest.files:

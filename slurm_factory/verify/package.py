@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from slurm_factory.exceptions import ConfigurationError, OutputError
 from slurm_factory.findings import select
-from slurm_factory.package.manifest import MANIFEST_END, SOFTWARE_END, Manifest, load_manifest
+from slurm_factory.package.file_names import MANIFEST_END, SOFTWARE_END
+from slurm_factory.package.manifest import Manifest, load_manifest
 from slurm_factory.package.publish import find_artifacts
 from slurm_factory.util.hints import quoted
 

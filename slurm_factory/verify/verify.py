@@ -27,7 +27,8 @@ from slurm_factory.instances.clean_instance import (
     reaching,
 )
 from slurm_factory.instances.machine import Machine
-from slurm_factory.package.manifest import SOFTWARE_END, File
+from slurm_factory.package.file_names import SOFTWARE_END
+from slurm_factory.package.manifest import File
 from slurm_factory.package.publish import describe
 from slurm_factory.package.verification import Check, Suite, Trial, Upgrade, Verification, record
 from slurm_factory.plan.bases import Distro, distros, find_distro, host_release
