@@ -78,6 +78,7 @@ OUTPUTS = {
     "module": "Path of the tarball with the module files.",
     "manifest": "Path of the manifest.",
     "sbom": "Path of the software bill of materials (CycloneDX).",
+    "provenance": "Path of the provenance (in-toto, SLSA).",
     "sha256": "Path of the file for `sha256sum -c`.",
 }
 """Outputs of a build in a GitHub workflow, each with its meaning for the documentation."""
@@ -188,6 +189,7 @@ def _outputs(outcome: Outcome) -> dict[str, str]:
         "software": identity.software_tarball,
         "module": identity.module_tarball,
         "sbom": identity.sbom,
+        "provenance": identity.names.provenance,
         "sha256": identity.checksums,
     }
     values = {

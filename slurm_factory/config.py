@@ -34,6 +34,7 @@ from slurm_factory.config_types import (
     Repositories,
     Repository,
     Size,
+    Uri,
     WebUrls,
     WholeSize,
     in_words,
@@ -200,6 +201,11 @@ class Settings(BaseSettings):
     spack_unsigned_buildcaches: bool = Field(
         default=False,
         description="Also use packages without a trusted signature from those build caches.",
+    )
+    builder_id: Uri | None = Field(
+        default=None,
+        description="URI of who builds here, for the provenance of packages; unset: the workflow in"
+        " GitHub Actions, else a machine of a user's.",
     )
 
     @classmethod

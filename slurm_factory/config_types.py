@@ -27,6 +27,8 @@ PROJECT_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,62}")
 AFTER_SCHEME = r"://[^\s'\"`$;|&<>\\]+"
 URL = re.compile(rf"(https?|file){AFTER_SCHEME}")
 WEB_URL = re.compile(rf"https?{AFTER_SCHEME}")
+URI = re.compile(r"[a-z][a-z0-9+.-]{1,20}:[!-~]{1,500}")
+"""As in RFC 3986, in short."""
 URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 GIT_REF = re.compile(r"(?!.*(\.\.|//|\.lock$))[A-Za-z0-9][A-Za-z0-9._+/-]{0,199}(?<![./])")
@@ -156,6 +158,12 @@ WebUrl = Annotated[
     ),
 ]
 Repository = Annotated[str, AfterValidator(_repository)]
+Uri = Annotated[
+    str,
+    AfterValidator(
+        _matching(URI, "A URI has a scheme and no spaces, such as https://ci.example.org/slurm.")
+    ),
+]
 GitRef = Annotated[
     str,
     AfterValidator(

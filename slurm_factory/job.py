@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Job:
         jobs: Number of parallel compilers.
         offline: Download nothing.
         keep: Always keep the instance.
+        started: When the build began.
     """
 
     plan: BuildPlan
@@ -35,3 +37,4 @@ class Job:
     jobs: int
     offline: bool = False
     keep: bool = False
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))

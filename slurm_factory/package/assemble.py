@@ -33,6 +33,7 @@ from slurm_factory.package.manifest import (
     write_manifest,
 )
 from slurm_factory.package.modules import write_modules
+from slurm_factory.package.provenance import write_provenance
 from slurm_factory.package.publish import describe, write_checksums
 from slurm_factory.package.sbom import SlurmSource, write_sbom
 from slurm_factory.package.tarball import Artifact, pack
@@ -102,7 +103,8 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
         required = sorted(library.soname for library in report.outside if library.linked_by)
         x11 = any(feature.name == "x11" for feature in job.plan.selection.chosen)
         write_deployment(tree, identity, report.glibc or NO_GLIBC, required, x11=x11)
-        files = _pack(identity, job, built, staging, bundled)
+        packed = _pack(identity, job, built, staging, bundled)
+        files = _describe_all(job, built, base_record, packed)
     counted = {group: count(each.values()) for group, each in hardening.items()}
     manifest = _manifest(job, built, base_record, report, bundled, counted, files)
     return write_manifest(manifest, staging)
@@ -232,8 +234,17 @@ def _pack(
     module = pack(modules, staging / identity.module_tarball, top="", mtime=identity.epoch)
     source = SlurmSource(_source(job), built.patches, license_text)
     sbom = describe(write_sbom(identity, source, bundled, staging))
-    packed = (software, module, sbom)
-    return (*packed, write_checksums(packed, staging / identity.checksums))
+    return software, module, sbom
+
+
+def _describe_all(
+    job: Job, built: Built, base_record: Mapping[str, Any], packed: tuple[Artifact, ...]
+) -> tuple[Artifact, ...]:
+    """All files of the package but the manifest: with the provenance, and the checksums of all."""
+    names, staging = identity_of(job.plan).names, job.workspace.artifacts
+    statement = write_provenance(job, built, base_record, packed, staging / names.provenance)
+    listed = (*packed, describe(statement))
+    return (*listed, write_checksums(listed, staging / names.checksums))
 
 
 def _source(job: Job) -> Source:

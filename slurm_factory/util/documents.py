@@ -18,15 +18,20 @@ LARGEST = 1 << 30
 """In bytes; the index of a large build cache has some hundred MB."""
 
 
-def open_regular(path: Path) -> BufferedReader:
+def open_regular(path: Path, *, follow: bool = True) -> BufferedReader:
     """Open a regular file (host) for reading.
 
     Opening anything else, such as a pipe, could block forever.
 
+    Args:
+        path: The file.
+        follow: Whether the path may be a symbolic link.
+
     Raises:
         OSError: It cannot be opened, or is not a regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags if follow else flags | os.O_NOFOLLOW)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "Not a regular file", str(path))
@@ -49,6 +54,23 @@ def read_bytes(path: Path) -> bytes:
         if os.fstat(file.fileno()).st_size > LARGEST:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         return file.read()
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """Content of a regular file (host) that strangers may have written; follows no link.
+
+    Args:
+        path: The file.
+        limit: Largest size in bytes.
+
+    Raises:
+        OSError: It cannot be read, is a link or not a regular file, or is larger.
+    """
+    with open_regular(path, follow=False) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
 
 
 def read_json(path: Path) -> Any:

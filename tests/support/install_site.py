@@ -123,11 +123,9 @@ def new_site(
     with ExitStack() as stack:
         machines = {name: stack.enter_context(clean_copy(settings, distro)) for name in names}
         addresses = [f"{machines[name].run('address.sh').strip()} {name}" for name in names]
-        identity = load_manifest(manifest).identity
-        for name, instance in machines.items():
-            instance.run("become.sh", name, PACKAGE_DIRECTORY, *addresses)
-            for file in (identity.software_tarball, identity.module_tarball, identity.sbom):
-                instance.push(manifest.with_name(file), PACKAGE_DIRECTORY / file)
-            for path in (manifest, manifest.with_name(identity.checksums)):
-                instance.push(path, PACKAGE_DIRECTORY / path.name)
+        described = load_manifest(manifest)
+        for host, instance in machines.items():
+            instance.run("become.sh", host, PACKAGE_DIRECTORY, *addresses)
+            for name in (*(file.name for file in described.files), manifest.name):
+                instance.push(manifest.with_name(name), PACKAGE_DIRECTORY / name)
         yield Site(machines, manifest)

@@ -65,6 +65,7 @@ def test_a_build_sets_the_outputs_of_its_step(built: Outcome, output: Path) -> N
         "module": str(directory / IDENTITY.module_tarball),
         "manifest": str(built.manifest_path),
         "sbom": "",
+        "provenance": "",
         "sha256": str(directory / IDENTITY.checksums),
     }
 

@@ -20,6 +20,7 @@ from slurm_factory.package import assemble as assembly
 from slurm_factory.package.assemble import assemble
 from slurm_factory.package.built import Built, Package
 from slurm_factory.package.manifest import Manifest, SpackBuild, SpackPackage, load_manifest
+from slurm_factory.package.provenance import check_provenance
 from slurm_factory.plan.plan import SitePatch
 from slurm_factory.recipes.spack.build import OWN_PATHS
 from slurm_factory.relocate.closure import Directory, Library
@@ -162,6 +163,22 @@ def test_manifest_holds_the_whole_plan_and_what_the_base_contained(
     assert {"patches", "sources", "variants", "cflags"} <= {*manifest.plan}
     assert manifest.base_record == RECORD
     assert manifest.build_key == here.job.plan.build_key(RECORD)
+
+
+def test_provenance_is_about_the_packed_files_and_checksums_cover_it(
+    here: Here, built: Built
+) -> None:
+    manifest, _ = assembled(here, built)
+    staging, names = here.job.workspace.artifacts, manifest.identity.names
+    statement = check_provenance(manifest, staging)
+    assert statement is not None
+    subjects = {each.name for each in statement.subject}
+    assert subjects == {names.software, names.module, names.sbom}
+    lines = (staging / names.checksums).read_text().splitlines()
+    assert {line.split()[-1] for line in lines} == {*subjects, names.provenance}
+    assert {file.name for file in manifest.files} == {
+        *(*subjects, names.provenance, names.checksums)
+    }
 
 
 def test_hardening_of_slurm_of_its_plugins_and_of_others_is_counted_apart(
