@@ -29,12 +29,14 @@ from slurm_factory.config_types import (
     Glibc,
     HttpUrl,
     HttpUrls,
+    KeyName,
     PackageNames,
     ProjectName,
     Repositories,
     Repository,
     Size,
     Uri,
+    Uris,
     WebUrls,
     WholeSize,
     in_words,
@@ -206,6 +208,24 @@ class Settings(BaseSettings):
         default=None,
         description="URI of who builds here, for the provenance of packages; unset: the workflow in"
         " GitHub Actions, else a machine of a user's.",
+    )
+    sign_key: KeyName | None = Field(
+        default=None,
+        description="As --sign: sign packages with this key of the keyring (GnuPG).",
+    )
+    trusted_keys: AbsolutePath | None = Field(
+        default=None,
+        description="File with public keys (GnuPG) whose signatures of packages count, or a"
+        " directory of such files.",
+    )
+    trusted_identities: Uris = Field(
+        default=(),
+        description="Workflows whose signatures by Sigstore count, such as"
+        " https://github.com/OWNER/REPOSITORY/.github/workflows/FILE@refs/tags/v1; in the"
+        " environment separated by spaces or commas.",
+    )
+    require_signature: bool = Field(
+        default=False, description="Refuse packages without a signature that counts."
     )
 
     @classmethod
@@ -548,6 +568,7 @@ def _missing(
     for key, is_right, kind in (
         ("ca_certificates", stat.S_ISDIR, "a directory"),
         ("spack_buildcache_keys", stat.S_ISREG, "a file"),
+        ("trusted_keys", lambda mode: stat.S_ISREG(mode) or stat.S_ISDIR(mode), "a file"),
     ):
         path: Path | None = getattr(settings, key)
         if path is None or key not in settings.model_fields_set:

@@ -29,6 +29,7 @@ URL = re.compile(rf"(https?|file){AFTER_SCHEME}")
 WEB_URL = re.compile(rf"https?{AFTER_SCHEME}")
 URI = re.compile(r"[a-z][a-z0-9+.-]{1,20}:[!-~]{1,500}")
 """As in RFC 3986, in short."""
+KEY_NAME = re.compile(r"[^\s\-\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,199}")
 URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 GIT_REF = re.compile(r"(?!.*(\.\.|//|\.lock$))[A-Za-z0-9][A-Za-z0-9._+/-]{0,199}(?<![./])")
@@ -158,6 +159,15 @@ WebUrl = Annotated[
     ),
 ]
 Repository = Annotated[str, AfterValidator(_repository)]
+KeyName = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            KEY_NAME,
+            "It names a key of the keyring, best by its fingerprint, and does not begin with -.",
+        )
+    ),
+]
 Uri = Annotated[
     str,
     AfterValidator(
@@ -196,6 +206,7 @@ PackageName = Annotated[
 HttpUrls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_words)]
 Repositories = Annotated[tuple[Repository, ...], NoDecode, BeforeValidator(_words)]
 WebUrls = Annotated[tuple[WebUrl, ...], NoDecode, BeforeValidator(_words)]
+Uris = Annotated[tuple[Uri, ...], NoDecode, BeforeValidator(_words)]
 PackageNames = Annotated[tuple[PackageName, ...], NoDecode, BeforeValidator(_words)]
 
 WORDS = {

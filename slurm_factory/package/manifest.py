@@ -20,7 +20,7 @@ from slurm_factory.exceptions import OutputError
 from slurm_factory.package.file_names import FileNames, file_names
 from slurm_factory.package.tarball import Artifact
 from slurm_factory.relocate.hardening import Figure, Group, Share
-from slurm_factory.util.documents import parse_json, read_text
+from slurm_factory.util.documents import parse_json, read_bytes
 from slurm_factory.util.files import write_text
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~-]*$")]
@@ -313,10 +313,15 @@ def load_manifest(path: Path) -> Manifest:
             does not know.
     """
     try:
-        text = read_text(path)
-        version = parse_json(text)["manifest_version"]
+        return parse_manifest(read_bytes(path), path)
     except OSError as error:
         raise _unusable(path, f"{error.strerror or error}.") from error
+
+
+def parse_manifest(content: bytes, path: Path) -> Manifest:
+    """The manifest that was read from `path` (host); raises as `load_manifest` does."""
+    try:
+        version = parse_json(content)["manifest_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise _unusable(path, "It is not a manifest of slurm-factory.") from error
     if version != JSON_VERSION:
@@ -327,7 +332,7 @@ def load_manifest(path: Path) -> Manifest:
             " slurm-factory",
         )
     try:
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
