@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import shlex
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         SpackPackage,
     )
     from slurm_factory.package.publish import PublishedArtifact
+    from slurm_factory.package.signatures import Standing
     from slurm_factory.package.verification import Check, Suite
     from slurm_factory.plan.plan import BuildPlan
     from slurm_factory.plan.releases import Release
@@ -410,20 +411,27 @@ def print_prefetched(prefetched: Prefetched, plans: Sequence[BuildPlan], *, as_j
     print_line(f"{have}: {'some files are missing' if failures else use}.")
 
 
-def print_builds(artifacts: Sequence[PublishedArtifact], *, as_json: bool) -> None:
+def print_builds(
+    artifacts: Sequence[PublishedArtifact],
+    standings: Mapping[Path, Standing],
+    *,
+    as_json: bool,
+) -> None:
     """Print the finished builds, and the unusable ones with the reason."""
     if as_json:
-        print_document({"builds": [_build_facts(artifact) for artifact in artifacts]})
+        print_document(
+            {"builds": [_build_facts(each, standings.get(each.path)) for each in artifacts]}
+        )
         return
     print_table(
         ("Build", "Release", "Size", "glibc", "Built", "State"),
-        [_build_row(artifact) for artifact in artifacts],
+        [_build_row(each, standings.get(each.path)) for each in artifacts],
         right=("Size",),
         empty="There are no finished builds.",
     )
 
 
-def _build_facts(artifact: PublishedArtifact) -> dict[str, Any]:
+def _build_facts(artifact: PublishedArtifact, standing: Standing | None) -> dict[str, Any]:
     manifest = artifact.manifest
     directory = artifact.path.parent
     return {
@@ -435,6 +443,7 @@ def _build_facts(artifact: PublishedArtifact) -> dict[str, Any]:
         "glibc": manifest and manifest.glibc,
         "created": manifest and manifest.created.isoformat(),
         "verified": list(manifest.verified.on) if manifest and manifest.verified else [],
+        "signature": standing and _standing_facts(standing),
         "advisories": [each.id for each in known_now(manifest)] if manifest else [],
         "suspected": [each.id for each in suspected_now(manifest)] if manifest else [],
         "advisories_at_build": [each.id for each in manifest.security.advisories]
@@ -446,7 +455,7 @@ def _build_facts(artifact: PublishedArtifact) -> dict[str, Any]:
     }
 
 
-def _build_row(artifact: PublishedArtifact) -> tuple[str, ...]:
+def _build_row(artifact: PublishedArtifact, standing: Standing | None) -> tuple[str, ...]:
     manifest = artifact.manifest
     return (
         str(artifact.path).removesuffix(MANIFEST_END),
@@ -454,8 +463,38 @@ def _build_row(artifact: PublishedArtifact) -> tuple[str, ...]:
         file_size(manifest.files[0].size) if manifest else "",
         manifest.glibc if manifest else "",
         f"{manifest.created:%Y-%m-%d %H:%M}" if manifest else "",
-        artifact.problem or (_health(manifest) if manifest else ""),
+        artifact.problem or (_condition(manifest, standing) if manifest else ""),
     )
+
+
+def _condition(manifest: Manifest, standing: Standing | None) -> str:
+    if standing and standing.state == "refused":
+        return f"refused: {standing.problem}"
+    signed = ""
+    if standing and standing.state != "unsigned":
+        signed = f", signed by {standing.signature.by}" if standing.signature else ", signed"
+    return f"{_health(manifest)}{signed}"
+
+
+def _standing_facts(standing: Standing) -> dict[str, Any]:
+    signature = standing.signature
+    return {
+        "state": standing.state,
+        "by": signature.by if signature else "",
+        "key": signature.key if signature else "",
+        "at": signature.at.isoformat() if signature else None,
+        "problem": standing.problem,
+    }
+
+
+def _signed(standing: Standing | None) -> str:
+    if standing is None or standing.state == "unsigned":
+        return "Not signed"
+    if standing.signature:
+        return f"Signed by {standing.signature.brief}"
+    if standing.problem:
+        return f"Refused: {standing.problem}"
+    return "Signed, which was not checked: nobody is trusted here (trusted_keys)"
 
 
 def _health(manifest: Manifest) -> str:
@@ -470,12 +509,18 @@ def _health(manifest: Manifest) -> str:
 
 
 def print_reports(
-    reports: Sequence[Report], now: datetime, *, advisory: str = "", as_json: bool
+    reports: Sequence[Report],
+    standings: Mapping[Path, Standing],
+    now: datetime,
+    *,
+    advisory: str = "",
+    as_json: bool,
 ) -> None:
     """Print what is known of packages.
 
     Args:
         reports: The packages.
+        standings: What can be said about their signatures, by their manifests.
         now: Decides how old they are.
         advisory: Print only the names of packages that have it, with the reason.
         as_json: Print a document instead.
@@ -487,7 +532,9 @@ def print_reports(
     if as_json:
         print_document(
             {
-                "packages": [_report_facts(each, now) for each in reports],
+                "packages": [
+                    _report_facts(each, standings.get(each.path), now) for each in reports
+                ],
                 "not_looked_up": not_looked_up,
             }
         )
@@ -499,12 +546,12 @@ def print_reports(
         print_table(("Package", "Because of"), rows, empty=f"No package has {advisory}.{but}")
     else:
         for each in reports:
-            _print_report(each, now)
+            _print_report(each, standings.get(each.path), now)
         if not reports:
             print_line("There are no finished packages.")
 
 
-def _print_report(report: Report, now: datetime) -> None:
+def _print_report(report: Report, standing: Standing | None, now: datetime) -> None:
     manifest = report.manifest
     identity = manifest.identity
     print_line(str(report.path).removesuffix(MANIFEST_END))
@@ -516,6 +563,7 @@ def _print_report(report: Report, now: datetime) -> None:
     if manifest.glibc:
         print_line(f"  {_needs(manifest)}")
     print_line(f"  {_verified(manifest)}")
+    print_line(f"  {_signed(standing)}")
     print_line(f"  Features: {' '.join(manifest.features)}")
     looked_up = any(each.findings is not None for each in report.libraries)
     rows = [
@@ -554,7 +602,7 @@ def _why(report: Report, advisory: str) -> str:
     return "; ".join(parts)
 
 
-def _report_facts(report: Report, now: datetime) -> dict[str, Any]:
+def _report_facts(report: Report, standing: Standing | None, now: datetime) -> dict[str, Any]:
     manifest = report.manifest
     return {
         "manifest_path": report.path,
@@ -562,6 +610,7 @@ def _report_facts(report: Report, now: datetime) -> dict[str, Any]:
         "created": manifest.created.isoformat(),
         "age_days": (now - manifest.created).days,
         "verified": list(manifest.verified.on) if manifest.verified else [],
+        "signature": standing and _standing_facts(standing),
         "glibc": manifest.glibc,
         "features": manifest.features,
         "advisories": [each.id for each in report.advisories],

@@ -29,6 +29,7 @@ from slurm_factory.config_types import (
     Glibc,
     HttpUrl,
     HttpUrls,
+    Identities,
     KeyName,
     PackageNames,
     ProjectName,
@@ -36,7 +37,6 @@ from slurm_factory.config_types import (
     Repository,
     Size,
     Uri,
-    Uris,
     WebUrls,
     WholeSize,
     in_words,
@@ -218,11 +218,16 @@ class Settings(BaseSettings):
         description="File with public keys (GnuPG) whose signatures of packages count, or a"
         " directory of such files.",
     )
-    trusted_identities: Uris = Field(
+    trusted_identities: Identities = Field(
         default=(),
-        description="Workflows whose signatures by Sigstore count, such as"
-        " https://github.com/OWNER/REPOSITORY/.github/workflows/FILE@refs/tags/v1; in the"
-        " environment separated by spaces or commas.",
+        description="Repositories on GitHub whose attestations count, such as"
+        " https://github.com/OWNER/REPOSITORY, alone or with"
+        " /.github/workflows/FILE@refs/tags/TAG; in the environment separated by spaces or commas.",
+    )
+    sigstore_root: AbsolutePath | None = Field(
+        default=None,
+        description="File trusted_root.json with the keys of another Sigstore; unset: those of the"
+        " public one.",
     )
     require_signature: bool = Field(
         default=False, description="Refuse packages without a signature that counts."
@@ -568,6 +573,7 @@ def _missing(
     for key, is_right, kind in (
         ("ca_certificates", stat.S_ISDIR, "a directory"),
         ("spack_buildcache_keys", stat.S_ISREG, "a file"),
+        ("sigstore_root", stat.S_ISREG, "a file"),
         ("trusted_keys", lambda mode: stat.S_ISREG(mode) or stat.S_ISDIR(mode), "a file"),
     ):
         path: Path | None = getattr(settings, key)

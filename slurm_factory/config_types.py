@@ -27,6 +27,10 @@ PROJECT_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,62}")
 AFTER_SCHEME = r"://[^\s'\"`$;|&<>\\]+"
 URL = re.compile(rf"(https?|file){AFTER_SCHEME}")
 WEB_URL = re.compile(rf"https?{AFTER_SCHEME}")
+IDENTITY = re.compile(
+    r"https://github\.com/[\w.-]+/[\w.-]+(/\.github/workflows/[\w.-]+@refs/[\w./-]+)?", re.ASCII
+)
+"""A repository, or a workflow of one at a ref."""
 URI = re.compile(r"[a-z][a-z0-9+.-]{1,20}:[!-~]{1,500}")
 """As in RFC 3986, in short."""
 KEY_NAME = re.compile(r"[^\s\-\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,199}")
@@ -168,6 +172,16 @@ KeyName = Annotated[
         )
     ),
 ]
+Identity = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            IDENTITY,
+            "It is https://github.com/OWNER/REPOSITORY, alone or with"
+            " /.github/workflows/FILE@refs/tags/TAG.",
+        )
+    ),
+]
 Uri = Annotated[
     str,
     AfterValidator(
@@ -206,7 +220,7 @@ PackageName = Annotated[
 HttpUrls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_words)]
 Repositories = Annotated[tuple[Repository, ...], NoDecode, BeforeValidator(_words)]
 WebUrls = Annotated[tuple[WebUrl, ...], NoDecode, BeforeValidator(_words)]
-Uris = Annotated[tuple[Uri, ...], NoDecode, BeforeValidator(_words)]
+Identities = Annotated[tuple[Identity, ...], NoDecode, BeforeValidator(_words)]
 PackageNames = Annotated[tuple[PackageName, ...], NoDecode, BeforeValidator(_words)]
 
 WORDS = {

@@ -104,6 +104,7 @@ def build(
     force: options.Force = False,
     keep_instance: options.Keep = False,
     verify: options.Verify = False,
+    sign: options.Sign = "",
     dry_run: options.PlanOnly = False,
     as_json: options.Json = False,
     verbose: options.Verbose = False,
@@ -139,9 +140,11 @@ def build(
         if dry_run:
             answers.print_plan(plan, cache=_ci_cache(plan, settings) if as_json else None)
             return
+        key = _signing_key(sign, settings)
         outcome = None if force else _find_finished(plan, request, settings, reporter)
         outcome = outcome or _build(plan, settings, reporter, keep_instance, offline)
-        outcome = _verified(outcome, settings, reporter) if verify else outcome
+        outcome = _verified(outcome, settings, reporter, key) if verify else outcome
+        _sign(outcome, key, reporter)
         answers.print_outcome(outcome, reporter, as_json=as_json)
 
 
@@ -159,7 +162,27 @@ def _ci_cache(plan: BuildPlan, settings: Settings) -> CiCache:
     return ci_cache(plan, settings)
 
 
-def _verified(outcome: Outcome, settings: Settings, reporter: Reporter) -> Outcome:
+def _signing_key(asked: str, settings: Settings) -> str:
+    """The key to sign with, which works; empty: none."""
+    if not (asked or settings.sign_key):
+        return ""
+    from slurm_factory.package.signatures import choose_key
+
+    return choose_key(asked, settings)
+
+
+def _sign(outcome: Outcome, key: str, reporter: Reporter) -> None:
+    """Sign a finished package, unless this key has signed it as it is."""
+    if not key:
+        return
+    from slurm_factory.package.signatures import is_signed_with, sign
+
+    if not is_signed_with(outcome.manifest_path, key):
+        sign(outcome.manifest_path, key)
+    reporter.note(f"Signed with the key {key}.")
+
+
+def _verified(outcome: Outcome, settings: Settings, reporter: Reporter, key: str) -> Outcome:
     """The outcome of a build whose package has been verified, now or before."""
     if outcome.manifest.verified:
         return outcome
@@ -168,7 +191,8 @@ def _verified(outcome: Outcome, settings: Settings, reporter: Reporter) -> Outco
     from slurm_factory.verify.verify import VerifyRequest, require_passed
     from slurm_factory.verify.verify import verify as check
 
-    request = VerifyRequest(find_package(str(outcome.manifest_path), settings))
+    found = find_package(str(outcome.manifest_path), settings)
+    request = VerifyRequest(found, sign_key=key)
     require_passed(check(request, settings, reporter))
     return replace(outcome, manifest=load_manifest(outcome.manifest_path))
 
@@ -229,6 +253,7 @@ def verify(
             rich_help_panel=options.WHERE,
         ),
     ] = False,
+    sign: options.SignAgain = "",
     as_json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -236,10 +261,12 @@ def verify(
     """Run clusters from a package on other distributions, and record what they did."""
     with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers
+        from slurm_factory.package.signatures import trust_of
         from slurm_factory.verify import verify as verification
-        from slurm_factory.verify.package import find_package
+        from slurm_factory.verify.package import find_package, require_trusted
 
-        found = find_package(package, settings)
+        trust = trust_of(settings)
+        found = require_trusted(find_package(package, settings), trust)
         reporter.subject = found.stem
         request = verification.VerifyRequest(
             package=found,
@@ -247,8 +274,12 @@ def verify(
             static=static,
             suite=suite,
             here=here,
-            upgrade_from=tuple(find_package(older, settings) for older in upgrade_from or ()),
+            upgrade_from=tuple(
+                require_trusted(find_package(older, settings), trust)
+                for older in upgrade_from or ()
+            ),
             keep_instance=keep_instance,
+            sign_key=_signing_key(sign, settings),
         )
         verdict = verification.verify(request, settings, reporter)
         answers.print_verdict(verdict, as_json=as_json)
@@ -286,7 +317,8 @@ def deploy(
     """Unpack a package beside other versions, with systemd units, and switch to it or back."""
     with session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
         from slurm_factory import deploy as deployment
-        from slurm_factory.verify.package import find_package
+        from slurm_factory.package.signatures import trust_of
+        from slurm_factory.verify.package import find_package, require_trusted
 
         values = {
             "--prefix": prefix,
@@ -314,7 +346,8 @@ def deploy(
         words += [flag for flag, given in flags.items() if given]
         words += ["--plan-upgrade", *plan_upgrade] if plan_upgrade else []
         if package:
-            words += deployment.words_for(find_package(package, settings))
+            found = require_trusted(find_package(package, settings), trust_of(settings))
+            words += deployment.words_for(found)
         deployment.become_script(words)
 
 
@@ -541,9 +574,12 @@ def list_builds(
     with session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
         from slurm_factory import answers
         from slurm_factory.package.publish import find_artifacts
+        from slurm_factory.package.signatures import standings, trust_of
 
         require_readable(settings.cache_dir)
-        answers.print_builds(find_artifacts(settings.builds_dir), as_json=as_json)
+        found = find_artifacts(settings.builds_dir)
+        usable = [each.path for each in found if each.manifest]
+        answers.print_builds(found, standings(usable, trust_of(settings)), as_json=as_json)
 
 
 @app.command()
@@ -570,6 +606,7 @@ def show(
     with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
         from slurm_factory import answers, findings
         from slurm_factory.package.publish import find_artifacts
+        from slurm_factory.package.signatures import require_none_refused, standings, trust_of
 
         require_readable(settings.cache_dir)
         if compare:
@@ -591,8 +628,11 @@ def show(
             osv=osv,
             offline=offline,
         )
+        signed = standings([each.path for each in reports], trust_of(settings))
         now = datetime.now(UTC)
-        answers.print_reports(reports, now, advisory=advisory, as_json=as_json)
+        answers.print_reports(reports, signed, now, advisory=advisory, as_json=as_json)
+        if packages:
+            require_none_refused(signed)
 
 
 def _require_two(packages: Sequence[str], advisory: str) -> None:

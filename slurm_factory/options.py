@@ -173,6 +173,24 @@ Verify = Annotated[
         rich_help_panel=BUILDING,
     ),
 ]
+Sign = Annotated[
+    str,
+    typer.Option(
+        "--sign",
+        metavar="KEY",
+        help="Sign the package with this key of the keyring (GnuPG), best by its fingerprint.",
+        rich_help_panel=BUILDING,
+    ),
+]
+SignAgain = Annotated[
+    str,
+    typer.Option(
+        "--sign",
+        metavar="KEY",
+        help="Note the result in a signed manifest, too, and sign it again with this key.",
+        rich_help_panel=CHECKS,
+    ),
+]
 PlanOnly = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan only.", rich_help_panel=BUILDING)
 ]

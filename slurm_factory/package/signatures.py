@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from slurm_factory.config_types import KEY_NAME
 from slurm_factory.exceptions import ConfigurationError, OutputError, VerificationError
 from slurm_factory.package.file_names import MANIFEST_END, SIGNATURE_END, FileNames, file_names
 from slurm_factory.package.gpg import (
@@ -21,14 +22,17 @@ from slurm_factory.package.gpg import (
     Signer,
     open_keyring,
     read_signature,
+    require_key,
     sign_file,
     users_keyring,
 )
 from slurm_factory.package.manifest import Manifest, load_manifest, parse_manifest
 from slurm_factory.package.provenance import check_provenance
 from slurm_factory.package.publish import locked, problem_with
+from slurm_factory.package.sigstore_bundles import check_bundles, read_bundles
 from slurm_factory.util.documents import read_limited
 from slurm_factory.util.files import file_errors
+from slurm_factory.util.hints import quoted
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
@@ -44,12 +48,14 @@ class Trust:
 
     Attributes:
         keys: File or directory (host) with public keys; None: nobody's.
-        identities: Identities of Sigstore.
+        identities: Repositories on GitHub whose attestations count.
+        root: Keys of another Sigstore (host); None: those of the public one.
         required: Refuse packages without a signature that counts.
     """
 
     keys: Path | None = None
     identities: tuple[str, ...] = ()
+    root: Path | None = None
     required: bool = False
 
 
@@ -58,8 +64,8 @@ class Signature:
     """A good signature of a whole package, by somebody who is trusted.
 
     Attributes:
-        by: Name of who has signed: the user id of a key, or an identity.
-        key: Fingerprint of the key; for an identity, who has vouched for it.
+        by: Name of who has signed: the user id of a key, or the URI of a workflow.
+        key: Fingerprint of the key, or the repository for which the workflow ran.
         at: When.
     """
 
@@ -93,7 +99,10 @@ def trust_of(settings: Settings) -> Trust:
         ConfigurationError: A signature is required, and nobody is trusted.
     """
     trust = Trust(
-        settings.trusted_keys, settings.trusted_identities, required=settings.require_signature
+        settings.trusted_keys,
+        settings.trusted_identities,
+        settings.sigstore_root,
+        required=settings.require_signature,
     )
     if trust.required and not (trust.keys or trust.identities):
         raise ConfigurationError(
@@ -104,12 +113,34 @@ def trust_of(settings: Settings) -> Trust:
     return trust
 
 
+def choose_key(asked: str, settings: Settings) -> str:
+    """The key to sign with, after a trial; empty: nothing is to be signed.
+
+    Args:
+        asked: What --sign names, if anything.
+        settings: Settings of this site.
+
+    Raises:
+        ConfigurationError: There is no such key, or it cannot be used.
+        LXDError: gpg is missing, or its agent has no passphrase.
+    """
+    if asked and not KEY_NAME.fullmatch(asked):
+        raise ConfigurationError(
+            f"--sign: {quoted(asked)} names no key.",
+            resolution="Name a key of the keyring, best by its fingerprint: gpg --list-secret-keys",
+        )
+    key = asked or settings.sign_key or ""
+    if key:
+        require_key(key)
+    return key
+
+
 def sign(package: Path, key: str) -> Path:
     """Sign a finished package, in place of what was signed before.
 
     Args:
         package: Its manifest (host).
-        key: Names a secret key in the user's keyring; `gpg.require_key` tries it beforehand.
+        key: Names a secret key in the user's keyring; `choose_key` tries it beforehand.
 
     Returns:
         The signature of the manifest.
@@ -140,13 +171,18 @@ def sign(package: Path, key: str) -> Path:
     return directory / names.manifest_signature
 
 
-def is_signed_with(package: Path, fingerprint: str) -> bool:
+def is_signed_with(package: Path, key: str) -> bool:
     """Whether a key of the user's keyring has signed a package as it is.
 
     Args:
         package: Its manifest (host).
-        fingerprint: Fingerprint of the key, as `gpg.require_key` returns it.
+        key: Names the key, as for `sign`.
+
+    Raises:
+        ConfigurationError: There is no such key, or it cannot be used.
+        LXDError: gpg is missing, or its agent has no passphrase.
     """
+    fingerprint = require_key(key)
     names = load_manifest(package).identity.names
     try:
         contents = _read(names, package.parent)
@@ -161,6 +197,66 @@ def has_signature(package: Path) -> bool:
     names = file_names(package.name.removesuffix(MANIFEST_END))
     signatures = (names.manifest_signature, names.bundle)
     return any((package.parent / name).exists() for name in signatures)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What can be said about the signature of a package.
+
+    Attributes:
+        state: `signed` by somebody who is trusted; `unsigned`; `unchecked`, because nobody is
+            trusted; `refused`.
+        signature: Who has signed it.
+        problem: Why it is refused.
+    """
+
+    state: Literal["signed", "unsigned", "unchecked", "refused"]
+    signature: Signature | None = None
+    problem: str = ""
+
+
+def standings(packages: Iterable[Path], trust: Trust) -> dict[Path, Standing]:
+    """What can be said about the signatures of packages, whose other files are not read.
+
+    Args:
+        packages: Their manifests (host).
+        trust: Whose signatures count.
+
+    Raises:
+        ConfigurationError: The trusted keys cannot be used.
+        LXDError: gpg is missing.
+    """
+    with open_judge(trust) as judge:
+        return {package: _standing(package, judge) for package in packages}
+
+
+def require_none_refused(found: Mapping[Path, Standing]) -> None:
+    """Do nothing if no package is refused.
+
+    Args:
+        found: What can be said about packages, by their manifests (host).
+
+    Raises:
+        VerificationError: One is refused.
+    """
+    refused = {path: each for path, each in found.items() if each.state == "refused"}
+    for path, each in refused.items():
+        raise VerificationError(
+            f"{path.name.removesuffix(MANIFEST_END)} is refused.",
+            details=each.problem,
+            resolution="The settings trusted_keys, trusted_identities and require_signature decide"
+            " whose signatures count.",
+        )
+
+
+def _standing(package: Path, judge: Judge) -> Standing:
+    try:
+        signature = judge.look(package).signature
+    except (OutputError, VerificationError) as error:
+        return Standing("refused", problem=error.brief)
+    if signature:
+        return Standing("signed", signature)
+    return Standing("unchecked" if has_signature(package) else "unsigned")
 
 
 @contextmanager
@@ -229,9 +325,22 @@ class Judge:
         if by_key and self._keyring:
             signer = _signers(names, directory, contents, self._keyring)[-1]
             found.append(Signature(signer.name, signer.fingerprint, signer.at))
+        if by_identity:
+            found.append(self._attested(names, directory, contents))
         manifest = parse_manifest(contents[names.manifest], package)
         _require_agreement(manifest, names, contents[names.checksums])
         return Checked(manifest, found[0])
+
+    def _attested(
+        self, names: FileNames, directory: Path, contents: Mapping[str, bytes]
+    ) -> Signature:
+        attestation = check_bundles(
+            read_bundles(directory / names.bundle),
+            {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+            self._trust.identities,
+            self._trust.root,
+        )
+        return Signature(attestation.identity, attestation.repository, attestation.at)
 
 
 def _unsigned(names: FileNames, present: Sequence[str]) -> VerificationError:

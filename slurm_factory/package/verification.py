@@ -22,6 +22,7 @@ from slurm_factory.package.manifest import (
     load_manifest,
 )
 from slurm_factory.package.publish import describe, locked
+from slurm_factory.package.signatures import sign
 from slurm_factory.util.documents import read_text
 from slurm_factory.util.files import atomic_write, file_errors
 
@@ -178,9 +179,15 @@ def has_passed(checks: tuple[Check, ...]) -> bool:
 
 
 def record(
-    verification: Verification, manifest: Manifest | None, path: Path | None, directory: Path
+    verification: Verification,
+    manifest: Manifest | None,
+    path: Path | None,
+    directory: Path,
+    key: str = "",
 ) -> Path:
     """Write the record, and note in the manifest on which distributions the package works.
+
+    A signed manifest stays as it is, unless it can be signed again.
 
     What was seen before on other distributions stays in the record, if it is about the same
     tarball. A package that was built again meanwhile stays as it is: the record is of the older
@@ -191,6 +198,7 @@ def record(
         manifest: Manifest of the package as it was when the verification began, if there is one.
         path: Its file (host).
         directory: Directory (host) of the record.
+        key: Names the key that signs the manifest again; empty: none.
 
     Returns:
         Path of the record.
@@ -213,10 +221,20 @@ def record(
             if earlier.software == verification.software:
                 whole = _with_earlier(verification, earlier)
         _replace(target, whole.model_dump_json(indent=2))
-        if now and path:
+        signed = bool(path) and _is_signed(verification.stem, directory)
+        if now and path and (key or not signed):
             value = _verified(now, verification, File.of(describe(target)))
+            # An unsigned manifest is better than one whose signature does not fit.
+            for name in file_names(verification.stem).signatures if signed else ():
+                (directory / name).unlink(missing_ok=True)
             _replace(path, now.model_copy(update={"verified": value}).model_dump_json(indent=2))
+    if signed and path and key:
+        sign(path, key)
     return target
+
+
+def _is_signed(stem: str, directory: Path) -> bool:
+    return any((directory / name).exists() for name in file_names(stem).signatures)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm_factory.exceptions import ConfigurationError, OutputError
+from slurm_factory.exceptions import ConfigurationError, OutputError, VerificationError
 from slurm_factory.findings import select
 from slurm_factory.package.file_names import MANIFEST_END, SOFTWARE_END
 from slurm_factory.package.manifest import Manifest, load_manifest
 from slurm_factory.package.publish import find_artifacts
+from slurm_factory.package.signatures import open_judge
 from slurm_factory.util.hints import quoted
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
+    from slurm_factory.package.signatures import Signature, Trust
 
 TARBALL = re.compile(r"(-software)?(\.tar\.gz|\.tgz)$")
 
@@ -30,6 +32,7 @@ class Package:
         module: The tarball with the module files, if there is one.
         manifest: Content of the manifest, if there is one.
         manifest_path: The manifest.
+        signature: Who has signed it, where somebody has whose signatures count.
     """
 
     stem: str
@@ -37,6 +40,7 @@ class Package:
     module: Path | None = None
     manifest: Manifest | None = None
     manifest_path: Path | None = None
+    signature: Signature | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,34 @@ def find_package(word: str, settings: Settings) -> Package:
         )
     module = path.with_name(identity.module_tarball)
     return Package(identity.stem, software, module if module.is_file() else None, manifest, path)
+
+
+def require_trusted(package: Package, trust: Trust) -> Package:
+    """The package, by the manifest that was signed; what its files say else is not checked.
+
+    Args:
+        package: A package that somebody has named.
+        trust: Whose signatures count.
+
+    Raises:
+        ConfigurationError: The trusted keys cannot be used.
+        LXDError: gpg is missing.
+        OutputError: A file cannot be read.
+        VerificationError: It is to be refused.
+    """
+    if package.manifest_path is None:
+        if trust.required:
+            raise VerificationError(
+                f"{package.stem} is not signed.",
+                details="It has no manifest, which would be signed.",
+                resolution="Copy all files of a signed package, or unset require_signature.",
+            )
+        return package
+    with open_judge(trust) as judge:
+        checked = judge.look(package.manifest_path)
+        if checked.signature:
+            checked = judge.check(package.manifest_path)
+    return replace(package, manifest=checked.manifest, signature=checked.signature)
 
 
 def _stem(name: str) -> str:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 from slurm_factory.constants import EVERY_BUILDS_PATHS
 from slurm_factory.exceptions import VerificationError
+from slurm_factory.output.text import visible
 from slurm_factory.package.distributions import distributions_with
 from slurm_factory.package.manifest import PackageIdentity
+from slurm_factory.package.provenance import check_provenance
 from slurm_factory.package.publish import describe, problem_with
 from slurm_factory.package.verification import Check, Result
 from slurm_factory.plan.compiler import generic_level
@@ -121,7 +123,8 @@ def look(package: Package, scratch: Path) -> StaticReport:
     """
     checks = [
         run_check("checksums", lambda: _checksums(package)),
-        run_check("signature", _signature),
+        run_check("signature", lambda: _signature(package)),
+        run_check("provenance", lambda: _provenance(package)),
     ]
     opened: Opened | None = None
 
@@ -218,8 +221,20 @@ def _checksums(package: Package) -> str:
     return f"{len(listed)} files are those of the manifest"
 
 
-def _signature() -> str:
-    raise SkippedError("packages are not signed yet")
+def _signature(package: Package) -> str:
+    # A package with a wrong one does not come here (package.require_trusted).
+    if package.signature is None:
+        raise SkippedError("nobody who is trusted has signed it")
+    return f"signed by {package.signature.brief}"
+
+
+def _provenance(package: Package) -> str:
+    if package.manifest is None or package.manifest_path is None:
+        raise SkippedError("there is no manifest")
+    statement = check_provenance(package.manifest, package.manifest_path.parent)
+    if statement is None:
+        raise SkippedError("an earlier version has built it")
+    return f"built by {visible(statement.predicate.run_details.builder.id)}"
 
 
 def _identity(opened: Opened) -> str:

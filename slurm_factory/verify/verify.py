@@ -75,6 +75,7 @@ class VerifyRequest:
         here: Use this machine, which nobody needs afterwards, instead of instances.
         upgrade_from: Older packages, the oldest first.
         keep_instance: Keep the last instance.
+        sign_key: Names the key that signs the manifest again with the result; empty: none.
     """
 
     package: Package
@@ -84,6 +85,7 @@ class VerifyRequest:
     here: bool = False
     upgrade_from: tuple[Package, ...] = ()
     keep_instance: bool = False
+    sign_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Ve
         package = _copy(request.package, workspace.work)
         report = bench.look(package, "package")
         found = _begun(report, package)
-        written = _record(found, request.package, reporter)
+        written = _record(found, request, reporter)
         if report.opened and not request.static:
             way = [bench.open_older(each, at) for at, each in enumerate(request.upgrade_from)]
             groups = tuple((each,) for each in named) or choose(report)
@@ -147,14 +149,14 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Ve
                 trial, last = bench.trial(report.opened, group, found)
                 if trial:
                     found = found.model_copy(update={"trials": (*found.trials, trial)})
-                    written = _record(found, request.package, reporter)
+                    written = _record(found, request, reporter)
             if way:
                 upgrade = bench.upgrade([*way, report.opened], last)
                 found = found.model_copy(update={"upgrades": (upgrade,)})
-                written = _record(found, request.package, reporter)
+                written = _record(found, request, reporter)
         if report.opened and request.suite:
             found = found.model_copy(update={"suite": bench.suite(report.opened)})
-            written = _record(found, request.package, reporter)
+            written = _record(found, request, reporter)
         return Verdict(found, report.distributions, *written, workspace.log, static=request.static)
 
 
@@ -357,17 +359,21 @@ def choose(report: StaticReport) -> tuple[tuple[Distro, ...], ...]:
 
 
 def _record(
-    verification: Verification, package: Package, reporter: Reporter
+    verification: Verification, request: VerifyRequest, reporter: Reporter
 ) -> tuple[Path | None, OutputError | None]:
     """Write what is known so far; an error must not end what runs."""
+    package = request.package
     directory = (package.manifest_path or package.software).parent
     if not os.access(directory, os.W_OK) or os.statvfs(directory).f_flag & os.ST_RDONLY:
         reporter.warning(f"The record cannot be put into {directory}.")
         return None, None
     try:
-        return record(verification, package.manifest, package.manifest_path, directory), None
+        path = record(
+            verification, package.manifest, package.manifest_path, directory, request.sign_key
+        )
     except OutputError as error:
         return None, error
+    return path, None
 
 
 def _require_suite(request: VerifyRequest) -> None:

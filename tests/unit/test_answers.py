@@ -235,7 +235,7 @@ def test_list_as_json_has_all_that_the_table_has(
 ) -> None:
     path = publish(stage(tmp_path / "staged"), tmp_path / "builds/24.11")
     path.with_name("slurm-24.11-gpu-manifest.json").write_text("{")
-    answers.print_builds(find_artifacts(tmp_path / "builds"), as_json=True)
+    answers.print_builds(find_artifacts(tmp_path / "builds"), {}, as_json=True)
     complete, broken = json.loads(capsys.readouterr().out)["builds"]
     software = path.with_name("slurm-24.11-debian-12-system-software.tar.gz")
     assert complete["state"] == "complete"

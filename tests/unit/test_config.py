@@ -49,6 +49,12 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "spack_buildcaches": ("https://b.example/x", ("https://b.example/x",)),
     "spack_buildcache_keys": (__file__, Path(__file__)),
     "spack_unsigned_buildcaches": ("true", True),
+    "builder_id": ("https://ci.example.org/slurm", "https://ci.example.org/slurm"),
+    "sign_key": ("Alice <alice@example.org>", "Alice <alice@example.org>"),
+    "trusted_keys": ("/dev", Path("/dev")),
+    "trusted_identities": ("https://github.com/a/b", ("https://github.com/a/b",)),
+    "sigstore_root": ("/etc/passwd", Path("/etc/passwd")),
+    "require_signature": ("true", True),
 }
 NO_STRINGS = {
     *("cpu_limit", "image_server", "download_timeout", "spack_unsigned_buildcaches"),

@@ -69,6 +69,8 @@ LIGHT = (
     *(
         "slurm_factory.output.text",
         "slurm_factory.output.stream",
+        "slurm_factory.package",
+        "slurm_factory.package.file_names",
         "slurm_factory.resources",
         "slurm_factory.util",
     ),

@@ -23,6 +23,7 @@
 #   --keep N             remove all but the N newest
 #   --plan-upgrade A B   print the legal way from series A to series B
 #   --sha256 SUM         checksum of the tarball (default: from the .sha256 file beside it)
+#   --keys FILE          public keys (GnuPG); one of them must have signed the checksums beside it
 #   --root DIR           write below DIR, for an image of a machine
 #   --dry-run            change nothing
 #   --json               print one JSON document
@@ -48,7 +49,7 @@ OUR_STATE=/var/spool/slurmctld
 STARTED=/var/lib/slurm-factory # which packages slurmctld and slurmdbd have last been started from
 
 package='' prefix=/opt/slurm roles='' asked='' cluster='' nodes='' conf_server='' slurm_uid=''
-start='' switch=1 action=deploy state_backup='' name='' keep='' from='' to='' sha256='' root=''
+start='' switch=1 action=deploy state_backup='' name='' keep='' from='' to='' sha256='' keys='' root=''
 dry_run='' json='' scratch='' share='' changed='' next='' removed='' previous=''
 unpacked=false switched=false
 
@@ -136,7 +137,7 @@ while [ $# -gt 0 ]; do
     esac
     case $1 in
         --prefix | --role | --config | --nodes | --conf-server | --slurm-uid | --state-backup | \
-            --switch | --remove | --keep | --sha256 | --root) needs_value "$@" ;;
+            --switch | --remove | --keep | --sha256 | --keys | --root) needs_value "$@" ;;
     esac
     case $1 in
         --prefix) prefix=$2 && shift ;;
@@ -147,6 +148,7 @@ while [ $# -gt 0 ]; do
         --slurm-uid) slurm_uid=$2 && shift ;;
         --state-backup) state_backup=$2 && shift ;;
         --sha256) sha256=$(printf '%s' "$2" | tr A-F a-f) && shift ;;
+        --keys) keys=$2 && shift ;;
         --root)
             root=${2%/}
             # An empty variable must not lead to the machine itself.
@@ -527,10 +529,83 @@ open_package() {
     fi
 }
 
+# A keyring for gpgv, which reads no armor.
+write_keyring() {
+    [ -f "$keys" ] && [ -r "$keys" ] || die 2 "The file with keys cannot be read: $keys." '' 'Export one: gpg --export --armor KEY'
+    if ! head -n 1 "$keys" | grep -q '^-----BEGIN PGP PUBLIC KEY BLOCK-----'; then
+        cp "$keys" "$scratch/keys.gpg"
+        return
+    fi
+    # One block after the other: the end of each is padded.
+    blocks=$(grep -c '^-----BEGIN PGP PUBLIC KEY BLOCK-----' "$keys")
+    block=0
+    : > "$scratch/keys.gpg"
+    while [ "$((block += 1))" -le "$blocks" ]; do
+        awk -v wanted="$block" '
+            { sub(/\r$/, "") }
+            /^-----BEGIN PGP PUBLIC KEY BLOCK-----/ { number++; text = 0; next }
+            /^-----END/ { text = -1 }
+            number == wanted && text == 1 && !/^=/ { print }
+            /^$/ && text == 0 { text = 1 }
+        ' "$keys" | base64 -d >> "$scratch/keys.gpg" 2> /dev/null || die 2 "The keys in $keys are damaged." '' 'Export them again: gpg --export --armor KEY'
+    done
+}
+
+# Copies the checksums to $scratch/sums if one of the keys has signed them. gpgv ends with 0 for keys
+# that are revoked, so that its words decide (doc/DETAILS of GnuPG).
+require_signature() {
+    command -v gpgv > /dev/null || die 3 '--keys needs gpgv.' 'It checks signatures.' "Install it, as with apt install gpgv or dnf install gnupg2."
+    [ -f "$sums.asc" ] && [ -f "$sums" ] || die 6 "$package is not signed." "There is no $sums.asc beside it, or no $sums." \
+        'Copy all files of a signed build, or omit --keys.'
+    write_keyring
+    # What is checked must be what is read afterwards.
+    if ! cp "$sums" "$scratch/sums" || ! cp "$sums.asc" "$scratch/sums.asc"; then
+        die 7 "$scratch cannot be written to." '' 'Make room.'
+    fi
+    words=$(gpgv --status-fd 1 --keyring "$scratch/keys.gpg" "$scratch/sums.asc" "$scratch/sums" 2> /dev/null | sed -n 's/^\[GNUPG:\] //p')
+    verdict=$(printf '%s\n' "$words" | awk '
+        $1 == "NEWSIG" { good = 0 }
+        $1 == "GOODSIG" { good = 1 }
+        $1 == "VALIDSIG" && good && $9 ~ /^(8|9|10|11)$/ { print "good"; found = 1; exit }
+        $1 ~ /^(BADSIG|REVKEYSIG|EXPKEYSIG|EXPSIG|NO_PUBKEY)$/ { why = $1 }
+        END { if (!found) print why }
+    ')
+    signer=$(printf '%s\n' "$words" | awk '$1 ~ /SIG$/ && NF > 2 && $1 != "NEWSIG" && $1 != "VALIDSIG" { $1 = ""; print; exit }')
+    case $verdict in
+        good) note "Signed by$signer" ;;
+        BADSIG) die 6 "$sums is not what was signed." "The signature of$signer does not fit it." 'Copy all files of the build again.' ;;
+        REVKEYSIG) die 6 "$sums is signed with a key that is revoked." "It is that of$signer." 'Take a newer package.' ;;
+        EXPKEYSIG | EXPSIG) die 6 "$sums is signed with a key that has expired, or its signature has." "It is that of$signer." \
+            'Get the key again, if its owner has extended it.' ;;
+        NO_PUBKEY) die 6 "$sums is signed with a key that is not trusted." "$keys does not have it." 'If you trust its owner, add the public key.' ;;
+        *) die 6 "The signature of $sums cannot be used." 'It is no signature of OpenPGP, or of a weak kind.' 'Copy all files of the build again.' ;;
+    esac
+}
+
+# sum_of FILE: its checksum in the list
+sum_of() { awk -v it="$(basename "$1")" '$2 == it || $2 == "*" it { print $1 }' "$sums"; }
+
+require_module() {
+    module=${package%-software.tar.gz}-module.tar.gz
+    [ -f "$module" ] || return 0
+    [ "$(sha256sum < "$module" | cut -d ' ' -f 1)" = "$(sum_of "$module")" ] \
+        || die 6 "$module is damaged." "It is not the file whose checksum is signed." 'Copy it again, or move it away.'
+}
+
 require_checksum() {
     sums=${package%-software.tar.gz}.sha256
+    if [ -n "$keys" ]; then
+        require_signature
+        sums=$scratch/sums
+        signed=$(sum_of "$package")
+        [ -z "$sha256" ] || [ "$sha256" = "$signed" ] \
+            || die 6 "$package is another one." "The signed checksum is $signed, and --sha256 is $sha256." 'Copy all files of one build.'
+        [ -n "$signed" ] || die 6 "The signed checksums do not list $(basename "$package")." '' 'Copy all files of one build.'
+        sha256=$signed
+        require_module
+    fi
     if [ -z "$sha256" ] && [ -f "$sums" ]; then
-        sha256=$(awk -v it="$(basename "$package")" '$2 == it || $2 == "*" it { print $1 }' "$sums")
+        sha256=$(sum_of "$package")
         [ -n "$sha256" ] || die 6 "$sums does not list $(basename "$package")." '' 'Copy both files of one build.'
     fi
     found=$(sha256sum < "$package" | cut -d ' ' -f 1)

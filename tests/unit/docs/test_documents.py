@@ -29,6 +29,7 @@ from slurm_factory.host.setup_steps import SetupStep
 from slurm_factory.main import app
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.publish import find_artifacts
+from slurm_factory.package.signatures import Trust, standings
 from slurm_factory.package.verification import Verification
 from slurm_factory.plan.releases import catalog
 from slurm_factory.prefetch import Failure, Prefetched
@@ -62,7 +63,7 @@ def show_build(path: Path) -> None:
 def show_reports(path: Path) -> None:
     settings = sample_settings(path.parents[2])
     reports = report(find_artifacts(path.parents[1]), settings, Listener(), look_up=False)
-    answers.print_reports(reports, NOW, as_json=True)
+    answers.print_reports(reports, standings([path], Trust()), NOW, as_json=True)
 
 
 def show_verdict(path: Path) -> None:
@@ -109,7 +110,9 @@ CACHE = CiCache("key", ("restore",), (Path("/cache"),))
 SHOWN: dict[str, Show] = {
     "build --json": show_build,
     "build --dry-run --json": lambda _: answers.print_plan(sample_plan(), cache=CACHE),
-    "list --json": lambda path: answers.print_builds(find_artifacts(path.parents[1]), as_json=True),
+    "list --json": lambda path: answers.print_builds(
+        find_artifacts(path.parents[1]), standings([path], Trust()), as_json=True
+    ),
     "show --json": show_reports,
     "versions --json": lambda _: answers.print_versions(
         catalog(), NOW.date(), new=catalog()[:1], as_json=True

@@ -15,8 +15,9 @@ from slurm_factory.package.modules import write_modules
 from slurm_factory.verify.package import Package
 from slurm_factory.verify.static import look
 
-CHECKED = {"signature", "lua", "tcl", "cpu"}
-"""Checks that may be left out: nothing is signed, or the machine lacks an interpreter."""
+CHECKED = {"signature", "provenance", "lua", "tcl", "cpu"}
+"""Checks that may be left out: nothing is signed or says where it comes from, or the machine lacks
+an interpreter."""
 
 Spoil = Callable[[Path], object]
 
@@ -191,6 +192,16 @@ def test_package_of_somebody_else_is_checked_as_far_as_it_says(tree: Path, tmp_p
     results = {c.name: c.result for c in look(alone, tmp_path / "scratch").checks}
     skipped = {name for name, result in results.items() if result == "skipped"}
     assert skipped == {
-        *("checksums", "signature", "identity", "features", "bundled", "cpu", "lua", "tcl"),
+        *(
+            "checksums",
+            "signature",
+            "provenance",
+            "identity",
+            "features",
+            "bundled",
+            "cpu",
+            "lua",
+            "tcl",
+        ),
     }
     assert "failed" not in results.values()
