@@ -263,10 +263,10 @@ def verify(
         from slurm_factory import answers
         from slurm_factory.package.signatures import trust_of
         from slurm_factory.verify import verify as verification
-        from slurm_factory.verify.package import find_package, require_trusted
+        from slurm_factory.verify.package import find_trusted
 
         trust = trust_of(settings)
-        found = require_trusted(find_package(package, settings), trust)
+        found = find_trusted(package, settings, trust)
         reporter.subject = found.stem
         request = verification.VerifyRequest(
             package=found,
@@ -275,8 +275,7 @@ def verify(
             suite=suite,
             here=here,
             upgrade_from=tuple(
-                require_trusted(find_package(older, settings), trust)
-                for older in upgrade_from or ()
+                find_trusted(older, settings, trust) for older in upgrade_from or ()
             ),
             keep_instance=keep_instance,
             sign_key=_signing_key(sign, settings),
@@ -318,7 +317,7 @@ def deploy(
     with session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
         from slurm_factory import deploy as deployment
         from slurm_factory.package.signatures import trust_of
-        from slurm_factory.verify.package import find_package, require_trusted
+        from slurm_factory.verify.package import find_trusted
 
         values = {
             "--prefix": prefix,
@@ -346,7 +345,7 @@ def deploy(
         words += [flag for flag, given in flags.items() if given]
         words += ["--plan-upgrade", *plan_upgrade] if plan_upgrade else []
         if package:
-            found = require_trusted(find_package(package, settings), trust_of(settings))
+            found = find_trusted(package, settings, trust_of(settings))
             words += deployment.words_for(found)
         deployment.become_script(words)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,19 +123,28 @@ def find_package(word: str, settings: Settings) -> Package:
     return Package(identity.stem, software, module if module.is_file() else None, manifest, path)
 
 
-def require_trusted(package: Package, trust: Trust) -> Package:
-    """The package, by the manifest that was signed; what its files say else is not checked.
+def find_trusted(word: str, settings: Settings, trust: Trust) -> Package:
+    """The package that somebody names, by the manifest that was signed.
 
     Args:
-        package: A package that somebody has named.
+        word: As for `find_package`.
+        settings: For the directory of builds.
         trust: Whose signatures count.
 
     Raises:
-        ConfigurationError: The trusted keys cannot be used.
+        ConfigurationError: There is no such package, or the trusted keys cannot be used.
         LXDError: gpg is missing.
-        OutputError: A file cannot be read.
+        OutputError: Its manifest cannot be used, or its tarball is missing.
         VerificationError: It is to be refused.
     """
+    try:
+        package = find_package(word, settings)
+    except (ConfigurationError, OutputError):
+        # A changed manifest may be unreadable, or name other files: the signature says more.
+        with open_judge(trust) as judge:
+            for path in _manifests(word, settings):
+                judge.look(path)
+        raise
     if package.manifest_path is None:
         if trust.required:
             raise VerificationError(
@@ -148,6 +158,15 @@ def require_trusted(package: Package, trust: Trust) -> Package:
         if checked.signature:
             checked = judge.check(package.manifest_path)
     return replace(package, manifest=checked.manifest, signature=checked.signature)
+
+
+def _manifests(word: str, settings: Settings) -> list[Path]:
+    """The manifests that somebody may mean."""
+    stem = word.removesuffix(MANIFEST_END).removesuffix(SOFTWARE_END)
+    paths = [Path(f"{stem}{MANIFEST_END}")]
+    if "/" not in word:
+        paths += settings.builds_dir.glob(f"*/{glob.escape(stem)}{MANIFEST_END}")
+    return [path for path in paths if path.is_file()]
 
 
 def _stem(name: str) -> str:

@@ -222,7 +222,7 @@ def _checksums(package: Package) -> str:
 
 
 def _signature(package: Package) -> str:
-    # A package with a wrong one does not come here (package.require_trusted).
+    # A package with a wrong one does not come here (package.find_trusted).
     if package.signature is None:
         raise SkippedError("nobody who is trusted has signed it")
     return f"signed by {package.signature.brief}"

@@ -115,6 +115,20 @@ def test_signed_package_with_a_changed_tarball_is_refused(site: Site, command: s
     assert "is damaged" in err
 
 
+@pytest.mark.parametrize("command", ["verify", "deploy"])
+@pytest.mark.parametrize("word", ["path", "name"])
+@pytest.mark.parametrize("content", ["{", '{"manifest_version": 1}', ""])
+def test_signed_manifest_that_cannot_be_read_any_more_is_refused(
+    site: Site, command: str, word: str, content: str
+) -> None:
+    sign(site.manifest, ALICE)
+    site.manifest.write_text(content)
+    named = str(site.manifest) if word == "path" else IDENTITY.stem
+    code, _, err = site.run(command, named)
+    assert code == 6
+    assert "is not what was signed" in err
+
+
 def test_tarball_alone_cannot_be_signed(site: Site, tmp_path: Path) -> None:
     tarball = shutil.copy(site.manifest.with_name(NAMES.software), tmp_path / "alone.tar.gz")
     site.require()

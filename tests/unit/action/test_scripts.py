@@ -12,7 +12,10 @@ import pytest
 from paths import REPOSITORY
 from runner_files import annotations, parsed
 
+from slurm_factory.package.file_names import file_names
+
 SCRIPTS = REPOSITORY / "tools" / "action"
+ATTESTATION = REPOSITORY / "tools" / "action" / "attestation.sh"
 START = REPOSITORY / "setup-slurm" / "start.sh"
 GH = """#!/bin/bash
 printf '%s\\n' "$*" >> "$CALLS"
@@ -268,3 +271,23 @@ def test_a_release_of_nothing_or_of_damaged_packages_is_not_made(tmp_path: Path)
     assert (status, calls) == (1, [])
     assert "A package is damaged" in output
     assert release(tmp_path, packages, "-x")[::2] == (2, [])
+
+
+# --- release ------------------------------------------------------------------------------------
+
+
+def test_the_attestation_is_put_beside_each_package(tmp_path: Path) -> None:
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for stem in ("slurm-25.11", "slurm-25.11-gpu"):
+        package_in(packages, stem)
+    bundle = tmp_path / "attestation.json"
+    bundle.write_text("the bundle")
+    status, output = run(ATTESTATION, tmp_path, "packages", BUNDLE=str(bundle))
+    assert status == 0, output
+    for stem in ("slurm-25.11", "slurm-25.11-gpu"):
+        assert (packages / file_names(stem).bundle).read_text() == "the bundle"
+    bundle.write_text("")
+    status, output = run(ATTESTATION, tmp_path, "packages", BUNDLE=str(bundle))
+    assert status == 1
+    assert annotations(output)[0]["title"] == "There is no attestation"
