@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict
@@ -123,7 +124,7 @@ def print_plan(plan: BuildPlan, *, cache: CiCache | None = None) -> None:
 
 
 def print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> None:
-    """Print the files of a build, and the commands that install them.
+    """Print the files of a build, and the commands that deploy them.
 
     In a GitHub workflow, the outputs of the step and the job summary come first: they do not depend
     on stdout.
@@ -161,7 +162,7 @@ def print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> Non
     if manifest.glibc:
         print_line(f"\n{_needs(manifest)}")
     print_line(_known_advisories(manifest))
-    _print_use(outcome.manifest_path.parent, manifest.identity)
+    _print_use(outcome.manifest_path, manifest.identity)
 
 
 def summarize_failure(what: str, error: SlurmFactoryError, reporter: Reporter) -> None:
@@ -229,16 +230,24 @@ def _print_files(files: Sequence[File]) -> None:
     print_table(columns, rows, right=("Size",))
 
 
-def _print_use(directory: Path, identity: PackageIdentity) -> None:
-    software = shlex.quote(str(directory / identity.software_tarball))
-    modules = shlex.quote(str(directory / identity.module_tarball))
-    print_line(
-        "\nTo install it, as root, here or on another machine with the two tarballs (for"
-        " Environment Modules,\nmodulefiles instead of modules):\n"
+def _print_use(manifest: Path, identity: PackageIdentity) -> None:
+    from slurm_factory.package.deployment import (  # noqa: PLC0415  # slow to import
+        DEPLOYMENT,
+        SCRIPT,
     )
-    print_line(f"  mkdir -p /opt/slurm && tar -xzf {software} -C /opt/slurm")
-    print_line(f"  tar -xzf {modules} -C /opt/slurm")
+
+    # Root finds by its name only what root has built.
+    package = shlex.quote(str(manifest)) if os.geteuid() else identity.stem
+    software, script = identity.software_tarball, "software" / DEPLOYMENT / SCRIPT
+    print_line(
+        "\nTo deploy it, as root; with --role controller,compute --config NAME --start, it runs a"
+        " cluster\nof this machine:\n"
+    )
+    print_line(f"  slurm-factory deploy {package}")
     print_line(f"  module use /opt/slurm/modules && module load {identity.module}")
+    print_line("\nThe same on a machine without slurm-factory, where these files are:\n")
+    print_line(f"  tar -xzf {software} --strip-components={len(script.parents) - 1} {script}")
+    print_line(f"  sh {SCRIPT} {software}")
 
 
 def _summarize(lines: Sequence[str], reporter: Reporter) -> None:

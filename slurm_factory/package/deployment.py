@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DEPLOYMENT = PurePosixPath("share/slurm-factory")
 """Directory of these files in a tree."""
+SCRIPT = "deploy.sh"
 FORMAT = 1
 """Of package.conf; deploy.sh refuses others."""
 OLD_CGROUPS = ("23.02", "23.11")
@@ -31,7 +32,7 @@ OLDEST = ("23.02",)
 otherwise (`-s`)."""
 UNITS = ("munge", "sackd", "slurmctld", "slurmd", "slurmdbd", "slurmrestd")
 CONFIGURATION = ("cgroup.conf", "slurm.conf", "slurmdbd.conf")
-COPIED = ("deploy.sh", "series.txt")
+COPIED = (SCRIPT, "series.txt")
 KIBIBYTE = 1024
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
+from deploy_samples import make_package
 from fake_lxc import DEAD, PROJECT, FakeLxc, install_fake_lxc, instance, locked_elsewhere
 from git_samples import META, head, make_repository, served
 from interrupts import interrupt_a_wait
-from package_samples import publish_package, stage
+from package_samples import IDENTITY, make_manifest, publish_package, stage
 from plan_samples import sample_settings
 from typer.testing import CliRunner
 
@@ -29,8 +30,8 @@ from slurm_factory.exceptions import SlurmFactoryError
 from slurm_factory.host import doctor
 from slurm_factory.host.checks import Check, Status
 from slurm_factory.main import app
-from slurm_factory.package.manifest import load_manifest
-from slurm_factory.package.publish import publish
+from slurm_factory.package.manifest import File, load_manifest, write_manifest
+from slurm_factory.package.publish import describe, publish
 from slurm_factory.plan.architectures import ARCHITECTURES
 from slurm_factory.plan.bases import bases
 from slurm_factory.plan.features import table
@@ -740,19 +741,29 @@ def test_names_with_brackets_and_colons_are_printed_as_they_are(
     assert f"{odd}/builds/24.11/slurm-24.11-debian-12-system " in run("list").out
 
 
+@pytest.mark.parametrize("user", [0, 1000])
 def test_an_up_to_date_build_is_reported_with_the_lines_that_put_it_to_use(
-    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int
 ) -> None:
-    path = published(tmp_path / "with space", tmp_path / "staged")
+    builds = tmp_path / "with space/builds/24.11"
+    software = make_package(builds, IDENTITY.release, stem=IDENTITY.stem)
+    path = write_manifest(make_manifest((File.of(describe(software)),)), builds)
     outcome = Outcome(path, load_manifest(path), up_to_date=True)
     monkeypatch.setattr("slurm_factory.up_to_date.find_up_to_date", lambda *_: outcome)
+    monkeypatch.setattr("os.geteuid", lambda: user)
     text = run(*BUILD).out
     assert "up to date; --force builds it again" in text
-    assert "as root, here or on another machine" in text
-    assert "modulefiles instead of modules" in text
-    unpack = [shlex.split(line) for line in text.splitlines() if "tar -xzf" in line]
-    tarballs = [words[words.index("-xzf") + 1] for words in unpack]
-    assert [Path(tarball).is_file() for tarball in tarballs] == [True, True]
+    program, module, unpack, script = [line for line in text.splitlines() if line.startswith("  ")][
+        -4:
+    ]
+    assert "module load slurm/24.11" in module
+    monkeypatch.setenv("SLURM_FACTORY_CACHE_DIR", str(builds.parent.parent))
+    ours = program.replace("slurm-factory", f"{sys.executable} -m slurm_factory", 1)
+    for number, commands in enumerate((ours, f"{unpack}\n{script}")):
+        prefix = tmp_path / str(number)
+        words = ["sh", "-euc", f"{commands} --prefix {prefix}"]
+        subprocess.run(words, cwd=builds, check=True, timeout=PATIENCE)
+        assert (prefix / "current/software/sbin/slurmd").is_file()
     document = run(*BUILD, "--json").document
     assert document["up_to_date"] is True
     assert document["manifest_path"] == str(path)
