@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Any, Protocol
 
 from slurm_factory.constants import BASE_GLIBC, LATEST, SAME, Deps
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.package.file_names import MANIFEST_END
-from slurm_factory.resources import load_json, load_toml
+from slurm_factory.resources import deploy_file, load_json, load_toml
+
+DEPLOYED = "/opt/slurm"
+"""Where deploy.sh looks without `--prefix`."""
+
+
+class Given(Protocol):
+    """What typer knows of the command line before the word that is being completed.
+
+    Attributes:
+        params: Values of the options.
+    """
+
+    params: Mapping[str, Any]
 
 
 class _Word:
@@ -84,6 +99,20 @@ def roles(begun: str) -> list[str]:
     before, comma, word = begun.rpartition(",")
     names = ("controller", "dbd", "compute", "rest", "login")
     return [f"{before}{comma}{name}" for name in names if name.startswith(word)]
+
+
+def deployed(ctx: Given, begun: str) -> list[str]:
+    """Values of `--switch` and `--remove`: the versions below `--root` and `--prefix`."""
+    prefix = ctx.params.get("prefix") or DEPLOYED
+    versions = Path(f"{ctx.params.get('root') or ''}{prefix}/versions")
+    names = (path.parent.name for path in versions.glob("[!.]*/deployed"))
+    return sorted(name for name in names if name.startswith(begun))
+
+
+def upgraded_series(begun: str) -> list[str]:
+    """Values of `--plan-upgrade`: the series that deploy.sh knows, also those not built here."""
+    rows = (line.split() for line in deploy_file("series.txt").splitlines())
+    return [row[0] for row in rows if row[0] != "#" and row[0].startswith(begun)]
 
 
 def glibcs(begun: str) -> list[str]:

@@ -331,13 +331,19 @@ VersionsList = Annotated[
 Switch = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="Switch to a version that is there.", rich_help_panel=VERSIONS
+        metavar="NAME",
+        help="Switch to a version that is there.",
+        autocompletion=completion.deployed,
+        rich_help_panel=VERSIONS,
     ),
 ]
 Remove = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="Remove a version that nothing uses.", rich_help_panel=VERSIONS
+        metavar="NAME",
+        help="Remove a version that nothing uses.",
+        autocompletion=completion.deployed,
+        rich_help_panel=VERSIONS,
     ),
 ]
 KeepVersions = Annotated[
@@ -404,6 +410,7 @@ PlanUpgrade = Annotated[
     typer.Option(
         metavar="FROM TO",
         help="Print the legal way from one series to another.",
+        autocompletion=completion.upgraded_series,
         rich_help_panel=VERSIONS,
     ),
 ]

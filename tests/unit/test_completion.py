@@ -9,8 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from slurm_factory import completion, resources
 
 PROGRAMS = str(Path(sys.executable).parent)
 SHOW = """slurm-factory() { printf '<%s>' "$@"; echo; }"""
@@ -145,7 +148,9 @@ VALUES = [
     ("settings cpu\tspack_bas\t", ["settings", "cpu_limit", "spack_base_packages"]),
     ("build --slurm-version late\t", ["build", "--slurm-version", "latest"]),
     ("build --glibc 2.28\t", ["build", "--glibc", "2.28"]),
+    ("deploy --plan-upgrade 23.0\t26\t", ["deploy", "--plan-upgrade", "23.02", "26.05"]),
 ]
+DEPLOYED = ("slurm-25.05", "slurm-24.11-gpu")
 
 
 @pytest.mark.timeout(120)
@@ -164,6 +169,48 @@ def test_paths_are_completed_where_a_package_may_be_one(
 ) -> None:
     path = f"{cache}/builds/25.05/slurm-25.05-manifest.json"
     assert typed(request.getfixturevalue(shell), f"slurm-factory show {path[:-5]}\t")[1] == path
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """The root of a machine with two versions, one that is half removed, and other files."""
+    for prefix in ("opt/slurm", "srv/tools"):
+        versions = tmp_path / prefix / "versions"
+        for name in (*DEPLOYED, ".partial.7"):
+            (versions / name).mkdir(parents=True)
+        for name in DEPLOYED:
+            (versions / name / "deployed").touch()
+        (versions / "slurm-notes").touch()
+        (versions / ".partial.7/deployed").touch()
+    return tmp_path
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("bash", "--root {} --switch"),
+        ("bash", "--prefix={}/srv/tools --remove"),
+        ("zsh", "--prefix {}/srv/tools --remove"),
+    ],
+)
+def test_names_of_deployed_versions_are_completed(
+    request: pytest.FixtureRequest, image: Path, shell: str, words: str
+) -> None:
+    line = f"slurm-factory deploy {words.format(image)}"
+    assert typed(request.getfixturevalue(shell), f"{line} slurm-24\t")[-1] == "slurm-24.11-gpu"
+    assert typed(request.getfixturevalue(shell), f"{line} slurm-n\t")[-1] == "slurm-n"
+
+
+def test_versions_that_are_not_complete_or_not_there_have_no_names(image: Path) -> None:
+    given = SimpleNamespace(params={"prefix": None, "root": str(image)})
+    assert completion.deployed(given, "") == sorted(DEPLOYED)
+    given.params["root"] = f"{image}/none"
+    assert completion.deployed(given, "") == []
+
+
+def test_names_are_looked_for_where_the_script_looks() -> None:
+    assert f"prefix={completion.DEPLOYED} " in resources.deploy_file("deploy.sh")
 
 
 @pytest.mark.parametrize(
