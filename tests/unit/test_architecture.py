@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,24 @@ def test_no_room_imports_upwards_or_sideways() -> None:
         and LEVELS.get(other, len(LAYERS)) <= LEVELS.get(room, -1)
     ]
     assert wrong == []
+
+
+def test_no_modules_import_each_other() -> None:
+    """Also not for their types only, or through others: static_order() raises CycleError."""
+    modules = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): tree
+        for path, tree in SOURCES.items()
+    }
+    graph = {
+        module: {
+            other
+            for _, name in modules_imported_by(tree)
+            for other in (name, name.rpartition(".")[0])
+            if other in modules and other != module
+        }
+        for module, tree in modules.items()
+    }
+    assert len([*TopologicalSorter(graph).static_order()]) == len(SOURCES)
 
 
 def test_each_framework_stays_in_its_room() -> None:

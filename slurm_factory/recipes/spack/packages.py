@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from slurm_factory import resources
 from slurm_factory.exceptions import SpackError
 from slurm_factory.fetch.sources import Source, cached
-from slurm_factory.instances.instance import CommandError
 from slurm_factory.util.documents import parse_json
 
 if TYPE_CHECKING:
-    from slurm_factory.recipes.spack.session import Spack
+    from collections.abc import Iterable
 
 SCRIPT = "spack-packages.py"
+"""What Spack runs to describe them (resources/scripts)."""
 MARK = "slurm-factory-package "
 PROTOCOLS = ("https://", "http://", "file://")
 PUBLIC_MIRROR = "https://mirror.spack.io"
@@ -68,26 +67,12 @@ class PackageDescription:
     sources: tuple[PackageSource, ...] = ()
 
 
-def describe_packages(spack: Spack) -> dict[str, PackageDescription]:
-    """Ask Spack about every package of the project in the instance, except externals.
-
-    Returns:
-        The packages by hash, in Spack's order.
+def read_descriptions(output: Iterable[str]) -> dict[str, PackageDescription]:
+    """The packages in the output of spack-packages.py by hash, in Spack's order.
 
     Raises:
-        SpackError: Spack does not answer, or in a form that this program cannot read.
+        SpackError: It has a form that this program cannot read.
     """
-    script = spack.input / SCRIPT
-    script.write_text(resources.script(SCRIPT), "utf-8")
-    output: list[str] = []
-    try:
-        spack.run("python", spack.inside(script), on_line=output.append)
-    except CommandError as error:
-        raise SpackError(
-            "Spack does not describe its packages.",
-            details=error.details,
-            resolution="Report this with the build log.",
-        ) from error
     try:
         packages = [parse(line) for line in output if line.startswith(MARK)]
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from slurm_factory import resources
 from slurm_factory.constants import (
     INSTANCE_PACKAGES,
     INSTANCE_PROJECT,
@@ -16,12 +17,12 @@ from slurm_factory.constants import (
     INSTANCE_SPACK_PYTHON,
     INSTANCE_STORE,
 )
-from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.exceptions import ConfigurationError, SpackError
 from slurm_factory.instances.instance import CommandError
 from slurm_factory.output.text import mask_credentials
 from slurm_factory.plan.base_setup import INSTANCE_INDEX, spack_digest
 from slurm_factory.recipes.ccache import ccache_environment
-from slurm_factory.recipes.spack.packages import describe_packages
+from slurm_factory.recipes.spack.packages import SCRIPT, read_descriptions
 from slurm_factory.spack_yaml import SITE_YAML
 
 if TYPE_CHECKING:
@@ -128,10 +129,23 @@ class Spack:
     def packages(self) -> dict[str, PackageDescription]:
         """Spack's facts about the packages in the instance's project, by hash; queried once.
 
+        Externals are not among them.
+
         Raises:
-            SpackError: It does not say.
+            SpackError: Spack does not answer, or in a form that this program cannot read.
         """
-        return describe_packages(self)
+        script = self.input / SCRIPT
+        script.write_text(resources.script(SCRIPT), "utf-8")
+        output: list[str] = []
+        try:
+            self.run("python", self.inside(script), on_line=output.append)
+        except CommandError as error:
+            raise SpackError(
+                "Spack does not describe its packages.",
+                details=error.details,
+                resolution="Report this with the build log.",
+            ) from error
+        return read_descriptions(output)
 
     def environment(self) -> dict[str, str]:
         """Environment of every Spack command; builds inherit it."""
