@@ -7,7 +7,8 @@
 set -euo pipefail
 tarball=$1 prefix=$2 worker=${3:-}
 here=$(dirname "$0")
-tree=$prefix/software
+tree=$prefix/current/software
+script=software/share/slurm-factory/deploy.sh
 umask 022
 
 fail() {
@@ -32,39 +33,44 @@ wait_for() {
     done
 }
 
-for taken in "$tree" /etc/slurm/slurm.conf; do
+for taken in "$prefix/versions" /etc/slurm/slurm.conf /etc/slurm/jwt_hs256.key; do
     [[ ! -e $taken ]] || fail "There is $taken already. Stop the cluster that it belongs to, and remove it."
 done
 for user in munge slurm; do
     id "$user" &> /dev/null ||
         useradd --system --user-group --home-dir /nonexistent --shell /usr/sbin/nologin "$user"
 done
-mkdir -p "$prefix/log" "$prefix/slurmd" /etc/slurm
+mkdir -p "$prefix"
 install -m 0755 "$here/stop-cluster.sh" "$prefix/stop-cluster"
-tar -xzf "$tarball" -C "$prefix" --no-same-owner
-[[ -x $tree/sbin/slurmctld ]] || fail "$tarball has no software/sbin/slurmctld."
+tar -xzf "$tarball" -C "$prefix" --no-same-owner --strip-components=3 --occurrence=1 "$script" ||
+    fail "$tarball has no $script."
+munge_key=
+[[ -e /etc/munge/munge.key ]] || munge_key=made
+sh "$prefix/deploy.sh" "$tarball" --prefix "$prefix" --config runner > /dev/null
 install -d -m 0700 -o munge -g munge "$prefix/munge"
 install -d -m 0755 -o munge -g munge /run/munge
+mkdir "$prefix/slurmd"
 install -d -o slurm -g slurm "$prefix/slurmctld" "$prefix/log"
 
-version=$("$tree/sbin/slurmctld" -V)
-plugin=disabled
-# They do not know the value (src/interfaces/cgroup.c).
-[[ $version != "slurm 23."* ]] || plugin=cgroup/v1
-echo "CgroupPlugin=$plugin" > /etc/slurm/cgroup.conf
+# What the daemons write stays below the prefix, and nobody may know the name of a runner. What its
+# kernel says may contradict the number of its CPUs.
 memory=$(awk '$1 == "MemTotal:" { print int($2 / 1024 * 0.9) }' /proc/meminfo)
-sed -e "s|@HOST@|$(hostname -s)|" -e "s|@PREFIX@|$prefix|" -e "s|@CPUS@|$(nproc)|" \
-    -e "s|@MEMORY@|$memory|" "$here/slurm.conf" > /etc/slurm/slurm.conf
+node="NodeName=$(hostname -s) NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory"
+sed -i -e "s|=/var/spool/|=$prefix/|" -e "s|=/run/slurmctld/|=$prefix/slurmctld/|" \
+    -e "s|=/run/slurm/|=$prefix/slurmd/|" -e "s|=/var/log/slurm/|=$prefix/log/|" \
+    -e 's/^SlurmctldHost=.*/&(127.0.0.1)/' -e "s/^NodeName=.*/SlurmdParameters=config_overrides\n$node/" \
+    /etc/slurm/slurm.conf
 
 # Daemons that inherited the output of this script would keep it open.
 start() { "$@" >> "$prefix/log/start.log" 2>&1 < /dev/null; }
 if ! as slurm "$tree/bin/munge" -n &> /dev/null; then
-    as munge "$tree/sbin/mungekey" --create --keyfile="$prefix/munge/munge.key"
+    install -m 0600 -o munge -g munge /etc/munge/munge.key "$prefix/munge/munge.key"
     start as munge "$tree/sbin/munged" --key-file="$prefix/munge/munge.key" \
         --log-file="$prefix/munge/munged.log" --pid-file="$prefix/munge/munged.pid" \
         --seed-file="$prefix/munge/munged.seed"
     wait_for munged "$prefix/munge/munged.log" as slurm "$tree/bin/munge" -n
 fi
+[[ -z $munge_key ]] || rm /etc/munge/munge.key
 start as slurm "$tree/sbin/slurmctld"
 start env -i "$tree/sbin/slurmd"
 is_idle() { [[ $(as slurm "$tree/bin/sinfo" --noheader --format=%T) == idle ]]; }

@@ -55,7 +55,7 @@ worker=$(worker_of_job)
 if ! why=$("${as_root[@]}" bash "$here/start-cluster.sh" "$software" "$INPUT_PREFIX" "$worker" 2>&1); then
     fail 1 "The cluster did not start" "$why"
 fi
-tree=$INPUT_PREFIX/software
+tree=$INPUT_PREFIX/current/software
 version=$("$tree/bin/sinfo" --version)
 version=${version#slurm }
 echo "$tree/bin" >> "$GITHUB_PATH"

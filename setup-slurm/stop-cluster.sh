@@ -5,13 +5,13 @@
 #   PID: process to wait for before, such as that of the job in the runner
 set -euo pipefail
 prefix=$(dirname "$(readlink -f "$0")")
-tree=$prefix/software
+versions=$prefix/versions
 
 # Processes that run a program of the package.
 ours() {
     local link
     for link in /proc/[0-9]*/exe; do
-        if [[ $(readlink "$link") == "$tree"/* ]]; then
+        if [[ $(readlink "$link") == "$versions"/* ]]; then
             basename "$(dirname "$link")"
         fi
     done
@@ -35,6 +35,7 @@ until [[ -z $(ours) ]] || ((SECONDS >= deadline)); do
 done
 signal KILL
 if grep -qs "^StateSaveLocation=$prefix/" /etc/slurm/slurm.conf; then
-    rm -f /etc/slurm/slurm.conf /etc/slurm/cgroup.conf
+    rm -f /etc/slurm/slurm.conf /etc/slurm/cgroup.conf /etc/slurm/jwt_hs256.key
 fi
-rm -rf "$tree" "$prefix/munge" "$prefix/slurmctld" "$prefix/slurmd" "$prefix/log" "$prefix/stop-cluster"
+cd "$prefix"
+rm -rf versions current history .lock modules modulefiles munge slurmctld slurmd log deploy.sh stop-cluster

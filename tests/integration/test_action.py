@@ -133,13 +133,13 @@ def test_from_the_inputs_to_a_package_and_a_job(instance: Instance) -> None:
         seconds = time.monotonic() - began
         assert (status, hostname) == (0, job.as_root("hostname"))
         assert seconds < SECONDS_TO_A_JOB
-        tree = f"{PREFIX}/software"
+        tree = f"{PREFIX}/current/software"
         conf = "/etc/slurm/slurm.conf"
         assert cluster.outputs == {"prefix": tree, "conf": conf, "version": RELEASE}
         second = start(job)
         assert second.failed
         [refused] = second.steps["Start the cluster"].annotations
-        assert refused["text"].endswith(f"There is {tree} already. {END_IT}")
+        assert refused["text"].endswith(f"There is {PREFIX}/versions already. {END_IT}")
         status, told, _ = job.run("srun id --user --name; command -v sbatch", {})
         assert told.split() == ["runner", f"{tree}/bin/sbatch"]
     wait_until(lambda: not job.as_root("find", "/etc/slurm", "-type", "f"))

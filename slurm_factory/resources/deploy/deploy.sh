@@ -9,7 +9,8 @@
 #
 #   --prefix DIR         directory of all versions (default: /opt/slurm)
 #   --role ROLE,…        write units for controller, dbd, compute, rest and login
-#   --config NAME        write a first configuration for the cluster NAME to /etc/slurm
+#   --config NAME        write a first configuration for the cluster NAME to /etc/slurm; without
+#                        --role, for who starts the daemons in another way, and without cgroups
 #   --nodes LIST         compute nodes for --config, such as node[1-4] (default: this machine)
 #   --conf-server HOST   compute and login nodes fetch the configuration from this controller
 #   --slurm-uid N        id of the user slurm where it has to be made (default: 64030)
@@ -206,9 +207,9 @@ if [ -n "$cluster" ]; then
     consists_of "$cluster" 'a-z0-9_-' || usage "--config: a cluster cannot be named $cluster." \
         'Slurm takes lower-case letters, digits, - and _.' 'Write --config mycluster, for example.'
     case " $roles " in
-        *' controller '*) ;;
-        *) usage '--config needs --role controller.' 'The configuration belongs on the controller; the others fetch it from there.' \
-            'Run it on the controller, and give the other machines --conf-server.' ;;
+        '  ' | *' controller '*) ;;
+        *) usage '--config with --role needs --role controller.' 'The configuration belongs on the controller; the others fetch it from there.' \
+            'Run it on the controller, and give the other machines --conf-server; or omit --role.' ;;
     esac
 fi
 [ -z "$nodes" ] || [ -n "$cluster" ] || usage '--nodes belongs to --config.'
@@ -889,6 +890,8 @@ require_no_configuration() {
         [ ! -e "$root/etc/slurm/$file" ] || die 2 "There is a /etc/slurm/$file already." 'deploy writes a first configuration only.' \
             'Omit --config, or move the directory away.'
     done
+    [ -n "$roles" ] || [ -n "$(account passwd slurm)" ] || die 2 'There is no user slurm.' \
+        'Files of --config belong to it, and only --role makes users.' 'Make it, or add --role controller.'
 }
 
 # random N: N random bytes in hexadecimal.
@@ -902,14 +905,16 @@ settings() {
     [ -n "$line" ] || die 6 'The package does not describe this machine.' 'slurmd -C prints no NodeName.' 'Write /etc/slurm/slurm.conf yourself.'
     tracking=proctrack/cgroup task=task/cgroup,task/affinity gather=jobacct_gather/cgroup group=autodetect
     for controller in cpuset memory; do
-        if ! grep -qsw "$controller" /sys/fs/cgroup/cgroup.controllers; then
-            # A container without a cgroup tree of its own, or a machine with cgroup v1. linuxproc
+        # Without a unit of ours, slurmd has no cgroup tree of its own.
+        if [ -z "$roles" ] || [ ! -f "$1/lib/slurm/cgroup_v2.so" ] \
+            || ! grep -qsw "$controller" /sys/fs/cgroup/cgroup.controllers; then
+            # So it is in a container without such a tree, or on a machine with cgroup v1. linuxproc
             # refuses X11.
             tracking=proctrack/pgid task=task/affinity gather=jobacct_gather/linux
             group=$(fact without_cgroups)
         fi
     done
-    [ "$group" = autodetect ] || note 'This machine has no controllers of cgroup v2: jobs are not limited to their CPUs and memory.'
+    [ "$group" = autodetect ] || note 'Slurm has no controllers of cgroup v2 here: jobs are not limited to their CPUs and memory.'
 }
 
 write_configuration() {

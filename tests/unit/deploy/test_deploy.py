@@ -234,7 +234,7 @@ def test_file_that_is_no_package_is_refused(place: Place, tmp_path: Path, conten
         (("--prefix", "/a:b"), "has characters that a unit or a run path cannot hold."),
         (("--prefix", "/a$(reboot)"), "has characters"),
         (("--config", "My Cluster", "--role", "controller"), "a cluster cannot be named"),
-        (("--config", "hpc"), "--config needs --role controller."),
+        (("--config", "hpc", "--role", "compute"), "--config with --role needs --role controller."),
         (("--nodes", "n1;reboot", "--config", "hpc", "--role", "controller"), "no list of nodes"),
         (("--keep", "0"), "--keep: 0 is no number of versions above 0."),
         (("--keep", "many"), "--keep: many is no number"),
@@ -592,6 +592,27 @@ def test_cluster_without_accounting_names_no_database(image: Place, old: Path) -
     assert not Path(f"{image.root}/etc/slurm/slurmdbd.conf").exists()
     unit = Path(f"{image.root}/etc/systemd/system/slurmrestd.service").read_text()
     assert "-s slurmctld" in unit
+
+
+def test_configuration_without_roles_is_for_daemons_that_somebody_else_starts(
+    image: Place, old: Path
+) -> None:
+    refused = image.deploy(old, "--config", "hpc")
+    assert refused.code == 2
+    assert "There is no user slurm." in refused.errors
+    assert not (image.top / "versions").exists()
+    etc = Path(f"{image.root}/etc")
+    (etc / "passwd").write_text(f"slurm:x:{os.getuid()}:{os.getgid()}::/nonexistent:/bin/false\n")
+    done = image.deploy(old, "--config", "hpc")
+    assert done.code == 0, done.errors
+    conf = (etc / "slurm/slurm.conf").read_text()
+    assert "ProctrackType=proctrack/pgid\n" in conf
+    assert "CgroupPlugin=disabled\n" in (etc / "slurm/cgroup.conf").read_text()
+    assert "AccountingStorage" not in conf
+    assert {path.name for path in etc.iterdir()} == {"group", "munge", "passwd", "slurm"}
+    # Users and units that come later do not replace it.
+    again = image.deploy(old, "--config", "hpc")
+    assert "There is a /etc/slurm/slurm.conf already." in again.errors
 
 
 def test_nodes_ask_the_controller_for_the_configuration(image: Place, old: Path) -> None:
