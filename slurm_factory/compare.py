@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.findings import report
+from slurm_factory.package.licenses import IDENTITY
 from slurm_factory.package.manifest import Manifest, PackageIdentity
 from slurm_factory.package.publish import PublishedArtifact, describe
 from slurm_factory.relocate.names import PRIVATE, untagged
 from slurm_factory.util.files import file_errors
 from slurm_factory.util.tar_stream import list_tarball
 from slurm_factory.verify.package import Located, locate
-from slurm_factory.verify.tree import IDENTITY
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings

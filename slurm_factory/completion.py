@@ -6,7 +6,7 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from slurm_factory.constants import BASE_GLIBC, LATEST, SAME, Deps
+from slurm_factory.constants import BASE_GLIBC, LATEST, ROLES, SAME, Deps
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.package.file_names import MANIFEST_END
 from slurm_factory.resources import deploy_file, load_json, load_toml
@@ -97,8 +97,7 @@ def distros(begun: str) -> list[str]:
 def roles(begun: str) -> list[str]:
     """Values of `--role`, the last of them completed."""
     before, comma, word = begun.rpartition(",")
-    names = ("controller", "dbd", "compute", "rest", "login")
-    return [f"{before}{comma}{name}" for name in names if name.startswith(word)]
+    return [f"{before}{comma}{name}" for name in ROLES if name.startswith(word)]
 
 
 def deployed(ctx: Given, begun: str) -> list[str]:

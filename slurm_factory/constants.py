@@ -56,6 +56,9 @@ class Deps(StrEnum):
     SYSTEM = "system"
 
 
+ROLES: Final = ("controller", "dbd", "compute", "rest", "login")
+"""What a machine of a cluster can be, as deploy.sh has it."""
+
 DEFAULT_BASE: Final = "ubuntu@24.04"
 DEFAULT_DEPS: Final = Deps.SPACK
 SAME: Final = "same"

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from slurm_factory import completion, usage
+from slurm_factory.constants import ROLES
 
 # Groups of options in --help.
 CONTENT, SOURCE, PLATFORM = "Content", "Source", "Platform"
@@ -364,7 +365,7 @@ Role = Annotated[
     list[str] | None,
     typer.Option(
         metavar="ROLE,...",
-        help="Write units for controller, dbd, compute, rest or login.",
+        help=f"Write units for {', '.join(ROLES[:-1])} or {ROLES[-1]}.",
         autocompletion=completion.roles,
         rich_help_panel=CLUSTER,
     ),

@@ -101,8 +101,7 @@ def assemble(job: Job, built: Built, base_record: Mapping[str, Any]) -> Path:
         _require_hardening(job, report, hardening)
     with reporter.step("Pack"):
         required = sorted(library.soname for library in report.outside if library.linked_by)
-        x11 = any(feature.name == "x11" for feature in job.plan.selection.chosen)
-        write_deployment(tree, identity, report.glibc or NO_GLIBC, required, x11=x11)
+        write_deployment(tree, identity, report.glibc or NO_GLIBC, required)
         packed = _pack(identity, job, built, staging, bundled)
         files = _describe_all(job, built, base_record, packed)
     counted = {group: count(each.values()) for group, each in hardening.items()}

@@ -10,7 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from slurm_factory import resources
+from slurm_factory.constants import ROLES
 from slurm_factory.package.templates import render, render_text
+from slurm_factory.package.tree import look_at
 from slurm_factory.plan.compiler import cpu_features
 from slurm_factory.relocate.tree import make_room
 from slurm_factory.util.files import file_errors, write_text
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from slurm_factory.package.manifest import PackageIdentity
+    from slurm_factory.package.tree import Tree
 
 DEPLOYMENT = PurePosixPath("share/slurm-factory")
 """Directory of these files in a tree."""
@@ -30,6 +33,8 @@ OLD_CGROUPS = ("23.02", "23.11")
 OLDEST = ("23.02",)
 """Series whose daemons do not know `--systemd` (slurmd(8)), and whose slurmrestd names its plugins
 otherwise (`-s`)."""
+PROGRAMS = {"rest": "sbin/slurmrestd", "login": "sbin/sackd"}
+"""Of roles, those that a package may lack."""
 UNITS = ("munge", "sackd", "slurmctld", "slurmd", "slurmdbd", "slurmrestd")
 CONFIGURATION = ("cgroup.conf", "slurm.conf", "slurmdbd.conf")
 COPIED = (SCRIPT, "series.txt")
@@ -46,14 +51,10 @@ class FirstSite:
     """The first configuration of a cluster; deploy.sh replaces the words between two @.
 
     Attributes:
-        tree: The tree of the package (host).
-        series: Series of Slurm.
-        x11: Whether Slurm was built to forward X11.
+        tree: What the tree has.
     """
 
-    tree: Path
-    series: str
-    x11: bool
+    tree: Tree
 
     trial = False
     cluster = "@CLUSTER@"
@@ -75,54 +76,41 @@ class FirstSite:
     node_lines = ("@NODES@",)
 
     @property
-    def tokens(self) -> bool:
-        """JSON Web Tokens."""
-        return self._has("lib/slurm/auth_jwt.so")
-
-    @property
-    def accounting(self) -> bool:
-        """By slurmdbd in MariaDB."""
-        return self._has("lib/slurm/accounting_storage_mysql.so")
-
-    @property
     def prolog_flags(self) -> str:
         """A step that holds what users bring into a job by X11 or ssh."""
-        return "Contain,X11" if self.x11 else "Contain"
+        return "Contain,X11" if self.tree.x11 else "Contain"
 
     @property
     def notifies(self) -> bool:
         """Whether the daemons tell systemd when they are ready."""
-        return self.series not in OLDEST
+        return self.tree.series not in OLDEST
 
     @property
     def roles(self) -> tuple[str, ...]:
         """What machines can be with this package."""
-        given = {"dbd": self.accounting}
-        given |= {"rest": self._has("sbin/slurmrestd"), "login": self._has("sbin/sackd")}
-        return ("controller", "compute", *(role for role, there in given.items() if there))
-
-    def _has(self, file: str) -> bool:
-        return (self.tree / file).is_file()
+        lacking = {"dbd"} if not self.tree.accounting else set()
+        lacking |= {role for role, program in PROGRAMS.items() if not self.tree.has(program)}
+        return tuple(role for role in ROLES if role not in lacking)
 
 
 def write_deployment(
-    tree: Path, identity: PackageIdentity, glibc: str, libraries: Sequence[str], *, x11: bool
+    path: Path, identity: PackageIdentity, glibc: str, libraries: Sequence[str]
 ) -> None:
     """Write `share/slurm-factory` into a complete tree.
 
     Args:
-        tree: The tree (host).
-        identity: Identity of the package.
+        path: The tree (host), with the identity of the package.
+        identity: That identity.
         glibc: Release of glibc that it needs.
         libraries: Sonames that the machine must have.
-        x11: Whether Slurm was built to forward X11.
 
     Raises:
-        OutputError: A file cannot be written.
+        OutputError: A file cannot be read or written.
         VerificationError: Something else is in its place.
     """
-    series = identity.series
-    site = FirstSite(tree, series, x11)
+    with file_errors(path, "read"):
+        tree = look_at(path)
+    site = FirstSite(tree)
     texts = {name: resources.deploy_file(name) for name in COPIED}
     texts["etc/database.sql"] = resources.deploy_file("database.sql")
     texts |= {f"etc/{name}": render(f"{name}.j2", site=site) for name in CONFIGURATION}
@@ -133,23 +121,23 @@ def write_deployment(
         "format": str(FORMAT),
         "stem": identity.stem,
         "release": identity.release,
-        "series": series,
+        "series": tree.series,
         "arch": identity.arch,
         "glibc": glibc,
         "cpu": identity.cpu,
         "cpu_features": " ".join(cpu_features(identity.cpu)),
         "libraries": " ".join(libraries),
         "roles": " ".join(site.roles),
-        "x11": "yes" if x11 else "no",
-        "jwt": "yes" if site.tokens else "no",
-        "without_cgroups": no_cgroups(series),
-        "rest_without_dbd": "-s v0.0.38" if series in OLDEST else "-s slurmctld",
-        "size": str(_size(tree) // KIBIBYTE + 1),
+        "x11": "yes" if tree.x11 else "no",
+        "jwt": "yes" if tree.tokens else "no",
+        "without_cgroups": no_cgroups(tree.series),
+        "rest_without_dbd": "-s v0.0.38" if tree.series in OLDEST else "-s slurmctld",
+        "size": str(_size(path) // KIBIBYTE + 1),
     }
     texts["package.conf"] = "".join(f"{name}={value}\n" for name, value in facts.items())
-    with file_errors(tree / DEPLOYMENT):
+    with file_errors(path / DEPLOYMENT):
         for name, text in texts.items():
-            write_text(make_room(tree, DEPLOYMENT / name), text)
+            write_text(make_room(path, DEPLOYMENT / name), text)
 
 
 def _size(tree: Path) -> int:

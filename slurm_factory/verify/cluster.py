@@ -122,7 +122,7 @@ class Cluster:
             ScriptError: Something did not come up; with what the daemons said last.
         """
         site = self.site(auth)
-        login = place.login if site.accounting else ""
+        login = place.login if site.tree.accounting else ""
         self.machine.run("configure.sh", place.tree, login, **site.files())
         try:
             self.machine.run("start.sh", place.tree, auth)

@@ -9,7 +9,7 @@ from slurm_factory.package.deployment import no_cgroups
 from slurm_factory.package.templates import render
 
 if TYPE_CHECKING:
-    from slurm_factory.verify.tree import Tree
+    from slurm_factory.package.tree import Tree
 
 NODES = ("node1", "node2", "node3")
 """Compute nodes (resources/verify/lib.sh)."""
@@ -54,16 +54,6 @@ class Site:
         """Descriptions of the nodes."""
         rest = f"CPUs={self.cpus} RealMemory=256 State=UNKNOWN"
         return tuple(f"NodeName={node} {rest}" for node in NODES)
-
-    @property
-    def tokens(self) -> bool:
-        """JSON Web Tokens."""
-        return self.tree.has_plugin("auth_jwt")
-
-    @property
-    def accounting(self) -> bool:
-        """By slurmdbd in MariaDB."""
-        return self.tree.has_plugin("accounting_storage_mysql")
 
     @property
     def lua(self) -> bool:

@@ -18,9 +18,11 @@ from slurm_factory.constants import EVERY_BUILDS_PATHS
 from slurm_factory.exceptions import VerificationError
 from slurm_factory.output.text import visible
 from slurm_factory.package.distributions import distributions_with
+from slurm_factory.package.licenses import IDENTITY
 from slurm_factory.package.manifest import PackageIdentity
 from slurm_factory.package.provenance import check_provenance
 from slurm_factory.package.publish import describe, problem_with
+from slurm_factory.package.tree import MAIN_LIBRARY, Tree, look_at
 from slurm_factory.package.verification import Check, Result
 from slurm_factory.plan.compiler import generic_level
 from slurm_factory.plan.features import table
@@ -30,7 +32,6 @@ from slurm_factory.relocate.policy import load_policy
 from slurm_factory.util.documents import read_bytes, read_text
 from slurm_factory.util.process import run, which
 from slurm_factory.util.tar_stream import unpack_tarball
-from slurm_factory.verify.tree import IDENTITY, MAIN_LIBRARY, Tree, look_at
 
 if TYPE_CHECKING:
     from slurm_factory.verify.package import Package

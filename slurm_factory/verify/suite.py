@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from slurm_factory.instances.machine import Machine
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.package.manifest import Manifest
+    from slurm_factory.package.tree import Tree
     from slurm_factory.plan.bases import Distro
     from slurm_factory.verify.package import Package
     from slurm_factory.verify.static import Opened
-    from slurm_factory.verify.tree import Tree
 
 LIST, PACKAGES = "suite-tests.txt", "suite-packages.txt"
 NEEDED = ("accounting_storage_mysql", "auth_jwt", "auth_munge")

@@ -87,7 +87,7 @@ def _hops(way: Sequence[Opened], machine: Machine) -> Iterator[Check]:
 
     def replace(at: int, daemon: str) -> str:
         site = clusters[at].site()
-        if not site.accounting:
+        if not site.tree.accounting:
             raise ProblemError(f"the package of {site.tree.release} has no accounting")
         # Commands may not be newer than the daemon that they ask.
         commands = places[at - 1 if daemon == "slurmdbd" else at].tree

@@ -249,7 +249,7 @@ class _Bench:
             raise VerificationError(
                 f"{package.stem} cannot be unpacked.", details=report.checks[-1].brief
             )
-        if not report.opened.tree.has_plugin("accounting_storage_mysql"):
+        if not report.opened.tree.accounting:
             raise VerificationError(
                 f"{package.stem} has no accounting.",
                 details="Without slurmdbd there is nothing to upgrade first.",

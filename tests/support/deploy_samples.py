@@ -12,9 +12,11 @@ from package_samples import EPOCH, IDENTITY
 
 from slurm_factory import resources
 from slurm_factory.package.deployment import DEPLOYMENT, write_deployment
+from slurm_factory.package.licenses import write_identity
 from slurm_factory.package.modules import write_modules
 from slurm_factory.package.publish import write_checksums
 from slurm_factory.package.tarball import pack
+from slurm_factory.package.tree import MAIN_LIBRARY
 
 SLURMD = """#!/bin/sh
 case $1 in
@@ -57,7 +59,9 @@ def make_package(
     _write(tree / "sbin/slurmd", SLURMD.format(release=release))
     for number in range(files):
         _write(tree / f"share/doc/{number}", f"{release} {number}")
-    write_deployment(tree, identity, glibc, libraries, x11=True)
+    _write(tree / MAIN_LIBRARY, "Slurm")
+    write_identity(tree, identity)
+    write_deployment(tree, identity, glibc, libraries)
     facts = tree / DEPLOYMENT / "package.conf"
     for name, value in (changes or {}).items():
         lines = [line for line in facts.read_text().splitlines() if not line.startswith(f"{name}=")]

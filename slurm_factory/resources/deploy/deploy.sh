@@ -44,6 +44,7 @@ export LC_ALL
 FORMAT=1
 MARK='# Written by slurm-factory deploy.'
 PART=software/share/slurm-factory
+ROLES='controller:slurmctld dbd:slurmdbd compute:slurmd rest:slurmrestd login:sackd'
 DAEMONS='munge slurmdbd slurmctld slurmd sackd slurmrestd' # in the order in which they are started
 WAIT=120 # seconds
 OUR_STATE=/var/spool/slurmctld
@@ -198,9 +199,9 @@ esac
 consists_of "$prefix" 'A-Za-z0-9._+~@=, /-' || usage "--prefix: $prefix has characters that a unit or a run path cannot hold." \
     'It may have letters, digits, spaces, and any of . _ + ~ @ = , -' 'Choose another directory.'
 for role in $roles; do
-    case $role in
-        controller | dbd | compute | rest | login) ;;
-        *) usage "There is no role $role." 'There are controller, dbd, compute, rest and login.' 'Write --role controller,dbd, for example.' ;;
+    case " $ROLES" in
+        *" $role:"*) ;;
+        *) usage "There is no role $role." "There are: $(printf '%s' "$ROLES" | sed 's/:[a-z]*//g')" 'Write --role controller,dbd, for example.' ;;
     esac
 done
 if [ -n "$cluster" ]; then
@@ -681,7 +682,7 @@ has_unit() {
 # Add the roles that this machine has already: units and users of all are written together.
 add_roles() {
     asked=$roles
-    for pair in controller:slurmctld dbd:slurmdbd compute:slurmd rest:slurmrestd login:sackd; do
+    for pair in $ROLES; do
         has_role "${pair%:*}" || ! has_unit "${pair#*:}" || roles="$roles ${pair%:*}"
     done
     ! has_role compute || ! has_role login || die 2 'A machine is a compute node or a login node.' \

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 from deploy_samples import Place, job_state, make_package
 
-from slurm_factory import resources
+from slurm_factory import completion, resources
+from slurm_factory.constants import ROLES
+from slurm_factory.package.deployment import DEPLOYMENT
 from slurm_factory.plan.releases import catalog
 
 KILLED = 30
@@ -592,6 +595,24 @@ def test_cluster_without_accounting_names_no_database(image: Place, old: Path) -
     assert not Path(f"{image.root}/etc/slurm/slurmdbd.conf").exists()
     unit = Path(f"{image.root}/etc/systemd/system/slurmrestd.service").read_text()
     assert "-s slurmctld" in unit
+
+
+def test_script_program_and_package_know_the_same_roles(tmp_path: Path) -> None:
+    script = resources.deploy_file("deploy.sh")
+    [pairs] = re.findall(r"^ROLES='(.*)'$", script, re.MULTILINE)
+    assert tuple(pair.partition(":")[0] for pair in pairs.split()) == ROLES
+    assert completion.roles("") == list(ROLES)
+    usage = re.search(r"write units for (.*)", script)
+    assert usage
+    assert re.findall(r"\w+", usage[1].replace(" and ", " ")) == list(ROLES)
+    package = make_package(tmp_path)
+    facts = subprocess.run(
+        ["tar", "-xzOf", package, f"software/{DEPLOYMENT}/package.conf"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert f"roles={' '.join(ROLES)}\n" in facts
 
 
 def test_configuration_without_roles_is_for_daemons_that_somebody_else_starts(

@@ -19,6 +19,7 @@ from slurm_factory.exceptions import ConfigurationError, VerificationError
 from slurm_factory.fetch.sources import Source
 from slurm_factory.instances.machine import Machine, ScriptError
 from slurm_factory.package.manifest import File, Manifest
+from slurm_factory.package.tree import Tree
 from slurm_factory.package.verification import Check, Suite, Verification
 from slurm_factory.plan.bases import find_distro
 from slurm_factory.verify.package import Package
@@ -36,7 +37,6 @@ from slurm_factory.verify.suite import (
     results_of,
     try_suite,
 )
-from slurm_factory.verify.tree import Tree
 from slurm_factory.verify.verify import Verdict, VerifyRequest, failure, verify
 
 FILES = (File(name="slurm-24.11-software.tar.gz", size=1, sha256="a" * 64),)

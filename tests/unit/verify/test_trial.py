@@ -8,11 +8,11 @@ import pytest
 from verify_samples import make_tree, pack_package
 
 from slurm_factory.instances.machine import Machine, ScriptError
+from slurm_factory.package.tree import look_at
 from slurm_factory.package.verification import Check, Trial, Upgrade
 from slurm_factory.plan.bases import find_distro
 from slurm_factory.verify.cluster import Mapped
 from slurm_factory.verify.static import Opened
-from slurm_factory.verify.tree import look_at
 from slurm_factory.verify.trial import try_package
 from slurm_factory.verify.upgrade import try_upgrade
 

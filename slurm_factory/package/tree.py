@@ -1,4 +1,4 @@
-"""An unpacked package, as far as it decides how its cluster is configured and checked."""
+"""What a tree has, as far as it decides how its cluster is configured and checked."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slurm_factory.package.licenses import IDENTITY
 from slurm_factory.util.documents import parse_json, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-IDENTITY = "share/slurm-factory.json"
 NUMBER = re.compile(r"#define\s+SLURM_VERSION_NUMBER\s+0x([0-9a-f]{6})")
 """In slurm/slurm_version.h; two digits for each part of the release."""
 WITHOUT_X11 = b"X11 forwarding not built in"
@@ -22,7 +22,7 @@ MAIN_LIBRARY = "lib/slurm/libslurmfull.so"
 
 @dataclass(frozen=True)
 class Tree:
-    """An unpacked tree.
+    """A tree, before it is packed or after it was unpacked.
 
     Attributes:
         path: Its directory (host), with bin, sbin and lib.
@@ -49,9 +49,19 @@ class Tree:
         """Whether it has a plugin of Slurm, such as auth_jwt."""
         return self.has(f"lib/slurm/{name}.so")
 
+    @property
+    def tokens(self) -> bool:
+        """JSON Web Tokens."""
+        return self.has_plugin("auth_jwt")
+
+    @property
+    def accounting(self) -> bool:
+        """By slurmdbd in MariaDB."""
+        return self.has_plugin("accounting_storage_mysql")
+
 
 def look_at(path: Path) -> Tree:
-    """Look at an unpacked tree, whose files nobody trusts.
+    """Look at a tree, whose files nobody trusts.
 
     Args:
         path: Its directory (host).
@@ -60,7 +70,7 @@ def look_at(path: Path) -> Tree:
         OSError: A file cannot be read.
     """
     library = path / MAIN_LIBRARY
-    # Links that lead elsewhere were refused when it was unpacked.
+    # Links that lead elsewhere were refused when it was received or unpacked.
     content = library.read_bytes() if library.is_file() else b""
     release = next(_releases(path), "")
     return Tree(path, path.name, release, x11=bool(content) and WITHOUT_X11 not in content)
