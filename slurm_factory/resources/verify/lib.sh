@@ -73,6 +73,33 @@ at_as() {
     at "${machine}" setpriv --reuid="${user}" --regid="${user}" --init-groups env -i "$@"
 }
 
+# Makes a bridge between this machine and those of a cluster. make_bridge BRIDGE ADDRESS
+make_bridge() {
+    ip link add "$1" type bridge
+    ip addr add "$2/24" dev "$1"
+    ip link set "$1" up
+}
+
+# Makes a machine of a cluster: name spaces with a host name and a network of their own.
+# make_machine MACHINE BRIDGE ADDRESS
+make_machine() {
+    local machine=$1 bridge=$2 address=$3 pid
+    setsid unshare --net --uts --mount --propagation=private sleep infinity < /dev/null > /dev/null 2>&1 &
+    pid=$!
+    echo "${pid}" > "${STATE}/${machine}.pid"
+    # shellcheck disable=SC2329 # by its name
+    apart() { [[ $(readlink "/proc/${pid}/ns/mnt") != "$(readlink /proc/self/ns/mnt)" ]]; }
+    wait_for "the name spaces of ${machine}" apart
+    ip link add "sf-${machine}" type veth peer name eth0 netns "${pid}"
+    ip link set "sf-${machine}" master "${bridge}" up
+    at "${machine}" hostname "${machine}"
+    at "${machine}" ip link set lo up
+    at "${machine}" ip addr add "${address}/24" dev eth0
+    at "${machine}" ip link set eth0 up
+    # Its own munged: one that reads the same credential for two machines takes it for a replay.
+    at "${machine}" mount -t tmpfs -o mode=755 tmpfs /run/munge
+}
+
 # Submits a job of alice's that lasts until something ends it, and prints its number.
 # hold TREE NODE
 hold() {

@@ -25,27 +25,12 @@ network() {
     local node number=10
     mkdir -p "${STATE}"
     install -d -m 0755 -o munge -g munge /run/munge
-    ip link add suite type bridge
-    ip addr add "${NET}.1/24" dev suite
-    ip link set suite up
+    make_bridge suite "${NET}.1"
     printf '127.0.0.1 localhost\n%s.1 %s\n' "${NET}" "$(hostname)" > /etc/hosts
     for node in "${NODES[@]}"; do
         number=$((number + 1))
         echo "${NET}.${number} ${node}" >> /etc/hosts
-        setsid unshare --net --uts --mount --propagation=private sleep infinity < /dev/null \
-            > /dev/null 2>&1 &
-        local pid=$!
-        echo "${pid}" > "${STATE}/${node}.pid"
-        apart() { [[ $(readlink "/proc/${pid}/ns/mnt") != "$(readlink /proc/self/ns/mnt)" ]]; }
-        wait_for "the name spaces of ${node}" apart
-        ip link add "s-${node}" type veth peer name eth0 netns "${pid}"
-        ip link set "s-${node}" master suite up
-        at "${node}" hostname "${node}"
-        at "${node}" ip link set lo up
-        at "${node}" ip addr add "${NET}.${number}/24" dev eth0
-        at "${node}" ip link set eth0 up
-        # Its own munged: one that reads the same credential for two nodes takes it for a replay.
-        at "${node}" mount -t tmpfs -o mode=755 tmpfs /run/munge
+        make_machine "${node}" suite "${NET}.${number}"
         at "${node}" chown munge:munge /run/munge
     done
     touch "${STATE}/up"
