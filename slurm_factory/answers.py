@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from slurm_factory.plan.plan import BuildPlan
     from slurm_factory.plan.releases import Release
     from slurm_factory.prefetch import Prefetched
+    from slurm_factory.reproduce.reproduce import ComparedFile, Found, Reproduction
     from slurm_factory.up_to_date import Outcome
     from slurm_factory.verify.verify import Verdict
 
@@ -797,6 +798,74 @@ def _side_facts(side: Side) -> dict[str, Any]:
         "components": side.components,
         "advisories": None if side.advisories is None else list(side.advisories),
     }
+
+
+def print_reproduction(found: Reproduction, *, as_json: bool) -> None:
+    """Print what came of building a package again."""
+    if as_json:
+        verdict = {"identical": found.identical, "explained": found.explained}
+        print_document({"reproduction": asdict(found) | verdict})
+        return
+    print_line(f"{found.stem}: {'identical' if found.identical else 'different'}")
+    how = "with results of earlier builds" if found.caches else "without results of earlier builds"
+    print_line(f"built again in {duration(found.seconds)}, {how}\n")
+    rows = [(file.name, _compared_state(file)) for file in found.files]
+    print_table(("File", "Bytes"), rows)
+    for file in found.files:
+        _print_differences(file)
+    if not found.identical:
+        _print_causes(found)
+        print_line(f"\nbuilt again: {found.kept}")
+    for report in found.diffoscope:
+        print_line(f"diffoscope: {report}")
+
+
+def _compared_state(file: ComparedFile) -> str:
+    if file.problem:
+        return f"{'identical' if file.identical else 'different'}, but {file.problem}"
+    if file.identical:
+        return "identical"
+    if not file.built:
+        return "not built"
+    paths = len({each.path for each in file.differences})
+    if file.members is None or not any(each.path for each in file.differences):
+        return "different"
+    return f"different: {paths} of {file.members} files and directories"
+
+
+def _print_differences(file: ComparedFile) -> None:
+    if not file.differences:
+        return
+    # What nothing explains comes first.
+    ordered = sorted(file.differences, key=lambda each: each.explained)
+    print_line(f"\nIn {file.name}:")
+    for each in ordered[:FILES_SHOWN]:
+        print_line(f"  {_difference(each)}")
+    if len(ordered) > FILES_SHOWN:
+        print_line(f"  {len(ordered) - FILES_SHOWN} more: --json has all.")
+
+
+def _difference(each: Found) -> str:
+    where = f"{each.path}: " if each.path else ""
+    return f"{where}{each.what}: {each.detail}{'' if each.explained else ' (unexplained)'}"
+
+
+def _print_causes(found: Reproduction) -> None:
+    if not found.causes:
+        print_line(
+            "\nNothing else is known to differ: program, plan, source and base are the same."
+        )
+        return
+    print_line("\nOther here than for the package:\n")
+    rows = [(c.kind, c.name, c.package, c.built) for c in found.causes[:FILES_SHOWN]]
+    print_table(("Where", "What", "Package", "Here"), rows)
+    if len(found.causes) > FILES_SHOWN:
+        print_line(f"\n{len(found.causes) - FILES_SHOWN} more: --json has all.")
+    print_line(
+        "\nThis may explain all of it."
+        if found.explained
+        else "\nThis does not explain what is marked as unexplained."
+    )
 
 
 def print_versions(

@@ -36,6 +36,7 @@ def build(
     *,
     keep_instance: bool,
     offline: bool = False,
+    lock: str = "",
 ) -> Outcome:
     """Build a package.
 
@@ -45,6 +46,7 @@ def build(
         reporter: Shows and logs what happens.
         keep_instance: Always keep the build instance.
         offline: Download nothing; fail at the start if something is missing.
+        lock: Text of the spack.lock to build; empty: a saved one, else Spack decides.
 
     Raises:
         SlurmFactoryError: The subclass shows what failed.
@@ -54,7 +56,12 @@ def build(
         system_errors(settings),
         open_workspace(new_build_id(plan.requested), settings, reporter) as workspace,
     ):
-        job = Job(plan, settings, reporter, workspace, jobs, offline=offline, keep=keep_instance)
+        job = Job(
+            *(plan, settings, reporter, workspace, jobs),
+            offline=offline,
+            keep=keep_instance,
+            lock=lock,
+        )
         reporter.log_to(workspace.log.parent)
         require_machine(job)
         with launch_instance(job, _supplies(job)) as instance:

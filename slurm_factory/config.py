@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, PrivateAttr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -255,6 +255,27 @@ class Settings(BaseSettings):
             raise refusal
         return file
 
+    _finished: Path | None = PrivateAttr(default=None)
+    _results: Path | None = PrivateAttr(default=None)
+
+    def apart(self, directory: Path, *, caches: bool) -> Settings:
+        """The same settings for a build that replaces nothing.
+
+        Args:
+            directory: Directory (host) below the cache directory for its finished files.
+            caches: Whether it takes what earlier builds have compiled, found out and decided.
+                Otherwise this directory has caches of its own. Sources and bases are shared always.
+        """
+        copy = self.model_copy()
+        results = None if caches else directory
+        copy._finished, copy._results = directory, results  # noqa: SLF001  # of this class
+        return copy
+
+    @property
+    def results_dir(self) -> Path:
+        """Directory of what builds have compiled, found out and decided (host)."""
+        return self._results or self.cache_dir
+
     @property
     def own_catalog(self) -> Path:
         """Releases that `versions --update` has found (host)."""
@@ -263,7 +284,7 @@ class Settings(BaseSettings):
     @property
     def builds_dir(self) -> Path:
         """Finished artifacts (host)."""
-        return self.cache_dir / "builds"
+        return (self._finished or self.cache_dir) / "builds"
 
     @property
     def source_cache_dir(self) -> Path:
@@ -273,13 +294,13 @@ class Settings(BaseSettings):
     @property
     def buildcache_dir(self) -> Path:
         """Spack's binary packages (host)."""
-        return self.cache_dir / BUILDCACHE
+        return self.results_dir / BUILDCACHE
 
     @property
     def site_buildcaches_dir(self) -> Path:
         """Spack's binary packages by other recipes than the default ones, a directory for each
         set of recipes (host)."""
-        return self.cache_dir / SITE_BUILDCACHES
+        return self.results_dir / SITE_BUILDCACHES
 
     @property
     def spack_checkouts_dir(self) -> Path:
@@ -295,7 +316,7 @@ class Settings(BaseSettings):
     @property
     def spack_locks_dir(self) -> Path:
         """Locks of earlier plans (host)."""
-        return self.cache_dir / "spack-locks"
+        return self.results_dir / "spack-locks"
 
     @property
     def copies_dir(self) -> Path:
@@ -305,12 +326,12 @@ class Settings(BaseSettings):
     @property
     def ccache_dir(self) -> Path:
         """Compiler cache (host)."""
-        return self.cache_dir / "ccache"
+        return self.results_dir / "ccache"
 
     @property
     def configure_dir(self) -> Path:
         """Results of configure, by their inputs (host)."""
-        return self.cache_dir / "configure"
+        return self.results_dir / "configure"
 
     @property
     def images_dir(self) -> Path:

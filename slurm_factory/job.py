@@ -28,6 +28,7 @@ class Job:
         offline: Download nothing.
         keep: Always keep the instance.
         started: When the build began.
+        lock: Text of the spack.lock to build; empty: a saved one, else Spack decides.
     """
 
     plan: BuildPlan
@@ -38,3 +39,4 @@ class Job:
     offline: bool = False
     keep: bool = False
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    lock: str = ""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from slurm_factory import completion, options, usage
+from slurm_factory import completion, farm_commands, options, usage
 from slurm_factory.constants import DEFAULT_BASE, DEFAULT_DEPS
 from slurm_factory.exceptions import ConfigurationError, InterruptedBuildError
 from slurm_factory.session import (
@@ -676,6 +676,9 @@ def versions(
             new = catalogs.update(settings, reporter)
         known = read_catalog(settings, reporter, offline=offline) or catalog()
         answers.print_versions(known, datetime.now(UTC).date(), new=new, as_json=as_json)
+
+
+app.command()(farm_commands.reproduce)
 
 
 def run() -> None:

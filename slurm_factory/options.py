@@ -286,6 +286,32 @@ OlderPackage = Annotated[
         rich_help_panel=CHECKS,
     ),
 ]
+GivenSource = Annotated[
+    str,
+    typer.Option(
+        "--source",
+        metavar="FILE|URL|DIR|git+URL@REF",
+        help="The source of the package, if it was your own.",
+        rich_help_panel=SOURCE,
+    ),
+]
+GivenPatch = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--patch",
+        metavar="PATH",
+        help="Your patches in the package, in their order; may be repeated.",
+        rich_help_panel=SOURCE,
+    ),
+]
+WithCaches = Annotated[
+    bool,
+    typer.Option(
+        "--with-caches",
+        help="Take what earlier builds have compiled: fast, and proves less.",
+        rich_help_panel=BUILDING,
+    ),
+]
 Verbose = Annotated[
     bool,
     typer.Option(

@@ -219,7 +219,7 @@ def _device(mount: Mount, settings: Settings) -> dict[str, str]:
     return {
         "type": "disk",
         "source": str(mount.source),
-        "path": str(INSTANCE_CACHE / mount.source.relative_to(settings.cache_dir)),
+        "path": str(INSTANCE_CACHE / mount.below(settings.cache_dir)),
         "readonly": "false" if mount.writable else "true",
         "raw.mount.options": "nosuid,nodev",
         # A kept instance starts again when the build's own files are gone.

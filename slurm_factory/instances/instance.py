@@ -122,10 +122,20 @@ class Mount:
     Attributes:
         source: The directory (host), below the cache directory; made if missing.
         writable: Whether the instance may change it.
+        at: Its path below the instance's cache directory; None: as on this machine.
     """
 
     source: Path
     writable: bool = False
+    at: PurePosixPath | None = None
+
+    def below(self, cache_on_host: Path) -> PurePath:
+        """Its path below the instance's cache directory.
+
+        Args:
+            cache_on_host: The cache directory (host).
+        """
+        return self.at or self.source.relative_to(cache_on_host)
 
 
 @dataclass(frozen=True)
@@ -162,9 +172,11 @@ class Instance:
         Raises:
             ValueError: The instance does not see it.
         """
-        if not any(path.is_relative_to(mount.source) for mount in self.mounts):
-            raise ValueError(f"no instance sees {path}")
-        return self.cache / path.relative_to(self.cache_on_host)
+        for mount in self.mounts:
+            if path.is_relative_to(mount.source):
+                place = self.cache / mount.below(self.cache_on_host)
+                return place / path.relative_to(mount.source)
+        raise ValueError(f"no instance sees {path}")
 
     @property
     def enter_command(self) -> str | None:

@@ -235,6 +235,8 @@ class SpackBuild(Record):
     """Arguments of Slurm's configure; empty if the recipe did not keep them."""
     compiler_cache_hits: int = 0
     compiler_cache_misses: int = 0
+    lock: dict[str, JsonValue] = {}
+    """Content of the spack.lock; empty in manifests of earlier versions."""
 
     @property
     def cached(self) -> int:

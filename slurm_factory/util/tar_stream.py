@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import posixpath
 import re
@@ -10,6 +11,7 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Final, cast
 
@@ -134,6 +136,79 @@ def list_tarball(
             if keep and member.isreg():
                 contents[name] = b"".join(parts)
     return sizes, contents
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A member of an archive, as its header has it.
+
+    Attributes:
+        kind: Type of the member (tarfile's constants).
+        mode: Permissions.
+        owner: User and group: name and number of each.
+        time: In seconds since the epoch.
+        size: In bytes.
+        link: Where a link leads.
+        sha256: Checksum of the content of a file.
+        content: That content, if it was wanted.
+    """
+
+    kind: bytes
+    mode: int
+    owner: tuple[str, int, str, int]
+    time: int
+    size: int
+    link: str
+    sha256: str
+    content: bytes | None = None
+
+
+def read_entries(tarball: Path, wanted: Collection[str] = ()) -> dict[str, Entry]:
+    """All that a `.tar.gz` contains by the rules of `unpack_tarball`, in its order.
+
+    Args:
+        tarball: The archive (host), which anybody may have made.
+        wanted: Files (paths in it) whose content to keep.
+
+    Raises:
+        VerificationError: A member is refused, or it is no such archive.
+        OutputError: It cannot be read.
+    """
+    entries: dict[str, Entry] = {}
+    with file_errors(tarball, "read"), open_regular(tarball) as file:
+        stream = cast("BinaryIO", _Gunzip(fileobj=file))
+        content = ((member, stream) for member in _members(stream, extended=True))
+        for member, path, _ in _checked(content, links=True, largest=LARGEST, members=MOST_LISTED):
+            if len(member.name) > LONGEST_PATH:
+                raise refused(f"{printable(member.name)} is no name.")
+            kept, digest = [], hashlib.sha256()
+            for part in _parts(stream, member):
+                digest.update(part)
+                kept += [part] if str(path) in wanted else []
+            entries[str(path)] = Entry(
+                kind=member.type,
+                mode=member.mode,
+                owner=(member.uname, member.uid, member.gname, member.gid),
+                time=int(member.mtime),
+                size=member.size,
+                link=member.linkname,
+                sha256=digest.hexdigest(),
+                content=b"".join(kept) if str(path) in wanted else None,
+            )
+    return entries
+
+
+def content_digest(tarball: Path) -> str:
+    """Checksum of what a `.tar.gz` is, uncompressed; raises as `read_entries` does."""
+    digest, left = hashlib.sha256(), LARGEST
+    with file_errors(tarball, "read"), open_regular(tarball) as file:
+        stream = _Gunzip(fileobj=file)
+        while part := stream.read(CHUNK):
+            digest.update(part)
+            left -= len(part)
+            if left < 0:
+                raise refused("It has an impossible size.")
+    return digest.hexdigest()
 
 
 class _Gunzip(gzip.GzipFile):

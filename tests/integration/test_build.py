@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from fault_tools import MINIMAL, SETUP, Site, copy_cache
 from filelock import FileLock
+from reproduce_samples import tamper
 
 from slurm_factory.plan.base_setup import load_record
 
@@ -135,6 +137,36 @@ def test_second_build_with_a_full_compiler_cache_gives_the_same_bytes(
     assert second.document["up_to_date"] is False
     assert second.tarballs == first.tarballs
     assert len(second.tarballs) == 2
+
+
+def test_package_comes_out_again_without_results_of_earlier_builds(
+    site: Site, second: Build
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in second.directory.iterdir()}
+    instances, staged = site.instances(), site.staged()
+    done = site.run("reproduce", second.document["manifest_path"], "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["reproduction"]
+    assert (found["identical"], found["caches"], found["causes"]) == (True, False, [])
+    assert {path: path.stat().st_mtime_ns for path in second.directory.iterdir()} == before
+    assert (site.instances(), site.staged()) == (instances, staged)
+
+
+def test_changed_byte_is_named_where_checksums_hide_it(
+    site: Site, second: Build, tmp_path: Path
+) -> None:
+    shutil.copytree(second.directory, tmp_path / "package")
+    manifest = tmp_path / "package" / Path(second.document["manifest_path"]).name
+    tamper(manifest, "sbin/slurmctld", hide=True)
+    done = site.run("reproduce", str(manifest), "--with-caches", "--json")
+    assert done.returncode == 6, done.stderr
+    found = json.loads(done.stdout)["reproduction"]
+    tarball, *others = found["files"]
+    assert [each["path"] for each in tarball["differences"]] == ["software/sbin/slurmctld"]
+    assert "ELF: " in tarball["differences"][0]["detail"]
+    assert tarball["problem"] == ""
+    assert all(each["identical"] for each in others)
+    assert (found["identical"], found["explained"]) == (False, False)
 
 
 def test_kept_instance_stays_until_clean_removes_it(site: Site, second: Build) -> None:

@@ -65,6 +65,7 @@ HEAVY = (
 LIGHT = (
     *("slurm_factory.__main__", "slurm_factory.completion", "slurm_factory.constants"),
     *("slurm_factory.exceptions", "slurm_factory.main", "slurm_factory.options"),
+    "slurm_factory.farm_commands",
     "slurm_factory.session",
     "slurm_factory.output",
     *(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from slurm_factory.constants import (
@@ -83,9 +85,13 @@ def mounts(job: Job) -> tuple[Mount, ...]:
     """The directories of this machine that the instance of a build sees."""
     settings, choice = job.settings, spack_choice(job)
     shown = [settings.source_cache_dir, job.workspace.input]
-    shown += [settings.cache_dir / name for name in choice.local_buildcaches]
     shown += [settings.cache_dir / path for path in seen_repositories(choice.config)]
-    return (*map(Mount, shown), Mount(compiler_cache(job), writable=True))
+    # spack.yaml names them by these paths.
+    packages = [
+        Mount(settings.results_dir / name, at=PurePosixPath(name))
+        for name in choice.local_buildcaches
+    ]
+    return (*map(Mount, shown), *packages, Mount(compiler_cache(job), writable=True))
 
 
 def prefetch(job: Job, instance: Instance, paths: InstancePaths | None = None) -> tuple[Path, ...]:
@@ -227,6 +233,7 @@ def _record(
     run_time = {node.hash for node in lock.run_time}
     return SpackBuild(
         concretized=concretized,
+        lock=json.loads(lock.text),
         packages=tuple(
             SpackPackage(
                 name=state.node.name,

@@ -52,10 +52,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Lock:
-    """A graph with its roots, by hash."""
+    """A graph with its roots, by hash, and the text that it was read from."""
 
     roots: tuple[str, ...]
     nodes: Mapping[str, Node]
+    text: str = field(default="", compare=False, repr=False)
 
     @property
     def packages(self) -> tuple[Node, ...]:
@@ -85,7 +86,7 @@ def read_lock(text: str) -> Lock:
     try:
         document = parse_json(text)
         nodes = {digest: _node(digest, row) for digest, row in document["concrete_specs"].items()}
-        lock = Lock(tuple(root["hash"] for root in document["roots"]), nodes)
+        lock = Lock(tuple(root["hash"] for root in document["roots"]), nodes, text)
         known = all(need in nodes for node in nodes.values() for need, _ in node.needs)
         complete = known and nodes.keys() >= {*lock.roots}
         named_well = all(NAME.fullmatch(n.name) and HASH.fullmatch(n.hash) for n in nodes.values())

@@ -95,8 +95,8 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
     """Write the project into the instance.
 
     Returns:
-        The project, and the text of its lock if an earlier build has saved one: Spack then has
-        nothing to decide.
+        The project, and the text of its lock if the job has one, or an earlier build has saved one:
+        Spack then has nothing to decide.
 
     Raises:
         BuildError: The program's own patches have changed since the build was planned.
@@ -106,7 +106,7 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
     """
     job = spack.job
     project = Project(spack, _files(spack), patch_files(job.plan, job.settings))
-    lock = load_lock(project.saved_lock)
+    lock = job.lock or load_lock(project.saved_lock)
     folder = spack.input / "spack-project"
     repository = folder / SPACK_REPOSITORY / SPACK_NAMESPACE
     write_repository(repository, job.plan.compiler, job.plan.release, project.patches)

@@ -106,7 +106,7 @@ class Spack:
     @property
     def buildcaches(self) -> tuple[Path, ...]:
         """Build caches of this machine (host). The first one gets the packages of this build."""
-        return tuple(self.job.settings.cache_dir / name for name in self.choice.local_buildcaches)
+        return tuple(self.job.settings.results_dir / name for name in self.choice.local_buildcaches)
 
     @property
     def remote_indexes(self) -> Path:

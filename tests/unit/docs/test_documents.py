@@ -33,6 +33,9 @@ from slurm_factory.package.signatures import Trust, standings
 from slurm_factory.package.verification import Verification
 from slurm_factory.plan.releases import catalog
 from slurm_factory.prefetch import Failure, Prefetched
+from slurm_factory.reproduce.causes import Cause, Kind
+from slurm_factory.reproduce.differences import What
+from slurm_factory.reproduce.reproduce import ComparedFile, Found, Reproduction
 from slurm_factory.up_to_date import Outcome
 from slurm_factory.verify.verify import Verdict
 
@@ -107,6 +110,17 @@ def show_settings(_: Path) -> None:
 
 
 CACHE = CiCache("key", ("restore",), (Path("/cache"),))
+
+
+def show_reproduction(path: Path) -> None:
+    difference = Found("software/bin/srun", What.CONTENT, "first at byte 5 of 6", explained=False)
+    file = ComparedFile("x.tar.gz", False, "0" * 64, "1" * 64, "", 7, (difference,))
+    cause = Cause(Kind.BASE, "libssl3:amd64", "3.0.20-1", "3.0.21-1")
+    answers.print_reproduction(
+        Reproduction("slurm-24.11", path, False, 1.5, (cause,), (file,), log=path), as_json=True
+    )
+
+
 SHOWN: dict[str, Show] = {
     "build --json": show_build,
     "build --dry-run --json": lambda _: answers.print_plan(sample_plan(), cache=CACHE),
@@ -119,6 +133,7 @@ SHOWN: dict[str, Show] = {
     ),
     "prefetch --json": show_prefetched,
     "verify --json": show_verdict,
+    "reproduce --json": show_reproduction,
     "setup --json": show_setup,
     "doctor --json": lambda _: answers.print_checks(
         [Check("lxd-running", Status.OK, "the daemon runs")], as_json=True
