@@ -92,7 +92,7 @@ class Reproduction:
         caches: Whether results of earlier builds were taken.
         seconds: How long the build took.
         causes: What was another one for the package than here.
-        files: All files of the package but those that only list others.
+        files: The tarballs and the SBOM; the others tell of a build, or of these.
         log: Log of the build (host).
         kept: Directory with the package that was built (host), if it is another one.
         diffoscope: Reports of diffoscope (host).
@@ -150,7 +150,10 @@ def reproduce(word: str, given: Given, settings: Settings, reporter: Reporter) -
         )
     manifest, directory = package.manifest, package.path.parent
     reporter.subject = manifest.identity.stem
-    files = {file.name: _examine(directory / file.name) for file in manifest.files}
+    identity = manifest.identity
+    # All others tell of a build, or of these.
+    made = (identity.software_tarball, identity.module_tarball, identity.sbom)
+    files = {name: _examine(directory / name) for name in made}
     again = plan_again(manifest, given, settings, reporter)
     causes = find_causes(manifest, again.plan.describe())
     _warn(causes, manifest, base_record(again.plan, again.settings), reporter)
@@ -237,28 +240,30 @@ def _compare(
     outcome: Outcome,
     causes: tuple[Cause, ...],
 ) -> Iterator[ComparedFile]:
+    ours = {file.name: file.sha256 for file in manifest.files}
     theirs = {file.name: file.sha256 for file in outcome.manifest.files}
     packages = packages_of(manifest) | packages_of(outcome.manifest)
-    for file in manifest.files:
-        # It only lists the checksums of the others.
-        if file.name == manifest.identity.checksums:
+    for name, there in files.items():
+        # Also those that the manifest of the package hides.
+        if name not in ours.keys() | theirs.keys():
             continue
-        there = files[file.name]
+        recorded = ours.get(name, "")
         found = ComparedFile(
-            file.name,
-            identical=(there.sha256 if there else file.sha256) == theirs.get(file.name),
-            package=there.sha256 if there else file.sha256,
-            built=theirs.get(file.name, ""),
-            problem=_problem(there, file.sha256),
+            name,
+            identical=(there.sha256 if there else recorded) == theirs.get(name),
+            package=there.sha256 if there else recorded,
+            built=theirs.get(name, ""),
+            problem=_problem(there, recorded),
         )
         if there and found.built and not found.identical:
-            found = _look_into(
-                found, there.path, outcome.manifest_path.with_name(file.name), causes, packages
-            )
+            built = outcome.manifest_path.with_name(name)
+            found = _look_into(found, there.path, built, causes, packages)
         yield found
 
 
 def _problem(there: Artifact | None, recorded: str) -> str:
+    if not recorded:
+        return "its manifest does not list it"
     if there is None or there.sha256 == recorded:
         return ""
     return f"its manifest says that its SHA-256 is {recorded}"

@@ -174,6 +174,17 @@ def test_a_package_of_which_only_the_manifest_is_there(site: Site) -> None:
     assert [file.differences for file in found.files] == [(), ()]
 
 
+def test_a_manifest_cannot_hide_a_file(site: Site) -> None:
+    path = site.first()
+    tamper(path)
+    listed = [file for file in load_manifest(path).files if file.name != software(path).name]
+    change_manifest(path, files=tuple(listed))
+    tarball, module = site.reproduce(path).files
+    assert tarball.problem == "its manifest does not list it"
+    assert [each.path for each in tarball.differences] == ["software/bin/srun"]
+    assert (tarball.identical, module.identical) == (False, True)
+
+
 def test_the_text_names_files_and_causes(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     path = site.first()
     tamper(path, "etc/slurm.conf")
