@@ -861,11 +861,12 @@ def _print_causes(found: Reproduction) -> None:
     print_table(("Where", "What", "Package", "Here"), rows)
     if len(found.causes) > FILES_SHOWN:
         print_line(f"\n{len(found.causes) - FILES_SHOWN} more: --json has all.")
-    print_line(
-        "\nThis may explain all of it."
-        if found.explained
-        else "\nThis does not explain what is marked as unexplained."
-    )
+    if found.explained:
+        print_line("\nThis may explain all of it.")
+    elif any(not each.explained for file in found.files for each in file.differences):
+        print_line("\nThis does not explain what is marked as unexplained.")
+    else:
+        print_line("\nThis does not explain why the package is not what its manifest says.")
 
 
 def print_versions(

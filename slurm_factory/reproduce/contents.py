@@ -44,7 +44,7 @@ def _elf(a: bytes, b: bytes) -> str:
     if sections is None:
         return "its sections cannot be read"
     if not sections:
-        return "headers only"
+        return "headers, or bytes between sections"
     more = len(sections) - SECTIONS_SHOWN
     names = ", ".join(sections[:SECTIONS_SHOWN])
     return names + (f" and {more} more sections" if more > 0 else "")

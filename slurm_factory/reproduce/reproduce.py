@@ -194,7 +194,8 @@ def failure(found: Reproduction) -> SlurmFactoryError | None:
     first = wrong[0]
     more = f" {len(wrong) - 1} more files of the package differ." if len(wrong) > 1 else ""
     paths = [each.path for each in first.differences if each.path]
-    named = f"{first.name}: {first.problem or _named(paths) or 'other bytes'}."
+    reasons = ", and ".join(filter(None, (_named(paths), first.problem)))
+    named = f"{first.name}: {reasons or 'other bytes'}."
     return VerificationError(
         f"{found.stem} is not what comes out when it is built again.",
         details=named + more,

@@ -51,6 +51,7 @@ COMMANDS = (
     "doctor",
     "list",
     "prefetch",
+    "reproduce",
     "settings",
     "setup",
     "show",
