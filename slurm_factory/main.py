@@ -16,7 +16,7 @@ import typer
 
 from slurm_factory import completion, farm_commands, options, usage
 from slurm_factory.constants import DEFAULT_BASE, DEFAULT_DEPS
-from slurm_factory.exceptions import ConfigurationError, InterruptedBuildError
+from slurm_factory.exceptions import ConfigurationError, InterruptedBuildError, LXDError
 from slurm_factory.session import (
     Globals,
     exit_codes,
@@ -177,8 +177,15 @@ def _sign(outcome: Outcome, key: str, reporter: Reporter) -> None:
         return
     from slurm_factory.package.signatures import is_signed_with, sign
 
-    if not is_signed_with(outcome.manifest_path, key):
-        sign(outcome.manifest_path, key)
+    try:
+        if not is_signed_with(outcome.manifest_path, key):
+            sign(outcome.manifest_path, key)
+    except (ConfigurationError, LXDError) as error:
+        raise type(error)(
+            f"The package is finished, and not signed: {outcome.manifest_path}",
+            details=f"{error.brief} {error.details}",
+            resolution=f"{error.resolution} Then run the same command again: it only signs.",
+        ) from error
     reporter.note(f"Signed with the key {key}.")
 
 

@@ -268,6 +268,24 @@ def test_build_does_not_begin_with_a_key_that_cannot_sign(
     assert ran == []
 
 
+def test_key_that_is_lost_while_it_builds_is_told_with_the_finished_package(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    build_nothing(site, monkeypatch)
+    (tmp_path / "empty").mkdir(0o700)
+
+    def built(*_: object) -> Outcome:
+        monkeypatch.setenv("GNUPGHOME", str(tmp_path / "empty"))
+        return Outcome(site.manifest, load_manifest(site.manifest), up_to_date=False)
+
+    monkeypatch.setattr(module, "_build", built)
+    code, _, err = site.run(*BUILD, "--sign", ALICE)
+    told = " ".join(err.split())
+    assert code == 2
+    assert f"is finished, and not signed: {site.manifest}" in told
+    assert "it only signs" in told
+
+
 def test_requiring_signatures_of_nobody_is_a_mistake_of_the_settings(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
