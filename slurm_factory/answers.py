@@ -141,7 +141,7 @@ def print_outcome(outcome: Outcome, reporter: Reporter, *, as_json: bool) -> Non
     """
     manifest, steps = outcome.manifest, reporter.steps
     github.set_outputs(_outputs(outcome))
-    _summarize(_markdown(outcome, steps), reporter)
+    summarize(_markdown(outcome, steps), reporter)
     if as_json:
         print_document(
             {
@@ -181,7 +181,7 @@ def summarize_failure(what: str, error: SlurmFactoryError, reporter: Reporter) -
         f"<pre>{html.escape(as_called(shown(reason)))}</pre>",
         *_markdown_steps(reporter.steps),
     ]
-    _summarize(lines, reporter)
+    summarize(lines, reporter)
 
 
 def _outputs(outcome: Outcome) -> dict[str, str]:
@@ -251,7 +251,7 @@ def _print_use(manifest: Path, identity: PackageIdentity) -> None:
     print_line(f"  sh {SCRIPT} {software}")
 
 
-def _summarize(lines: Sequence[str], reporter: Reporter) -> None:
+def summarize(lines: Sequence[str], reporter: Reporter) -> None:
     """The summary only repeats other output: a build does not fail without it."""
     try:
         github.add_summary("\n".join(lines))

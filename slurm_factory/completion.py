@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from slurm_factory.constants import BASE_GLIBC, LATEST, ROLES, SAME, Deps
+from slurm_factory.constants import BASE_GLIBC, LATEST, ROLES, SAME, BuildType, Deps
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.package.file_names import MANIFEST_END
 from slurm_factory.resources import deploy_file, load_json, load_toml
@@ -71,6 +71,40 @@ def versions(begun: str) -> list[str]:
 def recipes(begun: str) -> list[str]:
     """Values of `--deps`."""
     return [name for name in Deps if name.startswith(begun)]
+
+
+def version_lists(begun: str) -> list[str]:
+    """Values of `--series`, the last of them completed."""
+    before, word = _split(begun)
+    return [f"{before}{name}" for name in (*versions(word), *_begun(word, ("all",)))]
+
+
+def type_lists(begun: str) -> list[str]:
+    """Values of `--type`, the last of them completed."""
+    before, word = _split(begun)
+    return [f"{before}{name}" for name in _begun(word, BuildType)]
+
+
+def recipe_lists(begun: str) -> list[str]:
+    """Values of `--deps` of `matrix`, the last of them completed."""
+    before, word = _split(begun)
+    return [f"{before}{name}" for name in recipes(word)]
+
+
+def architecture_lists(begun: str) -> list[str]:
+    """Values of `--arch` of `matrix`, the last of them completed."""
+    before, word = _split(begun)
+    return [f"{before}{name}" for name in architectures(word)]
+
+
+def _split(begun: str) -> tuple[str, str]:
+    """What is complete of a list, and the word that is not."""
+    before, comma, word = begun.rpartition(",")
+    return f"{before}{comma}", word
+
+
+def _begun(word: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(word)]
 
 
 def architectures(begun: str) -> list[str]:

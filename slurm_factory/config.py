@@ -95,6 +95,31 @@ class Settings(BaseSettings):
     ccache_size: Size = Field(
         default="5GB", description="Size limit of the compiler cache of each set of sources."
     )
+    events_file: AbsolutePath | None = Field(
+        default=None,
+        description="File that also gets the events of a command, for a program that watches it.",
+    )
+    matrix_cells: int | None = Field(
+        default=None,
+        ge=1,
+        description="Builds that `matrix` runs at once; unset: by the CPUs, memory and disk below.",
+    )
+    matrix_cores: int | None = Field(
+        default=None, ge=1, description="CPUs for all builds of `matrix`; unset: all."
+    )
+    matrix_memory: WholeSize | None = Field(
+        default=None, description="Memory for all builds of `matrix`; unset: what is available."
+    )
+    matrix_disk: WholeSize | None = Field(
+        default=None,
+        description="Space in the cache directory for all builds of `matrix`; unset: what is free.",
+    )
+    matrix_cell_limit: float = Field(
+        default=6 * 3600.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds after which `matrix` ends a build that hangs.",
+    )
     source_mirrors: HttpUrls = Field(
         default=(),
         description=(

@@ -1,11 +1,89 @@
-"""Commands about packages of several machines, which main registers."""
+"""Commands about packages of several machines, and about many packages, which main registers."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
 from slurm_factory import options
 from slurm_factory.session import session
+
+
+def matrix(
+    *,
+    file: options.MatrixFile = None,
+    series: options.SeriesList = "",
+    types: options.TypeList = "",
+    bases: options.BaseList = "",
+    deps: options.DepsList = "",
+    archs: options.ArchList = "",
+    exclude: options.Exclude = None,
+    parallel: options.Parallel = None,
+    jobs: options.CellJobs = None,
+    offline: options.Offline = False,
+    strict: options.Strict = False,
+    force: options.Force = False,
+    verify: options.Verify = False,
+    fail_fast: options.FailFast = False,
+    notify: options.Notify = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the cells, and which are up to date.",
+            rich_help_panel=options.BUILDING,
+        ),
+    ] = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Build many packages, several at a time."""
+    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+        from slurm_factory import farm_answers as answers
+        from slurm_factory.farm import matrix as farming
+        from slurm_factory.farm.cells import MatrixSpec
+        from slurm_factory.farm.matrix_file import read_matrix, with_options
+        from slurm_factory.farm.notify import check_target, notify_all
+        from slurm_factory.request import BuildOptions
+
+        for target in notify or ():
+            check_target(target)
+        spec = with_options(
+            read_matrix(file) if file else MatrixSpec(),
+            series=_listed(series),
+            types=_listed(types),
+            bases=_listed(bases),
+            deps=_listed(deps),
+            archs=_listed(archs),
+            exclude=exclude,
+        )
+        request = farming.MatrixRequest(
+            spec,
+            BuildOptions(offline=offline),
+            parallel=parallel,
+            jobs=jobs,
+            force=force,
+            verify=verify,
+            strict=strict,
+            fail_fast=fail_fast,
+        )
+        reporter.subject = farming.NAME
+        planned = farming.plan_matrix(request, settings, reporter)
+        if dry_run:
+            answers.print_cells(planned, as_json=as_json)
+            return
+        result = farming.run_matrix(planned, request, settings, reporter)
+        document = answers.print_matrix(result, reporter, as_json=as_json)
+        notify_all(notify or (), document, reporter)
+        if result.exit_code:
+            raise typer.Exit(result.exit_code)
+
+
+def _listed(text: str) -> tuple[str, ...] | None:
+    """The values of a list with commas; None: it was not given."""
+    return tuple(filter(None, (word.strip() for word in text.split(",")))) or None
 
 
 def reproduce(

@@ -685,6 +685,7 @@ def versions(
         answers.print_versions(known, datetime.now(UTC).date(), new=new, as_json=as_json)
 
 
+app.command()(farm_commands.matrix)
 app.command()(farm_commands.reproduce)
 
 

@@ -15,6 +15,7 @@ WHERE, CHECKS = "Where", "Checks"
 REMOVED = "What to remove"
 INSTALLED, CLUSTER, VERSIONS = "Installation", "Cluster", "Versions"
 ADVISORIES = "Advisories"
+CELLS, POOL = "Cells", "Pool"
 
 Version = Annotated[
     str,
@@ -323,6 +324,104 @@ Verbose = Annotated[
 ]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Show errors only.", rich_help_panel=usage.GENERAL)
+]
+
+MatrixFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="[FILE]", help="TOML file with a matrix; options replace lists of it."),
+]
+SeriesList = Annotated[
+    str,
+    typer.Option(
+        "--series",
+        metavar="RELEASE,...",
+        help="Series, releases, latest, or all for every series.",
+        autocompletion=completion.version_lists,
+        rich_help_panel=CELLS,
+    ),
+]
+TypeList = Annotated[
+    str,
+    typer.Option(
+        "--type",
+        metavar="TYPE,...",
+        help="Build types: standard (default), gpu, minimal.",
+        autocompletion=completion.type_lists,
+        rich_help_panel=CELLS,
+    ),
+]
+BaseList = Annotated[
+    str,
+    typer.Option(
+        "--base",
+        metavar="NAME,...",
+        help="Distributions to build on; default: that of build.",
+        autocompletion=completion.distros,
+        rich_help_panel=CELLS,
+    ),
+]
+DepsList = Annotated[
+    str,
+    typer.Option(
+        "--deps",
+        metavar="spack,system",
+        help="Sources of the libraries; default: spack.",
+        autocompletion=completion.recipe_lists,
+        rich_help_panel=CELLS,
+    ),
+]
+ArchList = Annotated[
+    str,
+    typer.Option(
+        "--arch",
+        metavar="x86_64,aarch64",
+        help="Architectures; default: that of this machine.",
+        autocompletion=completion.architecture_lists,
+        rich_help_panel=CELLS,
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help='Leave out cells that have all these words, such as "25.05 gpu ubuntu@*"; may be'
+        " repeated.",
+        rich_help_panel=CELLS,
+    ),
+]
+Parallel = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Builds at a time; default: by CPUs, memory and disk.",
+        rich_help_panel=POOL,
+    ),
+]
+CellJobs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Parallel compilers of each build; default: by CPUs and builds at a time.",
+        rich_help_panel=POOL,
+    ),
+]
+FailFast = Annotated[
+    bool,
+    typer.Option(
+        "--fail-fast",
+        help="Begin no build after one has failed; those that run go on.",
+        rich_help_panel=POOL,
+    ),
+]
+Notify = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COMMAND|URL",
+        help="Give the result, as JSON, to a command or post it to a URL; may be repeated.",
+        rich_help_panel=POOL,
+    ),
 ]
 
 Deployed = Annotated[

@@ -44,6 +44,31 @@ class BuildOptions:
     patches: tuple[Path, ...] = ()
     suffix: str = ""
 
+    def words(self) -> list[str]:
+        """The options as words of a command line."""
+        values = {
+            "--slurm-version": self.slurm_version,
+            "--source": self.source,
+            "--sha256": self.sha256,
+            "--additional-variants": self.additional_variants,
+            "--deps": self.deps,
+            "--base": self.base,
+            "--glibc": self.glibc,
+            "--arch": self.arch,
+            "--suffix": self.suffix,
+            "--jobs": str(self.jobs or ""),
+        }
+        flags = {
+            "--gpu": self.gpu,
+            "--minimal": self.minimal,
+            "--destructive-mode": self.destructive_mode,
+            "--offline": self.offline,
+            "--no-backports": not self.backports,
+        }
+        words = [f"{option}={value}" for option, value in values.items() if value]
+        words += [f"--patch={path}" for path in self.patches]
+        return words + [flag for flag, given in flags.items() if given]
+
 
 def read_request(
     options: BuildOptions,
@@ -51,6 +76,7 @@ def read_request(
     reporter: Reporter,
     *,
     for_offline: bool = False,
+    catalog: tuple[Release, ...] | None = None,
 ) -> BuildRequest:
     """The request of some options; what they name is read, and a source of the user's fetched.
 
@@ -59,6 +85,7 @@ def read_request(
         settings: Settings of this site.
         reporter: Shows what is fetched.
         for_offline: The request of a later build without a network; now there is one.
+        catalog: What `read_catalog` has read; None: read it.
 
     Raises:
         ConfigurationError: An option is wrong.
@@ -69,7 +96,9 @@ def read_request(
     return BuildRequest(
         slurm_version=options.slurm_version,
         source=_own_source(options, settings, reporter),
-        catalog=read_catalog(settings, reporter, offline=options.offline),
+        catalog=read_catalog(settings, reporter, offline=options.offline)
+        if catalog is None
+        else catalog,
         gpu=options.gpu,
         minimal=options.minimal,
         additional_variants=options.additional_variants,

@@ -36,6 +36,8 @@ def session(*, as_json: bool, verbose: bool, quiet: bool) -> Iterator[tuple[Repo
     with reporting(as_json=as_json, verbose=verbose, quiet=quiet) as reporter:
         settings = load_settings(project_name=Globals.project_name)
         warn_of_unknown_variables(reporter)
+        if settings.events_file:
+            reporter.copy_events(settings.events_file)
         yield reporter, settings
 
 

@@ -71,6 +71,12 @@ class QuietDisplay:
     def packages(self, progress: PackageProgress) -> None:
         """Progress of the packages of the running step; `last` only if one has just finished."""
 
+    def board(self, lines: Sequence[str]) -> None:
+        """The state of many builds, which replaces that of before; only a live screen shows it."""
+
+    def build_ended(self, text: str, outcome: Outcome, _log: Sequence[str], /) -> None:
+        """One of many builds has ended, whose log ends so."""
+
     def source_error(self, error: SourceError) -> None:
         """The first error of a compiler; `line` has shown it, too."""
 
@@ -126,6 +132,9 @@ class PlainDisplay(QuietDisplay):
         if progress.last:
             self._print(f"{progress.summary}: {progress.last}")
 
+    def build_ended(self, text: str, outcome: Outcome, _log: Sequence[str], /) -> None:
+        self._print(text, style="" if outcome is Outcome.DONE else "red")
+
     def note(self, text: str) -> None:
         self._print(text)
 
@@ -155,7 +164,9 @@ class GitHubDisplay(QuietDisplay):
     def step_ended(self, record: StepRecord) -> None:
         self._end_group()
         if not record.propagated:
-            self.line(f"{_symbol(record, self.console)} {duration(record.seconds)} {record.name}")
+            self.line(
+                f"{_symbol(record.outcome, self.console)} {duration(record.seconds)} {record.name}"
+            )
 
     def line(self, text: str) -> None:
         # GitHub must not interpret compiler output as workflow commands.
@@ -165,6 +176,15 @@ class GitHubDisplay(QuietDisplay):
     def packages(self, progress: PackageProgress) -> None:
         if progress.last:
             self.line(f"{progress.summary}: {progress.last}")
+
+    def build_ended(self, text: str, outcome: Outcome, log: Sequence[str], /) -> None:
+        self._end_group()
+        self._command("group", text)
+        for line in log:
+            self.line(line)
+        self._command("endgroup", "")
+        if outcome is Outcome.FAILED:
+            self._command("error", text)
 
     def source_error(self, error: SourceError) -> None:
         place = {"file": error.file, "line": str(error.line)}
@@ -225,7 +245,7 @@ class LiveDisplay(QuietDisplay):
             self._stop()
         color = "green" if record.outcome is Outcome.DONE else "red"
         style = "dim" if record.propagated else color
-        symbol = f"{'  ' * record.depth}{_symbol(record, self.console)}"
+        symbol = f"{'  ' * record.depth}{_symbol(record.outcome, self.console)}"
         took = f" {duration(record.seconds)} "
         self.console.print(Text.assemble((symbol, style), (took, "dim"), record.name))
 
@@ -237,6 +257,14 @@ class LiveDisplay(QuietDisplay):
 
     def packages(self, progress: PackageProgress) -> None:
         self._view.packages = (progress.summary, *progress.active)
+
+    def board(self, lines: Sequence[str]) -> None:
+        self._view.packages = tuple(lines)
+
+    def build_ended(self, text: str, outcome: Outcome, _log: Sequence[str], /) -> None:
+        symbol = _symbol(outcome, self.console)
+        style = "green" if outcome is Outcome.DONE else "red"
+        self.console.print(Text.assemble((symbol, style), f" {text}"))
 
     def note(self, text: str) -> None:
         self.console.print(Text(text))
@@ -306,9 +334,9 @@ def make_display(mode: Mode, stream: TextIO) -> QuietDisplay:
             return PlainDisplay(stream, verbose=mode is Mode.VERBOSE)
 
 
-def _symbol(record: StepRecord, console: Console) -> str:
+def _symbol(outcome: Outcome, console: Console) -> str:
     good, bad = ("✓", "✗") if _unicode(console) else ("ok", "failed")
-    return good if record.outcome is Outcome.DONE else bad
+    return good if outcome is Outcome.DONE else bad
 
 
 def _unicode(console: Console) -> bool:

@@ -1,6 +1,7 @@
 """The log of one build: everything for people, events for programs."""
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,8 +39,7 @@ class BuildLog:
 
     def event(self, kind: str, **facts: object) -> None:
         """Add one JSON object: `version`, `time`, `event` (its kind) and the facts."""
-        record = {"version": JSON_VERSION, "time": _now(), "event": kind} | facts
-        self._append(self._events, json.dumps(record, default=str, ensure_ascii=False))
+        self._append(self._events, event_line(kind, facts))
 
     def close(self) -> None:
         """Close both files; write nothing afterwards."""
@@ -58,6 +58,12 @@ class BuildLog:
             file.write(f"{mask_credentials(line)}\n".encode(errors="backslashreplace"))
         except OSError as error:
             self.broken = str(error)
+
+
+def event_line(kind: str, facts: Mapping[str, object]) -> str:
+    """An event as JSON: `version`, `time`, `event` (its kind) and the facts."""
+    record = {"version": JSON_VERSION, "time": _now(), "event": kind, **facts}
+    return json.dumps(record, default=str, ensure_ascii=False)
 
 
 def _now() -> str:

@@ -5,15 +5,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self, TextIO
+from typing import BinaryIO, Final, Self, TextIO
 
 from slurm_factory.exceptions import InterruptedBuildError, SlurmFactoryError
 from slurm_factory.output.displays import QuietDisplay, choose_mode, make_display
-from slurm_factory.output.log import BuildLog
+from slurm_factory.output.log import BuildLog, event_line
 from slurm_factory.output.records import (
     ErrorText,
     Outcome,
@@ -22,6 +22,7 @@ from slurm_factory.output.records import (
     StepRecord,
 )
 from slurm_factory.output.text import as_called, clean, mask_credentials, shown, visible
+from slurm_factory.util.files import file_errors
 from slurm_factory.util.signals import is_interrupt, signals_held
 
 TAIL_LINES: Final = 10
@@ -45,6 +46,7 @@ class Reporter:
         self.subject = ""
         self._display = display
         self._log: BuildLog | None = None
+        self._copy: BinaryIO | None = None
         self._log_failure_told = False
         self._depth = 0
         self._raised_inside: BaseException | None = None
@@ -55,6 +57,15 @@ class Reporter:
     def log_path(self) -> Path | None:
         """`build.log` (host), if there is one."""
         return self._log.path if self._log else None
+
+    def copy_events(self, file: Path) -> None:
+        """Append all events from now on to a file (host) as well, which another program reads.
+
+        Raises:
+            OutputError: It cannot be opened.
+        """
+        with file_errors(file):
+            self._copy = file.open("ab", buffering=0)
 
     def log_to(self, directory: Path) -> Path:
         """Write the build log into a directory (host) from now on; returns the log's path.
@@ -117,6 +128,26 @@ class Reporter:
                 self._write(text, "packages", done=progress.done, last=progress.last, **facts)
             self._display.packages(progress)
 
+    def board(self, lines: Sequence[str]) -> None:
+        """The state of many builds at once, a line each; only on a live screen."""
+        texts = tuple(_shown(line) for line in lines)
+        with self._lock:
+            self._display.board(texts)
+
+    def build_ended(self, text: str, outcome: Outcome, log: Sequence[str] = ()) -> None:
+        """One of many builds has ended.
+
+        Args:
+            text: Its name and how it ended, one line.
+            outcome: How.
+            log: The last lines of its own log.
+        """
+        text = _shown(text)
+        lines = tuple(mask_credentials(clean(line)) for line in log)
+        with self._drawing():
+            self._write(text)
+            self._display.build_ended(text, outcome, lines)
+
     def source_error(self, error: SourceError) -> None:
         """The first error of a compiler, beside the line that has it."""
         error = replace(error, file=_shown(error.file), text=_shown(error.text))
@@ -160,8 +191,9 @@ class Reporter:
         """Close the screen and the log; report nothing afterwards."""
         with self._drawing():
             self._display.close()
-            if self._log:
-                self._log.close()
+            for file in (self._log, self._copy):
+                if file:
+                    file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -176,6 +208,10 @@ class Reporter:
             yield
 
     def _write(self, text: str, event: str = "", /, **facts: object) -> None:
+        if event and self._copy:
+            line = mask_credentials(event_line(event, facts))
+            with suppress(OSError):
+                self._copy.write(f"{line}\n".encode(errors="backslashreplace"))
         if not self._log:
             return
         self._log.write(text)

@@ -167,7 +167,7 @@ def print_document(document: dict[str, Any]) -> None:
 
 def print_error(error: SlurmFactoryError) -> None:
     """Print the document of a failed command; raises as `print_document` does."""
-    print_document({"error": describe(error)})
+    print_document({"error": {"kind": type(error).__name__, **describe(error)}})
 
 
 def describe(error: SlurmFactoryError) -> dict[str, Any]:

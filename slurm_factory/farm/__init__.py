@@ -1,0 +1,1 @@
+"""Many builds: cells of a matrix, and the pool that runs them."""

@@ -1,0 +1,390 @@
+"""Many builds as one: plan them, run them in a pool, tell how each ended."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import filelock
+
+from slurm_factory.constants import APPLICATION, Deps
+from slurm_factory.exceptions import LXDError
+from slurm_factory.farm.cells import Cell, MatrixSpec, find_cells
+from slurm_factory.farm.children import Child, Result, State
+from slurm_factory.farm.durations import earlier_builds, expected_seconds
+from slurm_factory.farm.pool import BASE, PACKAGES, Pool, Rules, Watcher
+from slurm_factory.farm.room import Division, Machine, divide
+from slurm_factory.farm.schedule import Schedule, Task
+from slurm_factory.instances.lxc import project_exists
+from slurm_factory.instances.this_machine import size_in_bytes
+from slurm_factory.output.records import Outcome, duration
+from slurm_factory.plan.base_setup import load_record, record_path
+from slurm_factory.request import BuildOptions, plan_request, read_catalog, read_request
+from slurm_factory.up_to_date import Outcome as Finished
+from slurm_factory.up_to_date import find_up_to_date
+from slurm_factory.util.machine import available_memory
+from slurm_factory.workspace import NEEDED_BYTES, new_build_id, prepare_cache
+
+if TYPE_CHECKING:
+    from slurm_factory.config import Settings
+    from slurm_factory.output.reporter import Reporter
+
+NAME: Final = "matrix"
+LOCK: Final = ".matrix.lock"
+"""In the cache directory: one matrix at a time divides the machine."""
+PROGRAM: Final = (sys.executable, "-P", "-m", "slurm_factory")
+"""-P: not what lies in the working directory."""
+SEVERITY: Final = (130, 7, 3, 2, 4, 6, 5, 1)
+"""Exit codes, the worst first: those that concern all cells before those of one."""
+LOG_LINES: Final = 400
+"""Of a child's log, for a group in a workflow."""
+
+
+@dataclass(frozen=True)
+class MatrixRequest:
+    """What somebody asks for.
+
+    Attributes:
+        spec: The cells.
+        common: Options of every cell.
+        parallel: How many builds run at once; None: by the machine.
+        jobs: Parallel compilers of each; None: by the machine.
+        force: Build what is up to date, too.
+        verify: Verify each package.
+        strict: Refuse releases with known advisories.
+        fail_fast: Begin no cell after one has failed.
+    """
+
+    spec: MatrixSpec
+    common: BuildOptions = field(default_factory=BuildOptions)
+    parallel: int | None = None
+    jobs: int | None = None
+    force: bool = False
+    verify: bool = False
+    strict: bool = False
+    fail_fast: bool = False
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell, what it makes out of date, and how long it will take."""
+
+    cell: Cell
+    finished: Finished | None
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """Name of its package."""
+        return self.cell.name
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A cell and how it ended."""
+
+    planned: PlannedCell
+    result: Result
+    command: str
+
+    @property
+    def manifest_path(self) -> str:
+        """Manifest of its package (host); empty: it has none."""
+        if self.result.document:
+            return str(self.result.document.get("manifest_path") or "")
+        finished = self.planned.finished
+        return str(finished.manifest_path) if finished else ""
+
+    @property
+    def verified(self) -> bool:
+        """Whether its package has been verified."""
+        if self.result.document:
+            return bool((self.result.document.get("manifest") or {}).get("verified"))
+        return bool(self.planned.finished and self.planned.finished.manifest.verified)
+
+
+@dataclass(frozen=True)
+class MatrixResult:
+    """How a matrix ended.
+
+    Attributes:
+        directory: Logs of its cells (host); None: there was nothing to do.
+        seconds: How long it ran.
+        at_once: How many builds ran at once, at most.
+        jobs: Parallel compilers of each.
+        cells: The cells, in the order of the request.
+    """
+
+    directory: Path | None
+    seconds: float
+    at_once: int
+    jobs: int
+    cells: tuple[CellResult, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """The worst one of all cells."""
+        codes = {each.result.exit_code or _code_of(each.result) for each in self.cells}
+        return next((code for code in SEVERITY if code in codes), max(codes, default=0))
+
+    def count(self, state: State) -> int:
+        """Number of cells that ended so."""
+        return sum(each.result.state is state for each in self.cells)
+
+
+def _code_of(result: Result) -> int:
+    return int((result.error or {}).get("exit_code", 0)) if result.state is State.NOT_RUN else 0
+
+
+def plan_matrix(
+    request: MatrixRequest, settings: Settings, reporter: Reporter
+) -> tuple[PlannedCell, ...]:
+    """The cells of a matrix, and which are up to date.
+
+    Raises:
+        ConfigurationError: A cell cannot be planned, or there is none.
+        DownloadError: A source or a catalog could not be fetched.
+        OutputError: The cache directory cannot be used.
+    """
+    catalog = read_catalog(settings, reporter, offline=request.common.offline)
+
+    def plan(options: BuildOptions) -> Any:
+        return plan_request(read_request(options, settings, reporter, catalog=catalog))
+
+    cells = find_cells(request.spec, request.common, plan, catalog)
+    earlier = earlier_builds(settings.builds_dir)
+    return tuple(
+        PlannedCell(
+            cell, find_up_to_date(cell.plan, settings), expected_seconds(cell.plan, earlier)
+        )
+        for cell in cells
+    )
+
+
+def run_matrix(
+    planned: Sequence[PlannedCell],
+    request: MatrixRequest,
+    settings: Settings,
+    reporter: Reporter,
+    program: Sequence[str] = PROGRAM,
+) -> MatrixResult:
+    """Build what is not up to date.
+
+    Args:
+        planned: The cells.
+        request: What was asked for.
+        settings: Settings of this site.
+        reporter: Shows what happens.
+        program: The program that builds a cell.
+
+    Raises:
+        LXDError: LXD cannot be used, or another matrix runs.
+        OutputError: The cache directory cannot be used.
+    """
+    began = time.monotonic()
+    todo = [each for each in planned if _has_to_run(each, request)]
+    division = divide(
+        machine_for(settings), len(todo), request.parallel or settings.matrix_cells, request.jobs
+    )
+    commands = {each.name: command_of(each.cell, request, division.jobs) for each in planned}
+    results: Mapping[str, Result] = {}
+    directory = None
+    if todo:
+        prepare_cache(settings)
+        with _alone(settings):
+            project_exists(settings.project_name)
+            directory = settings.logs_dir / new_build_id(NAME)
+            reporter.log_to(directory)
+            pool = Pool(
+                schedule_of(todo, planned, division, settings),
+                {
+                    name: [*program, f"--project-name={settings.project_name}", *words]
+                    for name, words in commands.items()
+                },
+                directory,
+                _Show(reporter, len(todo), settings),
+                _rules(request, settings),
+            )
+            with reporter.step(f"Build {len(todo)} of {len(planned)} cells"):
+                results = pool.run()
+            if pool.interrupts:
+                _remove_remains(settings, reporter)
+    return MatrixResult(
+        directory,
+        time.monotonic() - began,
+        division.whole.tasks,
+        division.jobs,
+        tuple(
+            CellResult(
+                each,
+                results.get(each.name, Result(State.UP_TO_DATE, attempts=0)),
+                shlex.join([APPLICATION, *commands[each.name]]),
+            )
+            for each in planned
+        ),
+    )
+
+
+def command_of(cell: Cell, request: MatrixRequest, jobs: int) -> list[str]:
+    """The words of the command that builds a cell, after the name of the program."""
+    options = replace(cell.options, jobs=jobs)
+    flags = {"--force": request.force, "--verify": request.verify, "--strict": request.strict}
+    return ["build", *options.words(), *(flag for flag, on in flags.items() if on), "--json"]
+
+
+def schedule_of(
+    todo: Sequence[PlannedCell],
+    planned: Sequence[PlannedCell],
+    division: Division,
+    settings: Settings,
+) -> Schedule:
+    """The order of the cells that have to be built, and what is there for them already.
+
+    What a cell shares with one that is up to date was made for that one.
+    """
+    made = {share for each in planned if each.finished for share in shares_of(each.cell)}
+    for each in todo:
+        setup = each.cell.plan.setup
+        if load_record(setup, settings.images_dir) is not None:
+            made.add(f"{BASE}{record_path(setup, settings.images_dir).stem}")
+    tasks = [Task(each.name, each.seconds, division.each, shares_of(each.cell)) for each in todo]
+    return Schedule(tasks, division.whole, made)
+
+
+def shares_of(cell: Cell) -> frozenset[str]:
+    """What a cell makes that others need as well: its base, and the libraries of Spack."""
+    plan = cell.plan
+    base = record_path(plan.setup, Path()).stem
+    shares = {f"{BASE}{base}"}
+    if plan.deps is Deps.SPACK and plan.spack:
+        shares.add(f"{PACKAGES}{base} {plan.spack.target} {plan.spack.local_buildcaches[0]}")
+    return frozenset(shares)
+
+
+def machine_for(settings: Settings) -> Machine:
+    """What the builds of a matrix may use together on this machine."""
+    there = settings.cache_dir
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    memory, disk = settings.matrix_memory, settings.matrix_disk
+    return Machine(
+        settings.matrix_cores or len(os.sched_getaffinity(0)),
+        size_in_bytes(memory) if memory else available_memory(),
+        min(free, size_in_bytes(disk)) if disk else free,
+    )
+
+
+def _has_to_run(each: PlannedCell, request: MatrixRequest) -> bool:
+    if each.finished is None or request.force:
+        return True
+    return request.verify and not each.finished.manifest.verified
+
+
+def _rules(request: MatrixRequest, settings: Settings) -> Rules:
+    def usable() -> None:
+        prepare_cache(settings)
+        project_exists(settings.project_name)
+
+    def has_room() -> bool:
+        return shutil.disk_usage(settings.cache_dir).free >= NEEDED_BYTES
+
+    return Rules(request.fail_fast, settings.matrix_cell_limit, usable, has_room)
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Refuse a second matrix, which would divide the same machine once more."""
+    lock = filelock.FileLock(settings.cache_dir / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise LXDError(
+            f"Another matrix runs with {settings.cache_dir}.",
+            details="Both would divide the CPUs and the memory of this machine.",
+            resolution="Wait for its end: what it has built is up to date then.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove_remains(settings: Settings, reporter: Reporter) -> None:
+    """What killed children have left; a child that had the time has left nothing."""
+    from slurm_factory.instances.orphans import end_killed_builds  # noqa: PLC0415  # slow to import
+
+    end_killed_builds(settings, reporter)
+
+
+class _Show(Watcher):
+    """Shows the cells on the screen, and writes them into the log."""
+
+    def __init__(self, reporter: Reporter, count: int, settings: Settings) -> None:
+        self._reporter = reporter
+        self._count = count
+        self._settings = settings
+        self._ended: dict[State, int] = {}
+
+    def began(self, child: Child) -> None:
+        again = f", attempt {child.attempts}" if child.attempts > 1 else ""
+        self._reporter.note(f"{child.name} begins{again}")
+
+    def again(self, name: str, result: Result) -> None:
+        self._reporter.warning(f"{name}: {(result.error or {}).get('brief', '')} Starting again.")
+
+    def interrupted(self, *, hard: bool) -> None:
+        self._reporter.warning(
+            "Killing the builds that still run."
+            if hard
+            else "Interrupted; the builds that run clean up and end. Once more kills them."
+        )
+
+    def ended(self, name: str, result: Result) -> None:
+        self._ended[result.state] = self._ended.get(result.state, 0) + 1
+        error = result.error or {}
+        why = " ".join(str(error.get(part, "")) for part in ("brief", "details")).strip()
+        took = f" after {duration(result.seconds)}" if result.attempts else ""
+        log = f" (log: {result.log})" if result.log and result.state is State.FAILED else ""
+        text = f"{name}: {result.state}{took}{f': {why}' if why else ''}{log}"
+        outcome = {State.FAILED: Outcome.FAILED, State.INTERRUPTED: Outcome.INTERRUPTED}
+        self._reporter.build_ended(
+            text,
+            Outcome.INTERRUPTED
+            if result.state is State.NOT_RUN
+            else outcome.get(result.state, Outcome.DONE),
+            _last_lines(result.log),
+        )
+
+    def look(self, pool: Pool) -> None:
+        done = ", ".join(f"{count} {state}" for state, count in sorted(self._ended.items()))
+        head = f"{len(pool.schedule.waiting)} wait, {len(pool.children)} run"
+        width = max((len(name) for name in pool.children), default=0)
+        now = time.monotonic()
+        rows = [
+            f"{child.name:{width}}  {duration(child.seconds):>12}  {child.step or 'Start'}"
+            f" ({duration(now - child.step_began)})"
+            for child in pool.children.values()
+        ]
+        self._reporter.board([f"{head}{', ' if done else ''}{done}", *rows])
+
+
+def _last_lines(log: Path | None) -> list[str]:
+    """The end of a child's log (host)."""
+    if log is None:
+        return []
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - (1 << 18)))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return text.splitlines()[-LOG_LINES:]
