@@ -169,11 +169,11 @@ def start_child(
         OutputError: Its files cannot be written.
         OSError: It cannot be started.
     """
-    _events_file(files).unlink(missing_ok=True)
     variables = {key: value for key, value in environment.items() if key not in GITHUB_VARIABLES}
     variables["SLURM_FACTORY_EVENTS_FILE"] = str(_events_file(files))
     with (
         file_errors(files.parent),
+        _events_file(files).open("wb"),
         _answer_file(files).open("wb") as answer,
         files.with_name(f"{files.name}.log").open("ab") as log,
     ):
