@@ -45,7 +45,6 @@ REPORT = Path(__file__).parents[1] / "docs" / "performance.md"
 ARGUMENTS = ["--slurm-version", VERSION, "--deps", "system", "--base", "same"]
 TITLE = "## The recipe with the libraries of the base"
 COMPILING = ("Configure", "Compile")
-HEAD = "# Performance\n\nTimes depend on the machine: read the ratios.\n\n"
 BY_HAND = f"{BUILD_PREFIX}benchmark-{os.getpid()}"
 """By this name `slurm-factory clean` removes what an interrupted run leaves."""
 
@@ -120,10 +119,10 @@ def timed_build(arguments: list[str], settings: Settings) -> tuple[float, dict[s
 
 def write_part(title: str, lines: list[str]) -> None:
     """Put one part of the page in the place of its last one; the others stay."""
-    text = REPORT.read_text() if REPORT.exists() else HEAD
-    parts = {part.splitlines()[0]: part for part in re.split(r"(?m)^(?=## )", text)[1:]}
+    head, *others = re.split(r"(?m)^(?=## )", REPORT.read_text())
+    parts = {part.splitlines()[0]: part for part in others}
     parts[title] = "\n".join([title, "", *lines])
-    REPORT.write_text(HEAD + "\n".join(part.rstrip("\n") + "\n" for part in parts.values()))
+    REPORT.write_text(head + "\n".join(part.rstrip("\n") + "\n" for part in parts.values()))
     print(parts[title])
 
 

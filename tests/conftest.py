@@ -35,6 +35,7 @@ CONTAINER_TESTS = (
     "test_install_page",
     "test_package_live",
     "test_failed_builds",
+    "test_matrix",
     "test_hostile_builds",
     "test_interruptions",
     "test_destructive",

@@ -86,8 +86,13 @@ class Schedule:
 
     def begin(self) -> Task | None:
         """Begin the next task; None if none can begin now."""
+        taken, made_now = Room(tasks=0), set[str]()
+        for other in self.running.values():
+            taken = taken.plus(other.takes)
+            made_now |= other.shares - self._made
         for task in self.waiting:
-            if self._may_begin(task):
+            fits = not self.running or taken.plus(task.takes).fits(self._room)
+            if fits and not task.shares & made_now:
                 self.waiting.remove(task)
                 self.running[task.name] = task
                 return task
@@ -106,12 +111,3 @@ class Schedule:
     def again(self, task: Task) -> None:
         """A task that has ended in vain waits again, before all others."""
         self.waiting.insert(0, task)
-
-    def _may_begin(self, task: Task) -> bool:
-        missing = task.shares - self._made
-        if any(missing & other.shares for other in self.running.values()):
-            return False
-        taken = task.takes
-        for other in self.running.values():
-            taken = taken.plus(other.takes)
-        return not self.running or taken.fits(self._room)

@@ -55,10 +55,16 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "trusted_identities": ("https://github.com/a/b", ("https://github.com/a/b",)),
     "sigstore_root": ("/etc/passwd", Path("/etc/passwd")),
     "require_signature": ("true", True),
+    "events_file": ("/srv/events", Path("/srv/events")),
+    "matrix_cells": ("3", 3),
+    "matrix_cores": ("8", 8),
+    "matrix_memory": ("8GiB", "8GiB"),
+    "matrix_disk": ("80GB", "80GB"),
+    "matrix_cell_limit": ("60", 60.0),
 }
 NO_STRINGS = {
     *("cpu_limit", "image_server", "download_timeout", "spack_unsigned_buildcaches"),
-    "refuse_vulnerable",
+    *("refuse_vulnerable", "matrix_cells", "matrix_cores", "matrix_cell_limit"),
 }
 """Settings that have no quotation marks in the file."""
 ONE_OF_EACH_KIND = (

@@ -16,12 +16,15 @@ from reporter_samples import Listener
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from slurm_factory import answers, resources
+from slurm_factory import answers, farm_answers, resources
 from slurm_factory.ci_cache import CiCache
 from slurm_factory.clean import CleanPlan, Removal
 from slurm_factory.compare import Lookup, compare
 from slurm_factory.config import Effective, EffectiveSettings
 from slurm_factory.exceptions import ConfigurationError, DownloadError
+from slurm_factory.farm.cells import Cell
+from slurm_factory.farm.children import Result, State
+from slurm_factory.farm.matrix import CellResult, MatrixResult, PlannedCell
 from slurm_factory.findings import report
 from slurm_factory.host.checks import Check, Status
 from slurm_factory.host.setup import SetupResult
@@ -36,6 +39,7 @@ from slurm_factory.prefetch import Failure, Prefetched
 from slurm_factory.reproduce.causes import Cause, Kind
 from slurm_factory.reproduce.differences import What
 from slurm_factory.reproduce.reproduce import ComparedFile, Found, Reproduction
+from slurm_factory.request import BuildOptions
 from slurm_factory.up_to_date import Outcome
 from slurm_factory.verify.verify import Verdict
 
@@ -121,7 +125,20 @@ def show_reproduction(path: Path) -> None:
     )
 
 
+def planned_cell() -> PlannedCell:
+    plan = sample_plan()
+    return PlannedCell(Cell(BuildOptions(plan.requested), plan), None, 1.0)
+
+
+def show_matrix(path: Path) -> None:
+    cells = (CellResult(planned_cell(), Result(State.FAILED, 5, error={}), "slurm-factory build"),)
+    result = MatrixResult(path.parent, 1.0, 2, 2, cells)
+    farm_answers.print_matrix(result, Listener(), as_json=True)
+
+
 SHOWN: dict[str, Show] = {
+    "matrix --json": show_matrix,
+    "matrix --dry-run --json": lambda _: farm_answers.print_cells([planned_cell()], as_json=True),
     "build --json": show_build,
     "build --dry-run --json": lambda _: answers.print_plan(sample_plan(), cache=CACHE),
     "list --json": lambda path: answers.print_builds(

@@ -271,7 +271,9 @@ def test_durations_come_from_the_same_package_else_from_like_ones(tmp_path: Path
     (tmp_path / "24.11" / "slurm-broken-manifest.json").write_text("{")
     earlier = earlier_builds(tmp_path)
     assert [each.stem for each in earlier] == [load_manifest(path).identity.stem]
-    like = replace(earlier[0], stem="like", kind="standard", deps="system", series="24.11", seconds=7)
+    like = replace(
+        earlier[0], stem="like", kind="standard", deps="system", series="24.11", seconds=7
+    )
     other = replace(like, stem="other", series="25.05", seconds=9)
     same = replace(like, stem=plan.stem, seconds=5)
     assert expected_seconds(plan, (like, other, same)) == 5
