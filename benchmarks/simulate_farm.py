@@ -148,7 +148,7 @@ class Simulation:
                 there = self._network.serve(now, work.stream / self._farm.bytes_per_second)
                 done = self._cpus.serve(there, work.coordinator)
                 ideal = work.stream / self._farm.bytes_per_second + work.coordinator
-                self._late.append(done - now - ideal)
+                self._late.append(max(0.0, done - now - ideal))
                 self._at(done, "end", name, member)
             else:
                 self._schedule.end(name, well=True)
