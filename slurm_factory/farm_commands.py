@@ -25,6 +25,7 @@ def matrix(
     strict: options.Strict = False,
     force: options.Force = False,
     verify: options.Verify = False,
+    sign: options.Sign = "",
     fail_fast: options.FailFast = False,
     notify: options.Notify = None,
     dry_run: Annotated[
@@ -46,6 +47,7 @@ def matrix(
         from slurm_factory.farm.cells import MatrixSpec
         from slurm_factory.farm.matrix_file import read_matrix, with_options
         from slurm_factory.farm.notify import check_target, notify_all
+        from slurm_factory.package.signatures import choose_key
         from slurm_factory.request import BuildOptions
 
         for target in notify or ():
@@ -66,6 +68,7 @@ def matrix(
             jobs=jobs,
             force=force,
             verify=verify,
+            sign="" if dry_run else choose_key(sign, settings),
             strict=strict,
             fail_fast=fail_fast,
         )

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm_factory.package.manifest import MANIFEST_END
+from slurm_factory.package.file_names import MANIFEST_END
 from slurm_factory.resources import load_toml
 from slurm_factory.util.documents import read_json
 

@@ -26,6 +26,7 @@ from slurm_factory.farm.schedule import Schedule, Task
 from slurm_factory.instances.lxc import project_exists
 from slurm_factory.instances.this_machine import size_in_bytes
 from slurm_factory.output.records import Outcome, duration
+from slurm_factory.package.signatures import is_signed_with
 from slurm_factory.plan.base_setup import load_record, record_path
 from slurm_factory.request import BuildOptions, plan_request, read_catalog, read_request
 from slurm_factory.up_to_date import Outcome as Finished
@@ -59,6 +60,7 @@ class MatrixRequest:
         jobs: Parallel compilers of each; None: by the machine.
         force: Build what is up to date, too.
         verify: Verify each package.
+        sign: Key that signs each package, which works; empty: none.
         strict: Refuse releases with known advisories.
         fail_fast: Begin no cell after one has failed.
     """
@@ -69,6 +71,7 @@ class MatrixRequest:
     jobs: int | None = None
     force: bool = False
     verify: bool = False
+    sign: str = ""
     strict: bool = False
     fail_fast: bool = False
 
@@ -237,7 +240,9 @@ def command_of(cell: Cell, request: MatrixRequest, jobs: int) -> list[str]:
     """The words of the command that builds a cell, after the name of the program."""
     options = replace(cell.options, jobs=jobs)
     flags = {"--force": request.force, "--verify": request.verify, "--strict": request.strict}
-    return ["build", *options.words(), *(flag for flag, on in flags.items() if on), "--json"]
+    words = [flag for flag, on in flags.items() if on]
+    words += [f"--sign={request.sign}"] * bool(request.sign)
+    return ["build", *options.words(), *words, "--json"]
 
 
 def schedule_of(
@@ -286,7 +291,9 @@ def machine_for(settings: Settings) -> Machine:
 def _has_to_run(each: PlannedCell, request: MatrixRequest) -> bool:
     if each.finished is None or request.force:
         return True
-    return request.verify and not each.finished.manifest.verified
+    if request.verify and not each.finished.manifest.verified:
+        return True
+    return bool(request.sign) and not is_signed_with(each.finished.manifest_path, request.sign)
 
 
 def _rules(request: MatrixRequest, settings: Settings) -> Rules:

@@ -125,6 +125,17 @@ def test_options_reach_every_cell(
     assert all(word in line.split() for line in called(program))
 
 
+@pytest.mark.usefixtures("one_finished")
+@pytest.mark.parametrize(("signed", "count"), [(True, 3), (False, 4)])
+def test_package_that_the_key_has_not_signed_is_signed(
+    settings: Settings, program: Path, monkeypatch: pytest.MonkeyPatch, signed: bool, count: int
+) -> None:
+    monkeypatch.setattr(farming, "is_signed_with", lambda *_: signed)
+    run(settings, program, replace(REQUEST, sign="ABCD"))
+    assert len(called(program)) == count
+    assert all("--sign=ABCD" in line.split() for line in called(program))
+
+
 def finished(tmp_path: Path, plan: BuildPlan) -> Outcome:
     path = stage(tmp_path / "staged" / plan.stem)
     return Outcome(path, load_manifest(path), up_to_date=True)
