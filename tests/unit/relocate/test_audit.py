@@ -409,3 +409,10 @@ def test_drivers_define_what_the_plugins_for_their_gpus_import() -> None:
         assert policy.is_defined_outside(symbol, PurePosixPath(f"lib/slurm/{plugin}.so"))
         assert not policy.is_defined_outside(symbol, PurePosixPath("lib/slurm/gres_gpu.so"))
     assert not policy.is_defined_outside("zero", PurePosixPath("lib/slurm/gpu_oneapi.so"))
+
+
+def test_plugin_for_cray_machines_of_old_series_may_lack_what_only_these_compile() -> None:
+    policy = load_policy()
+    for name, fine in (("switch_cray_aries", True), ("switch_nvidia_imex", False)):
+        path = PurePosixPath(f"lib/slurm/{name}.so")
+        assert policy.is_defined_outside("print_jobinfo", path) is fine
