@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+ROUNDING = 1e-6
+"""Of shares of CPUs."""
+
 
 @dataclass(frozen=True)
 class Room:
@@ -38,7 +41,7 @@ class Room:
         """Whether it is at most `room`."""
         return (
             self.tasks <= room.tasks
-            and self.cores <= room.cores
+            and self.cores <= room.cores + ROUNDING
             and self.memory <= room.memory
             and self.disk <= room.disk
         )

@@ -33,6 +33,8 @@ PLAIN: tuple[tuple[str, ...], ...] = (
     ("build", *PLAN, "--force"),
     ("build", *PLAN, "--dry-run"),
     ("prefetch", *PLAN),
+    ("matrix", "--series", *PLAN[1:]),
+    ("matrix", "--series", *PLAN[1:], "--dry-run"),
     ("list",),
     ("show", "--compare", STEM, STEM),
     ("settings",),

@@ -163,6 +163,7 @@ def test_every_error_is_a_json_document_where_one_was_asked_for(
     assert result.document == {
         "version": JSON_VERSION,
         "error": {
+            "kind": kind.__name__,
             "exit_code": kind.exit_code,
             "brief": "No https://***@host/x",
             "details": "Why.",

@@ -91,6 +91,7 @@ def test_task_that_is_tried_again_is_the_next() -> None:
         (64, 3, None, None, 3, 23),
         (8, 28, 2, 3, 2, 3),
         (1, 1, None, None, 1, 1),
+        *((cores, 28, cells, 1, cells, 1) for cores in (1, 7, 10) for cells in range(1, 28)),
         (4, 0, None, None, 1, 4),
     ],
 )
