@@ -50,6 +50,7 @@ COMMANDS = (
     "deploy",
     "doctor",
     "list",
+    "matrix",
     "prefetch",
     "reproduce",
     "settings",
