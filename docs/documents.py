@@ -26,6 +26,7 @@ from slurm_factory.package import manifest, verification
 from slurm_factory.plan.advisories import Advisory
 from slurm_factory.plan.releases import Backports, Release
 from slurm_factory.relocate.hardening import Share
+from slurm_factory.stores.index import StoredPackage
 
 TEXTS = Path(__file__).with_name("documents.toml")
 MANIFEST: tuple[type, ...] = (
@@ -56,6 +57,7 @@ VERIFICATION: tuple[type, ...] = (
 ANSWERS: tuple[type, ...] = (
     Release,
     Backports,
+    StoredPackage,
     Advisory,
     Library,
     Finding,

@@ -63,6 +63,9 @@ if TYPE_CHECKING:
     from slurm_factory.plan.releases import Release
     from slurm_factory.prefetch import Prefetched
     from slurm_factory.reproduce.reproduce import ComparedFile, Found, Reproduction
+    from slurm_factory.stores.fetch import Fetched
+    from slurm_factory.stores.index import Index, StoredPackage
+    from slurm_factory.stores.publish import Published
     from slurm_factory.up_to_date import Outcome
     from slurm_factory.verify.verify import Verdict
 
@@ -516,6 +519,96 @@ def _health(manifest: Manifest) -> str:
     then = {each.id for each in manifest.security.advisories} if manifest.security else None
     later = [each for each in known if then is not None and each.id not in then]
     return f"vulnerable: {named(known)}" + (f", {len(later)} since it was built" if later else "")
+
+
+# --- publish, fetch -----------------------------------------------------------------------------
+
+
+def print_published(published: Published, store: str, *, as_json: bool) -> None:
+    """Print what has come into a store, and what has left it."""
+    groups = {
+        "published": published.added,
+        "unchanged": published.unchanged,
+        "removed": published.removed,
+    }
+    if as_json:
+        facts = {name: [_stored_facts(each) for each in group] for name, group in groups.items()}
+        print_document({"store": store, **facts})
+        return
+    rows = [
+        (package.stem, file_size(package.size), name)
+        for name, group in groups.items()
+        for package in group
+    ]
+    print_table(("Package", "Size", "State"), rows, right=("Size",))
+    print_line(f"\n{store}")
+
+
+def print_store(index: Index, store: str, *, as_json: bool) -> None:
+    """Print what a store has."""
+    if as_json:
+        print_document({"store": store, "packages": [_stored_facts(p) for p in index.packages]})
+        return
+    print_table(
+        ("Package", "Release", "Architecture", "glibc", "Size", "Published", "State"),
+        [
+            (
+                *(package.stem, package.identity.release, package.identity.arch, package.glibc),
+                *(file_size(package.size), f"{package.published:%Y-%m-%d}"),
+                _stored_health(package),
+            )
+            for package in index.packages
+        ],
+        right=("Size",),
+        empty="The store has no packages.",
+    )
+
+
+def print_fetched(fetched: Fetched, store: str, *, as_json: bool) -> None:
+    """Print where a package is now, and how to install it."""
+    package, manifest = fetched.package, fetched.manifest
+    if as_json:
+        print_document(
+            {
+                "store": store,
+                "up_to_date": fetched.up_to_date,
+                "manifest_path": fetched.manifest_path,
+                "manifest": manifest.model_dump(mode="json"),
+                "package": _stored_facts(package),
+            }
+        )
+        return
+    if fetched.up_to_date:
+        print_line(f"{package.stem} is up to date.")
+    print_line(f"{fetched.manifest_path.parent}")
+    _print_files(manifest.files)
+    if manifest.glibc:
+        print_line(f"\n{_needs(manifest)}")
+    print_line(_known_advisories(manifest))
+    _print_use(fetched.manifest_path.parent, manifest.identity)
+
+
+def _stored_facts(package: StoredPackage) -> dict[str, Any]:
+    return {
+        **package.model_dump(mode="json"),
+        "size": package.size,
+        "advisories_now": [each.id for each in package.advisories_now()],
+        "suspected_now": [each.id for each in package.suspected_now()],
+    }
+
+
+def _stored_health(package: StoredPackage) -> str:
+    """As `_health`, by what the index of a store tells."""
+    parts = ["verified"] if package.verified_on else []
+    parts += [f"signed by {', '.join(package.signed_by)}"] if package.signed_by else []
+    known, suspected = package.advisories_now(), package.suspected_now()
+    if known:
+        later = len({each.id for each in known} - {*package.advisories})
+        since = f", {later} since it was published" if later else ""
+        parts.append(f"vulnerable: {named(known)}{since}")
+    elif suspected:
+        parts.append(f"{len(suspected)} unconfirmed advisories")
+    return ", ".join(parts) or "complete"
 
 
 def print_reports(

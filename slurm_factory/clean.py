@@ -30,7 +30,6 @@ from slurm_factory.instances.lxc import (
 )
 from slurm_factory.instances.orphans import BUILD_NAME, LAUNCHING
 from slurm_factory.package.file_names import MANIFEST_END, PACKAGE_END
-from slurm_factory.package.manifest import Manifest
 from slurm_factory.package.publish import COMPLETE, find_artifacts, locked
 from slurm_factory.util.files import file_errors
 from slurm_factory.util.hints import nearest, quoted
@@ -475,16 +474,9 @@ def _plan_to_keep(keep: int, settings: Settings, before: datetime | None) -> Cle
             unusable.append(path)
         else:
             made = (artifact.manifest.created, path)
-            kinds.setdefault(_kind(artifact.manifest), []).append(made)
+            kinds.setdefault(artifact.manifest.identity.kind, []).append(made)
     older = {path for made in kinds.values() for _, path in sorted(made, reverse=True)[keep:]}
     return CleanPlan(tuple(_packages(settings, before, older)), (), unusable=tuple(unusable))
-
-
-def _kind(manifest: Manifest) -> tuple[str, str]:
-    """Series, and the name without the version: what packages have in common of which a newer one
-    replaces an older one."""
-    identity = manifest.identity
-    return identity.series, identity.stem.removeprefix(f"slurm-{identity.version}")
 
 
 def _require_one_purpose(request: CleanRequest) -> None:

@@ -36,6 +36,7 @@ from slurm_factory.config_types import (
     Repositories,
     Repository,
     Size,
+    StoreUrl,
     Uri,
     WebUrls,
     WholeSize,
@@ -144,6 +145,10 @@ class Settings(BaseSettings):
             "Further catalogs of releases, paths or URLs, later ones win; in the environment"
             " separated by spaces or commas."
         ),
+    )
+    store: StoreUrl | None = Field(
+        default=None,
+        description="URL of the store for `publish` and `fetch` where none is named.",
     )
     debian_mirror: HttpUrl | None = Field(
         default=None, description="Debian mirror; unset: this machine's own, else deb.debian.org."

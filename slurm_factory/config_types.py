@@ -152,6 +152,17 @@ HttpUrl = Annotated[
         )
     ),
 ]
+STORE_URL = re.compile(rf"(https?|file|s3|oci){AFTER_SCHEME}")
+StoreUrl = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            STORE_URL,
+            "The URL of a store begins with file://, http://, https://, s3:// or oci:// and has no"
+            " special characters.",
+        )
+    ),
+]
 WebUrl = Annotated[
     str,
     AfterValidator(

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from slurm_factory import options
-from slurm_factory.session import session
+from slurm_factory.exceptions import ConfigurationError
+from slurm_factory.session import require_readable, session
 
 
 def matrix(
@@ -122,3 +123,87 @@ def reproduce(
             reporter.error(error)
             answers.summarize_failure(found.stem, error, reporter)
             raise typer.Exit(error.exit_code)
+
+
+def publish(
+    *,
+    packages: options.PublishedPackages,
+    keep: options.NewestInStore = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Publish packages to a store."""
+    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+        from slurm_factory import answers
+        from slurm_factory.findings import select
+        from slurm_factory.package.publish import find_artifacts
+        from slurm_factory.stores.places import open_to_publish
+        from slurm_factory.stores.publish import publish as publish_to
+
+        names = [word for word in packages if "://" not in word]
+        urls = [word for word in packages if "://" in word]
+        if len(urls) > 1 or not names:
+            raise ConfigurationError(
+                "publish needs packages, and one URL of a store.",
+                details=f"Here: {len(names)} packages, {len(urls)} URLs.",
+                resolution="Write `slurm-factory publish PACKAGE URL`; `slurm-factory list` names"
+                " the packages.",
+            )
+        require_readable(settings.cache_dir)
+        store = open_to_publish(urls[0] if urls else "", settings)
+        reporter.subject = store.shown
+        chosen = select(find_artifacts(settings.builds_dir), names)
+        manifests = [artifact.path for artifact in chosen]
+        published = publish_to(manifests, store, settings, reporter, keep=keep)
+        answers.print_published(published, store.shown, as_json=as_json)
+
+
+def fetch(
+    *,
+    name: options.FetchedName = "",
+    url: options.StoreUrl = "",
+    show: options.ListStore = False,
+    gpu: options.Gpu = False,
+    minimal: options.Minimal = False,
+    deps: options.AnyDeps = "",
+    base: options.AnyBase = "",
+    arch: options.AnyArch = "",
+    glibc: options.HighestGlibc = "",
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Fetch a package from a store, or list what a store has."""
+    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+        from slurm_factory import answers
+        from slurm_factory.stores.fetch import Wanted, read_index
+        from slurm_factory.stores.fetch import fetch as fetch_from
+        from slurm_factory.stores.places import open_store
+
+        if show and name and not url:
+            name, url = "", name
+        if show == bool(name):
+            raise ConfigurationError(
+                "fetch needs the name of a package or a release, or --list.",
+                resolution="Write `slurm-factory fetch 25.05 URL`, or `slurm-factory fetch --list"
+                " URL`.",
+            )
+        if gpu and minimal:
+            raise ConfigurationError(
+                "--gpu and --minimal exclude each other.", resolution="Omit one of them."
+            )
+        store = open_store(url, settings)
+        if show:
+            answers.print_store(read_index(store), store.shown, as_json=as_json)
+            return
+        wanted = Wanted(
+            name=name,
+            build_type="gpu" if gpu else "minimal" if minimal else "",
+            deps=deps,
+            base=base,
+            arch=arch,
+            glibc=glibc,
+        )
+        fetched = fetch_from(wanted, store, settings, reporter)
+        answers.print_fetched(fetched, store.shown, as_json=as_json)

@@ -687,6 +687,8 @@ def versions(
 
 app.command()(farm_commands.matrix)
 app.command()(farm_commands.reproduce)
+app.command()(farm_commands.publish)
+app.command()(farm_commands.fetch)
 
 
 def run() -> None:

@@ -546,3 +546,73 @@ Root = Annotated[
         metavar="DIR", help="Write below DIR, for an image of a machine.", rich_help_panel=INSTALLED
     ),
 ]
+PublishedPackages = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PACKAGE... [URL]",
+        help="Names of builds or paths of manifests, and the URL of a store (file://, s3://,"
+        " oci://); default: the setting store.",
+        autocompletion=completion.packages,
+    ),
+]
+NewestInStore = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Remove all but the newest N packages of each series and kind from the store.",
+    ),
+]
+FetchedName = Annotated[
+    str,
+    typer.Argument(
+        metavar="[NAME]",
+        help="A package, or a series (25.05), a release or latest: the newest package that fits"
+        " this machine.",
+        autocompletion=completion.versions,
+    ),
+]
+StoreUrl = Annotated[
+    str,
+    typer.Argument(
+        metavar="[URL]",
+        help="The store (file://, http://, https://, s3://, oci://); default: the setting store.",
+    ),
+]
+ListStore = Annotated[bool, typer.Option("--list", help="Show what the store has.")]
+AnyDeps = Annotated[
+    str,
+    typer.Option(
+        metavar="spack|system",
+        help="Only packages of this recipe.",
+        autocompletion=completion.recipes,
+        rich_help_panel=PLATFORM,
+    ),
+]
+AnyBase = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Only packages that were built on this distribution.",
+        autocompletion=completion.bases,
+        rich_help_panel=PLATFORM,
+    ),
+]
+AnyArch = Annotated[
+    str,
+    typer.Option(
+        metavar="x86_64|aarch64",
+        help="Architecture of the package; default: that of this machine.",
+        autocompletion=completion.architectures,
+        rich_help_panel=PLATFORM,
+    ),
+]
+HighestGlibc = Annotated[
+    str,
+    typer.Option(
+        metavar="VERSION",
+        help="Newest glibc that the package may need; default: that of this machine.",
+        autocompletion=completion.glibcs,
+        rich_help_panel=PLATFORM,
+    ),
+]

@@ -114,6 +114,32 @@ def open_workspace(
         forget(workspace)
 
 
+@contextmanager
+def open_scratch(purpose: str, settings: Settings, notes: Notes | None = None) -> Iterator[Path]:
+    """A directory for files on their way to or from elsewhere; nothing of it stays.
+
+    If the program is killed, it goes as what killed builds have left does.
+
+    Args:
+        purpose: A word for its name.
+        settings: Settings of this site.
+        notes: Shows a message before waiting for `clean`.
+
+    Raises:
+        OutputError: The cache directory cannot be written or is full.
+    """
+    workspace = Workspace(new_build_id(purpose), settings)
+    prepare_cache(settings)
+    mark = settings.cache_dir / MARK
+    with share(mark, WAITING_FOR_CLEAN, notes), filelock.FileLock(workspace.lock):
+        try:
+            workspace.lock.write_text(settings.project_name)
+            workspace.work.mkdir()
+            yield workspace.work
+        finally:
+            forget(workspace)
+
+
 def prepare_cache(settings: Settings) -> None:
     """Make the cache directory and the directories in it, for this user alone.
 

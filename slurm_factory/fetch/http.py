@@ -129,10 +129,15 @@ def open_url(session: requests.Session, url: str, offset: int, timeout: float) -
     except urllib3.exceptions.HTTPError as error:
         raise TransferError(f"the URL cannot be used: {error}") from error
     with response:
-        yield _body_of(response, offset)
+        yield body_of(response, offset)
 
 
-def _body_of(response: requests.Response, offset: int) -> Body:
+def body_of(response: requests.Response, offset: int) -> Body:
+    """The content of an answer to a request for all from an offset.
+
+    Raises:
+        TransferError: It has none; also raised while its chunks are read.
+    """
     status = response.status_code
     if status in {206, 416} and not _continues(response, offset):
         raise NoSuchPartError("the server has no such part of the file")

@@ -37,7 +37,8 @@ to the @. In other schemes, a user alone is not a secret (ssh://git@host).
 """
 _COMMAND = re.compile(
     rf"(?<![\w./-])(?<!--project ){APPLICATION}"
-    r"(?= (?:build|clean|deploy|doctor|list|matrix|prefetch|settings|setup|show|verify|versions)\b"
+    r"(?= (?:build|clean|deploy|doctor|fetch|list|matrix|prefetch|publish|settings|setup"
+    r"|show|verify|versions)\b"
     r"| --?[a-z])"
 )
 """The name of the program at the beginning of a command line, not in prose."""

@@ -62,6 +62,12 @@ class PackageIdentity(Record):
         return ".".join(self.release.split(".")[:2])
 
     @property
+    def kind(self) -> tuple[str, str]:
+        """Series, and the name without the version: what packages have in common of which a newer
+        one replaces an older one."""
+        return self.series, self.stem.removeprefix(f"slurm-{self.version}")
+
+    @property
     def module(self) -> str:
         """Name of the module. Environment Modules take what follows a + for a variant
         (module(1), "Advanced module version specifiers")."""

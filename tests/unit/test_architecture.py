@@ -25,7 +25,7 @@ LAYERS = (
     ("request",),
     ("builder", "ci_cache", "compare", "deploy", "prefetch"),
     ("verify",),
-    ("clean", "findings", "supplies", "up_to_date"),
+    ("clean", "findings", "stores", "supplies", "up_to_date"),
     ("recipes",),
     ("instances",),
     ("fetch", "host", "package", "spack_yaml"),
@@ -42,10 +42,15 @@ LAYERS = (
 ONLY_IN = {
     "archspec": {"plan"},
     "craft_providers": {"instances"},
+    "obstore": {"stores"},
+    "oras": {"stores"},
     "rich": {"output"},
     "typer": {"farm_commands", "main", "options", "session", "usage"},
 }
-HEAVY = ("archspec", "craft_providers", "cyclonedx", "elftools", "pylxd", "requests")
+HEAVY = (
+    *("archspec", "craft_providers", "cyclonedx", "elftools", "obstore", "oras", "pylxd"),
+    "requests",
+)
 """Libraries that would make `slurm-factory --help` slow."""
 
 LONGEST_FUNCTION = 80

@@ -31,6 +31,7 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "ubuntu_mirror": ("http://ubu.example/ubuntu", "http://ubu.example/ubuntu"),
     "image_server": ("false", False),
     "refuse_vulnerable": ("true", True),
+    "store": ("s3://packages/slurm", "s3://packages/slurm"),
     "debian_tracker": ("/srv/tracker.json", "/srv/tracker.json"),
     "slurm_url": ("https://h.example/slurm.git", "https://h.example/slurm.git"),
     "catalogues": (

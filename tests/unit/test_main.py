@@ -49,9 +49,11 @@ COMMANDS = (
     "clean",
     "deploy",
     "doctor",
+    "fetch",
     "list",
     "matrix",
     "prefetch",
+    "publish",
     "reproduce",
     "settings",
     "setup",
@@ -61,8 +63,9 @@ COMMANDS = (
 )
 BUILD = ("build", "--slurm-version", "24.11", "--base", "debian@12", "--deps", "system")
 HEAVY = (
-    *("craft_providers", "cyclonedx", "dulwich", "elftools", "jinja2", "packaging", "platformdirs"),
-    *("pydantic", "pydantic_settings", "pylxd", "requests", "rich", "tenacity", "yaml"),
+    *("craft_providers", "cyclonedx", "dulwich", "elftools", "jinja2", "obstore", "oras"),
+    *("packaging", "platformdirs", "pydantic", "pydantic_settings", "pylxd", "requests", "rich"),
+    *("tenacity", "yaml"),
 )
 LIGHT = (
     *("slurm_factory.__main__", "slurm_factory.completion", "slurm_factory.constants"),

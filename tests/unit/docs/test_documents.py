@@ -30,8 +30,8 @@ from slurm_factory.host.checks import Check, Status
 from slurm_factory.host.setup import SetupResult
 from slurm_factory.host.setup_steps import SetupStep
 from slurm_factory.main import app
-from slurm_factory.package.manifest import load_manifest
-from slurm_factory.package.publish import find_artifacts
+from slurm_factory.package.manifest import File, load_manifest
+from slurm_factory.package.publish import describe, find_artifacts
 from slurm_factory.package.signatures import Trust, standings
 from slurm_factory.package.verification import Verification
 from slurm_factory.plan.releases import catalog
@@ -40,6 +40,9 @@ from slurm_factory.reproduce.causes import Cause, Kind
 from slurm_factory.reproduce.differences import What
 from slurm_factory.reproduce.reproduce import ComparedFile, Found, Reproduction
 from slurm_factory.request import BuildOptions
+from slurm_factory.stores.fetch import Fetched
+from slurm_factory.stores.index import Index, StoredPackage, describe_package
+from slurm_factory.stores.publish import Published
 from slurm_factory.up_to_date import Outcome
 from slurm_factory.verify.verify import Verdict
 
@@ -107,6 +110,22 @@ def show_comparison(path: Path) -> None:
     answers.print_comparison(found, as_json=True)
 
 
+def stored(path: Path) -> StoredPackage:
+    manifest = load_manifest(path)
+    written = File.of(describe(path))
+    return describe_package(manifest, written, manifest.files, published=NOW)
+
+
+def show_published(path: Path) -> None:
+    packages = (stored(path),)
+    answers.print_published(Published(packages, packages, packages), "s3://x", as_json=True)
+
+
+def show_fetched(path: Path) -> None:
+    fetched = Fetched(stored(path), path, load_manifest(path), up_to_date=True)
+    answers.print_fetched(fetched, "s3://x", as_json=True)
+
+
 def show_settings(_: Path) -> None:
     wrong = Effective("jobs", "x", "file", "", ConfigurationError("It is wrong."))
     found = EffectiveSettings((wrong,), (ConfigurationError("An unknown key."),))
@@ -143,6 +162,11 @@ SHOWN: dict[str, Show] = {
     "build --dry-run --json": lambda _: answers.print_plan(sample_plan(), cache=CACHE),
     "list --json": lambda path: answers.print_builds(
         find_artifacts(path.parents[1]), standings([path], Trust()), as_json=True
+    ),
+    "publish --json": show_published,
+    "fetch --json": show_fetched,
+    "fetch --list --json": lambda path: answers.print_store(
+        Index(packages=(stored(path),)), "s3://x", as_json=True
     ),
     "show --json": show_reports,
     "versions --json": lambda _: answers.print_versions(
