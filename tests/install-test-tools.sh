@@ -12,6 +12,24 @@ modules=$1
     lua5.3 lua-filesystem lua-json lua-posix lua-term tcl8.6 zsh ||
     echo "Tests that need these packages will be skipped." >&2
 
+# Ceph's S3 gateway, for stores. Nothing of it starts by itself.
+"$here/../tools/apt-install.sh" ceph-common ceph-mon ceph-osd radosgw ||
+    echo "Tests with an S3 server will be skipped." >&2
+
+# Unpacked, not installed: its package starts a registry that the network can reach.
+registry=$(dirname "$modules")/docker-registry
+if [[ ! -d $registry ]]; then
+    mkdir -p "$registry.new"
+    # As root, apt would download as another user, who cannot write there.
+    if (cd "$registry.new" && apt-get -qq -o APT::Sandbox::User=root download docker-registry); then
+        dpkg -x "$registry.new"/*.deb "$registry.new"
+        mv "$registry.new" "$registry"
+    else
+        rm -rf "$registry.new"
+        echo "Tests with an OCI registry will be skipped." >&2
+    fi
+fi
+
 if [[ ! -d $modules ]]; then
     "$here/../slurm_factory/resources/verify/install-module-systems.sh" "$modules" ||
         echo "Tests under Lmod and Environment Modules will be skipped." >&2
