@@ -37,7 +37,7 @@ to the @. In other schemes, a user alone is not a secret (ssh://git@host).
 """
 _COMMAND = re.compile(
     rf"(?<![\w./-])(?<!--project ){APPLICATION}"
-    r"(?= (?:build|clean|deploy|doctor|fetch|list|matrix|prefetch|publish|settings|setup"
+    r"(?= (?:build|clean|deploy|doctor|fetch|list|matrix|prefetch|publish|reproduce|settings|setup"
     r"|show|verify|versions)\b"
     r"| --?[a-z])"
 )

@@ -411,6 +411,13 @@ def test_drivers_define_what_the_plugins_for_their_gpus_import() -> None:
     assert not policy.is_defined_outside("zero", PurePosixPath("lib/slurm/gpu_oneapi.so"))
 
 
+def test_slurmrestd_defines_what_its_plugins_import() -> None:
+    policy = load_policy()
+    for name, fine in (("openapi_dbv0_0_37", True), ("select_linear", False)):
+        path = PurePosixPath(f"lib/slurm/{name}.so")
+        assert policy.is_defined_outside("bind_operation_handler", path) is fine
+
+
 def test_plugin_for_cray_machines_of_old_series_may_lack_what_only_these_compile() -> None:
     policy = load_policy()
     for name, fine in (("switch_cray_aries", True), ("switch_nvidia_imex", False)):
