@@ -324,6 +324,9 @@ def _origin(package: SpackPackage) -> str:
 def _caches(spack: SpackBuild) -> str:
     """Such as `23 of 24 packages from the build cache (96%), 9 of 9 compilations from …`."""
     parts = [_share(spack.cached, len(spack.packages), "packages from the build cache")]
+    wanted = max((use.wanted for use in spack.buildcaches), default=0)
+    if wanted:
+        parts.append(_share(spack.taken, wanted, "missing packages from remote build caches"))
     hits = spack.compiler_cache_hits
     compilations = hits + spack.compiler_cache_misses
     if compilations:

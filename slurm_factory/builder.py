@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slurm_factory.buildcaches.publishing import publish_packages
 from slurm_factory.exceptions import OutputError
 from slurm_factory.instances.this_machine import choose_jobs
 from slurm_factory.job import Job
@@ -72,6 +73,8 @@ def build(
         manifest = assemble(job, built, instance.record)
         with reporter.step("Publish"):
             published = _publish(manifest, settings.builds_dir / plan.requested)
+        if built.spack:
+            publish_packages(job, built.spack.packages)
     return Outcome(published, load_manifest(published), up_to_date=False, log=workspace.log)
 
 

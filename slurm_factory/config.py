@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from slurm_factory.config_types import (
     AbsolutePath,
+    CacheUrls,
     CpuTarget,
     GitRef,
     Glibc,
@@ -33,12 +34,12 @@ from slurm_factory.config_types import (
     KeyName,
     PackageNames,
     ProjectName,
+    PublishUrl,
     Repositories,
     Repository,
     Size,
     StoreUrl,
     Uri,
-    WebUrls,
     WholeSize,
     in_words,
 )
@@ -219,11 +220,18 @@ class Settings(BaseSettings):
             " separated by spaces or commas."
         ),
     )
-    spack_buildcaches: WebUrls = Field(
+    spack_buildcaches: CacheUrls = Field(
         default=(),
         description=(
-            "URLs of remote build caches that Spack takes binary packages from; in the"
-            " environment separated by spaces or commas."
+            "URLs of remote build caches to take binary packages of Spack from: https://, file://,"
+            " s3:// or oci://; in the environment separated by spaces or commas."
+        ),
+    )
+    spack_buildcache_publish: PublishUrl | None = Field(
+        default=None,
+        description=(
+            "URL of a build cache that gets the packages of each successful build with Spack:"
+            " file://, s3:// or oci://."
         ),
     )
     spack_buildcache_keys: AbsolutePath | None = Field(
@@ -241,7 +249,8 @@ class Settings(BaseSettings):
     )
     sign_key: KeyName | None = Field(
         default=None,
-        description="As --sign: sign packages with this key of the keyring (GnuPG).",
+        description="As --sign: sign packages with this key of the keyring (GnuPG), and what is"
+        " published to a build cache.",
     )
     trusted_keys: AbsolutePath | None = Field(
         default=None,
@@ -333,14 +342,19 @@ class Settings(BaseSettings):
         return self.results_dir / SITE_BUILDCACHES
 
     @property
+    def remote_buildcaches_dir(self) -> Path:
+        """What was fetched from remote build caches, a directory for each; no instance sees it
+        (host)."""
+        return self.cache_dir / "spack-buildcache-remote"
+
+    @property
     def spack_checkouts_dir(self) -> Path:
         """Archives of Spack and of its recipes (host)."""
         return self.cache_dir / "spack-checkouts"
 
     @property
     def spack_misc_dir(self) -> Path:
-        """Copies of the indexes of remote build caches, a directory for each Spack with its
-        recipes, and license texts (host)."""
+        """License texts (host)."""
         return self.cache_dir / SPACK_INDEX
 
     @property
@@ -389,8 +403,8 @@ class Settings(BaseSettings):
         """Those that are only caches: their content can be made or fetched again."""
         return (
             *(self.ccache_dir, self.configure_dir, self.source_cache_dir, self.buildcache_dir),
-            *(self.site_buildcaches_dir, self.spack_checkouts_dir, self.spack_misc_dir),
-            *(self.spack_locks_dir, self.copies_dir),
+            *(self.site_buildcaches_dir, self.remote_buildcaches_dir, self.spack_checkouts_dir),
+            *(self.spack_misc_dir, self.spack_locks_dir, self.copies_dir),
         )
 
 

@@ -26,13 +26,15 @@ LARGEST_SIZE = (1 << 63) - 1
 PROJECT_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,62}")
 AFTER_SCHEME = r"://[^\s'\"`$;|&<>\\]+"
 URL = re.compile(rf"(https?|file){AFTER_SCHEME}")
-WEB_URL = re.compile(rf"https?{AFTER_SCHEME}")
 IDENTITY = re.compile(
     r"https://github\.com/[\w.-]+/[\w.-]+(/\.github/workflows/[\w.-]+@refs/[\w./-]+)?", re.ASCII
 )
 """A repository, or a workflow of one at a ref."""
 URI = re.compile(r"[a-z][a-z0-9+.-]{1,20}:[!-~]{1,500}")
 """As in RFC 3986, in short."""
+CACHE_URL = re.compile(rf"(https?|file|s3|oci|oci\+http){AFTER_SCHEME}")
+PUBLISH_URL = re.compile(rf"(file|s3|oci|oci\+http){AFTER_SCHEME}")
+STORE_URL = re.compile(rf"(https?|file|s3|oci){AFTER_SCHEME}")
 KEY_NAME = re.compile(r"[^\s\-\x00-\x1f\x7f][^\x00-\x1f\x7f]{0,199}")
 URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -152,7 +154,6 @@ HttpUrl = Annotated[
         )
     ),
 ]
-STORE_URL = re.compile(rf"(https?|file|s3|oci){AFTER_SCHEME}")
 StoreUrl = Annotated[
     str,
     AfterValidator(
@@ -163,13 +164,22 @@ StoreUrl = Annotated[
         )
     ),
 ]
-WebUrl = Annotated[
+CacheUrl = Annotated[
     str,
     AfterValidator(
         _matching(
-            WEB_URL,
-            "Spack reads it inside the instance, which does not see this machine's directories:"
-            " a URL begins with http:// or https:// and has no special characters.",
+            CACHE_URL,
+            "The URL of a build cache begins with https://, file://, s3:// or oci:// and has no"
+            " special characters.",
+        )
+    ),
+]
+PublishUrl = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            PUBLISH_URL,
+            "The URL begins with file://, s3:// or oci:// and has no special characters.",
         )
     ),
 ]
@@ -230,8 +240,8 @@ PackageName = Annotated[
 # NoDecode: pydantic-settings would read lists from the environment as JSON only.
 HttpUrls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_words)]
 Repositories = Annotated[tuple[Repository, ...], NoDecode, BeforeValidator(_words)]
-WebUrls = Annotated[tuple[WebUrl, ...], NoDecode, BeforeValidator(_words)]
 Identities = Annotated[tuple[Identity, ...], NoDecode, BeforeValidator(_words)]
+CacheUrls = Annotated[tuple[CacheUrl, ...], NoDecode, BeforeValidator(_words)]
 PackageNames = Annotated[tuple[PackageName, ...], NoDecode, BeforeValidator(_words)]
 
 WORDS = {

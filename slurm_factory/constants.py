@@ -26,6 +26,7 @@ INSTANCE_SPACK_PYTHON: Final = PurePosixPath("/opt/spack-python/bin/python3")
 INSTANCE_EXTERNALS: Final = PurePosixPath("/opt/spack-externals/packages.yaml")
 INSTANCE_PROJECT: Final = PurePosixPath("/root/spack-project")
 INSTANCE_STORE: Final = PurePosixPath("/opt/slurm-factory/store")
+INSTANCE_BUILDCACHES: Final = PurePosixPath("/opt/slurm-factory/buildcaches")
 INSTANCE_PACKAGES: Final = PurePosixPath("/srv/build/spack-packages")
 """Build cache with the packages that Spack has built in the instance."""
 INSTANCE_VIEW: Final = PurePosixPath("/opt/slurm-factory/view")

@@ -16,6 +16,7 @@ from slurm_factory import resources
 from slurm_factory.config import BUILDCACHE, SOURCE_CACHE
 from slurm_factory.constants import (
     INSTANCE_BUILD,
+    INSTANCE_BUILDCACHES,
     INSTANCE_CACHE,
     INSTANCE_PACKAGES,
     INSTANCE_PROJECT,
@@ -91,8 +92,9 @@ def generate_yaml_string(plan: BuildPlan) -> str:
 def _mirrors(spack: SpackChoice) -> Iterator[_Mirror]:
     """Local mirrors, then those of the settings, in the order in which Spack uses them.
 
-    The local build caches need no signatures: no instance can write to them. A file URL means a
-    directory of this machine, not of the instance: slurm-factory itself fetches from it first.
+    The build caches need no signatures: no instance can write to them. For sources, a file URL
+    means a directory of this machine, not of the instance: slurm-factory itself fetches from it
+    first.
     """
     yield _Mirror("sources", f"file://{INSTANCE_CACHE / SOURCE_CACHE}")
     for name in spack.local_buildcaches:
@@ -104,8 +106,10 @@ def _mirrors(spack: SpackChoice) -> Iterator[_Mirror]:
     remote = [url for url in spack.source_mirrors if not url.startswith("file:")]
     for number, url in enumerate(remote, start=1):
         yield _Mirror(f"sources-{number}", url)
-    for number, url in enumerate(spack.buildcaches, start=1):
-        yield _Mirror(f"binaries-{number}", url, binary=True, signed=spack.signed)
+    # This machine has checked their signatures.
+    for number, name in enumerate(spack.remote_buildcaches, start=1):
+        url = f"file://{INSTANCE_BUILDCACHES / name}"
+        yield _Mirror(f"binaries-{number}", url, binary=True, signed=False)
 
 
 def _name(spec: str) -> str:

@@ -148,6 +148,14 @@ class Reporter:
             self._write(text)
             self._display.build_ended(text, outcome, lines)
 
+    def buildcache(self, url: str, hits: int, wanted: int) -> None:
+        """How many of the wanted packages a remote build cache had."""
+        shown = _shown(url)
+        with self._drawing():
+            text = f"The build cache {shown} had {hits} of {wanted} packages."
+            self._write(text, "buildcache", url=shown, hits=hits, wanted=wanted)
+            self._display.note(text)
+
     def source_error(self, error: SourceError) -> None:
         """The first error of a compiler, beside the line that has it."""
         error = replace(error, file=_shown(error.file), text=_shown(error.text))

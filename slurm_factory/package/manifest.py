@@ -228,6 +228,26 @@ class SpackPackage(Record):
     """Whether it came from a build cache."""
     seconds: float
 
+    @property
+    def label(self) -> str:
+        """Name and version, as Spack prints them."""
+        return f"{self.name}@{self.version}"
+
+
+class BuildCacheUse(Record):
+    """How a remote build cache served a build."""
+
+    url: str
+    """Without a password."""
+    wanted: int
+    """Number of packages that no build cache of the machine and none before this one had."""
+    taken: int
+    """Number of these that came from it."""
+    refused: int
+    """Number of these that it has, but not signed by a trusted key, or damaged."""
+    seconds: float
+    """How long fetching and checking took."""
+
 
 class SpackBuild(Record):
     """The record of Spack for a package."""
@@ -243,6 +263,13 @@ class SpackBuild(Record):
     compiler_cache_misses: int = 0
     lock: dict[str, JsonValue] = {}
     """Content of the spack.lock; empty in manifests of earlier versions."""
+    buildcaches: tuple[BuildCacheUse, ...] = ()
+    """Remote build caches, in the order in which they were asked."""
+
+    @property
+    def taken(self) -> int:
+        """Number of packages that remote build caches had."""
+        return sum(cache.taken for cache in self.buildcaches)
 
     @property
     def cached(self) -> int:

@@ -35,8 +35,8 @@ SPACK_TOOLS = (
     # Spack's externals; libtool's program is in libtool-bin.
     *("autoconf", "automake", "bison", "build-essential", "cmake", "diffutils", "findutils"),
     *("flex", "gawk", "gettext", "gfortran", "libtool-bin", "m4", "perl", "pkgconf", "tar"),
-    # Programs that Spack runs: gpg for signed build caches, patchelf if a prefix gets longer.
-    *("bzip2", "ca-certificates", "ccache", "file", "gpg", "gzip", "patch", "patchelf"),
+    # Programs that Spack runs: patchelf if a prefix gets longer.
+    *("bzip2", "ca-certificates", "ccache", "file", "gzip", "patch", "patchelf"),
     *("python3", "python3-cffi-backend", "unzip", "xz-utils", "zstd"),
 )
 SETUP_SCRIPT = "setup-base.sh"

@@ -126,6 +126,12 @@ class SpackChoice:
         name = PurePosixPath(self.buildcache).name
         return (f"{SITE_BUILDCACHES}/{name}-glibc-{self.floor or BASE_GLIBC}",)
 
+    @property
+    def remote_buildcaches(self) -> tuple[str, ...]:
+        """Name of a directory for each of `buildcaches`."""
+        urls = (without_credentials(url).rstrip("/") for url in self.buildcaches)
+        return tuple(hashlib.sha256(url.encode()).hexdigest()[:16] for url in urls)
+
     def describe(self) -> dict[str, Any]:
         """The inputs that determine the bytes of a package, without passwords, as JSON."""
         return {

@@ -1,25 +1,27 @@
 """The real Spack takes of another's build cache what it may, and builds the rest (1.1.0)."""
 
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path, PurePosixPath
 
 import pytest
 import real_spack
+import store_servers
+from buildcache_samples import Signer, signer
 from plan_samples import sample_settings
 from spack_samples import build_on_this_machine
 from toys import Toys
 
+from slurm_factory.buildcaches.caches import cache_at
+from slurm_factory.buildcaches.publishing import Publisher
 from slurm_factory.config import Settings
-from slurm_factory.recipes.spack.cache import in_remote_caches, save_remote_indexes
+from slurm_factory.recipes.spack.cache import missing_packages
 from slurm_factory.recipes.spack.install import PackageState, install
 from slurm_factory.recipes.spack.lock import Lock, read_lock
-from slurm_factory.recipes.spack.project import trust_keys
+from slurm_factory.recipes.spack.remote import show_indexes, take_remote_packages
 from slurm_factory.recipes.spack.session import InstancePaths, Spack
 from slurm_factory.recipes.spack.sources import fetch_sources
 
@@ -29,35 +31,7 @@ pytestmark = [
 ]
 
 ARCHIVE = "toymain-1.0.tar.gz"
-
-
-@dataclass(frozen=True)
-class Somebody:
-    """Somebody who signs packages; `home` is their GnuPG's."""
-
-    home: Path
-
-    @property
-    def keys(self) -> Path:
-        """File with their public key."""
-        return self.home / "keys.asc"
-
-
-@contextmanager
-def somebody(name: str) -> Iterator[Somebody]:
-    """Somebody with a key, and no agent of theirs afterwards."""
-    # GnuPG's sockets need a short path.
-    with tempfile.TemporaryDirectory() as home:
-        gpg = ["gpg", "--homedir", home, "--batch", "--quiet"]
-        key = ["--passphrase", "", "--quick-generate-key", f"{name} <{name}@toys.example>"]
-        someone = Somebody(Path(home))
-        try:
-            subprocess.run([*gpg, *key, "ed25519", "sign", "never"], check=True)
-            with someone.keys.open("wb") as file:
-                subprocess.run([*gpg, "--armor", "--export"], check=True, stdout=file)
-            yield someone
-        finally:
-            subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
+TIMEOUT = 20.0
 
 
 @dataclass(frozen=True)
@@ -80,13 +54,6 @@ class Build:
         store = Path(self.spack.paths.store)
         assert (store / f"toymain-{state.node.hash[:7]}/lib/data").exists()
         return state
-
-    @property
-    def agent(self) -> Path:
-        """Socket of an agent of GnuPG, which a base does not have."""
-        gnupg = self.spack.environment()["SPACK_GNUPGHOME"]
-        asked = ["gpgconf", "--homedir", gnupg, "--list-dirs", "agent-socket"]
-        return Path(subprocess.check_output(asked, text=True).strip())
 
     @property
     def log(self) -> str:
@@ -130,7 +97,12 @@ class Site:
 
     @contextmanager
     def build(
-        self, cache: str, *, signed: bool = True, keys: Path | None = None
+        self,
+        cache: str,
+        *,
+        signed: bool = True,
+        keys: Path | None = None,
+        happens: Callable[[Path], None] | None = None,
     ) -> Iterator[Build]:
         """A build that decides by what is in the other's build cache, and trusts these keys."""
         shutil.copytree(self.published / cache, self.theirs)
@@ -141,12 +113,18 @@ class Site:
             plan = replace(plain.job.plan, spack=choice)
             spack = replace(plain, job=replace(plain.job, plan=plan))
             self._configure(spack)
-            trust_keys(spack)
-            # Spack reads the indexes again, as it does for concretization.
-            spack.run("buildcache", "list")
-            save_remote_indexes(spack)
+            spack.views.mkdir(parents=True)
+            caches = Path(spack.paths.caches)
+            caches.symlink_to(spack.views)
+            show_indexes(spack)
+            # As it does for concretization.
+            listed = self.toys.run("buildcache", "list")
+            assert any("toymain@1.0" in line for line in listed), listed
+            if happens:
+                happens(self.theirs)
             lock = read_lock((self.toys.project / "spack.lock").read_text())
-            yield Build(spack, lock, screen, in_remote_caches(spack, lock))
+            wanted = missing_packages(spack, lock, frozenset())
+            yield Build(spack, lock, screen, take_remote_packages(spack, lock, wanted).hashes)
 
     def _paths(self) -> InstancePaths:
         spack = self.toys.spack
@@ -157,11 +135,13 @@ class Site:
             store=PurePosixPath(self.toys.here / "store"),
             packages=PurePosixPath(self.settings.buildcache_dir),
             index=PurePosixPath(self.misc),
+            caches=PurePosixPath(self.toys.here / "seen"),
         )
 
     def _configure(self, spack: Spack) -> None:
-        signed = str(spack.choice.signed).lower()
-        theirs = f'theirs: {{url: "file://{self.theirs}", source: false, signed: {signed}}}'
+        (name,) = spack.choice.remote_buildcaches
+        seen = Path(spack.paths.caches) / name
+        theirs = f'theirs: {{url: "file://{seen}", source: false, signed: false}}'
         text = (self.toys.project / "spack.yaml").read_text()
         for old, new in (
             (f"{self.toys.spack.cache}/misc", str(self.misc)),
@@ -175,28 +155,27 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def signers() -> Iterator[tuple[Somebody, Somebody]]:
-    with somebody("signer") as signer, somebody("other") as other:
-        yield signer, other
+def signers() -> Iterator[tuple[Signer, Signer]]:
+    with signer("signer") as one, signer("other") as other:
+        yield one, other
 
 
 @pytest.fixture(scope="module")
 def published(
     spack: real_spack.Spack,
     tmp_path_factory: pytest.TempPathFactory,
-    signers: tuple[Somebody, Somebody],
+    signers: tuple[Signer, Signer],
 ) -> Toys:
     """The build caches of somebody else, who has built the package with the same recipe."""
     toys = Toys(spack, tmp_path_factory.mktemp("published"))
     toys.recipe("toymain")
     toys.install(toys.lock())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPACK_GNUPGHOME", str(signers[0].home))
-        for cache, how in (("signed", "--signed"), ("unsigned", "--unsigned")):
-            said = toys.run(
-                *("buildcache", "push", how, "--update-index", f"file://{toys.here}/{cache}"),
-            )
-            assert list((toys.here / cache).glob("v3/manifests/spec/toymain/*")), said
+    for name, key in (("signed", signers[0].name), ("unsigned", "")):
+        (toys.here / name).mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GNUPGHOME", str(signers[0].home))
+            cache = cache_at(f"file://{toys.here}/{name}", TIMEOUT)
+            Publisher(toys.here / "cache", cache, key).publish(read_lock(toys.locked).packages)
     return toys
 
 
@@ -216,23 +195,16 @@ def site(spack: real_spack.Spack, tmp_path: Path, published: Toys, misc: Path) -
 
 @pytest.mark.parametrize("cache", ["signed", "unsigned"])
 def test_a_package_that_may_be_taken_is_taken_and_its_source_asked_for_nowhere(
-    site: Site, signers: tuple[Somebody, Somebody], cache: str
+    site: Site, signers: tuple[Signer, Signer], cache: str
 ) -> None:
     site.upstream.unlink()
     signed = cache == "signed"
     with site.build(cache, signed=signed, keys=signers[0].keys if signed else None) as build:
         assert build.fetch() == ()
-        assert "Remote build caches have 1 of the packages" in build.log
+        assert "Remote build caches had 1 of the packages" in build.log
         state = build.install()
     assert (state.from_cache, state.damaged) == (True, False)
     assert build.warnings == []
-    assert not build.agent.exists()
-
-
-def test_without_keys_nothing_of_a_signed_build_cache_spares_a_source(site: Site) -> None:
-    with site.build("signed") as build:
-        (source,) = build.fetch()
-        assert source.read_bytes() == site.upstream.read_bytes()
 
 
 def damage(cache: Path) -> None:
@@ -246,32 +218,64 @@ def remove(cache: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cache", "happens", "spack_reaches_the_source"),
+    ("cache", "happens", "why"),
     [
-        pytest.param("signed", None, True, id="another's signature"),
-        pytest.param("signed", None, False, id="another's signature, source on this machine"),
-        pytest.param("unsigned", None, False, id="no signature, source on this machine"),
-        pytest.param("signed", damage, False, id="damaged, source on this machine"),
-        pytest.param("signed", remove, True, id="gone"),
+        pytest.param("signed", None, "not signed by a trusted key", id="another's signature"),
+        pytest.param("unsigned", None, "not signed", id="no signature"),
+        pytest.param("signed", damage, "damaged", id="damaged"),
+        pytest.param("signed", remove, "", id="gone"),
     ],
 )
-def test_a_package_that_cannot_be_taken_is_named_and_built_from_its_source(
+def test_a_package_that_cannot_be_taken_is_built_from_its_source_at_once(
     site: Site,
-    signers: tuple[Somebody, Somebody],
+    signers: tuple[Signer, Signer],
     cache: str,
     happens: Callable[[Path], None] | None,
-    spack_reaches_the_source: bool,
+    why: str,
 ) -> None:
-    signer, other = signers
-    if not spack_reaches_the_source:
-        site.upstream.rename(site.mirror / ARCHIVE)
-    with site.build(cache, keys=(signer if happens else other).keys) as build:
-        assert build.fetch() == ()
-        if happens:
-            happens(site.theirs)
+    one, other = signers
+    site.upstream.rename(site.mirror / ARCHIVE)
+    keys = (one if happens else other).keys
+    with site.build(cache, keys=keys, happens=happens) as build:
+        (source,) = build.fetch()
+        assert source.is_file()
         state = build.install()
-    assert (state.from_cache, state.damaged) == (False, True)
-    assert "toymain@1.0 in a build cache is damaged, gone, or not signed" in build.warnings[0]
-    # Spack sees nothing of this machine's directories.
-    attempts = 1 if spack_reaches_the_source else 2
-    assert build.screen.getvalue().count("Next attempt in") == attempts - 1
+    assert (state.from_cache, state.damaged) == (False, False)
+    assert len(build.warnings) == bool(why)
+    assert why in build.screen.getvalue()
+    assert "Next attempt in" not in build.screen.getvalue()
+
+
+# --- Spack itself, anywhere -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["directory", "registry"])
+def test_spack_itself_reads_what_is_published(
+    published: Toys, tmp_path: Path, misc: Path, kind: str
+) -> None:
+    with ExitStack() as stack:
+        if kind == "registry":
+            server = stack.enter_context(store_servers.registry(tmp_path / "registry"))
+            url = f"oci+http://{server.host}/team/cache"
+        else:
+            url = f"file://{tmp_path}/shared"
+            (tmp_path / "shared").mkdir()
+        nodes = read_lock(published.locked).packages
+        Publisher(published.here / "cache", cache_at(url, TIMEOUT), "").publish(nodes)
+        toys = Toys(published.spack, tmp_path, tmp_path / "empty")
+        shutil.copytree(published.packages / "toymain", toys.packages / "toymain")
+        shutil.copy(published.project / "spack.lock", toys.project)
+        text = (toys.project / "spack.yaml").read_text()
+        text = text.replace(f"{toys.spack.cache}/misc", str(misc))
+        theirs = f'theirs: {{url: "{url}", source: false, signed: false}}'
+        text = text.replace("  mirrors::\n", f"  mirrors::\n    {theirs}\n")
+        (toys.project / "spack.yaml").write_text(text)
+        listed = toys.run("buildcache", "list")
+        assert any("toymain@1.0" in line for line in listed), listed
+        (published.here / ARCHIVE).rename(published.here / "away")
+        try:
+            progress, said = toys.install(read_lock(toys.locked))
+        finally:
+            (published.here / "away").rename(published.here / ARCHIVE)
+    (state,) = progress.states.values()
+    assert (state.done, state.from_cache) == (True, True), said

@@ -20,9 +20,10 @@ from plan_samples import sample_settings
 from spack_samples import build_on_this_machine
 from toys import Toys
 
+from slurm_factory.buildcaches.layout import ENTRIES
 from slurm_factory.config import Settings
 from slurm_factory.exceptions import OutputError, SlurmFactoryError, SpackError
-from slurm_factory.recipes.spack.cache import ENTRIES, index_is_current, refresh_indexes
+from slurm_factory.recipes.spack.cache import index_is_current, refresh_indexes
 from slurm_factory.recipes.spack.install import install
 from slurm_factory.recipes.spack.lock import Lock
 from slurm_factory.recipes.spack.session import InstancePaths, Spack

@@ -10,7 +10,6 @@ from plan_samples import spack_plan
 from toys import Toys
 
 from slurm_factory.constants import SPACK_NAMESPACE
-from slurm_factory.recipes.spack.cache import CONTENTS
 from slurm_factory.recipes.spack.lock import Lock, Node
 from slurm_factory.spack_yaml import generate_yaml_string
 
@@ -111,7 +110,9 @@ def test_other_peoples_packages_are_reused_from_the_build_cache_and_ours_by_thei
     here.recipe("toyours", ALONE, "bin", ours=True)
     here.decide_by(shipped())
     after = here.decide()
-    assert f"file://{tmp_path}/cache__v3" in json.loads((misc / "indices" / CONTENTS).read_text())
+    assert f"file://{tmp_path}/cache__v3" in json.loads(
+        (misc / "indices/contents.json").read_text()
+    )
     assert after["toylib"] == before["toylib"]
     # Compiled with other flags, for all that is known.
     assert after["toyplain"].version == "2.0"

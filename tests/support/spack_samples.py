@@ -128,6 +128,7 @@ def stand_in(tmp_path: Path, lock: dict[str, Any] | None = None) -> Iterator[Sta
     paths = InstancePaths(
         program=PurePosixPath(folder / "spack"),
         python=PurePosixPath("/usr/bin/python3"),
+        caches=PurePosixPath(folder / "caches"),
         project=PurePosixPath(folder / "project"),
         packages=PurePosixPath(folder / "packages"),
         index=PurePosixPath(folder / "index"),

@@ -71,16 +71,19 @@ def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def registry(directory: Path, *, deletes: bool = True, password_file: str = "") -> Iterator[Server]:
+def registry(
+    directory: Path, *, deletes: bool = True, password_file: str = "", port: int = 0
+) -> Iterator[Server]:
     """Docker's registry.
 
     Args:
         directory: Its storage (host), which may have something in it.
         deletes: Whether it allows that.
         password_file: Content of a file of htpasswd(1), without which everybody may do everything.
+        port: Where it listens; 0: anywhere.
     """
     require(REGISTRY)
-    port = free_port()
+    port = port or free_port()
     directory.mkdir(exist_ok=True)
     text = (SERVERS / "registry.yml").read_text()
     values = {"PORT": port, "DIRECTORY": directory / "data", "DELETE": str(deletes).lower()}

@@ -100,11 +100,15 @@ class Toys:
     def run(self, *arguments: str) -> list[str]:
         return self.spack.run(self.project, *arguments)
 
+    @property
+    def locked(self) -> str:
+        """The lock of the last decision."""
+        return (self.project / "spack.lock").read_text()
+
     def lock(self) -> Lock:
         said = self.run("concretize", "--force")
-        lock = self.project / "spack.lock"
-        assert lock.exists(), said
-        return read_lock(lock.read_text())
+        assert (self.project / "spack.lock").exists(), said
+        return read_lock(self.locked)
 
     def install(self, lock: Lock) -> tuple[InstallProgress, list[str]]:
         said = self.run("install", "--only-concrete", "-j", "2")

@@ -27,7 +27,7 @@ LAYERS = (
     ("verify",),
     ("clean", "findings", "stores", "supplies", "up_to_date"),
     ("recipes",),
-    ("instances",),
+    ("buildcaches", "instances"),
     ("fetch", "host", "package", "spack_yaml"),
     ("job",),
     ("plan", "workspace"),

@@ -62,6 +62,7 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "matrix_memory": ("8GiB", "8GiB"),
     "matrix_disk": ("80GB", "80GB"),
     "matrix_cell_limit": ("60", 60.0),
+    "spack_buildcache_publish": ("oci://ghcr.io/me/cache", "oci://ghcr.io/me/cache"),
 }
 NO_STRINGS = {
     *("cpu_limit", "image_server", "download_timeout", "spack_unsigned_buildcaches"),
@@ -219,7 +220,9 @@ def test_a_wrong_value_is_refused_and_its_variable_named(
         ("SPACK_URL", "git@git.example:spack.git", "or an absolute path of a directory"),
         ("SPACK_REF", "v1 0", "a tag or a branch"),
         ("SPACK_TARGET", "x86-64-v3", "such as x86_64_v3"),
-        ("SPACK_BUILDCACHES", "file:///srv/cache", "does not see this machine"),
+        ("SPACK_BUILDCACHES", "/srv/cache", "begins with https://, file://, s3:// or oci://"),
+        ("SPACK_BUILDCACHE_PUBLISH", "https://b.example/x", "begins with file://, s3:// or oci://"),
+        ("SIGN_KEY", "--version", "does not begin with -"),
         ("SPACK_BASE_PACKAGES", "libpmix-dev;id", "A package name"),
         ("MEMORY_LIMIT", "8G", "Write 8GiB."),
         ("MEMORY_LIMIT", "512 mb", "Write 512MiB."),

@@ -1,5 +1,6 @@
 """From a plan to Spack's environment; run as a program, it regenerates the snapshots."""
 
+import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -77,11 +78,11 @@ def test_another_release_changes_the_version_in_the_spec_and_nothing_else() -> N
 
 def test_no_string_of_the_user_can_break_out_of_its_value() -> None:
     harmless = ("x",) * len(HOSTILE)
-    document = environment(plan_with(buildcaches=HOSTILE, source_mirrors=HOSTILE))
-    harmless_document = environment(plan_with(buildcaches=harmless, source_mirrors=harmless))
+    document = environment(plan_with(source_mirrors=HOSTILE))
+    harmless_document = environment(plan_with(source_mirrors=harmless))
     assert keys(document) == keys(harmless_document)
     urls = [mirror["url"] for mirror in document["mirrors"].values()]
-    assert sorted(urls[3:]) == sorted(HOSTILE * 2)
+    assert sorted(urls[3:]) == sorted(HOSTILE)
 
 
 @pytest.mark.parametrize("text", ["a\nb: c", '" x: "y', "{{ 7 * 7 }}"])
@@ -131,25 +132,23 @@ def test_packages_by_other_recipes_come_from_a_cache_of_their_own_first() -> Non
     ]
 
 
-def test_only_the_build_cache_in_the_instance_is_written_to_and_local_ones_need_no_signatures() -> (
-    None
-):
+def test_only_the_build_cache_in_the_instance_is_written_to() -> None:
     mirrors = environment(plan_with(buildcaches=("https://a.example", "https://b.example")))[
         "mirrors"
     ]
     binary = {name: mirror for name, mirror in mirrors.items() if mirror["binary"]}
     assert [name for name, mirror in binary.items() if mirror["autopush"]] == [OWN_PACKAGES]
-    unsigned = [name for name, mirror in binary.items() if not mirror["signed"]]
-    assert unsigned == [LOCAL_BUILDCACHE, OWN_PACKAGES]
-    assert [mirror["url"] for mirror in binary.values()][2:] == [
-        "https://a.example",
-        "https://b.example",
-    ]
 
 
-def test_unsigned_packages_of_others_are_taken_only_where_the_settings_say_so() -> None:
-    plan = plan_with(buildcaches=("https://a.example",), signed=False)
-    assert environment(plan)["mirrors"]["binaries-1"]["signed"] is False
+def test_spack_sees_remote_build_caches_as_directories_without_their_urls() -> None:
+    urls = ("s3://bucket/x", "https://me:secret@b.example", "oci://r.example/y")
+    mirrors = environment(plan_with(buildcaches=urls))["mirrors"]
+    found = [mirror for name, mirror in mirrors.items() if name.startswith("binaries-")]
+    assert len({mirror["url"] for mirror in found}) == 3
+    for mirror in found:
+        assert mirror["url"].startswith("file:///opt/slurm-factory/buildcaches/")
+        assert mirror["signed"] is False
+    assert not {"bucket", "secret", "r.example"} & {*re.findall(r"[\w.]+", str(mirrors))}
 
 
 def test_a_mirror_on_this_machine_is_not_given_to_spack_which_cannot_see_it() -> None:
@@ -162,7 +161,7 @@ def test_a_mirror_on_this_machine_is_not_given_to_spack_which_cannot_see_it() ->
 def test_a_local_mirror_is_asked_before_one_of_the_network() -> None:
     plan = plan_with(source_mirrors=("https://a.example",), buildcaches=("https://b.example",))
     urls = [mirror["url"] for mirror in environment(plan)["mirrors"].values()]
-    assert [url.split(":")[0] for url in urls] == ["file", "file", "file", "https", "https"]
+    assert [url.split(":")[0] for url in urls] == ["file", "file", "file", "https", "file"]
 
 
 def test_what_is_wanted_of_libraries_never_turns_an_external_of_the_user_down() -> None:

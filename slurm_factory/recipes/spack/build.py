@@ -23,14 +23,15 @@ from slurm_factory.plan.plan import default_target
 from slurm_factory.plan.spack import cloned_repositories, require_runnable, seen_repositories
 from slurm_factory.recipes.ccache import compiler_cache, compiler_cache_use
 from slurm_factory.recipes.patches import applied, patch_files
-from slurm_factory.recipes.spack.cache import (
-    in_remote_caches,
-    refresh_indexes,
-    save_remote_indexes,
-)
+from slurm_factory.recipes.spack.cache import missing_packages, refresh_indexes
 from slurm_factory.recipes.spack.install import install
 from slurm_factory.recipes.spack.libraries import SpackLibraries, installed_packages
 from slurm_factory.recipes.spack.project import write_project
+from slurm_factory.recipes.spack.remote import (
+    RemotePackages,
+    show_indexes,
+    take_remote_packages,
+)
 from slurm_factory.recipes.spack.session import InstancePaths, Spack, spack_choice
 from slurm_factory.recipes.spack.sources import fetch_sources, require_sources
 from slurm_factory.recipes.spack.tree import collect
@@ -137,17 +138,17 @@ def build(job: Job, instance: Instance, paths: InstancePaths | None = None) -> B
     spack = Spack(job, instance, paths or InstancePaths())
     reporter = job.reporter
     lock, concretized = _decided(spack)
-    remote = in_remote_caches(spack, lock)
+    taken = _take_remote_packages(spack, lock)
     if job.offline:
         with reporter.step("Check package sources"):
             require_sources(spack, lock)
     else:
         with reporter.step("Fetch package sources"):
-            fetch_sources(spack, lock, remote=remote)
+            fetch_sources(spack, lock, remote=taken.hashes)
     # Before anything but Spack has run in the instance.
     spack.packages  # noqa: B018
     with reporter.step("Build packages"):
-        progress = install(spack, lock, remote=remote)
+        progress = install(spack, lock, remote=taken.hashes)
     with reporter.step("Collect and strip"):
         collected = collect(spack, lock)
     with reporter.step("Collect libraries"):
@@ -160,7 +161,7 @@ def build(job: Job, instance: Instance, paths: InstancePaths | None = None) -> B
             installed=installed_packages(spack, collected),
             build_paths=(str(instance.build_dir), *map(str, OWN_PATHS)),
             configure=collected.configure or job.plan.configure_arguments,
-            spack=_record(spack, lock, progress, collected, concretized=concretized),
+            spack=_record(spack, lock, progress, collected, taken, concretized=concretized),
             patches=applied(patch_files(job.plan, job.settings), job.plan),
         )
 
@@ -174,9 +175,15 @@ def _decided(spack: Spack) -> tuple[Lock, bool]:
     if saved is not None:
         return project.accept(saved), False
     with reporter.step("Concretize"):
-        lock = _concretize(project)
-        save_remote_indexes(spack)
-        return lock, True
+        show_indexes(spack)
+        return _concretize(project), True
+
+
+def _take_remote_packages(spack: Spack, lock: Lock) -> RemotePackages:
+    if not spack.choice.buildcaches:
+        return RemotePackages()
+    with spack.job.reporter.step("Take packages from build caches"):
+        return take_remote_packages(spack, lock, missing_packages(spack, lock, frozenset()))
 
 
 def _refresh_indexes(spack: Spack) -> None:
@@ -225,6 +232,7 @@ def _record(
     lock: Lock,
     progress: InstallProgress,
     collected: Collected,
+    taken: RemotePackages,
     *,
     concretized: bool,
 ) -> SpackBuild:
@@ -253,4 +261,5 @@ def _record(
         configure=collected.configure,
         compiler_cache_hits=use.hits,
         compiler_cache_misses=use.misses,
+        buildcaches=taken.uses,
     )

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import os
 import re
 import secrets
 import shutil
-import zlib
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from slurm_factory.instances.instance import CommandError
-from slurm_factory.util.documents import LARGEST, open_regular, parse_json, read_bytes, read_json
+from slurm_factory.buildcaches.layout import (
+    ENTRIES,
+    ENTRY,
+    INDEX,
+    LARGEST_ENTRY,
+    UNREADABLE,
+    blob_path,
+    describes,
+    entry_path,
+    hash_in,
+    is_whole,
+    listed_in,
+    read_description,
+)
+from slurm_factory.util.documents import LARGEST, parse_json, read_bytes, read_json
 from slurm_factory.util.files import atomic_write, file_errors
 from slurm_factory.util.tar_stream import refused
 
@@ -25,17 +34,6 @@ if TYPE_CHECKING:
     from slurm_factory.recipes.spack.lock import Lock, Node
     from slurm_factory.recipes.spack.session import Spack
 
-ENTRIES = "v3/manifests/spec"
-ENTRY = ".spec.manifest.json"
-INDEX = "v3/manifests/index/index.manifest.json"
-BLOBS = PurePosixPath("blobs/sha256")
-LARGEST_ENTRY = 1 << 20
-LARGEST_DESCRIPTION = 64 << 20
-"""Limits in bytes; real ones have some hundred bytes, and some hundred KB."""
-CONTENTS = "contents.json"
-"""The list of Spack's copies of indexes, in the directory `indices` of its `misc_cache`."""
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
-"""Errors of reading an index that is missing or damaged."""
 UNUSABLE = re.compile(r"Unable to fetch spec for manifest \S*/(?P<entry>[^/\s]+)\.spec\.manifest")
 
 
@@ -68,9 +66,9 @@ def _take_index(spack: Spack, copy: PurePosixPath, cache: Path) -> None:
     manifest = spack.instance.take_file(copy / INDEX)
     try:
         (about,) = parse_json(manifest)["data"]
-        blob = _blob(about["checksum"])
+        blob = blob_path(about["checksum"])
         content = spack.instance.take_file(copy / blob, LARGEST)
-        known = _listed(content)
+        known = listed_in(content)
     except UNREADABLE as error:
         raise refused(f"Spack's index of {cache.name} is wrong: {error}.") from error
     if hashlib.sha256(content).hexdigest() != blob.name or not known <= _hashes(cache):
@@ -131,16 +129,16 @@ def _accept(node: Node, lock: Lock, taken: Path, cache: Path) -> None:
     """Move an entry with its parts into a build cache, the entry last."""
     entry = taken / f"{node.hash}.json"
     parts = [taken / blob.name for blob in _blobs(entry)]
-    if not parts or not all(_is_whole(part) for part in parts):
+    if not parts or not all(is_whole(part) for part in parts):
         raise refused(f"The package {node.label} is not complete.")
     if not any(_describes(part, node, lock) for part in parts):
         raise refused(f"The package {node.label} does not describe itself as the lock does.")
     if _has_whole(cache, node):
         return
-    place = cache / _place(node)
+    place = cache / entry_path(node)
     with file_errors(place):
         for part in parts:
-            blob = cache / _blob(part.name)
+            blob = cache / blob_path(part.name)
             blob.parent.mkdir(parents=True, exist_ok=True)
             # Two entries may share a part.
             shutil.copyfile(part, blob)
@@ -150,29 +148,17 @@ def _accept(node: Node, lock: Lock, taken: Path, cache: Path) -> None:
         os.utime(place)
 
 
-def _place(node: Node) -> PurePosixPath:
-    """Path of an entry in a build cache (Spack 1.1, `get_manifest_filename`)."""
-    name = re.sub(r"[^A-Za-z0-9_+.-]", "_", f"{node.name}-{node.version}-{node.hash}")
-    return PurePosixPath(ENTRIES, node.name, f"{name}{ENTRY}")
-
-
 def _has_whole(cache: Path, node: Node) -> bool:
     """Whether a build cache has an undamaged entry of a package."""
-    blobs = _blobs(cache / _place(node))
-    return bool(blobs) and all(_is_whole(cache / blob) for blob in blobs)
+    blobs = _blobs(cache / entry_path(node))
+    return bool(blobs) and all(is_whole(cache / blob) for blob in blobs)
 
 
 def _describes(part: Path, node: Node, lock: Lock) -> bool:
     """Whether a part is the description of a package, with all that it needs, as in the lock."""
     try:
-        with gzip.open(part) as file:
-            text = file.read(LARGEST_DESCRIPTION)
-        rows = parse_json(text)["spec"]["nodes"]
-        described = {row["hash"]: row for row in rows}
-        return rows[0]["hash"] == node.hash and all(
-            lock.nodes[digest].row == row for digest, row in described.items()
-        )
-    except (*UNREADABLE, EOFError, zlib.error):
+        return describes(read_description(part), node, lock.rows)
+    except (OSError, ValueError):
         return False
 
 
@@ -181,50 +167,15 @@ def _blobs(entry: Path) -> list[PurePosixPath]:
     try:
         if entry.lstat().st_size > LARGEST_ENTRY:
             return []
-        return [_blob(part["checksum"]) for part in read_json(entry)["data"]]
+        return [blob_path(part["checksum"]) for part in read_json(entry)["data"]]
     except UNREADABLE:
         return []
-
-
-def _blob(checksum: Any) -> PurePosixPath:
-    digest = str(checksum)
-    if not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ValueError(f"{digest} is not a checksum")
-    return BLOBS / digest[:2] / digest
-
-
-def _is_whole(blob: Path) -> bool:
-    try:
-        with open_regular(blob) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == blob.name
-    except OSError:
-        return False
 
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(content)
-
-
-def save_remote_indexes(spack: Spack) -> None:
-    """Keep Spack's copies of the indexes of remote build caches for later builds.
-
-    They only show whose sources need not be fetched. Call this before the instance has run
-    anything but Spack.
-    """
-    if not spack.choice.buildcaches:
-        return
-    taken = spack.work / f"indexes-{secrets.token_hex(3)}"
-    # There are none if Spack had nothing to look up. They only save time.
-    with suppress(CommandError, OSError, *UNREADABLE):
-        spack.instance.take_directory(spack.paths.index / "indices", taken)
-        # Others are of this machine's build caches, which may be gone in the next build.
-        remote = _of_build_caches(taken / CONTENTS, spack.choice.buildcaches)
-        (taken / CONTENTS).write_text(json.dumps(remote), "utf-8")
-        spack.remote_indexes.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(spack.remote_indexes, ignore_errors=True)
-        taken.rename(spack.remote_indexes)
 
 
 def index_is_current(cache: Path) -> bool:
@@ -243,68 +194,24 @@ def index_is_current(cache: Path) -> bool:
     return index.stat().st_mtime_ns >= max(path.stat().st_mtime_ns for path in entries)
 
 
-def in_remote_caches(spack: Spack, lock: Lock) -> frozenset[str]:
-    """Hashes of those packages of `lock` that remote build caches have for Spack to take.
-
-    No server is asked: Spack keeps copies of the indexes, which are as old as its last look at
-    them. Without a copy nothing is known. The indexes do not say who signed an entry.
-    """
-    choice = spack.choice
-    if choice.signed and not spack.verifies:
-        return frozenset()
-    contents = spack.remote_indexes / CONTENTS
-    try:
-        copies = [
-            contents.with_name(about["index_path"])
-            for about in _of_build_caches(contents, choice.buildcaches).values()
-        ]
-        wanted = {node.hash for node in lock.packages}
-        return frozenset().union(*(wanted & _listed(read_bytes(copy)) for copy in copies))
-    except UNREADABLE:
-        return frozenset()
-
-
-def _of_build_caches(contents: Path, urls: Iterable[str]) -> dict[str, Any]:
-    """What Spack's list of its copies (host) says about these build caches.
-
-    A key is a URL and the version of its layout.
-    """
-    asked = {url.rstrip("/") for url in urls}
-    return {
-        key: about
-        for key, about in read_json(contents).items()
-        if key.rpartition("__v")[0].rstrip("/") in asked
-    }
-
-
 def _entries(cache: Path) -> list[Path]:
     return list((cache / ENTRIES).glob(f"*/*{ENTRY}"))
 
 
 def _hashes(cache: Path) -> frozenset[str]:
     """Hashes of the existing packages; file names are <name>-<version>-<hash>."""
-    return frozenset(map(_hash_of, _entries(cache)))
-
-
-def _hash_of(entry: Path) -> str:
-    return entry.name.removesuffix(ENTRY).rpartition("-")[2]
+    return frozenset(hash_in(path.name) for path in _entries(cache))
 
 
 def _named(index: Path, cache: Path) -> frozenset[str] | None:
     """Hashes of the packages in an index; None if it is damaged."""
     try:
         (about,) = read_json(index)["data"]
-        blob = _blob(about["checksum"])
+        blob = blob_path(about["checksum"])
         content = read_bytes(cache / blob)
-        return _listed(content) if hashlib.sha256(content).hexdigest() == blob.name else None
+        return listed_in(content) if hashlib.sha256(content).hexdigest() == blob.name else None
     except UNREADABLE:
         return None
-
-
-def _listed(index: bytes) -> frozenset[str]:
-    """Hashes of the packages in an index; raises UNREADABLE errors if it is invalid."""
-    installs = parse_json(index)["database"]["installs"]
-    return frozenset(known for known, row in installs.items() if row["in_buildcache"])
 
 
 class _Watch:

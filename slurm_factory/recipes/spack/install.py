@@ -63,7 +63,7 @@ def install(spack: Spack, lock: Lock, *, remote: frozenset[str] = frozenset()) -
     Args:
         spack: Spack session with the project of `lock` in the instance.
         lock: What to install.
-        remote: Hashes of packages whose sources were left out, since remote build caches have them.
+        remote: Hashes of packages from remote build caches, whose sources were left out.
 
     Raises:
         SpackError: A package failed; its log and other evidence are in the logs.
@@ -141,7 +141,10 @@ def _attempt(
         if state is None:
             return
         if state.damaged and state.phase == "staging" and not state.ended:
-            reporter.warning(_unusable(spack, state.node))
+            reporter.warning(
+                f"The entry of {state.node.label} in a build cache is damaged or gone: building the"
+                " package again."
+            )
         reporter.packages(progress.snapshot(state if state.done else None))
         if state.done:
             # At once: if this program or the machine is killed, they are not lost.
@@ -151,16 +154,6 @@ def _attempt(
         spack.run("install", "--only-concrete", "-j", str(spack.job.jobs), on_line=take)
     except CommandError as error:
         _explain(spack, progress, skipped, error)
-
-
-def _unusable(spack: Spack, node: Node) -> str:
-    """Spack does not say which of these it is."""
-    choice = spack.choice
-    if choice.buildcaches and choice.signed:
-        why = "is damaged, gone, or not signed by a key in SLURM_FACTORY_SPACK_BUILDCACHE_KEYS"
-    else:
-        why = "is damaged or gone"
-    return f"The entry of {node.label} in a build cache {why}: building the package again."
 
 
 def _explain(

@@ -64,6 +64,11 @@ class Lock:
         return tuple(node for node in self.nodes.values() if node.external is None)
 
     @property
+    def rows(self) -> dict[str, Mapping[str, Any]]:
+        """All that the lock says of each package, by hash."""
+        return {digest: node.row for digest, node in self.nodes.items()}
+
+    @property
     def run_time(self) -> tuple[Node, ...]:
         """Run-time dependencies of the roots, roots first, then by distance."""
         return tuple(self.nodes[digest] for digest in self._reached())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from slurm_factory.constants import SPACK_NAMESPACE
-from slurm_factory.exceptions import ConfigurationError, SpackError
-from slurm_factory.instances.instance import CommandError
+from slurm_factory.exceptions import SpackError
 from slurm_factory.output.text import mask_credentials
 from slurm_factory.plan.plan import SPACK_REPOSITORY
 from slurm_factory.recipes.patches import PatchFile, patch_files
@@ -112,6 +110,7 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
     write_repository(repository, job.plan.compiler, job.plan.release, project.patches)
     for name, text in (project.files | ({SPACK_LOCK: lock} if lock else {})).items():
         (folder / name).write_text(text, "utf-8")
+    spack.views.mkdir(exist_ok=True)
     spack.logs.mkdir(parents=True, exist_ok=True)
     for name, text in project.files.items():
         (spack.logs / name).write_text(mask_credentials(text), "utf-8")
@@ -120,45 +119,11 @@ def write_project(spack: Spack) -> tuple[Project, str | None]:
         {
             "SOURCE": spack.inside(folder),
             "PROJECT": str(spack.paths.project),
-            "INDEXES": _give_indexes(spack),
-            "MISC": str(spack.paths.index),
+            "SEEN": spack.inside(spack.views),
+            "CACHES": str(spack.paths.caches),
         },
     )
-    trust_keys(spack)
     return project, lock
-
-
-def _give_indexes(spack: Spack) -> str:
-    """Path (instance) of the saved indexes of remote build caches, or empty."""
-    if not spack.choice.buildcaches or not spack.remote_indexes.is_dir():
-        return ""
-    copies = spack.input / "indexes"
-    shutil.rmtree(copies, ignore_errors=True)
-    shutil.copytree(spack.remote_indexes, copies, symlinks=True)
-    return spack.inside(copies)
-
-
-def trust_keys(spack: Spack) -> None:
-    """Let Spack trust the keys that the site has named, which sign in remote build caches.
-
-    Raises:
-        ConfigurationError: They cannot be read, or are not keys.
-    """
-    keys = spack.job.settings.spack_buildcache_keys
-    if keys is None or not spack.verifies:
-        return
-    copy = spack.input / "buildcache-keys"
-    try:
-        shutil.copyfile(keys, copy)
-        spack.run_script("spack-gpg.sh", {"GNUPG": spack.environment()["SPACK_GNUPGHOME"]})
-        spack.run("gpg", "trust", spack.inside(copy))
-    except (OSError, CommandError) as error:
-        raise ConfigurationError(
-            f"The keys in {keys} cannot be trusted.",
-            details=str(error).splitlines()[-1],
-            resolution="Set SLURM_FACTORY_SPACK_BUILDCACHE_KEYS to a file written by `gpg"
-            " --export` or `gpg --armor --export`.",
-        ) from error
 
 
 def _files(spack: Spack) -> dict[str, str]:

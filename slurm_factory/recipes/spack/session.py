@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from slurm_factory import resources
 from slurm_factory.constants import (
+    INSTANCE_BUILDCACHES,
     INSTANCE_PACKAGES,
     INSTANCE_PROJECT,
     INSTANCE_SPACK,
@@ -20,7 +21,7 @@ from slurm_factory.constants import (
 from slurm_factory.exceptions import ConfigurationError, SpackError
 from slurm_factory.instances.instance import CommandError
 from slurm_factory.output.text import mask_credentials
-from slurm_factory.plan.base_setup import INSTANCE_INDEX, spack_digest
+from slurm_factory.plan.base_setup import INSTANCE_INDEX
 from slurm_factory.recipes.ccache import ccache_environment
 from slurm_factory.recipes.spack.packages import SCRIPT, read_descriptions
 from slurm_factory.spack_yaml import SITE_YAML
@@ -40,12 +41,6 @@ Packages in the build cache serve every release of Slurm; Slurm's own package re
 release date.
 """
 
-WITH_GPG = ("-c", "bootstrap:enable:true")
-"""Without bootstrapping, Spack 1.1.0 uses no gpg, not even the base's.
-
-Offline builds use no signed build caches.
-"""
-
 
 @dataclass(frozen=True)
 class InstancePaths:
@@ -57,6 +52,7 @@ class InstancePaths:
         project: Directory of the project.
         store: Where it installs packages.
         packages: Build cache of the packages that it has built here.
+        caches: Directory of what this machine shows of build caches elsewhere.
         index: Its `misc_cache`: the index of its package recipes, which came with the base.
     """
 
@@ -65,6 +61,7 @@ class InstancePaths:
     project: PurePosixPath = INSTANCE_PROJECT
     store: PurePosixPath = INSTANCE_STORE
     packages: PurePosixPath = INSTANCE_PACKAGES
+    caches: PurePosixPath = INSTANCE_BUILDCACHES
     index: PurePosixPath = INSTANCE_INDEX
 
 
@@ -109,21 +106,14 @@ class Spack:
         return tuple(self.job.settings.results_dir / name for name in self.choice.local_buildcaches)
 
     @property
-    def remote_indexes(self) -> Path:
-        """Directory (host) with copies of the indexes of remote build caches, as a Spack of this
-        version has kept them."""
-        return self.job.settings.spack_misc_dir / spack_digest(self.choice.refs) / "remote-indexes"
+    def views(self) -> Path:
+        """Directory (host) of what the instance sees of build caches elsewhere."""
+        return self.input / "buildcaches"
 
     @property
     def stats_log(self) -> PurePosixPath:
         """File (instance) with the ccache statistics of this build."""
         return self.instance.build_dir / "ccache-stats"
-
-    @property
-    def verifies(self) -> bool:
-        """Whether Spack takes packages of remote build caches by their signatures."""
-        keys = self.job.settings.spack_buildcache_keys
-        return bool(self.choice.buildcaches) and self.choice.signed and keys is not None
 
     @cached_property
     def packages(self) -> dict[str, PackageDescription]:
@@ -157,7 +147,6 @@ class Spack:
             "PYTHONUNBUFFERED": "1",
             "SOURCE_DATE_EPOCH": str(EPOCH),
             "SPACK_DISABLE_LOCAL_CONFIG": "1",
-            "SPACK_GNUPGHOME": str(instance.build_dir / "spack-gpg"),
             "SPACK_PYTHON": str(self.paths.python),
             "SPACK_USER_CACHE_PATH": str(instance.build_dir / "spack-user"),
         }
@@ -178,7 +167,7 @@ class Spack:
             **self.environment(),
             "SPACK": str(self.paths.program),
             "PROJECT": str(self.paths.project),
-            "ARGUMENTS": "\n".join((*(WITH_GPG if self.verifies else ()), *arguments)),
+            "ARGUMENTS": "\n".join(arguments),
         }
         try:
             self.run_script("spack-run.sh", parameters, on_line)

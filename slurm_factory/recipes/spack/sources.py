@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slurm_factory.buildcaches.layout import ENTRIES
 from slurm_factory.exceptions import DownloadError
 from slurm_factory.fetch.sources import Source, fetch
 from slurm_factory.fetch.upstream import not_here, sources_for
 from slurm_factory.instances.instance import CommandError
-from slurm_factory.recipes.spack.cache import ENTRIES
 from slurm_factory.util.documents import LARGEST
 from slurm_factory.util.files import atomic_write, file_errors
 
@@ -34,16 +34,14 @@ def fetch_sources(
     Args:
         spack: Spack session with the project of `lock` in the instance.
         lock: Packages to install.
-        remote: Hashes of packages that remote build caches have.
+        remote: Hashes of packages that were taken from remote build caches.
         every: Include packages in a build cache, and continue after a failure.
 
     Returns:
         Paths (host) of the sources, in the order of Spack's list.
 
     Raises:
-        DownloadError: One is not available; its message has the path to put it by hand. Where there
-            are remote build caches, Spack asks those first: their indexes may be older than what
-            they have.
+        DownloadError: One is not available; its message has the path to put it by hand.
         SpackError: Spack does not describe its packages.
         OutputError: The source cache cannot be written, or is full.
     """
@@ -56,8 +54,6 @@ def fetch_sources(
         except DownloadError as error:
             if every:
                 failures.append(error)
-            elif spack.choice.buildcaches:
-                spack.job.reporter.line(f"{error.brief} A build cache may have the package.")
             else:
                 raise
     if failures:
@@ -188,7 +184,7 @@ def _in_no_cache(spack: Spack, nodes: Sequence[Node], remote: frozenset[str]) ->
     left = tuple(node for node in nodes if node.hash not in remote)
     if len(left) < len(nodes):
         spack.job.reporter.line(
-            f"Remote build caches have {len(nodes) - len(left)} of the packages, whose sources are"
+            f"Remote build caches had {len(nodes) - len(left)} of the packages, whose sources are"
             " not fetched."
         )
     return left

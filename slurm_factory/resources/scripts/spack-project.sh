@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Copy the project to the directory where Spack uses it. SOURCE: its files. PROJECT: directory to
-# make. INDEXES: copies of indexes of remote build caches, or empty. MISC: Spack's own cache.
+# make. SEEN: what this machine shows of build caches elsewhere. CACHES: where Spack looks for it.
 set -euo pipefail
 
-rm -rf "${PROJECT}"
-mkdir -p "$(dirname "${PROJECT}")"
+rm -rf "${PROJECT}" "${CACHES}"
+mkdir -p "$(dirname "${PROJECT}")" "$(dirname "${CACHES}")"
 cp -r "${SOURCE}" "${PROJECT}"
-[[ -z ${INDEXES} ]] || cp -r "${INDEXES}" "${MISC}/indices"
+ln -s "${SEEN}" "${CACHES}"

@@ -10,9 +10,10 @@ import pytest
 from package_samples import stage
 from plan_samples import sample_plan
 
+from slurm_factory.buildcaches.layout import ENTRIES, ENTRY, INDEX
 from slurm_factory.package.publish import find_artifacts, publish
 from slurm_factory.plan.base_setup import load_record, record_path
-from slurm_factory.recipes.spack.cache import ENTRIES, ENTRY, INDEX, index_is_current
+from slurm_factory.recipes.spack.cache import index_is_current
 from slurm_factory.recipes.spack.lock import load_lock, read_lock
 from slurm_factory.util import documents
 from slurm_factory.util.documents import parse_json, read_bytes, read_json, read_text

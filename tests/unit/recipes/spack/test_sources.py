@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from plan_samples import spack_plan
-from spack_samples import GLIBC, LOCK, LZ4, MUNGE, SLURM, StandIn, description, stand_in
+from spack_samples import LOCK, LZ4, MUNGE, SLURM, StandIn, description, stand_in
 
+from slurm_factory.buildcaches.layout import ENTRIES
 from slurm_factory.exceptions import DownloadError, SlurmFactoryError, SpackError
 from slurm_factory.fetch.sources import Source
 from slurm_factory.recipes.spack import packages as spack_packages
 from slurm_factory.recipes.spack import sources as spack_sources
 from slurm_factory.recipes.spack.build import build, prefetch
-from slurm_factory.recipes.spack.cache import CONTENTS, ENTRIES, in_remote_caches
 from slurm_factory.recipes.spack.lock import Lock, read_lock
 from slurm_factory.recipes.spack.packages import PUBLIC_MIRROR, parse
 from slurm_factory.recipes.spack.session import Spack
@@ -27,7 +27,6 @@ from slurm_factory.recipes.spack.sources import (
     require_sources,
 )
 
-REMOTE = "http://cache.invalid"
 COMMIT = "_source-cache/git/madler/zlib.git/51b7f2abdade71cd9bb0e7a373ef2610ec6f9daf.tar.gz"
 
 
@@ -94,25 +93,11 @@ def push(here: StandIn, name: str, digest: str, version: str = "1.0") -> None:
     (entries / f"{name}-{version}-{digest}.spec.manifest.json").write_text("{}")
 
 
-def with_build_cache(spack: Spack, *, signed: bool = True, keys: Path | None = None) -> Spack:
+def with_build_cache(spack: Spack) -> Spack:
     """The same with a remote build cache in the settings."""
-    job = spack.job
-    choice = replace(spack.choice, buildcaches=(REMOTE,), signed=signed)
-    settings = job.settings.model_copy(update={"spack_buildcache_keys": keys})
-    plan = spack_plan(minimal=True, spack=choice, offline=job.offline)
-    return replace(spack, job=replace(job, plan=plan, settings=settings))
-
-
-def copy_index(spack: Spack, *hashes: str, url: str = REMOTE) -> Path:
-    """Let Spack have a copy of the index of a build cache; returns the copy."""
-    contents = spack.remote_indexes / CONTENTS
-    contents.parent.mkdir(parents=True)
-    contents.write_text(json.dumps({f"{url}__v3": {"index_path": "1.json"}}))
-    installs = {digest: {"in_buildcache": True} for digest in hashes}
-    installs[GLIBC] = {"in_buildcache": False}
-    copy = contents.with_name("1.json")
-    copy.write_text(json.dumps({"database": {"installs": installs}}))
-    return copy
+    choice = replace(spack.choice, buildcaches=("http://cache.invalid",))
+    plan = spack_plan(minimal=True, spack=choice, offline=spack.job.offline)
+    return replace(spack, job=replace(spack.job, plan=plan))
 
 
 def offline(here: StandIn) -> Spack:
@@ -202,82 +187,19 @@ def test_prefetch_fetches_all_it_can_and_names_each_source_that_cannot_be_fetche
     assert upstream.fetched == {"lz4-1.tar.gz"}
 
 
-def test_a_missing_source_is_not_a_failure_where_another_build_cache_may_have_the_package(
+def test_what_came_from_a_remote_build_cache_needs_no_sources(
     here: StandIn, upstream: Upstream, lock: Lock
-) -> None:
-    upstream.offers(MUNGE, "munge").unlink()
-    upstream.offers(LZ4, "lz4")
-    spack = with_build_cache(here.spack)
-    fetch_sources(spack, lock)
-    assert upstream.fetched == {"lz4-1.tar.gz"}
-    with pytest.raises(DownloadError, match="munge"):
-        fetch_sources(spack, lock, every=True)
-
-
-@pytest.mark.parametrize("url", [REMOTE, f"{REMOTE}/"])
-def test_what_a_remote_build_cache_has_needs_no_sources(
-    here: StandIn, upstream: Upstream, lock: Lock, url: str
 ) -> None:
     upstream.offers(MUNGE, "munge")
     upstream.offers(LZ4, "lz4")
-    spack = with_build_cache(here.spack, signed=False)
-    copy_index(spack, MUNGE, url=url)
-    fetch_sources(spack, lock, remote=in_remote_caches(spack, lock))
+    fetch_sources(here.spack, lock, remote=frozenset({MUNGE}))
     assert upstream.fetched == {"lz4-1.tar.gz"}
 
 
-def test_spack_is_not_asked_where_this_and_remote_build_caches_have_everything(
-    here: StandIn, lock: Lock
-) -> None:
-    spack = with_build_cache(here.spack, signed=False)
-    copy_index(spack, MUNGE, LZ4)
+def test_spack_is_not_asked_where_build_caches_have_everything(here: StandIn, lock: Lock) -> None:
     push(here, "slurm", SLURM)
-    fetch_sources(spack, lock, remote=in_remote_caches(spack, lock))
+    fetch_sources(here.spack, lock, remote=frozenset({MUNGE, LZ4}))
     assert here.calls == []
-
-
-@pytest.mark.parametrize(("keys", "fetched"), [(None, {"munge-0.tar.gz"}), (Path("/k"), set())])
-def test_without_trusted_keys_a_signed_build_cache_spares_no_source(
-    here: StandIn, upstream: Upstream, lock: Lock, keys: Path | None, fetched: set[str]
-) -> None:
-    upstream.offers(MUNGE, "munge")
-    spack = with_build_cache(here.spack, keys=keys)
-    copy_index(spack, MUNGE)
-    fetch_sources(spack, lock, remote=in_remote_caches(spack, lock))
-    assert upstream.fetched == fetched
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda copy: copy.write_text("{"),
-        lambda copy: copy.write_text("[]"),
-        lambda copy: copy.unlink(),
-        lambda copy: copy.with_name("contents.json").write_text("{"),
-        lambda copy: copy.with_name("contents.json").unlink(),
-        lambda copy: copy.with_name("contents.json").write_text(
-            f'{{"{REMOTE}/other__v3": {{"index_path": "1.json"}}}}'
-        ),
-    ],
-    ids=["damaged", "no index", "gone", "damaged list", "no list", "another's"],
-)
-def test_sources_are_fetched_where_it_is_not_known_what_a_remote_build_cache_has(
-    here: StandIn, upstream: Upstream, lock: Lock, spoil: Callable[[Path], object]
-) -> None:
-    upstream.offers(MUNGE, "munge")
-    spack = with_build_cache(here.spack, signed=False)
-    spoil(copy_index(spack, MUNGE))
-    fetch_sources(spack, lock, remote=in_remote_caches(spack, lock))
-    assert upstream.fetched == {"munge-0.tar.gz"}
-
-
-def test_a_build_cache_that_is_no_longer_in_the_settings_spares_no_source(
-    here: StandIn, upstream: Upstream, lock: Lock
-) -> None:
-    upstream.offers(MUNGE, "munge")
-    copy_index(here.spack, MUNGE)
-    fetch_sources(here.spack, lock, remote=in_remote_caches(here.spack, lock))
-    assert upstream.fetched == {"munge-0.tar.gz"}
 
 
 def test_what_was_left_out_is_fetched_in_its_order_up_to_the_first_that_cannot_be_fetched(
@@ -401,7 +323,7 @@ def test_spack_knows_of_no_mirror_elsewhere_in_an_offline_build(
     spack = with_build_cache(offline(here))
     with pytest.raises(DownloadError):
         build(spack.job, spack.instance, spack.paths)
-    assert "cache.invalid" not in (here.folder / "project/spack.yaml").read_text()
+    assert "buildcaches" not in (here.folder / "project/spack.yaml").read_text()
 
 
 def test_prefetch_lets_spack_decide_as_an_offline_build_does(

@@ -1,0 +1,1 @@
+"""Build caches of Spack elsewhere: taken from and published to by this machine, by no instance."""
