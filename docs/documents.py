@@ -42,6 +42,7 @@ MANIFEST: tuple[type, ...] = (
     Share,
     manifest.Limit,
     manifest.SpackBuild,
+    manifest.BuildCacheUse,
     manifest.SpackPackage,
     manifest.Verified,
     manifest.File,

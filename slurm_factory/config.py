@@ -305,7 +305,7 @@ class Settings(BaseSettings):
             caches: Whether it takes what earlier builds have compiled, found out and decided.
                 Otherwise this directory has caches of its own. Sources and bases are shared always.
         """
-        copy = self.model_copy()
+        copy = self.model_copy(update={"spack_buildcache_publish": None})
         results = None if caches else directory
         copy._finished, copy._results = directory, results  # noqa: SLF001  # of this class
         return copy

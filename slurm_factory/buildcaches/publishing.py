@@ -124,7 +124,7 @@ def publish_packages(job: Job, packages: Iterable[SpackPackage]) -> None:
     settings, url = job.settings, job.settings.spack_buildcache_publish
     if url is None or job.plan.spack is None or job.offline:
         return
-    local = settings.cache_dir / job.plan.spack.local_buildcaches[0]
+    local = settings.results_dir / job.plan.spack.local_buildcaches[0]
     cache = cache_at(url, settings.download_timeout)
     with job.reporter.step("Publish to the build cache"):
         try:
