@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,16 +24,20 @@ from slurm_factory.fetch.http import (
     open_url,
     with_retries,
 )
+from slurm_factory.util.documents import open_regular
 from slurm_factory.util.files import atomic_write
 
 if TYPE_CHECKING:
+    from io import BufferedReader
     from pathlib import PurePosixPath
 
     import requests
 
 CHUNK = 1 << 20
-ABSENT = ("HTTP 404", "HTTP 410", "no such file or directory")
+ABSENT = ("HTTP 404", "HTTP 410")
 """Reasons of a `TransferError` that mean: it is not there."""
+STATUS = re.compile(r"status code: (\d{3}[\w ]*)")
+CODE = re.compile(r"<Code>(\w+)</Code>")
 RETRIES = 3
 RETRY = timedelta(seconds=30)
 LONGEST_REQUEST = timedelta(hours=2)
@@ -102,7 +107,13 @@ class Directory:
         """As `Place` says."""
         if not self.root.is_dir():
             raise UnreachableError("there is no such directory")
-        _copy(f"file://{self.root / path}", target, limit, 1.0, new_session())
+        with _reading():
+            file = open_regular(self.root / path)
+        with file, target.open("wb") as copy:
+            if os.fstat(file.fileno()).st_size > limit:
+                raise TooLargeError("it is too large")
+            while chunk := _chunk(file):
+                copy.write(chunk)
 
     def upload(self, path: PurePosixPath | str, source: Path) -> None:
         """As `Place` says."""
@@ -256,9 +267,27 @@ def _set(names: tuple[str, ...]) -> str:
 
 
 def _brief(error: Exception) -> str:
-    """The reason in a message of obstore, which goes on for many lines."""
-    text = " ".join(str(error).split())
-    return text.rpartition("source: ")[2][:200] or type(error).__name__
+    """Such as `403 Forbidden (SignatureDoesNotMatch)`; obstore tells its whole history."""
+    text = str(error)
+    status, code = STATUS.search(text), CODE.search(text)
+    if status:
+        return status[1].strip() + (f" ({code[1]})" if code else "")
+    return f"the request failed: {text.partition(chr(10))[0].rpartition(' - ')[2]}"
+
+
+def _chunk(file: BufferedReader) -> bytes:
+    with _reading():
+        return file.read(CHUNK)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise AbsentError("it is not there") from error
+    except OSError as error:
+        raise TransferError((error.strerror or str(error)).lower()) from error
 
 
 @contextmanager

@@ -440,6 +440,10 @@ def test_a_registry_that_wants_a_password_gets_it_from_dockers_configuration(
         assert taken.failure == "access is denied"
 
 
+def _entry(part: Part) -> bytes:
+    return json.dumps({"version": 3, "data": [part.record()]}).encode()
+
+
 # --- what is no failure of a store ---------------------------------------------------------------
 
 
@@ -464,18 +468,18 @@ def test_a_key_that_nobody_has_signs_nothing(shared: Site, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "why"),
     [
-        b"",
-        b"[]",
-        b'{"version": 3, "data": []}',
-        b'{"version": 2, "data": []}',
-        json.dumps({"version": 3, "data": [Part("../../etc", 1, "x").record()]}).encode(),
-        json.dumps({"version": 3, "data": [Part("a" * 64, -1, "x").record()]}).encode(),
+        (b"", "JSON"),
+        (b"[]", "no entry"),
+        (b'{"version": 3, "data": []}', "no entry"),
+        (b'{"version": 2, "data": []}', "another layout"),
+        (_entry(Part("../../etc", 1, "x")), "not a checksum"),
+        (_entry(Part("a" * 64, -1, "x")), "impossible part"),
     ],
 )
-def test_an_impossible_entry_is_none(text: bytes) -> None:
-    with pytest.raises(ValueError, match="it "):
+def test_an_impossible_entry_is_none(text: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
         parse_entry(text)
 
 
