@@ -199,12 +199,25 @@ def parse_description(content: bytes) -> list[dict[str, Any]]:
 def describes(rows: list[dict[str, Any]], package: Package, known: Mapping[str, Any]) -> bool:
     """Whether a description is that of a package, with all that it needs, as it is known.
 
+    Spack sorts the compiler flags of packages that it takes from a build cache when it decides, and
+    keeps their hashes: the order of flags does not count.
+
     Args:
         rows: The description.
         package: The package.
         known: Rows of the lock by hash.
     """
-    return rows[0]["hash"] == package.hash and all(known.get(row["hash"]) == row for row in rows)
+    return rows[0]["hash"] == package.hash and all(
+        row["hash"] in known and _unordered(known[row["hash"]]) == _unordered(row) for row in rows
+    )
+
+
+def _unordered(row: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = row.get("parameters")
+    if not isinstance(parameters, dict):
+        return dict(row)
+    values = {k: sorted(map(str, v)) if isinstance(v, list) else v for k, v in parameters.items()}
+    return {**row, "parameters": values}
 
 
 def make_index(rows: Mapping[str, Any], available: Collection[str]) -> bytes:

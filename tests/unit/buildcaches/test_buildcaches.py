@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import store_servers
 from buildcache_samples import Signer, add_package, description, signer
-from spack_samples import LOCK, LZ4, MUNGE, SLURM
+from spack_samples import CMAKE, LOCK, LZ4, MUNGE, SLURM
 
 from slurm_factory.buildcaches import layout, publishing
 from slurm_factory.buildcaches.caches import Cache, Files, cache_at
@@ -488,3 +488,12 @@ def test_a_description_has_the_rows_of_the_lock(lock: Lock) -> None:
     assert describes(rows, lock.nodes[SLURM], lock.rows)
     assert not describes(rows, lock.nodes[LZ4], lock.rows)
     assert not describes([*rows, {"hash": "a" * 32}], lock.nodes[SLURM], lock.rows)
+
+
+def test_the_order_of_flags_does_not_count_but_the_flags_do(lock: Lock) -> None:
+    row = {**lock.nodes[LZ4].row, "parameters": {"cflags": ["-O2", "-g"], "shared": True}}
+    for flags, same in ((["-g", "-O2"], True), (["-g"], False), (["-g", "-O2", "-O2"], False)):
+        known = {LZ4: {**row, "parameters": {"cflags": flags, "shared": True}}} | {
+            CMAKE: lock.nodes[CMAKE].row
+        }
+        assert describes([row], lock.nodes[LZ4], known) is same
