@@ -40,9 +40,16 @@ def run(here: Path, key: str) -> str:
 def test_with_a_key_later_steps_publish_signed_packages(tmp_path: Path) -> None:
     store_servers.require("gpg", "gpg-agent")
     with signer("nightly") as someone:
-        export = ["gpg", "--homedir", someone.home, "--batch", "--armor", "--export-secret-keys"]
+        export = [
+            "gpg",
+            "--homedir",
+            str(someone.home),
+            "--batch",
+            "--armor",
+            "--export-secret-keys",
+        ]
         key = subprocess.check_output(export, text=True)
-        listing = ["gpg", "--homedir", someone.home, "--with-colons", "--list-keys"]
+        listing = ["gpg", "--homedir", str(someone.home), "--with-colons", "--list-keys"]
         rows = subprocess.check_output(listing, text=True).splitlines()
     (fingerprint,) = [row.split(":")[9] for row in rows if row.startswith("fpr:")]
     printed = run(tmp_path, key)
