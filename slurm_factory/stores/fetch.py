@@ -21,6 +21,7 @@ from slurm_factory.fetch.http import (
 )
 from slurm_factory.package.manifest import Manifest, load_manifest
 from slurm_factory.package.publish import describe, finish_publishing, publish
+from slurm_factory.package.signatures import check, trust_of
 from slurm_factory.stores.index import Index, StoredPackage, parse_index
 from slurm_factory.stores.store import MissingError, failure
 from slurm_factory.util.documents import read_text
@@ -101,7 +102,8 @@ def fetch(wanted: Wanted, store: Store, settings: Settings, reporter: Reporter) 
         ConfigurationError: The store has no such package.
         DownloadError: A file cannot be fetched.
         OutputError: It cannot be written.
-        VerificationError: A file is not what the index or the manifest says.
+        VerificationError: A file is not what the index or the manifest says, or nobody who is
+            trusted has signed the package.
     """
     try:
         return _fetch(choose(wanted, read_index(store)), store, settings, reporter)
@@ -132,6 +134,7 @@ def _fetch(package: StoredPackage, store: Store, settings: Settings, reporter: R
             for file in package.all_files:
                 _Download(package, file, store, staging / file.name).run(reporter)
         manifest = _checked(package, staging, store)
+        check(staging / package.manifest.name, trust_of(settings))
         publish(staging / package.manifest.name, directory)
     return Fetched(package, path, manifest, up_to_date=False)
 
