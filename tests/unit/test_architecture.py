@@ -42,8 +42,8 @@ LAYERS = (
 ONLY_IN = {
     "archspec": {"plan"},
     "craft_providers": {"instances"},
-    "obstore": {"stores"},
-    "oras": {"stores"},
+    "obstore": {"buildcaches", "stores"},
+    "oras": {"buildcaches", "stores"},
     "rich": {"output"},
     "typer": {"farm_commands", "main", "options", "session", "usage"},
 }

@@ -80,9 +80,9 @@ def test_pattern_with_a_series_matches_its_releases() -> None:
 @pytest.mark.parametrize(
     ("axes", "brief", "details"),
     [
-        (replace(SYSTEM, types=("standart",)), "'standart'", "Did you mean standard?"),
+        (replace(SYSTEM, types=("standar",)), "'standar'", "Did you mean standard?"),
         (replace(SYSTEM, exclude=("25.05 gpu",)), "leaves no cell out", "No cell has 'gpu'."),
-        (replace(SYSTEM, exclude=("debain@12",)), "leaves no cell out", "Did you mean debian@12?"),
+        (replace(SYSTEM, exclude=("debin@12",)), "leaves no cell out", "Did you mean debian@12?"),
         (replace(SYSTEM, exclude=("",)), "leaves no cell out", "No cell has all of its words."),
         (replace(SYSTEM, exclude=("25.05",)), "no cells", "exclude all of them"),
         (Axes(), "no cells", "Neither --series nor a file"),
@@ -183,7 +183,7 @@ def test_options_replace_lists_and_add_patterns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("serie = []", "serie is no key. Did you mean series?"),
+        ("sries = []", "sries is no key. Did you mean series?"),
         ("[[cell]]\nslurm_version = '25.05'", "Did you mean slurm-version?"),
         ("[[cell]]\n[[cell]]\npatches = []", "patches of cell 2 is no key. Did you mean patch?"),
         ("[[cell]]\ntype = 'huge'", "type of cell 1 is 'huge'."),
