@@ -80,7 +80,7 @@ def test_pattern_with_a_series_matches_its_releases() -> None:
 @pytest.mark.parametrize(
     ("axes", "brief", "details"),
     [
-        (replace(SYSTEM, types=("standar",)), "'standar'", "Did you mean standard?"),
+        (replace(SYSTEM, types=("standad",)), "'standad'", "Did you mean standard?"),
         (replace(SYSTEM, exclude=("25.05 gpu",)), "leaves no cell out", "No cell has 'gpu'."),
         (replace(SYSTEM, exclude=("debin@12",)), "leaves no cell out", "Did you mean debian@12?"),
         (replace(SYSTEM, exclude=("",)), "leaves no cell out", "No cell has all of its words."),
