@@ -1,8 +1,12 @@
 """The real Spack takes of another's build cache what it may, and builds the rest (1.1.0)."""
 
+import os
 import shutil
+import socket
+import subprocess
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path, PurePosixPath
@@ -249,19 +253,49 @@ def test_a_package_that_cannot_be_taken_is_built_from_its_source_at_once(
 # --- Spack itself, anywhere -----------------------------------------------------------------------
 
 
+@contextmanager
+def with_tls(server: store_servers.Server, here: Path) -> Iterator[str]:
+    """A second registry for the same storage, with a certificate; gives its name and port."""
+    certificate, key = here / "tls.crt", here / "tls.key"
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"]
+    request += ["ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=127.0.0.1"]
+    request += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key)]
+    subprocess.run([*request, "-out", str(certificate)], check=True, stderr=subprocess.DEVNULL)
+    port = store_servers.free_port()
+    text = (server.root.parent / "config.yml").read_text()
+    tls = f"127.0.0.1:{port}\n  tls: {{certificate: {certificate}, key: {key}}}"
+    (here / "tls.yml").write_text(text.replace(server.host, tls))
+    process = subprocess.Popen(
+        ["docker-registry", "serve", str(here / "tls.yml")],
+        env=os.environ | {"OTEL_TRACES_EXPORTER": "none"},
+    )
+    try:
+        for _ in range(200):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait(TIMEOUT)
+
+
 @pytest.mark.parametrize("kind", ["directory", "registry"])
 def test_spack_itself_reads_what_is_published(
-    published: Toys, tmp_path: Path, misc: Path, kind: str
+    published: Toys, tmp_path: Path, misc: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ExitStack() as stack:
-        if kind == "registry":
-            server = stack.enter_context(store_servers.registry(tmp_path / "registry"))
-            url = f"oci+http://{server.host}/team/cache"
-        else:
-            url = f"file://{tmp_path}/shared"
-            (tmp_path / "shared").mkdir()
         nodes = read_lock(published.locked).packages
-        Publisher(published.here / "cache", cache_at(url, TIMEOUT), "").publish(nodes)
+        if kind == "registry":
+            # Spack 1.1.0 reads the index of none without TLS.
+            ours = stack.enter_context(store_servers.registry(tmp_path / "registry"))
+            theirs = stack.enter_context(with_tls(ours, tmp_path))
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "tls.crt"))
+            publish_to, url = (f"oci://{host}/team/cache" for host in (ours.host, theirs))
+        else:
+            (tmp_path / "shared").mkdir()
+            publish_to = url = f"file://{tmp_path}/shared"
+        Publisher(published.here / "cache", cache_at(publish_to, TIMEOUT), "").publish(nodes)
         toys = Toys(published.spack, tmp_path, tmp_path / "empty")
         shutil.copytree(published.packages / "toymain", toys.packages / "toymain")
         shutil.copy(published.project / "spack.lock", toys.project)
