@@ -14,6 +14,7 @@ from slurm_factory.package.manifest import load_manifest
 from slurm_factory.package.publish import publish
 from slurm_factory.recipes.recipe import RECIPES
 from slurm_factory.supplies import (
+    choose_place,
     fetch_supplies,
     find_supplies,
     launch_instance,
@@ -52,20 +53,27 @@ def build(
     Raises:
         SlurmFactoryError: The subclass shows what failed.
     """
-    jobs = choose_jobs(plan.jobs, settings)
     with (
         system_errors(settings),
         open_workspace(new_build_id(plan.requested), settings, reporter) as workspace,
+        choose_place(plan, settings, workspace, reporter) as placement,
     ):
+        place = placement.place if placement else None
+        jobs = choose_jobs(plan.jobs, settings, place)
         job = Job(
             *(plan, settings, reporter, workspace, jobs),
             offline=offline,
             keep=keep_instance,
             lock=lock,
+            place=place,
         )
         reporter.log_to(workspace.log.parent)
+        if place:
+            reporter.line(f"Building on {settings.remote}:{place.member} ({place.architecture})")
         require_machine(job)
         with launch_instance(job, _supplies(job)) as instance:
+            if placement:
+                placement.release()
             built = RECIPES[plan.deps].build(job, instance)
         # From here on, nothing that ran in the instance can change anything.
         if job.keep and instance.enter_command:

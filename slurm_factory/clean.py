@@ -24,6 +24,8 @@ from slurm_factory.instances.lxc import (
     created,
     delete_instance,
     is_finished,
+    is_out_of_reach,
+    list_instances,
     lxc,
     lxc_json,
     project_exists,
@@ -46,13 +48,13 @@ DOCTOR_NAME = re.compile(rf"{DOCTOR_PREFIX}\d+-[0-9a-f]{{6}}")
 BUILD_LOCK = re.compile(rf"{BUILD_ID.pattern}\.lock")
 RECORD = re.compile(r"[a-z0-9.-]+-[0-9a-f]{12}\.json")
 """Record of a base (plan/base_setup.py, `record_path`)."""
-RECORD_LOCK = re.compile(rf"{RECORD.pattern}\.lock")
+RECORD_LOCK = re.compile(rf"{RECORD.pattern}(\.[A-Za-z0-9.-]+)?\.lock")
 IMAGE = re.compile(r"image-[a-z0-9_]{8}")
 """Directory in which an image is made (instances/images.py)."""
 VERSION = re.compile(r"[0-9][0-9A-Za-z._+~-]*")
 PUBLISHED = re.compile(rf"slurm-.+{PACKAGE_END.pattern}|\.slurm-.+\.complete")
 """Files of packages (package/file_names.py), and directories of publish.py."""
-SHARED = frozenset({"base", "image", "project", "record", "lock"})
+SHARED = frozenset({"base", "image", "project", "record", "lock", "volume"})
 """Kinds of objects that all builds in the LXD project share."""
 WITH_LOCK = frozenset({"stage", "record"})
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -98,6 +100,7 @@ class CleanPlan:
         removals: In the order of removal.
         running: Objects in use, and those whose state is unknown.
         unseen: Those whose lock files belong to other users.
+        away: Those on members of a cluster that do not answer.
         waiting: Options that wait for running builds, with the names of these.
         unusable: Finished builds that nobody can use, which do not count as kept.
     """
@@ -107,6 +110,7 @@ class CleanPlan:
     unseen: tuple[str, ...] = ()
     waiting: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unusable: tuple[str, ...] = ()
+    away: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -117,7 +121,11 @@ class CleanPlan:
             f"{name} cannot be used and does not count: `slurm-factory list` says why."
             for name in self.unusable
         ]
-        return (*kept, *waits, *stays)
+        gone = [
+            f"{name} is kept: its member does not answer. Run the command again when it does."
+            for name in self.away
+        ]
+        return (*kept, *waits, *stays, *gone)
 
     def _why(self, name: str) -> str:
         if name in self.unseen:
@@ -172,6 +180,7 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
         OutputError: The directory is not a cache directory.
     """
     _require_one_purpose(request)
+    _require_files_here(request, settings)
     if settings.cache_dir.exists():
         require_ours(settings)
     before = now - request.older_than if request.older_than else None
@@ -180,31 +189,70 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
     if request.keep is not None:
         return _plan_to_keep(request.keep, settings, before)
     seen = _look(settings, now)
+    away = tuple(entry["name"] for entry in seen.instances if is_out_of_reach(entry))
     idle = [
         entry
         for entry in seen.instances
-        if entry["name"] not in seen.running and _is_older(created(entry), before)
+        if entry["name"] not in (*seen.running, *away) and _is_older(created(entry), before)
     ]
     builds = [entry for entry in idle if _is_of_a_build(entry) or _is_doctors(entry)]
     removals = [Removal("instance", entry["name"]) for entry in builds]
-    removals += _staged(settings, seen, before)
-    if request.full and not seen.running:
-        bases = [entry["name"] for entry in idle if entry["name"].startswith(BASE_PREFIX)]
-        removals += [Removal("base", name) for name in bases]
-        going = {removal.name for removal in removals}
-        stays = any(entry["name"] not in going for entry in seen.instances)
-        removals += _project(settings, seen, stays=stays) if before is None else []
-        removals += _paths("record", _records(settings), before)
-        removals += _paths("lock", _locks_of_bases_that_failed(settings), before)
+    removals += _staged(settings, seen, away, before)
+    if not seen.running:
+        volumes = _volumes(settings, seen)
+        removals += volumes if request.caches else []
+        if request.full:
+            left = () if request.caches else volumes
+            removals += _shared(settings, seen, idle, (removals, left), before)
     if request.builds:
         removals += _packages(settings, before)
         logs = _named(settings.logs_dir, BUILD_ID)
         finished = (log for log in logs if f"{BUILD_PREFIX}{log.name}" not in seen.building)
         removals += _paths("log", finished, before)
-    if request.caches and not seen.building:
+    if request.caches and not seen.building and settings.remote is None:
         removals += [r for directory in settings.cache_dirs for r in _cache(directory, before)]
     unseen = tuple(entry["name"] for entry in seen.instances if _is_unseen(entry))
-    return CleanPlan(tuple(removals), seen.running, unseen, _waiting(request, seen))
+    waiting = _waiting(request, seen)
+    return CleanPlan(tuple(removals), seen.running, unseen, waiting, away=away)
+
+
+def _shared(
+    settings: Settings,
+    seen: _Seen,
+    idle: Sequence[Mapping[str, Any]],
+    others: tuple[Sequence[Removal], Sequence[Removal]],
+    before: datetime | None,
+) -> list[Removal]:
+    """What builds share: bases, images, the project, and the records of bases.
+
+    Args:
+        settings: Settings of this site.
+        seen: The state of builds and instances.
+        idle: The instances that nothing uses.
+        others: What else goes, and what else stays.
+        before: Only what is older.
+    """
+    bases = [entry["name"] for entry in idle if entry["name"].startswith(BASE_PREFIX)]
+    removals = [Removal("base", name) for name in bases]
+    going = {removal.name for removal in (*others[0], *removals)}
+    stays = bool(others[1]) or any(entry["name"] not in going for entry in seen.instances)
+    # All members take part in the removal of an image.
+    if before is None and not any(map(is_out_of_reach, seen.instances)):
+        removals += _project(settings, seen, stays=stays)
+    if settings.remote is None:
+        # They are about the bases of this machine as well.
+        removals += _paths("record", _records(settings), before)
+    return [*removals, *_paths("lock", _locks_of_bases_that_failed(settings), before)]
+
+
+def _volumes(settings: Settings, seen: _Seen) -> list[Removal]:
+    """The compiler caches on all members of a remote."""
+    if settings.remote is None or not seen.project:
+        return []
+    from slurm_factory.instances.delivery import ccache_volumes  # noqa: PLC0415  # rarely needed
+
+    volumes = ccache_volumes(settings.project_name)
+    return [Removal("volume", str(volume)) for volume in volumes if not volume.used]
 
 
 def remove_all(
@@ -271,6 +319,10 @@ def remove(removal: Removal, settings: Settings) -> None:
         delete_instance(removal.name, project)
     elif removal.kind == "image":
         lxc("image", "delete", f"{LOCAL}{removal.name}", project=project)
+    elif removal.kind == "volume":
+        from slurm_factory.instances.delivery import delete_volume  # noqa: PLC0415
+
+        delete_volume(removal.name, project)
     elif removal.kind == "project":
         lxc("project", "delete", f"{LOCAL}{removal.name}", project="default")
     else:
@@ -284,7 +336,7 @@ def _look(settings: Settings, now: datetime) -> _Seen:
     """
     project = settings.project_name
     there = which("lxc") is not None and project_exists(project)
-    instances = tuple(lxc_json("list", LOCAL, project=project)) if there else ()
+    instances = list_instances(project) if there else ()
     locks = sorted(_named(settings.work_dir, BUILD_LOCK))
     building = tuple(f"{BUILD_PREFIX}{lock.stem}" for lock in locks if is_running(lock))
     running = [entry["name"] for entry in instances if _runs(entry, settings, now)]
@@ -346,6 +398,8 @@ def _is_doctors(entry: dict[str, Any]) -> bool:
 def _runs(entry: dict[str, Any], settings: Settings, now: datetime) -> bool:
     """Whether the instance belongs to a running build, or is being made."""
     name = entry["name"]
+    if is_out_of_reach(entry):
+        return False
     if name.startswith(BASE_PREFIX):
         return _is_being_made(entry, now)
     if _is_doctors(entry):
@@ -496,6 +550,22 @@ def _require_one_purpose(request: CleanRequest) -> None:
         )
 
 
+def _require_files_here(request: CleanRequest, settings: Settings) -> None:
+    """Finished builds are on this machine, wherever they were made."""
+    files = {
+        "PACKAGE": bool(request.packages),
+        "--keep": request.keep is not None,
+        "--builds": request.builds,
+    }
+    given = [option for option, chosen in files.items() if chosen]
+    if settings.remote and given:
+        raise ConfigurationError(
+            f"clean --remote removes what is on {settings.remote}, not {' and '.join(given)}.",
+            details="Finished builds are on this machine.",
+            resolution="Omit --remote, or set SLURM_FACTORY_REMOTE to nothing.",
+        )
+
+
 def _changed(path: Path) -> datetime | None:
     """When a file was changed; None where it has gone."""
     try:
@@ -508,17 +578,43 @@ def _is_older(time: datetime, before: datetime | None) -> bool:
     return before is None or time < before
 
 
-def _staged(settings: Settings, seen: _Seen, before: datetime | None) -> list[Removal]:
+def _staged(
+    settings: Settings, seen: _Seen, away: Collection[str], before: datetime | None
+) -> list[Removal]:
     """Staged files of ended builds, and unfinished images of killed ones.
+
+    What a build with an instance out of reach has staged is a note about that instance.
 
     A directory is removed with its lock; a killed removal may leave a lock alone.
     """
     locks = _named(settings.work_dir, BUILD_LOCK)
-    alone = [lock for lock in locks if not lock.with_suffix("").exists() and not is_running(lock)]
+    used = {*seen.building, *away}
+    alone = [
+        lock
+        for lock in locks
+        if f"{BUILD_PREFIX}{lock.stem}" not in used
+        and not lock.with_suffix("").exists()
+        and not is_running(lock)
+        and _is_of_place(lock.with_suffix(""), settings)
+    ]
     works = _named(settings.work_dir, BUILD_ID)
-    idle = [path for path in works if f"{BUILD_PREFIX}{path.name}" not in seen.building]
+    idle = [
+        path
+        for path in works
+        if f"{BUILD_PREFIX}{path.name}" not in used and _is_of_place(path, settings)
+    ]
     images = [] if seen.building else _named(settings.images_dir, IMAGE)
     return _paths("stage", [*idle, *alone, *images], before)
+
+
+def _is_of_place(work: Path, settings: Settings) -> bool:
+    """Whether a staged directory belongs to a build of this LXD, as its lock says; a build that
+    has removed its lock needs no instance any more."""
+    lock = Path(f"{work}.lock")
+    try:
+        return lock.is_symlink() or lock.read_text() in {"", settings.lxd_place}
+    except (OSError, ValueError):
+        return True
 
 
 def _project(settings: Settings, seen: _Seen, *, stays: bool) -> list[Removal]:

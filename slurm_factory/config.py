@@ -35,10 +35,12 @@ from slurm_factory.config_types import (
     PackageNames,
     ProjectName,
     PublishUrl,
+    RemoteName,
     Repositories,
     Repository,
     Size,
     StoreUrl,
+    TargetName,
     Uri,
     WholeSize,
     in_words,
@@ -166,6 +168,19 @@ class Settings(BaseSettings):
     image_server: bool = Field(
         default=True,
         description="Ask LXD's image servers first; false: always make images with mmdebstrap.",
+    )
+    remote: RemoteName | None = Field(
+        default=None,
+        description="Remote of lxc whose LXD builds, a server or a cluster; unset: this machine's.",
+    )
+    target: TargetName | None = Field(
+        default=None,
+        description="Member of that cluster, or @GROUP of members; unset: LXD chooses.",
+    )
+    remote_shared_dir: AbsolutePath | None = Field(
+        default=None,
+        description="Directory in which members see the cache directory of this machine; unset:"
+        " instances there get sources as a stream.",
     )
     ca_certificates: AbsolutePath = Field(
         default=Path("/usr/local/share/ca-certificates"),
@@ -316,6 +331,11 @@ class Settings(BaseSettings):
         return self._results or self.cache_dir
 
     @property
+    def lxd_place(self) -> str:
+        """The LXD project, with the remote where there is one: whose instances a lock is about."""
+        return f"{self.remote}:{self.project_name}" if self.remote else self.project_name
+
+    @property
     def own_catalog(self) -> Path:
         """Releases that `versions --update` has found (host)."""
         return self.cache_dir / "releases.json"
@@ -381,6 +401,11 @@ class Settings(BaseSettings):
     def images_dir(self) -> Path:
         """Base images made here and the records of what each base contains (host)."""
         return self.cache_dir / "images"
+
+    @property
+    def remotes_dir(self) -> Path:
+        """Addresses of the members of remotes (host)."""
+        return self.cache_dir / "remotes"
 
     @property
     def logs_dir(self) -> Path:

@@ -24,6 +24,8 @@ SHORT_SIZE = re.compile(
 LARGEST_SIZE = (1 << 63) - 1
 """LXD counts bytes in 64 bits (shared/units/units.go, ParseByteSizeString)."""
 PROJECT_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9-]{0,62}")
+REMOTE_NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,99}", re.ASCII)
+TARGET_NAME = re.compile(r"@?[A-Za-z0-9_.][A-Za-z0-9_.-]{0,99}", re.ASCII)
 AFTER_SCHEME = r"://[^\s'\"`$;|&<>\\]+"
 URL = re.compile(rf"(https?|file){AFTER_SCHEME}")
 IDENTITY = re.compile(
@@ -144,6 +146,21 @@ ProjectName = Annotated[
             PROJECT_NAME,
             "A project name is a letter followed by up to 62 letters, digits and dashes.",
         )
+    ),
+]
+RemoteName = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            REMOTE_NAME,
+            "It is the name of a remote without its colon; `lxc remote list` shows them.",
+        )
+    ),
+]
+TargetName = Annotated[
+    str,
+    AfterValidator(
+        _matching(TARGET_NAME, "It is the name of a member, or @ and the name of a group of them.")
     ),
 ]
 HttpUrl = Annotated[

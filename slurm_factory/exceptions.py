@@ -19,6 +19,8 @@ class SlurmFactoryError(Exception):
 
     exit_code: ClassVar[int] = 1
     meaning: ClassVar[str] = "the build failed"
+    elsewhere: ClassVar[bool] = False
+    """Whether the same command may succeed on another machine, without any change."""
 
     def __init__(self, brief: str, *, details: str = "", resolution: str = "") -> None:
         super().__init__(brief)

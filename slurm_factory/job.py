@@ -14,6 +14,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A machine of another LXD on which a build runs.
+
+    Attributes:
+        member: Name of the member of the cluster, or of the server.
+        architecture: As uname(1) names it.
+        cpus: How many it has.
+        memory: In bytes.
+        clustered: Whether LXD has to be told on which member something is to be.
+    """
+
+    member: str
+    architecture: str
+    cpus: int
+    memory: int
+    clustered: bool = False
+
+
+@dataclass(frozen=True)
 class Job:
     """Together with Instance and Built, everything that a step of a build gets.
 
@@ -29,6 +48,7 @@ class Job:
         keep: Always keep the instance.
         started: When the build began.
         lock: Text of the spack.lock to build; empty: a saved one, else Spack decides.
+        place: The machine of another LXD; None: LXD on this machine, or this machine itself.
     """
 
     plan: BuildPlan
@@ -40,3 +60,4 @@ class Job:
     keep: bool = False
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     lock: str = ""
+    place: Place | None = None

@@ -18,8 +18,11 @@ from slurm_factory import completion, farm_commands, options, usage
 from slurm_factory.constants import DEFAULT_BASE, DEFAULT_DEPS
 from slurm_factory.exceptions import ConfigurationError, InterruptedBuildError, LXDError
 from slurm_factory.session import (
+    Elsewhere,
     Globals,
     exit_codes,
+    lxd_of,
+    on_this_machine,
     reporting,
     require_readable,
     session,
@@ -105,15 +108,27 @@ def build(
     keep_instance: options.Keep = False,
     verify: options.Verify = False,
     sign: options.Sign = "",
+    remote: options.Remote = None,
+    target: options.Target = None,
     dry_run: options.PlanOnly = False,
     as_json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Build a package."""
-    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+    there = Elsewhere(remote, target)
+    with session(as_json=as_json, verbose=verbose, quiet=quiet, there=there) as (
+        reporter,
+        settings,
+    ):
         from slurm_factory import answers
-        from slurm_factory.request import BuildOptions, check_plan, plan_request, read_request
+        from slurm_factory.request import (
+            BuildOptions,
+            check_plan,
+            open_machine,
+            plan_request,
+            read_request,
+        )
 
         asked = BuildOptions(
             slurm_version=slurm_version,
@@ -133,16 +148,17 @@ def build(
             patches=tuple(patch or ()),
             suffix=suffix,
         )
-        request = read_request(asked, settings, reporter)
-        plan = plan_request(request)
-        reporter.subject = plan.stem
-        check_plan(plan, request.catalog, settings, reporter, strict=strict)
-        if dry_run:
-            answers.print_plan(plan, cache=_ci_cache(plan, settings) if as_json else None)
-            return
-        key = _signing_key(sign, settings)
-        outcome = None if force else _find_finished(plan, request, settings, reporter)
-        outcome = outcome or _build(plan, settings, reporter, keep_instance, offline)
+        with open_machine(asked, settings) as machine:
+            request = read_request(asked, settings, reporter, machine=machine)
+            plan = plan_request(request, machine)
+            reporter.subject = plan.stem
+            check_plan(plan, request.catalog, settings, reporter, strict=strict)
+            if dry_run:
+                answers.print_plan(plan, cache=_ci_cache(plan, settings) if as_json else None)
+                return
+            key = _signing_key(sign, settings)
+            outcome = None if force else _find_finished(plan, request, settings, reporter)
+            outcome = outcome or _build(plan, settings, reporter, keep_instance, offline)
         outcome = _verified(outcome, settings, reporter, key) if verify else outcome
         _sign(outcome, key, reporter)
         answers.print_outcome(outcome, reporter, as_json=as_json)
@@ -198,6 +214,7 @@ def _verified(outcome: Outcome, settings: Settings, reporter: Reporter, key: str
     from slurm_factory.verify.verify import VerifyRequest, require_passed
     from slurm_factory.verify.verify import verify as check
 
+    settings = on_this_machine(settings)
     found = find_package(str(outcome.manifest_path), settings)
     request = VerifyRequest(found, sign_key=key)
     require_passed(check(request, settings, reporter))
@@ -214,7 +231,9 @@ def _find_finished(
     outcome = find_up_to_date(plan, settings)
     if outcome is None and request.offline:
         # A package built with the settings' build caches is up to date too.
-        outcome = find_up_to_date(plan_request(replace(request, offline=False)), settings)
+        outcome = find_up_to_date(
+            plan_request(replace(request, offline=False), plan.machine), settings
+        )
     if outcome and any(settings.work_dir.glob("*.lock")):
         from slurm_factory.instances.orphans import end_killed_builds
 
@@ -446,6 +465,7 @@ def clean(
     ] = False,
     keep: options.Newest = None,
     older_than: options.Age = None,
+    remote: options.Remote = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be removed.")
     ] = False,
@@ -455,7 +475,13 @@ def clean(
     quiet: options.Quiet = False,
 ) -> None:
     """Remove instances and files of ended builds."""
-    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+    with (
+        session(as_json=as_json, verbose=verbose, quiet=quiet, there=Elsewhere(remote)) as (
+            reporter,
+            settings,
+        ),
+        lxd_of(settings),
+    ):
         from slurm_factory import answers
         from slurm_factory import clean as cleaning
 
@@ -524,17 +550,24 @@ def setup(
 @app.command()
 def doctor(
     *,
+    remote: options.Remote = None,
     as_json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Check this machine and print the commands that fix problems."""
-    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (_, settings):
+    there = Elsewhere(remote)
+    with session(as_json=as_json, verbose=verbose, quiet=quiet, there=there) as (_, settings):
         from slurm_factory import answers
         from slurm_factory.host import doctor as examination
         from slurm_factory.host.checks import Status
 
-        checks = examination.doctor(settings)
+        if settings.remote:
+            from slurm_factory.instances.remote_checks import examine
+
+            checks = examine(settings)
+        else:
+            checks = examination.doctor(settings)
         answers.print_checks(checks, as_json=as_json)
         if any(check.status == Status.FAILED for check in checks):
             raise typer.Exit(3)

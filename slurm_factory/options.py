@@ -161,6 +161,22 @@ Force = Annotated[
         "--force", help="Build even if the package is up to date.", rich_help_panel=BUILDING
     ),
 ]
+Remote = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Remote of lxc whose LXD is used, a server or a cluster.",
+        rich_help_panel=WHERE,
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MEMBER|@GROUP",
+        help="Member of that cluster, or group of members; default: LXD chooses.",
+        rich_help_panel=WHERE,
+    ),
+]
 Keep = Annotated[
     bool,
     typer.Option(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,6 +71,35 @@ class BuildOptions:
         return words + [flag for flag, given in flags.items() if given]
 
 
+@contextmanager
+def open_machine(options: BuildOptions, settings: Settings) -> Iterator[str]:
+    """Architecture of the machine that builds; inside, LXD is that of the remote in the settings.
+
+    Raises:
+        ConfigurationError: There is no such remote or target, or an option contradicts it.
+        LXDError: The remote cannot be used.
+    """
+    if not settings.remote:
+        if settings.target:
+            raise ConfigurationError(
+                "--target names a member of a cluster, and there is no --remote.",
+                details="LXD on this machine was meant, which is asked for no target.",
+                resolution="Add --remote NAME, or set SLURM_FACTORY_REMOTE.",
+            )
+        yield platform.machine()
+        return
+    if options.destructive_mode:
+        raise ConfigurationError(
+            "--destructive-mode builds on this machine, and --remote on another one.",
+            resolution="Omit one of them.",
+        )
+    from slurm_factory.instances.members import architecture_there
+    from slurm_factory.instances.remote import open_remote
+
+    with open_remote(settings.remote, settings.remotes_dir) as remote:
+        yield architecture_there(remote, settings.target or "", options.arch)
+
+
 def read_request(
     options: BuildOptions,
     settings: Settings,
@@ -77,6 +107,7 @@ def read_request(
     *,
     for_offline: bool = False,
     catalog: tuple[Release, ...] | None = None,
+    machine: str = "",
 ) -> BuildRequest:
     """The request of some options; what they name is read, and a source of the user's fetched.
 
@@ -86,6 +117,7 @@ def read_request(
         reporter: Shows what is fetched.
         for_offline: The request of a later build without a network; now there is one.
         catalog: What `read_catalog` has read; None: read it.
+        machine: Architecture of the machine that builds, as uname(1) names it; empty: this one's.
 
     Raises:
         ConfigurationError: An option is wrong.
@@ -109,7 +141,7 @@ def read_request(
         destructive_mode=options.destructive_mode,
         jobs=options.jobs,
         offline=options.offline or for_offline,
-        spack=_spack_choice(recipe, settings),
+        spack=_spack_choice(recipe, settings, machine or platform.machine()),
         backports=options.backports,
         patches=read_site_patches(options.patches),
         suffix=options.suffix,
@@ -117,13 +149,17 @@ def read_request(
     )
 
 
-def plan_request(request: BuildRequest) -> BuildPlan:
-    """The plan of a request, on this machine.
+def plan_request(request: BuildRequest, machine: str = "") -> BuildPlan:
+    """The plan of a request.
+
+    Args:
+        request: What to build.
+        machine: Architecture of the machine that builds, as uname(1) names it; empty: this one's.
 
     Raises:
         ConfigurationError: The request cannot be built.
     """
-    return make_plan(request, platform.machine(), host_release())
+    return make_plan(request, machine or platform.machine(), host_release())
 
 
 def read_catalog(
@@ -217,9 +253,9 @@ def _glibc(asked: str, deps: Deps, settings: Settings) -> str:
     return asked or ((settings.glibc or "") if deps is Deps.SPACK else "")
 
 
-def _spack_choice(deps: Deps, settings: Settings) -> SpackChoice | None:
+def _spack_choice(deps: Deps, settings: Settings, machine: str) -> SpackChoice | None:
     if deps is not Deps.SPACK:
         return None
     from slurm_factory.plan.spack import choose_spack
 
-    return choose_spack(settings, platform.machine())
+    return choose_spack(settings, machine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from slurm_factory.output.reporter import Reporter
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """The options about another LXD: a remote of lxc, and a member or group of a cluster."""
+
+    remote: str | None = None
+    target: str | None = None
+
+
 class Globals:
     """Options before the command."""
 
@@ -29,16 +38,45 @@ class Globals:
 
 
 @contextmanager
-def session(*, as_json: bool, verbose: bool, quiet: bool) -> Iterator[tuple[Reporter, Settings]]:
-    """A reporter and the settings; errors become exit codes."""
+def session(
+    *, as_json: bool, verbose: bool, quiet: bool, there: Elsewhere | None = None
+) -> Iterator[tuple[Reporter, Settings]]:
+    """A reporter and the settings; errors become exit codes.
+
+    Args:
+        as_json: Whether errors are printed as a document.
+        verbose: Whether to show everything.
+        quiet: Whether to show errors only.
+        there: What the options say about another LXD; None: the command uses this machine's.
+    """
     from slurm_factory.config import load_settings
 
     with reporting(as_json=as_json, verbose=verbose, quiet=quiet) as reporter:
-        settings = load_settings(project_name=Globals.project_name)
+        given = there or Elsewhere()
+        settings = load_settings(
+            project_name=Globals.project_name, remote=given.remote, target=given.target
+        )
         warn_of_unknown_variables(reporter)
         if settings.events_file:
             reporter.copy_events(settings.events_file)
-        yield reporter, settings
+        yield reporter, settings if there else on_this_machine(settings)
+
+
+@contextmanager
+def lxd_of(settings: Settings) -> Iterator[None]:
+    """Inside, LXD is that of the remote in the settings, if there is one."""
+    if not settings.remote:
+        yield
+        return
+    from slurm_factory.instances.remote import open_remote
+
+    with open_remote(settings.remote, settings.remotes_dir):
+        yield
+
+
+def on_this_machine(settings: Settings) -> Settings:
+    """The settings for what uses the LXD of this machine."""
+    return settings.model_copy(update={"remote": None, "target": None})
 
 
 @contextmanager

@@ -26,9 +26,34 @@ if TYPE_CHECKING:
     from slurm_factory.fetch.sources import Source
     from slurm_factory.instances.base import SpackFiles
     from slurm_factory.instances.instance import Instance
+    from slurm_factory.instances.members import Placement
     from slurm_factory.job import Job
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.plan.base_setup import SpackRefs
+    from slurm_factory.plan.plan import BuildPlan
+    from slurm_factory.workspace import Workspace
+
+
+@contextmanager
+def choose_place(
+    plan: BuildPlan, settings: Settings, workspace: Workspace, reporter: Reporter
+) -> Iterator[Placement | None]:
+    """The machine of another LXD on which a plan is built; None: it is built on this one.
+
+    Raises:
+        ConfigurationError: There is no such member or group.
+        LXDError: LXD has no place for it, or does not answer.
+    """
+    if settings.remote is None:
+        yield None
+        return
+    from slurm_factory.instances.launch import ensure_project
+    from slurm_factory.instances.members import placed
+
+    ensure_project(settings, reporter)
+    name = f"{BUILD_PREFIX}{workspace.build_id}-place"
+    with placed(settings.target or "", plan.machine, workspace, name) as placement:
+        yield placement
 
 
 def require_machine(job: Job) -> None:
@@ -77,7 +102,7 @@ def fetch_supplies(job: Job) -> SpackFiles | None:
 def _needs_base(job: Job) -> bool:
     from slurm_factory.instances.base import needs_base
 
-    return needs_base(job.plan.setup, job.plan.machine, job.settings)
+    return needs_base(job.plan.setup, job.plan.machine, job.settings, job.place)
 
 
 def find_supplies(job: Job) -> None:
@@ -170,6 +195,7 @@ def launch_instance(
             spack_files=spack_files,
             offline=job.offline,
             mounts=mounts,
+            place=job.place,
         )
         instance = lxd_instance(launch, settings, reporter)
     with ExitStack() as stack:

@@ -101,7 +101,7 @@ def open_workspace(
     prepare_cache(settings)
     mark = settings.cache_dir / MARK
     with share(mark, WAITING_FOR_CLEAN, notes), filelock.FileLock(workspace.lock):
-        workspace.lock.write_text(settings.project_name)
+        workspace.lock.write_text(settings.lxd_place)
         workspace.work.mkdir()
         try:
             yield workspace
@@ -173,7 +173,7 @@ def killed_builds(settings: Settings) -> Iterator[Workspace]:
             # Read first: a build that begins makes the file, locks it, and then writes.
             text, age = lock.read_text(), time.time() - lock.stat().st_mtime
             begins = not text and age < BEGINNING
-            if not begins and text in {"", settings.project_name} and not is_running(lock):
+            if not begins and text in {"", settings.lxd_place} and not is_running(lock):
                 yield Workspace(lock.stem, settings)
 
 

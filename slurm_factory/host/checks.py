@@ -231,6 +231,19 @@ ABOUT = {
 }
 """What each check of `doctor` shows if it passes, in their order; the documentation lists them."""
 
+ABOUT_REMOTE = {
+    "remote": "The remote of lxc answers, shows the certificate that is known, and trusts you.",
+    "remote-members": "All members of the cluster are online.",
+    "remote-versions": "They run the same version of LXD.",
+    "remote-api": "LXD there is new enough.",
+    "remote-profile": "The default profile gives instances a disk and a network.",
+    "remote-storage": "Their storage pool is on every member.",
+    "remote-network": "Their network is on every member.",
+    "remote-space": "The storage pool has room on every member.",
+}
+"""The same for `doctor --remote`."""
+REMOTE_CHECKS = tuple(ABOUT_REMOTE)
+
 HOST_CHECKS: tuple[Callable[[HostFacts], Check], ...] = (
     lxd_check,
     daemon_check,

@@ -94,11 +94,14 @@ def cache_check(settings: Settings) -> Check:
     return cache_writable_check(cache, problem="" if writable else "Permission denied.")
 
 
-def _space_checks(facts: HostFacts, cache_dir: Path) -> tuple[Check, ...]:
+def space_checks_here(cache_dir: Path) -> tuple[Check, ...]:
+    """Room in the cache directory (host)."""
     place = nearest_existing(cache_dir)
-    checks = [
-        cache_space_check(Space(str(cache_dir), shutil.disk_usage(place).free)),
-    ]
+    return (cache_space_check(Space(str(cache_dir), shutil.disk_usage(place).free)),)
+
+
+def _space_checks(facts: HostFacts, cache_dir: Path) -> tuple[Check, ...]:
+    checks = [*space_checks_here(cache_dir)]
     pool = facts.lxd.root_pool if facts.lxd else None
     if pool and facts.permitted:
         answer = run(["lxc", "query", f"local:/1.0/storage-pools/{pool}/resources"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ from craft_providers import Executor, lxd
 from craft_providers.bases import BuilddBase, BuilddBaseAlias
 from craft_providers.errors import BaseCompatibilityError, BaseConfigurationError
 from craft_providers.executor import get_instance_name
+from craft_providers.lxd import lxd_instance
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 from typing_extensions import override
 from yaml import YAMLError
@@ -46,6 +48,7 @@ from slurm_factory.util.process import ATTEMPTS, TRANSIENT, error_line, follow, 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
     from slurm_factory.instances.network import Network
+    from slurm_factory.job import Place
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.plan.base_setup import BaseSetup
 
@@ -62,25 +65,28 @@ SPACK_PATHS = {
 """The parameters of setup-spack.sh, by name (instance)."""
 
 
-def compatibility_tag(setup: BaseSetup, project: str) -> str:
+def compatibility_tag(setup: BaseSetup, project: str, place: Place | None = None) -> str:
     """Changes with everything that our setup installs, which invalidates cached base instances.
 
     It includes the LXD project because the instances of all projects share the bridge, which does
     not allow two with the same name. Bases of root and of other users have different id maps, which
-    copies inherit.
+    copies inherit. A cluster has an instance of each name only once: each member has bases of its
+    own, because copies from one to another take long.
     """
-    whose = "" if maps_root_to_user() else "-unmapped"
-    return f"slurm-factory-{project}-{BuilddBase.compatibility_tag}.{setup_digest(setup)}{whose}"
+    whose = "" if maps_root_to_user(place) else "-unmapped"
+    where = f"-{place.member}" if place and place.clustered else ""
+    tag = f"{BuilddBase.compatibility_tag}.{setup_digest(setup)}{whose}{where}"
+    return f"slurm-factory-{project}-{tag}"
 
 
-def maps_root_to_user() -> bool:
+def maps_root_to_user(place: Place | None = None) -> bool:
     """Whether root of an instance is this user on this machine, so that files that it writes to a
     mount belong to the user.
 
     Root of an instance is never root of this machine: where root builds, LXD's own map makes it an
-    id that nobody has.
+    id that nobody has. On another LXD nothing of this machine is mounted.
     """
-    return os.getuid() != 0
+    return place is None and os.getuid() != 0
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,38 @@ class QuietLXC(lxd.LXC):
         return done
 
 
+class MemberLXC(QuietLXC):
+    """Makes instances on one member of a cluster; craft-providers cannot name one."""
+
+    def __init__(self, member: str) -> None:
+        super().__init__()
+        self._member = member
+
+    @override
+    def _run_lxc(self, command: Any, **arguments: Any) -> Any:
+        if command[0] in {"launch", "copy"}:
+            command = [*command, "--target", self._member]
+        return super()._run_lxc(command, **arguments)
+
+
+@contextmanager
+def on_member(place: Place | None) -> Iterator[lxd.LXC | None]:
+    """Let craft-providers make instances on the member of a place, if that is in a cluster.
+
+    It uses the lxc that it is given for copies only (lxd/launcher.py, `_create_instance`);
+    instances make one of their own.
+    """
+    if place is None or not place.clustered:
+        yield None
+        return
+    member, original = place.member, lxd_instance.LXC  # type: ignore[attr-defined]
+    setattr(lxd_instance, "LXC", lambda: MemberLXC(member))  # noqa: B010  # its type is fixed
+    try:
+        yield MemberLXC(member)
+    finally:
+        setattr(lxd_instance, "LXC", original)  # noqa: B010
+
+
 def _text(output: bytes | str | None) -> str:
     return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
@@ -138,12 +176,13 @@ class FactoryBase(BuilddBase):
         network: Network,
         *,
         spack_files: SpackFiles | None = None,
+        place: Place | None = None,
         reporter: Reporter,
     ) -> None:
         # The alias may be any member: `_base` checks the compatibility.
         super().__init__(
             alias=BuilddBaseAlias.NOBLE,
-            compatibility_tag=compatibility_tag(setup, project),
+            compatibility_tag=compatibility_tag(setup, project, place),
             environment=self.default_command_environment(),
             hostname="slurm-factory",
             use_default_packages=False,
@@ -330,24 +369,29 @@ def _until_it_succeeds(executor: Executor, command: list[str]) -> None:
     retrying(executor.execute_run, command, capture_output=True, check=True, timeout=10)
 
 
-def needs_base(setup: BaseSetup, architecture: str, settings: Settings) -> bool:
+def needs_base(
+    setup: BaseSetup, architecture: str, settings: Settings, place: Place | None = None
+) -> bool:
     """Whether a launch must make the base instance first.
 
     Args:
         setup: The definition of the base.
         architecture: As uname(1) names it.
         settings: Settings of this site.
+        place: Where it is; None: on this machine.
 
     Raises:
         LXDError: LXD does not answer.
     """
     entries = list_instances(settings.project_name)
-    return not usable_bases(setup, architecture, settings.project_name, entries)
+    return not usable_bases(setup, architecture, settings.project_name, entries, place)
 
 
-def base_instance_name(setup: BaseSetup, image: ImageName, project: str) -> str:
+def base_instance_name(
+    setup: BaseSetup, image: ImageName, project: str, place: Place | None = None
+) -> str:
     """craft-providers' name for the base instance (lxd/launcher.py)."""
-    return get_instance_name(_full_name(setup, image, project), lxd.LXDError)
+    return get_instance_name(_full_name(setup, image, project, place), lxd.LXDError)
 
 
 @dataclass(frozen=True)
@@ -364,7 +408,11 @@ class PresentBase:
 
 
 def present_bases(
-    setup: BaseSetup, architecture: str, project: str, entries: Iterable[Mapping[str, Any]]
+    setup: BaseSetup,
+    architecture: str,
+    project: str,
+    entries: Iterable[Mapping[str, Any]],
+    place: Place | None = None,
 ) -> list[PresentBase]:
     """The existing base instances of `setup`, in any state.
 
@@ -373,15 +421,20 @@ def present_bases(
         architecture: As uname(1) names it.
         project: LXD project.
         entries: Entries of all instances in it (`lxc.list_instances`).
+        place: Where they are; None: on this machine.
     """
     by_name = {entry["name"]: entry for entry in entries}
     images = candidates(setup.base, architecture)
-    named = [(base_instance_name(setup, image, project), image) for image in images]
+    named = [(base_instance_name(setup, image, project, place), image) for image in images]
     return [PresentBase(by_name[name], image) for name, image in named if name in by_name]
 
 
 def usable_bases(
-    setup: BaseSetup, architecture: str, project: str, entries: Iterable[Mapping[str, Any]]
+    setup: BaseSetup,
+    architecture: str,
+    project: str,
+    entries: Iterable[Mapping[str, Any]],
+    place: Place | None = None,
 ) -> list[PresentBase]:
     """The `present_bases` that a launch would copy; takes the same arguments.
 
@@ -392,19 +445,20 @@ def usable_bases(
     oldest = datetime.now(UTC) - BASE_LIFE
     return [
         base
-        for base in present_bases(setup, architecture, project, entries)
+        for base in present_bases(setup, architecture, project, entries, place)
         if is_finished(base.entry)
         and created(base.entry) >= oldest
-        and base.entry["config"].get("image.description") == _full_name(setup, base.image, project)
+        and base.entry["config"].get("image.description")
+        == _full_name(setup, base.image, project, place)
     ]
 
 
-def _full_name(setup: BaseSetup, image: ImageName, project: str) -> str:
-    tag = compatibility_tag(setup, project)
+def _full_name(setup: BaseSetup, image: ImageName, project: str, place: Place | None) -> str:
+    tag = compatibility_tag(setup, project, place)
     return f"base-instance-{tag}-{image.remote}-{image.alias}"
 
 
-def base_lock(setup: BaseSetup, images_dir: Path) -> Path:
+def base_lock(setup: BaseSetup, images_dir: Path, place: Place | None = None) -> Path:
     """The lock file for making, copying or deleting a base (host).
 
     It depends on the setup and not on the name of the instance, because the image, which is part of
@@ -413,5 +467,7 @@ def base_lock(setup: BaseSetup, images_dir: Path) -> Path:
     Args:
         setup: The definition of the base.
         images_dir: Directory of the records (host).
+        place: Where the base is; None: on this machine.
     """
-    return Path(f"{record_path(setup, images_dir)}.lock")
+    where = f".{place.member}" if place else ""
+    return Path(f"{record_path(setup, images_dir)}{where}.lock")

@@ -19,8 +19,9 @@ from slurm_factory.exceptions import (
     SlurmFactoryError,
     VerificationError,
 )
+from slurm_factory.instances.delivery import Delivery, devices_for
 from slurm_factory.instances.instance import ENVIRONMENT, Instance, enter_command
-from slurm_factory.instances.launch import Launch, launch_copy
+from slurm_factory.instances.launch import Launch, launch_copy, provider_errors
 from slurm_factory.instances.lxc import (
     KEPT_KEY,
     LOCAL,
@@ -34,7 +35,9 @@ from slurm_factory.instances.lxc import (
     lxc,
     patch_instance,
 )
+from slurm_factory.instances.members import watched
 from slurm_factory.instances.network import both_spellings
+from slurm_factory.instances.remote import MemberLostError
 from slurm_factory.util.signals import signals_held
 from slurm_factory.workspace import note_instance
 
@@ -73,6 +76,17 @@ def lxd_instance(launch: Launch, settings: Settings, reporter: Reporter) -> Iter
         ConfigurationError: Instances cannot use a proxy of the environment.
         OSError: Cannot write to the directory of images.
     """
+    try:
+        with watched(launch.place), _launched(launch, settings, reporter) as instance:
+            yield instance
+    except MemberLostError:
+        # It is there again when the member is.
+        note_instance(launch.lock)
+        raise
+
+
+@contextmanager
+def _launched(launch: Launch, settings: Settings, reporter: Reporter) -> Iterator[Instance]:
     try:
         instance = _equip(launch, settings, reporter, *launch_copy(launch, settings, reporter))
     except BaseException:
@@ -119,13 +133,24 @@ def _equip(
     record: Mapping[str, Any],
 ) -> Instance:
     """Set the limits, and leave no other devices than disk, network and what the build needs."""
-    project = settings.project_name
-    entry = _entry(launch.name, project)
-    _prepare(launch.mounts, entry)
-    mounts = {
-        f"mount-{number}": _device(mount, settings) for number, mount in enumerate(launch.mounts)
-    }
-    _confine(entry, settings, launch.lock, mounts, offline=launch.offline)
+    entry = _entry(launch.name, settings.project_name)
+    delivery = None
+    if launch.place:
+        _require_nobody(entry)
+        there = devices_for(launch.mounts, entry, launch.place, settings)
+        devices = there.devices
+        delivery = Delivery(executor, settings.cache_dir, launch.mounts, elsewhere=there.elsewhere)
+    else:
+        _prepare(launch.mounts, entry)
+        devices = {
+            f"mount-{number}": _device(mount, settings)
+            for number, mount in enumerate(launch.mounts)
+        }
+    _confine(entry, settings, launch.lock, devices, offline=launch.offline)
+    if delivery:
+        with provider_errors():
+            made = ["mkdir", "--parents", str(delivery.cache)]
+            executor.execute_run(made, check=True, capture_output=True)
     executor.default_command_environment.update(ENVIRONMENT)
     return Instance(
         name=launch.name,
@@ -138,6 +163,7 @@ def _equip(
         project=settings.project_name,
         reporter=reporter,
         secrets=both_spellings(os.environ),
+        delivery=delivery,
     )
 
 
@@ -232,6 +258,24 @@ def _prepare(mounts: Sequence[Mount], entry: Mapping[str, Any]) -> None:
 
     That is this user, or, where root builds, an id that nobody has.
     """
+    owner, group = _require_nobody(entry)
+    for mount in mounts:
+        mount.source.mkdir(parents=True, exist_ok=True)
+        if not mount.writable:
+            if os.getuid() == 0:
+                _let_read(mount.source)
+            continue
+        if mount.source.stat().st_uid != owner:
+            # Only where root builds: the directory is new, or LXD's map has changed.
+            _give(mount.source, owner, group)
+
+
+def _require_nobody(entry: Mapping[str, Any]) -> tuple[int, int]:
+    """The ids of the machine that root of an instance has, none of whose users is root there.
+
+    Raises:
+        LXDError: One is.
+    """
     rows = json.loads(entry["config"].get("volatile.last_state.idmap") or "[]")
     owner, group = (
         next((row["Hostid"] for row in rows if row[kind] and row["Nsid"] == 0), 0)
@@ -244,15 +288,7 @@ def _prepare(mounts: Sequence[Mount], entry: Mapping[str, Any]) -> None:
             " for, or there is no map.",
             resolution=f"Take raw.idmap out of the profile: lxc profile show {LOCAL}default",
         )
-    for mount in mounts:
-        mount.source.mkdir(parents=True, exist_ok=True)
-        if not mount.writable:
-            if os.getuid() == 0:
-                _let_read(mount.source)
-            continue
-        if mount.source.stat().st_uid != owner:
-            # Only where root builds: the directory is new, or LXD's map has changed.
-            _give(mount.source, owner, group)
+    return owner, group
 
 
 def _let_read(directory: Path) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from io import BufferedReader
     from subprocess import Popen
 
+    from slurm_factory.instances.delivery import Delivery
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.util.process import CommandRunner
 
@@ -123,10 +124,14 @@ class Mount:
         source: The directory (host), below the cache directory; made if missing.
         writable: Whether the instance may change it.
         at: Its path below the instance's cache directory; None: as on this machine.
+        whole: Whether commands look for files in it that no parameter names.
+        shared: Whether it is a cache that builds share, and not of one build.
     """
 
     source: Path
     writable: bool = False
+    whole: bool = False
+    shared: bool = True
     at: PurePosixPath | None = None
 
     def below(self, cache_on_host: Path) -> PurePath:
@@ -153,6 +158,7 @@ class Instance:
         project: LXD project; None for this machine.
         reporter: Shows commands that are started again.
         secrets: Variables of every command that must not appear in command lines: the proxies.
+        delivery: Brings what it sees to it; None where that is mounted.
     """
 
     name: str
@@ -165,15 +171,19 @@ class Instance:
     project: str | None = None
     reporter: Reporter | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)
+    delivery: Delivery | None = None
 
     def inside(self, path: Path) -> PurePosixPath:
-        """The instance's path of a host path below one of its mounts.
+        """The instance's path of a host path below one of its mounts, where it then is.
 
         Raises:
             ValueError: The instance does not see it.
+            LXDError: It is on another LXD, which refused it.
         """
         for mount in self.mounts:
             if path.is_relative_to(mount.source):
+                if self.delivery:
+                    self.delivery.bring(path)
                 place = self.cache / mount.below(self.cache_on_host)
                 return place / path.relative_to(mount.source)
         raise ValueError(f"no instance sees {path}")
@@ -232,6 +242,8 @@ class Instance:
             LXDError: The instance or LXD was stopped, or the instance was deleted.
             OutputError: The cache directory is full.
         """
+        if self.delivery:
+            self.delivery.bring_whole()
         for _ in range(ATTEMPTS):
             transient: list[str] = []
             process = start_with_secrets(self.executor, command, environment, self.secrets)

@@ -27,6 +27,7 @@ from slurm_factory.instances.base import (
     base_instance_name,
     base_lock,
     maps_root_to_user,
+    on_member,
     present_bases,
     usable_bases,
 )
@@ -51,6 +52,7 @@ from slurm_factory.util.signals import signals_held
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
     from slurm_factory.instances.instance import Mount
+    from slurm_factory.job import Place
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.plan.bases import Base
 
@@ -61,13 +63,14 @@ class Launch:
 
     Attributes:
         setup: The definition of the base.
-        machine: Architecture of this machine, as uname(1) names it.
+        machine: Architecture of the machine, as uname(1) names it.
         name: Name of the instance.
         lock: Lock file (host), locked while the build runs.
         keep: Always keep the instance.
         spack_files: To make a base for Spack; see `base.needs_base`.
         offline: The instance gets no network; for an existing base.
         mounts: The directories of this machine that the instance sees.
+        place: The machine of another LXD; None: this one.
     """
 
     setup: BaseSetup
@@ -78,6 +81,7 @@ class Launch:
     spack_files: SpackFiles | None = None
     offline: bool = False
     mounts: tuple[Mount, ...] = ()
+    place: Place | None = None
 
     @property
     def base(self) -> Base:
@@ -113,7 +117,7 @@ def launch_copy(
         before_sleep=lambda state: _start_over(launch, settings, reporter, state),
         reraise=True,
     )
-    lock = base_lock(launch.setup, settings.images_dir)
+    lock = base_lock(launch.setup, settings.images_dir, launch.place)
     with locked(lock, "the base instance", reporter):
         try:
             with _stdin_devnull():
@@ -156,7 +160,7 @@ def _start_over(
     delete_instance(launch.name, project)
     if isinstance(error, BaseCompatibilityError) and state.attempt_number > 1:
         entries = list_instances(project)
-        for base in present_bases(launch.setup, launch.machine, project, entries):
+        for base in present_bases(launch.setup, launch.machine, project, entries, launch.place):
             delete_instance(base.name, project)
 
 
@@ -166,7 +170,7 @@ def _launch_once(
     # Queried once for each attempt: every lxc takes 50 ms, and more under load.
     project, entries = settings.project_name, list_instances(settings.project_name)
     remove_orphans(entries, settings, reporter)
-    bases = usable_bases(launch.setup, launch.machine, project, entries)
+    bases = usable_bases(launch.setup, launch.machine, project, entries, launch.place)
     if bases:
         # Needs no network, and its image may have been deleted long ago.
         image = bases[0].image
@@ -181,11 +185,16 @@ def _launch_once(
         project,
         network,
         spack_files=launch.spack_files,
+        place=launch.place,
         reporter=reporter,
     )
-    name = base_instance_name(launch.setup, image, project)
+    name = base_instance_name(launch.setup, image, project, launch.place)
     was_there = any(entry["name"] == name for entry in entries)
-    with _no_unfinished_base(name, project, base, was_there=was_there), provider_errors():
+    with (
+        _no_unfinished_base(name, project, base, was_there=was_there),
+        provider_errors(),
+        on_member(launch.place) as lxc,
+    ):
         executor = lxd.launch(
             launch.name,
             base_configuration=base,
@@ -194,9 +203,10 @@ def _launch_once(
             use_base_instance=True,
             auto_clean=True,
             project=project,
-            map_user_uid=maps_root_to_user(),
+            map_user_uid=maps_root_to_user(launch.place),
             uid=os.getuid(),
             gid=_primary_group(),
+            lxc=lxc,
         )
         # Read from the copy each time: another user, or another cache directory, may have made the
         # base.

@@ -19,6 +19,7 @@ from slurm_factory.constants import APPLICATION, LXD_GROUP
 from slurm_factory.exceptions import LXDError
 from slurm_factory.host.facts import Daemon
 from slurm_factory.host.socket import socket_state
+from slurm_factory.instances.remote import open_now, require_not_lost
 from slurm_factory.util.files import disk_full_lines
 from slurm_factory.util.process import NOT_FOUND, TIMED_OUT, run
 
@@ -39,6 +40,8 @@ STATUS = "user.craft_providers.status"
 KEPT_KEY = "user.slurm_factory.kept"
 """Instance configuration: set if the build has ended and kept its instance on purpose."""
 RUNNING = "Running"
+OUT_OF_REACH = "Error"
+"""LXD's status of an instance on a member of its cluster that does not answer."""
 SIMPLE_SECONDS = 60
 POLL_SECONDS = 0.1
 QUIET_LOOKS = 6
@@ -121,9 +124,23 @@ def patch_instance(name: str, project: str, **changes: Any) -> None:
     Raises:
         LXDError: As `lxc` does.
     """
-    url = f"{LOCAL}/1.0/instances/{name}?project={quote(project)}"
-    arguments = ["query", "--wait", "-X", "PATCH", url, "--data", json.dumps(changes)]
-    _output([], arguments, SIMPLE_SECONDS)
+    query("PATCH", f"/1.0/instances/{name}?project={quote(project)}", changes)
+
+
+def query(method: str, path: str, data: Mapping[str, Any] | None = None) -> Any:
+    """What LXD's API answers; waits for the end of an operation.
+
+    Args:
+        method: Of HTTP.
+        path: With the query.
+        data: Document to send.
+
+    Raises:
+        LXDError: As `lxc` does.
+    """
+    given = ["--data", json.dumps(data)] if data is not None else []
+    arguments = ["query", "--wait", "-X", method, f"{LOCAL}{path}", *given]
+    return json.loads(_output([], arguments, SIMPLE_SECONDS) or "null")
 
 
 def _output(
@@ -133,6 +150,7 @@ def _output(
     stdin: str = "",
     cwd: Path | None = None,
 ) -> str:
+    require_not_lost()
     command = ["lxc", *options, *arguments]
     # Ctrl-C must reach only this program, which may be cleaning up.
     done = run(command, seconds=timeout, text=stdin, own_session=True, cwd=cwd)
@@ -149,6 +167,8 @@ def _output(
             resolution="Run `slurm-factory doctor`.",
         )
     if not done.ok:
+        # A client of a member that is gone was ended.
+        require_not_lost()
         raise explain(done.errors, arguments)
     return done.output
 
@@ -168,6 +188,9 @@ def explain(stderr: str, arguments: Sequence[str]) -> LXDError:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(ADVICE)] or lines
     message = lines[-1].removeprefix("Error: ") if lines else "lxc failed without a message."
+    remote = open_now()
+    if remote and remote.problem:
+        return remote.problem
     state = socket_state()
     if state is Daemon.DENIED and _group_is_new():
         command = shlex.join([APPLICATION, *sys.argv[1:]])
@@ -213,12 +236,23 @@ def list_instances(project: str) -> tuple[dict[str, Any], ...]:
         LXDError: LXD does not answer.
     """
     try:
-        return tuple(lxc_json("list", LOCAL, project=project))
+        return tuple(_whole(entry) for entry in lxc_json("list", LOCAL, project=project))
     except LXDError:
         # LXD 5.0 lists nothing for a missing project, other versions may fail.
         if project_exists(project):
             raise
         return ()
+
+
+def _whole(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry whose parts are there: LXD knows little of an instance on a member that is gone."""
+    parts = ("config", "expanded_config", "devices", "expanded_devices")
+    return entry | {part: entry.get(part) or {} for part in parts}
+
+
+def is_out_of_reach(entry: Mapping[str, Any]) -> bool:
+    """Whether the instance of an entry in `lxc list` is on a member that does not answer."""
+    return str(entry["status"]) == OUT_OF_REACH
 
 
 def require_running(name: str, project: str, what: str) -> None:

@@ -18,6 +18,7 @@ from slurm_factory.instances.lxc import (
     created,
     delete_instance,
     delete_unfinished,
+    is_out_of_reach,
     list_instances,
     lxc,
 )
@@ -63,7 +64,13 @@ def remove_orphans(
         reporter: Shows the deleted instances, and warnings about others.
     """
     there = {entry["name"]: entry for entry in entries}
-    killed = {f"{BUILD_PREFIX}{w.build_id}": w for w in killed_builds(settings)}
+    # LXD would try for long to reach what is on a member that does not answer.
+    away = {name for name, entry in there.items() if is_out_of_reach(entry)}
+    killed = {
+        name: workspace
+        for workspace in killed_builds(settings)
+        if (name := f"{BUILD_PREFIX}{workspace.build_id}") not in away
+    }
     orphans = [name for name, entry in there.items() if is_orphan(entry, settings.work_dir)]
     for name in dict.fromkeys([*orphans, *killed]):
         # Its build may have kept it since the instances were listed.
@@ -107,7 +114,7 @@ def is_orphan(entry: Mapping[str, Any], work: Path) -> bool:
         work: Directory of the locks of this user's builds (host).
     """
     config, name = entry["config"], entry["name"]
-    if not name.startswith(BUILD_PREFIX) or KEPT_KEY in config:
+    if not name.startswith(BUILD_PREFIX) or KEPT_KEY in config or is_out_of_reach(entry):
         return False
     if LOCK_KEY in config:
         lock = Path(config[LOCK_KEY])

@@ -22,6 +22,7 @@ from slurm_factory.util.machine import available_memory
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
+    from slurm_factory.job import Place
     from slurm_factory.plan.bases import Base
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -94,10 +95,15 @@ BYTES_PER_JOB = 512 << 20
 """Maximum memory of one compiler; slurmctld's largest files take about 300 MiB."""
 
 
-def choose_jobs(asked: int | None, settings: Settings) -> int:
+def choose_jobs(asked: int | None, settings: Settings, place: Place | None = None) -> int:
     """Number of parallel compilers: as requested, or by CPUs and memory.
 
     Uses the limit, because /proc/meminfo in an instance shows the machine's memory.
+
+    Args:
+        asked: What the user wants, if anything.
+        settings: For the limits.
+        place: The machine of another LXD; None: this one.
 
     Raises:
         ConfigurationError: The memory limit is too small for one compiler; it would not fail, but
@@ -110,8 +116,9 @@ def choose_jobs(asked: int | None, settings: Settings) -> int:
             details=f"One compiler may need {BYTES_PER_JOB >> 20} MiB.",
             resolution="Raise SLURM_FACTORY_MEMORY_LIMIT, or unset it.",
         )
-    cpus = settings.cpu_limit or len(os.sched_getaffinity(0))
-    memory = size_in_bytes(limit) if limit else available_memory()
+    cpus = settings.cpu_limit or (place.cpus if place else len(os.sched_getaffinity(0)))
+    there = place.memory if place else available_memory()
+    memory = size_in_bytes(limit) if limit else there
     return asked or max(1, min(cpus, memory // BYTES_PER_JOB))
 
 

@@ -177,6 +177,7 @@ def describe(error: SlurmFactoryError) -> dict[str, Any]:
         "brief": error.brief,
         "details": error.details,
         "resolution": error.resolution,
+        **({"elsewhere": True} if error.elsewhere else {}),
     }
 
 

@@ -55,7 +55,7 @@ def mounts(job: Job) -> tuple[Mount, ...]:
     """The directories of this machine that the instance of a build sees."""
     return (
         Mount(job.settings.source_cache_dir),
-        Mount(job.workspace.input),
+        Mount(job.workspace.input, shared=False),
         Mount(compiler_cache(job), writable=True),
     )
 

@@ -252,6 +252,48 @@ def receive(
             reader.join(ENDED_SECONDS)
 
 
+def feed(
+    executor: CommandRunner,
+    command: Sequence[str],
+    give: Callable[[IO[bytes]], None],
+    lines: deque[str],
+) -> int:
+    """Let `give` write the input of a command, and wait for its end.
+
+    Args:
+        executor: Starts it.
+        command: Program and arguments.
+        give: Writes the input.
+        lines: Gets the lines that it prints, as far as it has room.
+
+    Returns:
+        Its exit status.
+    """
+    process = executor.execute_popen([*command], **{**STREAMED, "stdin": subprocess.PIPE})
+    stdin = cast("IO[bytes]", process.stdin)
+    with process:
+        readers = [
+            threading.Thread(target=_drain, args=(stream, lines), daemon=True)
+            for stream in (process.stdout, process.stderr)
+        ]
+        for reader in readers:
+            reader.start()
+        try:
+            # It may end before it has read all; its exit status says why.
+            with suppress(BrokenPipeError):
+                give(stdin)
+            with suppress(BrokenPipeError):
+                stdin.close()
+            process.wait()
+        except BaseException:
+            _end_session(process, grace=0)
+            raise
+        finally:
+            for reader in readers:
+                reader.join(ENDED_SECONDS)
+    return int(process.returncode)
+
+
 def _drain(stream: IO[bytes], errors: deque[str]) -> None:
     # Closed while it is read, if something hostile keeps it open.
     with suppress(ValueError, OSError):

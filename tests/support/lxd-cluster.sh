@@ -161,12 +161,13 @@ kill_member() {
     local pid
     pid=$(init_of "$1")
     [[ -n ${pid} ]]
+    # First, so that nobody is told: its kernel would close connections.
+    ip link delete "sfv-$1"
     # The kernel kills all others in its namespace with it.
     kill -KILL "${pid}"
     while [[ -e /proc/${pid} ]]; do
         sleep 0.05
     done
-    ip link delete "sfv-$1" 2> /dev/null || true
 }
 
 remove() {

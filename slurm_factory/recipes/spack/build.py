@@ -85,14 +85,17 @@ def sources(job: Job) -> dict[str, Source]:
 def mounts(job: Job) -> tuple[Mount, ...]:
     """The directories of this machine that the instance of a build sees."""
     settings, choice = job.settings, spack_choice(job)
-    shown = [settings.source_cache_dir, job.workspace.input]
+    # Spack finds in them what it needs.
+    shown = [settings.source_cache_dir]
     shown += [settings.cache_dir / path for path in seen_repositories(choice.config)]
     # spack.yaml names them by these paths.
     packages = [
-        Mount(settings.results_dir / name, at=PurePosixPath(name))
+        Mount(settings.results_dir / name, whole=True, at=PurePosixPath(name))
         for name in choice.local_buildcaches
     ]
-    return (*map(Mount, shown), *packages, Mount(compiler_cache(job), writable=True))
+    found = [Mount(directory, whole=True) for directory in shown]
+    own = Mount(job.workspace.input, shared=False)
+    return (*found, own, *packages, Mount(compiler_cache(job), writable=True))
 
 
 def prefetch(job: Job, instance: Instance, paths: InstancePaths | None = None) -> tuple[Path, ...]:
