@@ -10,7 +10,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePath, PurePosixPath
 from subprocess import TimeoutExpired
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 
 from slurm_factory import resources
 from slurm_factory.exceptions import (
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from io import BufferedReader
     from subprocess import Popen
 
-    from slurm_factory.instances.delivery import Delivery
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.util.process import CommandRunner
 
@@ -143,6 +142,18 @@ class Mount:
         return self.at or self.source.relative_to(cache_on_host)
 
 
+class Brings(Protocol):
+    """Brings files of this machine to an instance that no mount reaches (`delivery.Delivery`)."""
+
+    def bring(self, *paths: Path) -> None:
+        """Files, and all in directories (host)."""
+        ...
+
+    def bring_whole(self) -> None:
+        """What commands look for without being told where."""
+        ...
+
+
 @dataclass(frozen=True)
 class Instance:
     """A place where commands run. Nothing that ran in it is trusted.
@@ -171,7 +182,7 @@ class Instance:
     project: str | None = None
     reporter: Reporter | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)
-    delivery: Delivery | None = None
+    delivery: Brings | None = None
 
     def inside(self, path: Path) -> PurePosixPath:
         """The instance's path of a host path below one of its mounts, where it then is.

@@ -20,6 +20,7 @@ import socket
 import ssl
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ PORT = 8443
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 CHUNK = 1 << 18
+TURNS = 5
+"""Of an event loop, after which a transport that was aborted has gone."""
 KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """In seconds, and probes: so long a connection to a machine that has gone stays open (tcp(7))."""
 
@@ -149,7 +152,8 @@ def _configuration(name: str) -> tuple[Path, Mapping[str, Any]]:
 
 
 def _security(directory: Path, name: str) -> tuple[ssl.SSLContext, str]:
-    context = ssl.create_default_context()
+    pinned = directory / "servercerts" / f"{name}.crt"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(
@@ -167,8 +171,8 @@ def _security(directory: Path, name: str) -> tuple[ssl.SSLContext, str]:
             else f"client.crt or client.key in {directory} is damaged, encrypted or unreadable.",
             resolution=f"Run `lxc remote add {name} ADDRESS`, which makes them.",
         ) from error
-    pinned = directory / "servercerts" / f"{name}.crt"
     if not pinned.exists():
+        context.load_default_certs()
         return context, ""
     try:
         certificate = ssl.PEM_cert_to_DER_cert(pinned.read_text("ascii"))
@@ -515,15 +519,19 @@ def _forwarder(remote: Remote, path: Path) -> Iterator[None]:
     """Carry connections to a socket on, in a thread."""
     loop = asyncio.new_event_loop()
     tasks: set[asyncio.Task[None]] = set()
+    transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task  # noqa: S101  # it is one
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        transports.add(writer.transport)
         try:
             with suppress(OSError, LXDError, asyncio.CancelledError):
-                await _carry(reader, writer, *await remote.open_connection())
+                far_reader, far_writer = await remote.open_connection()
+                transports.add(far_writer.transport)
+                await _carry(reader, writer, far_reader, far_writer)
         finally:
             writer.close()
 
@@ -532,8 +540,11 @@ def _forwarder(remote: Remote, path: Path) -> Iterator[None]:
         for task in tuple(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # Transports that were closed need a turn to go.
-        await asyncio.sleep(0)
+        # TLS would wait for the other side to say that it has ended, too.
+        for transport in tuple(transports):
+            transport.abort()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     thread = threading.Thread(target=loop.run_forever, name="forwarder", daemon=True)
     thread.start()

@@ -828,3 +828,44 @@ def test_options_that_remove_more_than_packages_are_refused(
 def test_names_and_a_number_to_keep_are_refused_together(settings: Settings) -> None:
     with pytest.raises(ConfigurationError, match="PACKAGE"):
         planned(settings, packages=("slurm-25.05",), keep=1)
+
+
+def out_of_reach(name: str) -> dict[str, Any]:
+    """An instance on a member that does not answer, as LXD 5.0.2 lists it."""
+    nothing = {"config": None, "expanded_config": None, "devices": None, "expanded_devices": None}
+    return instance(name, LONG_AGO) | nothing | {"status": "Error", "location": "m1"}
+
+
+def test_what_is_on_a_member_that_does_not_answer_is_named_and_stays(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    there = settings.model_copy(update={"remote": "farm"})
+    lock = settings.work_dir / f"{ENDED}.lock"
+    lock.write_text(there.lxd_place)
+    make_old(settings.work_dir / f"{ENDED}/instance")
+    lxc.instances([out_of_reach(DEAD), out_of_reach(BASE), instance(f"build-{OTHER}", LONG_AGO)])
+    lxc.fail("query --wait", "Error: not found")
+    plan = planned(there)
+    assert names(plan, "instance") == [f"build-{OTHER}"]
+    assert names(plan, "stage") == []
+    assert plan.away == (DEAD, BASE)
+    assert [note for note in plan.notes if "its member does not answer" in note] == [
+        f"{name} is kept: its member does not answer. Run the command again when it does."
+        for name in plan.away
+    ]
+
+
+def test_what_a_build_of_another_lxd_has_staged_is_not_that_ones_to_remove(
+    settings: Settings, lxc: FakeLxc
+) -> None:
+    (settings.work_dir / f"{ENDED}.lock").write_text("farm:slurm-factory")
+    make_old(settings.work_dir / f"{ENDED}/stage/file")
+    assert names(planned(settings), "stage") == []
+
+
+@pytest.mark.parametrize("request_", [{"builds": True}, {"packages": ("x",)}, {"keep": 1}])
+def test_a_remote_has_no_finished_builds(
+    settings: Settings, lxc: FakeLxc, request_: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigurationError, match="farm"):
+        planned(settings.model_copy(update={"remote": "farm"}), **request_)

@@ -65,7 +65,7 @@ def test_every_option_is_in_one_group_and_what_all_commands_have_comes_last(comm
 
 def test_options_of_build_are_grouped() -> None:
     groups = re.findall(r"^(\S.*):$", help_of("build"), re.MULTILINE)
-    assert groups == ["Content", "Source", "Platform", "Building", GENERAL, "Examples"]
+    assert groups == ["Content", "Source", "Platform", "Building", "Where", GENERAL, "Examples"]
 
 
 def test_what_commands_do_is_folded_and_not_cut() -> None:
