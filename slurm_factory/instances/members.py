@@ -331,8 +331,8 @@ def watched(place: Place | None) -> Iterator[None]:
             raise member_lost(remote) from error
         raise
     finally:
+        # What is cleaned up later does not wait for the member either.
         watchdog.end()
-        remote.lost = ""
 
 
 def kill_clients() -> None:

@@ -170,7 +170,7 @@ def test_a_member_that_goes_offline_ends_the_clients_and_the_build(
     assert "m1 of farm is gone" in error.brief
     assert "clean --remote farm" in error.resolution
     assert (describe(error)["exit_code"], describe(error)["elsewhere"]) == (3, True)
-    assert remote.lost == ""
+    assert remote.lost == "m1"
 
 
 def test_nothing_is_asked_of_lxd_for_a_build_whose_member_is_gone(
