@@ -95,9 +95,7 @@ def test_a_build_leaves_bases_and_a_compiler_cache_only(
     assert [name for name in cluster.names() if not name.startswith("base-")] == []
 
 
-def test_a_target_is_the_member_that_builds(
-    site: Site, cluster: Cluster, first: dict[str, Any]
-) -> None:
+def test_a_target_is_the_member_that_builds(site: Site, cluster: Cluster) -> None:
     with running(site, "--target", "m3") as build:
         wait_until(lambda: any(name.startswith("build-") for name in cluster.names()))
         [name] = [name for name in cluster.names() if name.startswith("build-")]
@@ -114,7 +112,7 @@ def test_an_unknown_target_is_refused_before_anything_is_made(site: Site, cluste
 
 
 def test_a_member_that_dies_while_it_compiles_ends_the_build_which_says_so(
-    site: Site, cluster: Cluster, first: dict[str, Any]
+    site: Site, cluster: Cluster
 ) -> None:
     with running(site, "--target", "m2", "--json") as build:
         wait_until(lambda: compiling(site), LIMIT_SECONDS * 5)
