@@ -68,7 +68,8 @@ def _check_program(
     words = [os.fsdecode(word) for word in (program, *argv[1:])]
     candidates = words if Path(words[0]).name in RUNNERS else words[:1]
     if "sh" in words:
-        candidates = [name for word in words for name in word.split()]
+        # Whole scripts name what they do not run, too.
+        candidates = [name for word in words if "\n" not in word for name in word.split()]
     path = (environment or os.environ).get("PATH")
     for word in candidates:
         found = shutil.which(word, path=path) if Path(word).name in PROGRAMS else None
