@@ -57,7 +57,10 @@ def test_killed_matrix_leaves_nothing_and_goes_on_where_it_ended(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as parent:
-        wait_until(lambda: compiling(site) and len(manifests(site)) == 1)
+        # The first one has ended: of what both have staged, a directory and a lock are left.
+        wait_until(
+            lambda: compiling(site) and len(manifests(site)) == 1 and len(site.staged()) == 2
+        )
         assert len(site.instances()) == 1
         parent.kill()
     # The kernel has told the build that its parent is gone, and it cleans up.
