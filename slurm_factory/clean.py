@@ -33,6 +33,7 @@ from slurm_factory.instances.lxc import (
 from slurm_factory.instances.orphans import BUILD_NAME, LAUNCHING
 from slurm_factory.package.file_names import MANIFEST_END, PACKAGE_END
 from slurm_factory.package.publish import COMPLETE, find_artifacts, locked
+from slurm_factory.util.documents import read_text
 from slurm_factory.util.files import file_errors
 from slurm_factory.util.hints import nearest, quoted
 from slurm_factory.util.locks import is_running, is_visible, take_if_free
@@ -198,7 +199,7 @@ def plan_clean(request: CleanRequest, settings: Settings, now: datetime) -> Clea
     builds = [entry for entry in idle if _is_of_a_build(entry) or _is_doctors(entry)]
     removals = [Removal("instance", entry["name"]) for entry in builds]
     removals += _staged(settings, seen, away, before)
-    if not seen.running:
+    if not seen.running and (request.caches or request.full):
         volumes = _volumes(settings, seen)
         removals += volumes if request.caches else []
         if request.full:
@@ -612,7 +613,7 @@ def _is_of_place(work: Path, settings: Settings) -> bool:
     has removed its lock needs no instance any more."""
     lock = Path(f"{work}.lock")
     try:
-        return lock.is_symlink() or lock.read_text() in {"", settings.lxd_place}
+        return lock.is_symlink() or read_text(lock) in {"", settings.lxd_place}
     except (OSError, ValueError):
         return True
 

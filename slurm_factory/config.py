@@ -421,7 +421,10 @@ class Settings(BaseSettings):
     @property
     def directories(self) -> tuple[Path, ...]:
         """Every directory below the cache directory (host)."""
-        return (*self.cache_dirs, self.builds_dir, self.images_dir, self.logs_dir, self.work_dir)
+        return (
+            *(*self.cache_dirs, self.builds_dir, self.images_dir, self.logs_dir, self.work_dir),
+            self.remotes_dir,
+        )
 
     @property
     def cache_dirs(self) -> tuple[Path, ...]:

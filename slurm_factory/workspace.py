@@ -23,6 +23,7 @@ from slurm_factory.exceptions import (
     SpackError,
     VerificationError,
 )
+from slurm_factory.util.documents import read_text
 from slurm_factory.util.files import file_errors
 from slurm_factory.util.locks import Notes, is_running, share
 
@@ -169,9 +170,9 @@ def killed_builds(settings: Settings) -> Iterator[Workspace]:
     for lock in sorted(settings.work_dir.glob("*.lock")):
         if not BUILD_ID.fullmatch(lock.stem):
             continue
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             # Read first: a build that begins makes the file, locks it, and then writes.
-            text, age = lock.read_text(), time.time() - lock.stat().st_mtime
+            text, age = read_text(lock), time.time() - lock.stat().st_mtime
             begins = not text and age < BEGINNING
             if not begins and text in {"", settings.lxd_place} and not is_running(lock):
                 yield Workspace(lock.stem, settings)

@@ -62,7 +62,8 @@ def test_a_new_directory_is_for_its_owner_alone_and_has_both_marks(settings: Set
 def test_every_directory_below_it_is_known(settings: Settings) -> None:
     properties = [name for name, kind in vars(Settings).items() if isinstance(kind, property)]
     named = {getattr(settings, name) for name in properties if name.endswith("_dir")}
-    assert named == {*settings.directories}
+    # What builds have made lies in the cache directory itself, except when one is reproduced.
+    assert named - {settings.results_dir} == {*settings.directories}
 
 
 def test_an_empty_directory_becomes_a_cache_and_keeps_its_mode(settings: Settings) -> None:

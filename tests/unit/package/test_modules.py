@@ -166,7 +166,7 @@ def test_load_finds_srun_and_unload_takes_everything_back(
     assert not now.keys() & {"SLURM_CONF", "SLURM_INSTALL_PREFIX", "LD_LIBRARY_PATH"}
 
 
-def test_lines_of_the_readme_lead_to_srun(shell: Shell, tmp_path: Path) -> None:
+def test_lines_of_the_page_about_installing_lead_to_srun(shell: Shell, tmp_path: Path) -> None:
     package = tmp_path / "builds"
     package.mkdir()
     identity = NEWER.model_copy(update={"stem": "slurm-25.11", "version": "25.11"})
@@ -176,12 +176,13 @@ def test_lines_of_the_readme_lead_to_srun(shell: Shell, tmp_path: Path) -> None:
         with tarfile.open(package / f"slurm-25.11-{kind}.tar.gz", "w:gz") as tarball:
             for name in names:
                 tarball.add(tmp_path / "made" / name, name)
-    readme = (REPOSITORY / "README.md").read_text()
-    lines = re.findall(r"^(?:mkdir|tar|module) .*/opt/slurm.*$", readme, re.MULTILINE)
-    assert len(lines) == 3
-    script = "\n".join(lines).replace("~/.slurm-factory/builds/25.11", str(package))
+    page = (REPOSITORY / "docs/install.md").read_text()
+    place = rf"/opt/slurm(?:/{shell.system.directory})?$"
+    lines = re.findall(rf"^(?:mkdir|tar|module use) .*{place}", page, re.MULTILINE)
+    lines += re.findall(r"^module load slurm/25.11$", page, re.MULTILINE)[:1]
+    assert [line.split()[0] for line in lines] == ["mkdir", "tar", "tar", "module", "module"]
+    script = "\n".join(lines).replace("slurm-25.11-", f"{package}/slurm-25.11-")
     script = script.replace("/opt/slurm", f"{shell.opt}/slurm")
-    script = script.replace("slurm/modules", f"slurm/{shell.system.directory}")
     result = shell.run(tmp_path, f"{script}\ncommand -v srun")
     assert result.stdout == f"{shell.opt}/slurm/software/bin/srun\n", result.stderr
 
