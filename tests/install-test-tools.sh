@@ -8,8 +8,8 @@ set -euo pipefail
 here=$(dirname "$0")
 modules=$1
 
-"$here/../tools/apt-install.sh" binutils fish g++ gcc libc6-dev man-db patch pkg-config \
-    lua5.3 lua-filesystem lua-json lua-posix lua-term tcl8.6 zsh ||
+"$here/../tools/apt-install.sh" binutils fish g++ gcc gnupg gpgv libc6-dev man-db patch \
+    pkg-config lua5.3 lua-filesystem lua-json lua-posix lua-term tcl8.6 zsh ||
     echo "Tests that need these packages will be skipped." >&2
 
 # Ceph's S3 gateway, for stores. Nothing of it starts by itself.
