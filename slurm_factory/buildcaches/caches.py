@@ -38,7 +38,7 @@ from slurm_factory.buildcaches.places import Place, place_of, read
 from slurm_factory.buildcaches.registry import (
     CONFIG,
     LAYER,
-    Repository,
+    Registry,
     checksum_of,
     descriptor,
     tag_of,
@@ -66,10 +66,10 @@ class Cache(Protocol):
         """Its URL for messages."""
 
     def index(self, folder: Path) -> bytes:
-        """Its index, by way of a directory (host); AbsentError: it has none."""
+        """Its index, by way of a directory (host); MissingError: it has none."""
 
     def entry(self, package: Package, folder: Path) -> bytes:
-        """The entry of a package, as it is there; AbsentError: it has none."""
+        """The entry of a package, as it is there; MissingError: it has none."""
 
     def download(self, part: Part, target: Path) -> None:
         """Copy a part of an entry to `target` (host); its checksum is not checked."""
@@ -99,7 +99,7 @@ def cache_at(url: str, timeout: float) -> Cache:
         timeout: Seconds without data after which a transfer counts as aborted.
     """
     if urlsplit(url).scheme.startswith("oci"):
-        return Images(mask_credentials(url), Repository(url, timeout))
+        return Images(mask_credentials(url), Registry(url, timeout))
     return Files(mask_credentials(url), place_of(url, timeout))
 
 
@@ -181,11 +181,11 @@ class Images:
     """A build cache in a registry, as Spack lays it out: an image for each package."""
 
     shown: str
-    repository: Repository
+    registry: Registry
 
     def index(self, folder: Path) -> bytes:
         """As `Cache` says."""
-        manifest = self.repository.manifest(OCI_INDEX)
+        manifest = self.registry.manifest(OCI_INDEX)
         with _damage("its index"):
             checksum = _digest(manifest["layers"][0])
         content = self._blob(checksum, folder, LARGEST)
@@ -196,14 +196,14 @@ class Images:
     def entry(self, package: Package, folder: Path) -> bytes:
         """As `Cache` says."""
         del folder
-        manifest = self.repository.manifest(tag_of(entry_name(package)))
+        manifest = self.registry.manifest(tag_of(entry_name(package)))
         with _damage(f"the image of {package.label}"):
             signed = (manifest.get("annotations") or {}).get(ANNOTATION)
             return str(signed).encode() if signed else _entry_of(manifest).text()
 
     def download(self, part: Part, target: Path) -> None:
         """As `Cache` says."""
-        self.repository.download(part.checksum, target, part.size)
+        self.registry.download(part.checksum, target, part.size)
 
     def descriptions(self, hashes: Collection[str], folder: Path) -> Iterator[list[dict[str, Any]]]:
         """As `Cache` says."""
@@ -211,7 +211,7 @@ class Images:
             if _hash_of(tag) not in hashes:
                 continue
             try:
-                manifest = self.repository.manifest(tag)
+                manifest = self.registry.manifest(tag)
                 with _damage("an image"):
                     checksum = _digest(manifest["config"])
                 yield parse_description(self._blob(checksum, folder, LARGEST_DESCRIPTION))
@@ -224,9 +224,7 @@ class Images:
 
     @property
     def _tags(self) -> list[str]:
-        return [
-            tag for tag in self.repository.tags() if tag.endswith(".spack") and tag != OCI_INDEX
-        ]
+        return [tag for tag in self.registry.tags() if tag.endswith(".spack") and tag != OCI_INDEX]
 
     def prepare(self, entry: Entry, blobs: Mapping[str, Path], folder: Path) -> Entry:
         """As `Cache` says: the description is the configuration of an image.
@@ -254,37 +252,33 @@ class Images:
     def put(self, package: Package, entry: Entry, text: bytes, blobs: Mapping[str, Path]) -> None:
         """As `Cache` says."""
         for part in entry.parts:
-            self.repository.upload(part.checksum, blobs[part.checksum])
+            self.registry.upload(part.checksum, blobs[part.checksum])
         config, layer = entry.description, entry.archive
         manifest = {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": descriptor(CONFIG, config.checksum, config.size),
             "layers": [descriptor(LAYER, layer.checksum, layer.size)],
             "annotations": {ANNOTATION: text.decode()},
         }
-        self.repository.put_manifest(tag_of(entry_name(package)), manifest)
+        self.registry.put_manifest(tag_of(entry_name(package)), manifest)
 
     def put_index(self, content: bytes, folder: Path) -> None:
         """As `Cache` says."""
+        del folder
         about = []
         for text in (b"{}", content):
-            with _file(folder, text) as source:
-                self.repository.upload(checksum_of(text), source)
+            self.registry.upload(checksum_of(text), text)
             about.append((checksum_of(text), len(text)))
         manifest = {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": descriptor(CONFIG, *about[0]),
             # Spack says so, too: registries keep what looks like an image.
             "layers": [descriptor(LAYER, *about[1])],
         }
-        self.repository.put_manifest(OCI_INDEX, manifest)
+        self.registry.put_manifest(OCI_INDEX, manifest)
 
     def _blob(self, checksum: str, folder: Path, limit: int) -> bytes:
         target = folder / f"blob-{secrets.token_hex(4)}"
         try:
-            self.repository.download(checksum, target, limit)
+            self.registry.download(checksum, target, limit)
             return read_bytes(target)
         finally:
             target.unlink(missing_ok=True)

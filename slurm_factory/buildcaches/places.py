@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
-from slurm_factory.constants import APPLICATION
 from slurm_factory.fetch.http import (
-    CONNECT_TIMEOUT,
+    MissingError,
     TransferError,
     TransientError,
     UnreachableError,
@@ -33,22 +30,10 @@ if TYPE_CHECKING:
 
     import requests
 
+    from slurm_factory.fetch.bucket import Bucket
+    from slurm_factory.fetch.http import Body
+
 CHUNK = 1 << 20
-ABSENT = ("HTTP 404", "HTTP 410")
-"""Reasons of a `TransferError` that mean: it is not there."""
-STATUS = re.compile(r"status code: (\d{3}[\w ]*)")
-CODE = re.compile(r"<Code>(\w+)</Code>")
-RETRIES = 3
-RETRY = timedelta(seconds=30)
-LONGEST_REQUEST = timedelta(hours=2)
-"""Of one file, as long as something comes."""
-ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
-DEFAULT_REGION = "us-east-1"
-
-
-class AbsentError(TransferError):
-    """There is no such file."""
 
 
 class TooLargeError(TransferError):
@@ -59,7 +44,7 @@ class Place(Protocol):
     """Files by their paths; all methods raise `TransferError` for a failure."""
 
     def download(self, path: PurePosixPath | str, target: Path, limit: int) -> None:
-        """Copy a file to `target` (host), if it has at most `limit` bytes; AbsentError: none."""
+        """Copy a file to `target` (host), if it has at most `limit` bytes; MissingError: none."""
 
     def upload(self, path: PurePosixPath | str, source: Path) -> None:
         """Write or replace a file; readers see the old one or the whole new one."""
@@ -92,7 +77,7 @@ def place_of(url: str, timeout: float) -> Place:
         case "file":
             return Directory(Path(unquote(urlsplit(url).path)))
         case "s3":
-            return Bucket(url, timeout)
+            return BucketPlace(url, timeout)
         case _:
             return WebServer(url.rstrip("/"), timeout)
 
@@ -150,8 +135,12 @@ class WebServer:
 
     def download(self, path: PurePosixPath | str, target: Path, limit: int) -> None:
         """As `Place` says."""
-        url = f"{self.url}/{path}"
-        with_retries(lambda: _copy(url, target, limit, self.timeout, self._session))
+
+        def copy() -> None:
+            with open_url(self._session, f"{self.url}/{path}", 0, self.timeout) as body:
+                copy_body(body, target, limit)
+
+        with_retries(copy)
 
     def upload(self, path: PurePosixPath | str, source: Path) -> None:
         """Fails always."""
@@ -169,110 +158,54 @@ class WebServer:
         raise TransferError("a web server does not list its files")
 
 
-def _copy(url: str, target: Path, limit: int, timeout: float, session: requests.Session) -> None:
-    try:
-        with open_url(session, url, 0, timeout) as body, target.open("wb") as file:
-            for chunk in body.chunks:
-                file.write(chunk)
-                if file.tell() > limit:
-                    raise TooLargeError("it is too large")
-    except TransferError as error:
-        if str(error).startswith(ABSENT):
-            raise AbsentError("it is not there") from error
-        raise
-
-
 @dataclass(frozen=True)
-class Bucket:
-    """A bucket of S3, or of a server that speaks its protocol.
-
-    Credentials, region and server are those of the environment (`AWS_ACCESS_KEY_ID`,
-    `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …) or of the machine in the cloud.
-    """
+class BucketPlace:
+    """A bucket of S3, or a part of one."""
 
     url: str
     timeout: float
 
+    @cached_property
+    def _bucket(self) -> Bucket:
+        from slurm_factory.fetch.bucket import Bucket  # noqa: PLC0415  # slow, and few need it
+
+        return Bucket(self.url, self.timeout)
+
     def download(self, path: PurePosixPath | str, target: Path, limit: int) -> None:
         """As `Place` says."""
-        with self._errors():
-            answer = self._store.get(str(path))
-            if answer.meta["size"] > limit:
-                raise TooLargeError("it is too large")
-            with target.open("wb") as file:
-                for chunk in answer.stream(CHUNK):
-                    file.write(chunk)
+
+        def copy() -> None:
+            with self._bucket.open(str(path)) as body:
+                copy_body(body, target, limit)
+
+        with_retries(copy)
 
     def upload(self, path: PurePosixPath | str, source: Path) -> None:
         """As `Place` says."""
-        with self._errors():
-            self._store.put(str(path), source)
+        with_retries(lambda: self._bucket.upload(str(path), source))
 
     def has(self, path: PurePosixPath | str, size: int) -> bool:
         """As `Place` says."""
-        try:
-            with self._errors():
-                return bool(self._store.head(str(path))["size"] == size)
-        except AbsentError:
-            return False
+        return with_retries(lambda: self._bucket.has(str(path), size))
 
     def names(self, folder: str) -> list[str]:
         """As `Place` says."""
-        with self._errors():
-            return [row["path"] for rows in self._store.list(folder) for row in rows]
-
-    @cached_property
-    def _store(self) -> Any:
-        from obstore.store import S3Store  # noqa: PLC0415  # slow, and few need it
-
-        parts = urlsplit(self.url)
-        endpoint = _set(ENDPOINTS)
-        return S3Store(
-            parts.netloc,
-            prefix=parts.path.strip("/") or None,
-            region=_set(REGIONS) or DEFAULT_REGION,
-            client_options={
-                # Only where somebody has named such an endpoint.
-                "allow_http": endpoint.startswith("http://"),
-                "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT),
-                "read_timeout": timedelta(seconds=self.timeout),
-                "timeout": LONGEST_REQUEST,
-                "user_agent": APPLICATION,
-            },
-            retry_config={"max_retries": RETRIES, "retry_timeout": RETRY},
-            config={"endpoint": endpoint} if endpoint else {},
-        )
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        from obstore.exceptions import (  # noqa: PLC0415
-            BaseError,
-            PermissionDeniedError,
-            UnauthenticatedError,
-        )
-
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise AbsentError("it is not there") from error
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise UnreachableError("access is denied") from error
-        except (BaseError, ValueError, OSError) as error:
-            raise UnreachableError(_brief(error)) from error
+        return with_retries(lambda: self._bucket.names(folder))
 
 
-def _set(names: tuple[str, ...]) -> str:
-    """Value of the first of these variables that is set."""
-    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+def copy_body(body: Body, target: Path, limit: int) -> None:
+    """Copy an answer to `target` (host), if it has at most `limit` bytes.
 
-
-def _brief(error: Exception) -> str:
-    """Such as `403 Forbidden (SignatureDoesNotMatch)`; obstore tells its whole history."""
-    text = str(error)
-    status, code = STATUS.search(text), CODE.search(text)
-    if status:
-        return status[1].strip() + (f" ({code[1]})" if code else "")
-    return f"the request failed: {text.partition(chr(10))[0].rpartition(' - ')[2]}"
+    Raises:
+        TransferError: It is too large, or did not come.
+    """
+    if (body.total or 0) > limit:
+        raise TooLargeError("it is too large")
+    with target.open("wb") as file:
+        for chunk in body.chunks:
+            file.write(chunk)
+            if file.tell() > limit:
+                raise TooLargeError("it is too large")
 
 
 def _chunk(file: BufferedReader) -> bytes:
@@ -285,7 +218,7 @@ def _reading() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise AbsentError("it is not there") from error
+        raise MissingError("it is not there") from error
     except OSError as error:
         raise TransferError((error.strerror or str(error)).lower()) from error
 

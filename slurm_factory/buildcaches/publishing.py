@@ -22,10 +22,9 @@ from slurm_factory.buildcaches.layout import (
     read_description,
     read_index,
 )
-from slurm_factory.buildcaches.places import AbsentError
-from slurm_factory.buildcaches.signing import clear_sign
 from slurm_factory.exceptions import SlurmFactoryError
-from slurm_factory.fetch.http import TransferError
+from slurm_factory.fetch.http import MissingError, TransferError
+from slurm_factory.package.gpg import sign_text
 from slurm_factory.util.documents import read_bytes
 
 if TYPE_CHECKING:
@@ -72,6 +71,7 @@ class Publisher:
         Raises:
             TransferError: The build cache elsewhere cannot be used.
             ConfigurationError: The key cannot sign.
+        LXDError: gpg is missing, or its agent has no passphrase.
             OSError: A file of this machine cannot be read or written.
         """
         new, before = [], 0
@@ -102,7 +102,7 @@ class Publisher:
     def _is_there(self, package: Package, folder: Path) -> bool:
         try:
             text = self.cache.entry(package, folder)
-        except AbsentError:
+        except MissingError:
             return False
         return not self.key or text.lstrip().startswith(SIGNED)
 
@@ -111,7 +111,7 @@ class Publisher:
             blobs = {part.checksum: self.local / blob_path(part.checksum) for part in entry.parts}
             entry = self.cache.prepare(entry, blobs, Path(name))
             blobs |= {path.name: path for path in Path(name).iterdir()}
-            text = clear_sign(entry.text(), self.key) if self.key else entry.text()
+            text = sign_text(entry.text(), self.key) if self.key else entry.text()
             self.cache.put(package, entry, text, blobs)
 
 
@@ -180,7 +180,7 @@ def _present(cache: Cache, folder: Path) -> tuple[dict[str, Any], set[str] | Non
     try:
         content = cache.index(folder)
         return read_index(content), set(listed_in(content))
-    except AbsentError:
+    except MissingError:
         return {}, None
     except (TransferError, ValueError, KeyError, TypeError, AttributeError):
         return {}, None

@@ -23,9 +23,14 @@ from slurm_factory.buildcaches.layout import (
     parse_entry,
     read_description,
 )
-from slurm_factory.buildcaches.places import AbsentError, TooLargeError
+from slurm_factory.buildcaches.places import TooLargeError
 from slurm_factory.buildcaches.signing import UntrustedError
-from slurm_factory.fetch.http import TransferError, TransientError, UnreachableError
+from slurm_factory.fetch.http import (
+    MissingError,
+    TransferError,
+    TransientError,
+    UnreachableError,
+)
 from slurm_factory.util.documents import open_regular
 from slurm_factory.util.files import atomic_write, file_errors
 
@@ -125,7 +130,7 @@ class Shelf:
                 taken.payloads[package.hash] = payload
         except (_RefusedError, UntrustedError) as error:
             taken.refused[package.label] = str(error)
-        except AbsentError:
+        except MissingError:
             return
         except (UnreachableError, TransientError) as error:
             # The others would fail, too, each after several attempts.
@@ -169,7 +174,7 @@ class Shelf:
         unpacked = Path(tempfile.mkdtemp(dir=folder)) / part.checksum
         try:
             self.cache.download(part, unpacked)
-        except AbsentError as error:
+        except MissingError as error:
             raise _RefusedError("incomplete") from error
         except TooLargeError as error:
             raise _RefusedError("damaged") from error

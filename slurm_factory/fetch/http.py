@@ -32,6 +32,9 @@ LONGEST_PAUSE: Final = 8.0
 CONNECT_TIMEOUT: Final = 10.0
 CHUNK: Final = 1 << 16
 TRANSIENT_STATUS: Final = frozenset({408, 429})
+FORBIDDEN: Final = frozenset({401, 403})
+GONE: Final = frozenset({404, 410})
+NO_SUCH_PART: Final = "the server has no such part of the file"
 SYSTEM_CA_BUNDLES: Final = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -51,6 +54,18 @@ class UnreachableError(TransferError):
 
 class TransientError(TransferError):
     """Another try may succeed."""
+
+
+class MissingError(TransferError):
+    """It is not there."""
+
+
+class DeniedError(UnreachableError):
+    """The server wants other credentials, or none will do."""
+
+
+class LoginFileError(DeniedError):
+    """The user's file with credentials is broken."""
 
 
 class NoSuchPartError(TransientError):
@@ -84,11 +99,16 @@ def with_retries(action: Callable[[], T], warn: Callable[[str], None] | None = N
 
 @dataclass(frozen=True)
 class Body:
-    """An answer: the bytes from offset `start` of a file of `total` bytes (None: unknown)."""
+    """An answer: the bytes from offset `start` of a file of `total` bytes (None: unknown).
+
+    Attributes:
+        version: What the server knows this content by; empty if it does not tell.
+    """
 
     chunks: Iterator[bytes]
     start: int
     total: int | None
+    version: str = ""
 
 
 def new_session() -> requests.Session:
@@ -139,8 +159,8 @@ def body_of(response: requests.Response, offset: int) -> Body:
         TransferError: It has none; also raised while its chunks are read.
     """
     status = response.status_code
-    if status in {206, 416} and not _continues(response, offset):
-        raise NoSuchPartError("the server has no such part of the file")
+    if status == requests.codes.partial_content and not _continues(response, offset):
+        raise NoSuchPartError(NO_SUCH_PART)
     if failure := status_error(response):
         raise failure
     start = offset if status == requests.codes.partial_content else 0
@@ -155,6 +175,10 @@ def status_error(response: requests.Response) -> TransferError | None:
     if status in {200, 206}:
         return None
     reason = f"HTTP {status} {response.reason}".rstrip()
+    if status in GONE:
+        return MissingError(reason)
+    if status == requests.codes.requested_range_not_satisfiable:
+        return NoSuchPartError(NO_SUCH_PART)
     transient = status >= requests.codes.server_error or status in TRANSIENT_STATUS
     return TransientError(reason) if transient else TransferError(reason)
 

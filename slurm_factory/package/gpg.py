@@ -1,4 +1,4 @@
-"""Detached signatures by gpg(1). What it prints is read from --status-fd only.
+"""Signatures by gpg(1), detached or around a text. What it prints is read from --status-fd only.
 
 doc/DETAILS in GnuPG's source describes the lines of --status-fd.
 """
@@ -99,7 +99,20 @@ def sign_file(path: Path, key: str, destination: Path) -> str:
         ConfigurationError: There is no such secret key, or it cannot be used.
         LXDError: gpg is missing, or its agent has no passphrase.
     """
-    words = ("--armor", "--detach-sign", "--local-user", key, "--output", str(destination))
+    return _sign(path, key, destination, "--detach-sign")
+
+
+def sign_text(text: bytes, key: str) -> bytes:
+    """A text with a signature around it; parameter and errors as those of `sign_file`."""
+    with tempfile.TemporaryDirectory(prefix="slurm-factory-sign-") as name:
+        plain, signed = Path(name) / "text", Path(name) / "signed"
+        plain.write_bytes(text)
+        _sign(plain, key, signed, "--clear-sign")
+        return signed.read_bytes()
+
+
+def _sign(path: Path, key: str, destination: Path, way: str) -> str:
+    words = ("--armor", way, "--local-user", key, "--output", str(destination))
     mode = () if _somebody_is_there() else ("--pinentry-mode", "error")
     done = run([*GPG, *mode, *words, "--", str(path)], seconds=SIGNING_SECONDS)
     created = [rest.split() for word, rest in _status(done) if word == "SIG_CREATED"]
@@ -197,6 +210,24 @@ class Keyring:
         if good:
             return good[0]
         raise self._refusal(groups, name)
+
+    def text(self, signed: bytes) -> bytes:
+        """What a text says without the signatures around it.
+
+        Raises:
+            LXDError: gpg is missing.
+            VerificationError: One of the signatures is of no key of these, or counts no longer.
+        """
+        with tempfile.TemporaryDirectory(prefix="slurm-factory-check-") as directory:
+            seal, plain = Path(directory) / "signed", Path(directory) / "text"
+            seal.write_bytes(signed)
+            done = run([*GPG, *self._words, "--output", str(plain), "--decrypt", str(seal)])
+            if done.status == NOT_FOUND:
+                raise _gpg_is_missing()
+            groups = _signatures(done)[1:]
+            if done.ok and groups and all(_good(group) for group in groups):
+                return plain.read_bytes()
+        raise self._refusal(_signatures(done), "The text")
 
     def _refusal(self, groups: Sequence[Sequence[tuple[str, str]]], name: str) -> VerificationError:
         found = {word: rest for group in reversed(groups) for word, rest in group}

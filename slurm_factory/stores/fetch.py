@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from slurm_factory.exceptions import ConfigurationError, OutputError, VerificationError
 from slurm_factory.fetch.http import (
+    MissingError,
     NoSuchPartError,
     TransferError,
     TransientError,
@@ -23,7 +24,7 @@ from slurm_factory.package.manifest import Manifest, load_manifest
 from slurm_factory.package.publish import describe, finish_publishing, publish
 from slurm_factory.package.signatures import check, trust_of
 from slurm_factory.stores.index import Index, StoredPackage, parse_index
-from slurm_factory.stores.store import MissingError, failure
+from slurm_factory.stores.store import failure
 from slurm_factory.util.documents import read_text
 from slurm_factory.util.files import file_errors
 from slurm_factory.util.hints import nearest, quoted

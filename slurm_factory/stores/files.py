@@ -17,10 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from slurm_factory.fetch.http import Body, TransferError
+from slurm_factory.fetch.http import Body, DeniedError, MissingError, TransferError
 from slurm_factory.package.publish import describe
 from slurm_factory.stores.index import INDEX, LARGEST_INDEX
-from slurm_factory.stores.store import DeniedError, FullError, MissingError, Seen
+from slurm_factory.stores.store import FullError, Seen
 from slurm_factory.util.documents import open_regular
 from slurm_factory.util.files import atomic_write
 

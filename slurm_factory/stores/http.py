@@ -11,14 +11,17 @@ import requests
 
 from slurm_factory.fetch.http import (
     CONNECT_TIMEOUT,
+    FORBIDDEN,
     Body,
+    DeniedError,
+    MissingError,
     TransferError,
     body_of,
     classified,
     new_session,
 )
 from slurm_factory.stores.index import INDEX, LARGEST_INDEX
-from slurm_factory.stores.store import FORBIDDEN, DeniedError, MissingError, Seen
+from slurm_factory.stores.store import Seen
 
 if TYPE_CHECKING:
     from slurm_factory.package.manifest import File

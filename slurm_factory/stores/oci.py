@@ -11,28 +11,22 @@ last sees the tags of all others, and writes it again if one is missing.
 from __future__ import annotations
 
 import hashlib
-import json
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
-import requests
-from oras.container import Container
 from pydantic import ValidationError
 
 from slurm_factory.constants import APPLICATION
 from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.fetch.http import Body, TransferError, body_of
+from slurm_factory.fetch.http import Body, MissingError, TransferError
+from slurm_factory.fetch.registry import Repository
 from slurm_factory.package.file_names import ENDINGS
 from slurm_factory.stores.http import read_whole
 from slurm_factory.stores.index import StoredPackage, parse_index
-from slurm_factory.stores.registry import Client, unexpected
-from slurm_factory.stores.store import MissingError, Seen
-from slurm_factory.util.documents import parse_json
+from slurm_factory.stores.store import Seen
 
 if TYPE_CHECKING:
     from slurm_factory.package.manifest import File
@@ -40,7 +34,6 @@ if TYPE_CHECKING:
 VENDOR = "application/vnd.slurm-factory"
 PACKAGE_TYPE = f"{VENDOR}.package.v1+json"
 INDEX_TYPE = f"{VENDOR}.index.v1+json"
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 EMPTY = b"{}"
 MEDIA_TYPES = ENDINGS._replace(
@@ -58,10 +51,6 @@ MEDIA_TYPES = ENDINGS._replace(
 INDEX_TAG = "index"
 LONGEST_TAG = 128
 TITLE = "org.opencontainers.image.title"
-PAGE = 1000
-CREATED = 201
-ACCEPTED = 202
-NO_DELETION = 405
 
 
 class OciStore:
@@ -71,24 +60,18 @@ class OciStore:
         parts = urlsplit(url)
         self.shown = shown
         self.login = f"Log in with `docker login {parts.netloc}` or `oras login {parts.netloc}`."
-        self._container = Container(f"{parts.netloc}{parts.path.rstrip('/')}")
-        self._timeout = timeout
+        self._repository = Repository(url, timeout)
         self._entries: dict[str, StoredPackage | None] = {}
-
-    @cached_property
-    def _client(self) -> Client:
-        return Client(self._container, self._timeout)
 
     def index(self) -> Seen:
         """As `Store.index`."""
-        manifest = self._manifest(INDEX_TAG)
-        layers = manifest.get("layers")
+        manifest = self._repository.manifest(INDEX_TAG)
         try:
-            digest = layers[0]["digest"]  # type: ignore[index]
+            digest = str(manifest["layers"][0]["digest"])
         except (KeyError, IndexError, TypeError) as error:
             raise TransferError("the tag index is not an index of slurm-factory") from error
-        with self._blob(digest, 0) as body:
-            return Seen(read_whole(body), str(digest))
+        with self._blob(digest) as body:
+            return Seen(read_whole(body), digest)
 
     def index_to_replace(self) -> Seen:
         """As `Store.index_to_replace`: what the tags say, where the index says something else."""
@@ -127,7 +110,7 @@ class OciStore:
                 "size": file.size,
                 "annotations": {TITLE: file.name},
             }
-            self._send(directory / file.name, layer)
+            self._repository.upload(file.sha256, directory / file.name)
             layers.append(layer)
         config = self._upload(package.model_dump_json().encode(), PACKAGE_TYPE)
         tag = tag_of(package.stem)
@@ -138,7 +121,7 @@ class OciStore:
     def get(self, package: StoredPackage, file: File, offset: int) -> Iterator[Body]:
         """As `Store.get`."""
         del package
-        with self._blob(f"sha256:{file.sha256}", offset) as body:
+        with self._repository.open(file.sha256, offset) as body:
             yield body
 
     def discard(self, package: StoredPackage) -> None:
@@ -149,26 +132,12 @@ class OciStore:
         entry = self._tagged().get(tag)
         if entry is None or entry.content != package.content:
             return
-        accept = {"Accept": MANIFEST_TYPE}
-        head = self._client.do_request(self._url("manifests", tag), "HEAD", headers=accept)
-        digest = head.headers.get("Docker-Content-Digest", "")
-        done = self._client.do_request(self._url("manifests", digest), "DELETE")
-        if done.status_code == NO_DELETION:
-            raise TransferError("the registry does not delete anything (HTTP 405)")
-        if done.status_code not in {ACCEPTED, requests.codes.ok, requests.codes.not_found}:
-            raise unexpected(done)
+        self._repository.delete(tag)
         self._entries.pop(tag, None)
 
     def _tagged(self) -> dict[str, StoredPackage | None]:
         """The packages by their tags; None for tags of others."""
-        response = self._client.do_request(f"{self._url('tags', 'list')}?n={PAGE}")
-        tags: list[str] = []
-        while response.status_code != requests.codes.not_found:
-            tags += _document(response).get("tags") or []
-            following = response.links.get("next", {}).get("url")
-            if not following:
-                break
-            response = self._client.do_request(urljoin(response.url, following))
+        tags = self._repository.tags()
         for tag in tags:
             if tag != INDEX_TAG and tag not in self._entries:
                 self._entries[tag] = self._entry(tag)
@@ -177,21 +146,14 @@ class OciStore:
     def _entry(self, tag: str) -> StoredPackage | None:
         """The package with a tag; None for artifacts of others."""
         try:
-            config = self._manifest(tag).get("config") or {}
+            config = self._repository.manifest(tag).get("config") or {}
             if config.get("mediaType") != PACKAGE_TYPE:
                 return None
-            with self._blob(str(config["digest"]), 0) as body:
+            with self._blob(str(config["digest"])) as body:
                 found = StoredPackage.model_validate_json(read_whole(body))
         except (MissingError, ValidationError, KeyError):
             return None
         return found if tag_of(found.stem) == tag else None
-
-    def _manifest(self, tag: str) -> dict[str, Any]:
-        accept = {"Accept": MANIFEST_TYPE}
-        response = self._client.do_request(self._url("manifests", tag), headers=accept)
-        if response.status_code == requests.codes.not_found:
-            raise MissingError(f"there is no tag {tag}")
-        return _document(response)
 
     def _push(
         self,
@@ -202,50 +164,21 @@ class OciStore:
         annotations: Mapping[str, str],
     ) -> None:
         manifest = {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
             "artifactType": kind,
             "config": config,
             "layers": layers,
             "annotations": annotations,
         }
-        content = json.dumps(manifest).encode()
-        response = self._client.do_request(
-            self._url("manifests", tag), "PUT", content, {"Content-Type": MANIFEST_TYPE}
-        )
-        if response.status_code != CREATED:
-            raise unexpected(response)
-
-    def _send(self, path: Path, layer: Mapping[str, Any]) -> None:
-        """Upload a file (host) that the repository does not have."""
-        response = self._client.upload_blob(str(path), self._container, dict(layer))
-        if response.status_code not in {requests.codes.ok, requests.codes.created}:
-            raise unexpected(response)
+        self._repository.put_manifest(tag, manifest)
 
     def _upload(self, content: bytes, media_type: str) -> dict[str, Any]:
         """Upload a small document; returns what describes it."""
-        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        layer = {"mediaType": media_type, "digest": digest, "size": len(content)}
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(content)
-            file.flush()
-            self._send(Path(file.name), layer)
-        return layer
+        checksum = hashlib.sha256(content).hexdigest()
+        self._repository.upload(checksum, content)
+        return {"mediaType": media_type, "digest": f"sha256:{checksum}", "size": len(content)}
 
-    @contextmanager
-    def _blob(self, digest: str, offset: int) -> Iterator[Body]:
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with self._client.do_request(
-            self._url("blobs", digest), headers=headers, stream=True
-        ) as response:
-            if response.status_code == requests.codes.not_found:
-                raise MissingError(f"there is no blob {digest}")
-            yield body_of(response, offset)
-
-    def _url(self, kind: str, name: str) -> str:
-        container = self._container
-        prefix = f"{self._client.prefix}://{container.registry}"
-        return f"{prefix}/v2/{container.api_prefix}/{kind}/{name}"
+    def _blob(self, digest: str) -> AbstractContextManager[Body]:
+        return self._repository.open(digest.removeprefix("sha256:"))
 
 
 def tag_of(stem: str) -> str:
@@ -262,18 +195,6 @@ def tag_of(stem: str) -> str:
             resolution="Build it with fewer variants, or use a store of another kind.",
         )
     return tag
-
-
-def _document(response: requests.Response) -> dict[str, Any]:
-    if response.status_code != requests.codes.ok:
-        raise unexpected(response)
-    try:
-        document = parse_json(response.content)
-    except ValueError as error:
-        raise TransferError("its answer is not JSON") from error
-    if not isinstance(document, dict):
-        raise TransferError("its answer is not a JSON object")
-    return document
 
 
 def _annotations(package: StoredPackage) -> dict[str, str]:

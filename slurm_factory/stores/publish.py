@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from slurm_factory.exceptions import DownloadError, OutputError
-from slurm_factory.fetch.http import TransferError, with_retries
+from slurm_factory.fetch.http import MissingError, TransferError, with_retries
 from slurm_factory.package.manifest import File, load_manifest
 from slurm_factory.package.publish import describe, locked, problem_with
 from slurm_factory.stores.index import Index, StoredPackage, describe_package, parse_index
-from slurm_factory.stores.store import MissingError, failure
+from slurm_factory.stores.store import failure
 from slurm_factory.util.files import file_errors
 from slurm_factory.workspace import open_scratch
 

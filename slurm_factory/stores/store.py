@@ -8,23 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from slurm_factory.exceptions import DownloadError, OutputError, SlurmFactoryError
-from slurm_factory.fetch.http import TransferError, UnreachableError
+from slurm_factory.exceptions import (
+    ConfigurationError,
+    DownloadError,
+    OutputError,
+    SlurmFactoryError,
+)
+from slurm_factory.fetch.http import (
+    DeniedError,
+    LoginFileError,
+    MissingError,
+    TransferError,
+    UnreachableError,
+)
 
 if TYPE_CHECKING:
     from slurm_factory.fetch.http import Body
     from slurm_factory.package.manifest import File
     from slurm_factory.stores.index import StoredPackage
-
-FORBIDDEN = (401, 403)
-
-
-class MissingError(TransferError):
-    """It is not there."""
-
-
-class DeniedError(TransferError):
-    """The server wants other credentials, or none will do."""
 
 
 class FullError(TransferError):
@@ -103,6 +104,12 @@ def failure(store: Store, what: str, error: TransferError) -> SlurmFactoryError:
     if isinstance(error, FullError):
         way = "Free space there, or correct its permissions, then run the command again."
         return OutputError(brief, details=details, resolution=way)
+    if isinstance(error, LoginFileError):
+        return ConfigurationError(
+            "Docker's configuration cannot be used.",
+            details=details,
+            resolution="Correct it, or log in again.",
+        )
     if isinstance(error, DeniedError):
         way = store.login
     elif isinstance(error, MissingError):

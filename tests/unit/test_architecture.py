@@ -42,8 +42,8 @@ LAYERS = (
 ONLY_IN = {
     "archspec": {"plan"},
     "craft_providers": {"instances"},
-    "obstore": {"buildcaches", "stores"},
-    "oras": {"buildcaches", "stores"},
+    "obstore": {"fetch"},
+    "oras": {"fetch"},
     "rich": {"output"},
     "typer": {"farm_commands", "main", "options", "session", "usage"},
 }

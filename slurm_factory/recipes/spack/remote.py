@@ -23,10 +23,9 @@ from slurm_factory.buildcaches.layout import (
     listed_in,
     make_index,
 )
-from slurm_factory.buildcaches.places import AbsentError
 from slurm_factory.buildcaches.signing import Trust
 from slurm_factory.buildcaches.taking import Shelf, Taken
-from slurm_factory.fetch.http import TransferError
+from slurm_factory.fetch.http import MissingError, TransferError
 from slurm_factory.package.manifest import BuildCacheUse
 from slurm_factory.util.files import file_errors
 
@@ -139,7 +138,7 @@ def _index_of(spack: Spack, cache: Cache) -> bytes:
         try:
             content = cache.index(Path(folder))
             listed_in(content)
-        except AbsentError:
+        except MissingError:
             why = "it has no index."
         except TransferError as error:
             why = f"{error}."

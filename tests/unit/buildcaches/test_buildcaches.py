@@ -1,5 +1,6 @@
 """Packages go from one machine to another by way of a directory, a bucket or a registry."""
 
+import base64
 import dataclasses
 import functools
 import http.server
@@ -30,12 +31,11 @@ from slurm_factory.buildcaches.layout import (
     listed_in,
     parse_entry,
 )
-from slurm_factory.buildcaches.places import AbsentError
 from slurm_factory.buildcaches.publishing import Publisher, update_index
 from slurm_factory.buildcaches.signing import Trust, unsigned_payload
 from slurm_factory.buildcaches.taking import Shelf, Taken
 from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.fetch.http import TransferError
+from slurm_factory.fetch.http import MissingError, TransferError
 from slurm_factory.recipes.spack.lock import Lock, Node, read_lock
 
 TIMEOUT = 20.0
@@ -199,7 +199,7 @@ def test_packages_are_taken_without_an_index(site: Site) -> None:
     (node,) = site.build(LZ4)
     publisher = Publisher(site.local, site.cache, "")
     site.cache.put(*_prepared(publisher, node, site.here))
-    with pytest.raises(AbsentError):
+    with pytest.raises(MissingError):
         site.index()
     assert set(site.take(LZ4).payloads) == {LZ4}
 
@@ -430,14 +430,23 @@ def test_a_server_that_breaks_off_gives_nothing(
 def test_a_registry_that_wants_a_password_gets_it_from_dockers_configuration(
     tmp_path: Path, lock: Lock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    password = "$2y$05$/Z3zQ4ZjZ0vyRVGlMsCt7eVqQpo5TnPmvnHAe2iT9yI8M5U0l9.Vu"
+    password = "$2b$05$abcdefghijklmnopqrstuuSi5t5MU9ATKRSnauHSt0KxSk7lEk8iC"
     with store_servers.registry(tmp_path / "registry", password_file=f"me:{password}\n") as server:
         site = Site(f"oci://{server.host}/team/cache", lock, tmp_path)
         monkeypatch.setenv("HOME", str(tmp_path))
-        with pytest.raises(TransferError, match="access is denied"):
+        with pytest.raises(TransferError, match="401 Unauthorized"):
             site.publish(LZ4)
         taken = site.take(LZ4)
-        assert taken.failure == "access is denied"
+        assert "401 Unauthorized" in taken.failure
+        (tmp_path / ".docker").mkdir()
+        config = tmp_path / ".docker/config.json"
+        auth = base64.b64encode(b"me:se cret").decode()
+        config.write_text(json.dumps({"auths": {server.host: {"auth": auth}}}))
+        site.publish(LZ4)
+        assert set(site.take(LZ4).payloads) == {LZ4}
+        config.write_text("{")
+        broken = site.take(MUNGE)
+        assert "config.json cannot be used" in broken.failure
 
 
 def _entry(part: Part) -> bytes:
@@ -454,7 +463,7 @@ def test_keys_that_are_none_are_a_matter_of_the_settings(tmp_path: Path) -> None
         if content is not None:
             nothing.write_bytes(content)
         with (
-            pytest.raises(ConfigurationError, match="cannot be trusted"),
+            pytest.raises(ConfigurationError, match="cannot be used"),
             Trust(nothing, unsigned=False),
         ):
             pass
@@ -462,7 +471,7 @@ def test_keys_that_are_none_are_a_matter_of_the_settings(tmp_path: Path) -> None
 
 def test_a_key_that_nobody_has_signs_nothing(shared: Site, tmp_path: Path) -> None:
     store_servers.require("gpg")
-    with pytest.raises(ConfigurationError, match="cannot be signed"):
+    with pytest.raises(ConfigurationError, match="Nothing can be signed"):
         shared.publish(LZ4, key="nobody@nowhere.example")
     assert not list(Path(shared.url.removeprefix("file://")).rglob("*.manifest.json"))
 

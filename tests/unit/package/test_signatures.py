@@ -415,3 +415,58 @@ def test_a_signature_cannot_be_required_of_nobody(tmp_path: Path) -> None:
 def test_a_key_is_named_and_is_no_option(key: str) -> None:
     with pytest.raises(ValueError, match="sign_key"):
         Settings(sign_key=key)
+
+
+def both(signed: bytes, more: bytes) -> bytes:
+    return signed + more
+
+
+def changed(signed: bytes, more: bytes) -> bytes:
+    del more
+    return signed.replace(b"what it says", b"what it SAYS")
+
+
+def cut(signed: bytes, more: bytes) -> bytes:
+    del more
+    return signed[: signed.index(b"-----BEGIN PGP SIGNATURE")]
+
+
+def bare(signed: bytes, more: bytes) -> bytes:
+    del signed, more
+    return b"what it says\n"
+
+
+def test_a_signed_text_is_what_was_signed(keys: GpgHome, tmp_path: Path) -> None:
+    text = b"- what it says\n{}\n"
+    signed = gpg.sign_text(text, ALICE)
+    assert signed.startswith(b"-----BEGIN PGP SIGNED MESSAGE-----")
+    trusted = tmp_path / "trusted.asc"
+    trusted.write_text(keys.export(ALICE))
+    with gpg.open_keyring(trusted) as keyring:
+        assert keyring.text(signed) == text
+        assert keyring.text(b"before\n" + signed + b"after\n") == text
+    trusted.write_text(keys.export(BOB))
+    with (
+        gpg.open_keyring(trusted) as keyring,
+        pytest.raises(VerificationError, match="not trusted"),
+    ):
+        keyring.text(signed)
+
+
+@pytest.mark.parametrize("spoil", [both, changed, cut, bare])
+def test_a_text_that_is_not_wholly_signed_is_refused(
+    keys: GpgHome, tmp_path: Path, spoil: Callable[[bytes, bytes], bytes]
+) -> None:
+    trusted = tmp_path / "trusted.asc"
+    trusted.write_text(keys.export(ALICE))
+    signed, more = (gpg.sign_text(b"what it says\n", name) for name in (ALICE, BOB))
+    with gpg.open_keyring(trusted) as keyring, pytest.raises(VerificationError) as error:
+        keyring.text(spoil(signed, more))
+    assert error.value.details
+
+
+@pytest.mark.parametrize("key", [CAROL, LOCKED, "nobody@example.org"])
+def test_a_key_that_cannot_sign_signs_no_text(keys: GpgHome, key: str) -> None:
+    keys.lock()
+    with pytest.raises(SlurmFactoryError, match="Nothing can be signed"):
+        gpg.sign_text(b"text", key)

@@ -13,9 +13,10 @@ from store_samples import STEM, Contract, build, content_of, get, send, site, st
 from store_servers import Server, registry
 
 from slurm_factory.exceptions import ConfigurationError, DownloadError, VerificationError
+from slurm_factory.fetch.registry import MANIFEST_TYPE
 from slurm_factory.output.reporter import make_reporter
 from slurm_factory.stores.fetch import read_index
-from slurm_factory.stores.oci import MANIFEST_TYPE, OciStore, tag_of
+from slurm_factory.stores.oci import OciStore, tag_of
 from slurm_factory.stores.places import open_store, open_to_publish
 from slurm_factory.stores.publish import publish
 

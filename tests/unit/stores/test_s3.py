@@ -9,7 +9,7 @@ from store_samples import Contract, build, get, send, site
 from store_servers import Server, bucket, s3_environment, s3_server
 
 from slurm_factory.exceptions import DownloadError, VerificationError
-from slurm_factory.stores import s3
+from slurm_factory.fetch import bucket as buckets
 from slurm_factory.stores.fetch import read_index
 from slurm_factory.stores.places import open_store, open_to_publish
 
@@ -100,7 +100,7 @@ def test_server_that_is_not_there_is_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(s3, "RETRIES", 0)
+    monkeypatch.setattr(buckets, "RETRIES", 0)
     with pytest.raises(DownloadError) as error:
         get(site(tmp_path), "s3://bucket/x")
     assert error.value.exit_code == 4
