@@ -8,7 +8,9 @@ set -euo pipefail
 directory=$1 port=$2 monitor=$3
 me=$(id -un)
 mkdir -p "$directory"/{mon,osd,rgw,run}
-sed -e "s|@DIRECTORY@|$directory|g; s|@PORT@|$port|g; s|@MONITOR@|$monitor|g" \
+# Also in ceph.conf: a store that asks before it has the map of the monitors is refused otherwise.
+fsid=$(cat /proc/sys/kernel/random/uuid)
+sed -e "s|@FSID@|$fsid|g; s|@DIRECTORY@|$directory|g; s|@PORT@|$port|g; s|@MONITOR@|$monitor|g" \
     "$(dirname "$0")/ceph.conf" > "$directory/ceph.conf"
 export CEPH_CONF="$directory/ceph.conf"
 
@@ -24,7 +26,7 @@ start() {
     started+=($!)
 }
 
-monmaptool --create --fsid "$(cat /proc/sys/kernel/random/uuid)" \
+monmaptool --create --fsid "$fsid" \
     --addv a "[v1:127.0.0.1:$monitor]" "$directory/monmap"
 ceph-mon --mkfs --id a --monmap "$directory/monmap"
 start ceph-mon --id a
