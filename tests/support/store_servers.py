@@ -22,6 +22,7 @@ SERVERS = Path(__file__).parent / "servers"
 PATIENCE = 120
 """Seconds after which a server that should be there counts as one that will not come."""
 REGISTRY = str(Path(sys.prefix, "share/docker-registry/usr/bin/docker-registry"))
+STARTS = 3
 S3_PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool")
 
 
@@ -107,20 +108,40 @@ def registry(
 
 @contextmanager
 def s3_server(directory: Path) -> Iterator[Server]:
-    """Ceph's S3 gateway. It takes about ten seconds to come up."""
+    """Ceph's S3 gateway. It takes about ten seconds to come up.
+
+    On a busy machine Ceph sometimes ends while it starts; then it starts again.
+    """
     require(*S3_PROGRAMS)
+    for attempt in range(STARTS):
+        root = directory / f"ceph{attempt}"
+        root.mkdir(parents=True)
+        with _ceph(root) as server:
+            if server:
+                yield server
+                return
+    pytest.fail((root / "log").read_text()[-2000:])
+
+
+@contextmanager
+def _ceph(directory: Path) -> Iterator[Server | None]:
+    """The gateway; None if it does not come up."""
     port, monitor = free_port(), free_port()
+    command = [str(SERVERS / "s3.sh"), str(directory), str(port), str(monitor)]
     with (directory / "log").open("ab") as log:
-        command = [str(SERVERS / "s3.sh"), str(directory), str(port), str(monitor)]
+        # Also ends with tests that are killed.
+        command = ["setpriv", "--pdeathsig", "TERM", *command]
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         until = time.monotonic() + PATIENCE
-        while not (directory / "ready").exists():
-            if time.monotonic() > until or process.poll() is not None:
-                pytest.fail((directory / "log").read_text()[-2000:])
+        ready = directory / "ready"
+        while not ready.exists() and time.monotonic() < until and process.poll() is None:
             time.sleep(0.1)
-        _wait_until_it_answers(f"http://127.0.0.1:{port}", process)
-        yield Server(f"127.0.0.1:{port}", directory, process)
+        if ready.exists():
+            _wait_until_it_answers(f"http://127.0.0.1:{port}", process)
+            yield Server(f"127.0.0.1:{port}", directory, process)
+        else:
+            yield None
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(PATIENCE)
