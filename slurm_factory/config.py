@@ -101,7 +101,8 @@ class Settings(BaseSettings):
     )
     events_file: AbsolutePath | None = Field(
         default=None,
-        description="File that also gets the events of a command, for a program that watches it.",
+        description="Existing file that also gets the events of a command, for a program that"
+        " watches it.",
     )
     matrix_cells: int | None = Field(
         default=None,

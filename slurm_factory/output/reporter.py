@@ -61,11 +61,14 @@ class Reporter:
     def copy_events(self, file: Path) -> None:
         """Append all events from now on to a file (host) as well, which another program reads.
 
+        That program has made it. A pipe that nobody reads is an error, and not waited for.
+
         Raises:
-            OutputError: It cannot be opened.
+            OutputError: It does not exist, or cannot be opened.
         """
         with file_errors(file):
-            self._copy = file.open("ab", buffering=0)
+            descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._copy = os.fdopen(descriptor, "ab", buffering=0)
 
     def log_to(self, directory: Path) -> Path:
         """Write the build log into a directory (host) from now on; returns the log's path.

@@ -695,3 +695,24 @@ def test_step_that_is_interrupted_as_it_is_shown_ends() -> None:
         "Pack …",
         "Pack interrupted",
     ]
+
+
+def test_another_program_reads_the_events_in_a_file_that_it_has_made(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_text("before\n")
+    with reporter_of(Mode.PLAIN, io.StringIO()) as reporter:
+        reporter.copy_events(file)
+        reporter.warning("something")
+    first, *events = file.read_text().splitlines()
+    assert first == "before"
+    assert [json.loads(event)["text"] for event in events] == ["something"]
+
+
+def test_no_file_is_made_for_events_and_no_pipe_is_waited_for(tmp_path: Path) -> None:
+    missing, pipe = tmp_path / "missing", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with reporter_of(Mode.PLAIN, io.StringIO()) as reporter:
+        for file in (missing, pipe):
+            with pytest.raises(OutputError, match=file.name):
+                reporter.copy_events(file)
+    assert not missing.exists()
