@@ -533,13 +533,14 @@ def print_published(published: Published, store: str, *, as_json: bool) -> None:
         "published": published.added,
         "unchanged": published.unchanged,
         "removed": published.removed,
+        "not_kept": published.not_kept,
     }
     if as_json:
         facts = {name: [_stored_facts(each) for each in group] for name, group in groups.items()}
         print_document({"store": store, **facts})
         return
     rows = [
-        (package.stem, file_size(package.size), name)
+        (package.stem, file_size(package.size), name.replace("_", " "))
         for name, group in groups.items()
         for package in group
     ]
@@ -603,7 +604,7 @@ def _stored_facts(package: StoredPackage) -> dict[str, Any]:
 def _stored_health(package: StoredPackage) -> str:
     """As `_health`, by what the index of a store tells."""
     parts = ["verified"] if package.verified_on else []
-    parts += [f"signed by {', '.join(package.signed_by)}"] if package.signed_by else []
+    parts += ["has a signature"] if package.has_signature else []
     known, suspected = package.advisories_now(), package.suspected_now()
     if known:
         later = len({each.id for each in known} - {*package.advisories})

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import chain
 from threading import Thread
 from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -121,11 +122,13 @@ class Bucket:
         """Remove a file, if there is one."""
         self._ask(lambda store: obstore.delete(store, path))
 
-    def names(self, folder: str) -> list[str]:
-        """Paths of all files below a directory."""
-        return self._ask(
-            lambda store: [row["path"] for rows in obstore.list(store, folder) for row in rows]
-        )
+    def names(self, folder: str, older_than: float = 0) -> list[str]:
+        """Paths of all files below a directory that are as old, in seconds."""
+        files = self._ask(lambda store: list(chain.from_iterable(obstore.list(store, folder))))
+        if not older_than:
+            return [file["path"] for file in files]
+        newest = datetime.now(UTC) - timedelta(seconds=older_than)
+        return [file["path"] for file in files if file["last_modified"] < newest]
 
     def _ask(self, request: Callable[[S3Store], T]) -> T:
         with _errors():

@@ -6,7 +6,7 @@ import platform
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from slurm_factory.fetch.http import Body
     from slurm_factory.output.reporter import Reporter
     from slurm_factory.package.manifest import File
+    from slurm_factory.package.signatures import Trust
     from slurm_factory.stores.store import Store
 
 SERIES = re.compile(r"(?:slurm-)?([0-9]+\.[0-9]+(?:\.[0-9]+(?:[-.][0-9]+)*)?(?:\+[A-Za-z0-9.]+)?)")
@@ -124,7 +125,7 @@ def _fetch(package: StoredPackage, store: Store, settings: Settings, reporter: R
     directory = settings.builds_dir / package.identity.version.partition("+")[0]
     path = directory / package.manifest.name
     finish_publishing(directory)
-    if _is_here(package, directory):
+    if _is_here(package, directory) and _is_usable(package, path, trust_of(settings)):
         return Fetched(package, path, load_manifest(path), up_to_date=True)
     with open_scratch("fetch", settings, reporter) as scratch:
         staging = scratch / "artifacts"
@@ -141,19 +142,51 @@ def _fetch(package: StoredPackage, store: Store, settings: Settings, reporter: R
 
 
 def _is_here(package: StoredPackage, directory: Path) -> bool:
-    """Whether a finished build is the package in the store, byte by byte."""
+    """Whether a finished build is the package in the store, byte by byte.
+
+    It may have been verified or signed here since: that stays. If it was not, it lacks nothing
+    that the store has.
+    """
+    names = package.identity.names
     try:
-        same = all(
-            (directory / file.name).stat().st_size == file.size
-            and describe(directory / file.name).sha256 == file.sha256
-            for file in package.all_files
-        )
+        manifest = load_manifest(directory / names.manifest)
+    except OutputError:
+        return False
+    about = {names.verification, *names.signatures}
+    listed = {file for file in package.files if file.name not in about}
+    if manifest.identity != package.identity or {*manifest.files} != listed:
+        return False
+    if not all(_is_same(directory / file.name, file) for file in listed):
+        return False
+    theirs = {file.name: file for file in package.files if file.name in about}
+    if package.record_contradicts(manifest):
+        del theirs[names.verification]
+    here = {name for name in about if (directory / name).exists()}
+    lacks = {*theirs} - here
+    own = any(name not in theirs or not _is_same(directory / name, theirs[name]) for name in here)
+    return own or not lacks
+
+
+def _is_same(path: Path, file: File) -> bool:
+    try:
+        return path.stat().st_size == file.size and describe(path).sha256 == file.sha256
     except OSError:
         return False
-    theirs = {file.name for file in package.all_files}
-    return same and not any(
-        (directory / name).exists() for name in {*package.identity.names} - theirs
-    )
+
+
+def _is_usable(package: StoredPackage, path: Path, trust: Trust) -> bool:
+    """Whether the finished build may be used.
+
+    Raises:
+        VerificationError: It may not, and neither may the package in the store, which is the same.
+    """
+    try:
+        check(path, trust)
+    except VerificationError:
+        if all(_is_same(path.parent / file.name, file) for file in package.all_files):
+            raise
+        return False
+    return True
 
 
 def _require_room(package: StoredPackage, directory: Path) -> None:
@@ -242,9 +275,9 @@ def _checked(package: StoredPackage, staging: Path, store: Store) -> Manifest:
     for file in manifest.files:
         if there.get(file.name) != file:
             raise _tampered(store, f"{file.name} is not the file that the manifest names")
-    record = manifest.verified.record if manifest.verified else None
-    if record and there.get(record.name, record) != record:
-        raise _tampered(store, f"{record.name} is not the record that the manifest names")
+    if package.record_contradicts(manifest):
+        # A signed package that was verified again: the signature is worth more than the record.
+        (staging / manifest.identity.verification).unlink()
     _compare_checksums(manifest, staging, store)
     return manifest
 
@@ -283,6 +316,8 @@ def choose(wanted: Wanted, index: Index) -> StoredPackage:
     series = SERIES.fullmatch(wanted.name)
     if found and not wanted.has_options and (series is None or _fits_here(found, wanted)):
         return found
+    if found and series is None:
+        return _fitting(found, wanted)
     if series is None and wanted.name != LATEST:
         near = nearest(wanted.name, [each.stem for each in index.packages])
         raise ConfigurationError(
@@ -302,6 +337,20 @@ def choose(wanted: Wanted, index: Index) -> StoredPackage:
         resolution="Choose others with --gpu, --minimal, --deps, --base, --arch or --glibc;"
         " `slurm-factory fetch --list` shows what there is.",
     )
+
+
+def _fitting(package: StoredPackage, wanted: Wanted) -> StoredPackage:
+    """The package of a whole name, if it is what the options say."""
+    build_type = wanted.build_type or package.identity.build_type.value
+    reason = _reason_against(package, replace(wanted, build_type=build_type))
+    if reason:
+        raise ConfigurationError(
+            f"{package.stem} is not what was asked for.",
+            details=f"{reason[:1].upper()}{reason[1:]}.",
+            resolution="Omit the option, or choose another package;"
+            " `slurm-factory fetch --list` shows what there is.",
+        )
+    return package
 
 
 def _is_of(package: StoredPackage, version: str) -> bool:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from slurm_factory.fetch.http import Body, DeniedError, MissingError, TransferError
 from slurm_factory.package.publish import describe
-from slurm_factory.stores.index import INDEX, LARGEST_INDEX
-from slurm_factory.stores.store import FullError, Seen
+from slurm_factory.stores.index import INDEX, LARGEST_INDEX, names_files_of, parse_index
+from slurm_factory.stores.store import STALE, FullError, Seen
 from slurm_factory.util.documents import open_regular
 from slurm_factory.util.files import atomic_write
 
@@ -51,9 +52,16 @@ class FileStore:
         return seen
 
     def index_to_replace(self) -> Seen:
-        """As `Store.index_to_replace`; makes the directory."""
+        """As `Store.index_to_replace`; makes the directory, but not those above it.
+
+        Of a share that is not mounted, they would fill the disk below it.
+        """
         with _errors("written"):
-            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                self.root.mkdir(exist_ok=True)
+            except FileNotFoundError as error:
+                reason = f"there is no directory {self.root.parent}; is its file system mounted?"
+                raise MissingError(reason) from error
             return self._seen()
 
     def replace(self, content: bytes, seen: Seen, leaving: Collection[str] = ()) -> bool:
@@ -99,13 +107,23 @@ class FileStore:
         """As `Store.discard`."""
         place = self.root / package.directory
         with _errors("written"):
-            # A reader finds all of it, or nothing.
-            gone = place.with_name(f".old-{place.name}")
-            with suppress(FileNotFoundError):
-                place.rename(gone)
-                shutil.rmtree(gone)
+            with self._locked():
+                if names_files_of(package, self._seen().content, self.shown):
+                    return
+                _remove(place)
             with suppress(OSError):
                 place.parent.rmdir()
+
+    def settle(self, package: StoredPackage, directory: Path) -> None:
+        """As `Store.settle`."""
+        self.put(package, directory)
+        oldest = time.time() - STALE
+        above = (self.root / package.directory).parent
+        with _errors("written"), self._locked():
+            named = parse_index(self._seen().content, self.shown).find(package.stem)
+            for place in [*above.iterdir()]:
+                if (named is None or place.name != named.directory.name) and _age(place) < oldest:
+                    _remove(place)
 
     def _seen(self) -> Seen:
         try:
@@ -132,6 +150,26 @@ class FileStore:
             yield
         finally:
             os.close(descriptor)
+
+
+def _remove(place: Path) -> None:
+    """A reader finds all of it, or nothing."""
+    gone = place.with_name(f".old-{place.name.removeprefix('.old-')}")
+    with suppress(FileNotFoundError):
+        if place != gone:
+            shutil.rmtree(gone, ignore_errors=True)
+            place.rename(gone)
+        shutil.rmtree(gone)
+
+
+def _age(place: Path) -> float:
+    """When somebody last wrote a directory, or a file in it."""
+    newest = 0.0
+    for path in (place, *place.glob("*")):
+        # Its publisher may be removing it.
+        with suppress(FileNotFoundError):
+            newest = max(newest, path.lstat().st_mtime)
+    return newest
 
 
 def _chunks(source: BinaryIO) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, model_validator
 
 from slurm_factory.constants import JSON_VERSION
 from slurm_factory.exceptions import DownloadError
@@ -27,6 +27,10 @@ VERSION = re.compile(r"[0-9][0-9A-Za-z._+~-]*")
 """As `clean` knows the directories of builds."""
 DIGITS = 16
 """Of the checksum in a path."""
+LONGEST_TEXT = 200
+Text = Annotated[str, StringConstraints(max_length=LONGEST_TEXT)]
+GlibcVersion = Annotated[str, StringConstraints(pattern=r"^([0-9]{1,4}(\.[0-9]{1,4}){0,3})?$")]
+"""Empty: any."""
 
 
 class StoredPackage(Record):
@@ -38,20 +42,18 @@ class StoredPackage(Record):
     """When it was built."""
     published: AwareDatetime
     """When it came into the store."""
-    variants: dict[str, bool]
+    variants: dict[Text, bool]
     """Features that were added (true) or removed."""
-    glibc: str
+    glibc: GlibcVersion
     """The oldest glibc that it runs with."""
-    advisories: tuple[str, ...]
+    advisories: tuple[Text, ...]
     """Known advisories of its Slurm when it was published."""
-    suspected: tuple[str, ...]
+    suspected: tuple[Text, ...]
     """Those of that time that nobody had confirmed."""
-    fixed: tuple[str, ...]
+    fixed: tuple[Text, ...]
     """Those that its patches fix."""
-    verified_on: tuple[str, ...]
-    """Distributions on which clusters ran from it."""
-    signed_by: tuple[str, ...] = ()
-    """Who has signed it; nobody has checked that for this document."""
+    verified_on: tuple[Text, ...]
+    """Distributions on which clusters ran from it, as the store says; `fetch` checks it."""
     manifest: File
     """The manifest, which has the checksums of the others."""
     files: Annotated[tuple[File, ...], Field(min_length=1)]
@@ -63,6 +65,9 @@ class StoredPackage(Record):
         identity, names = self.identity, self.identity.names
         if not identity.stem.startswith("slurm-") or len(identity.stem) > LONGEST_STEM:
             raise ValueError("The name of a package is wrong.")
+        texts = identity.model_dump(mode="json").values()
+        if any(isinstance(text, str) and len(text) > LONGEST_TEXT for text in texts):
+            raise ValueError("The identity of a package is too long.")
         if VERSION.fullmatch(identity.version) is None:
             raise ValueError("The version of a package is wrong.")
         listed = [file.name for file in self.all_files]
@@ -99,6 +104,20 @@ class StoredPackage(Record):
     def directory(self) -> PurePosixPath:
         """Where its files lie below a store of files; packages of other content lie elsewhere."""
         return PurePosixPath(PACKAGES, self.stem, self.content[:DIGITS])
+
+    @property
+    def has_signature(self) -> bool:
+        """Whether it has a signature, by whomever."""
+        names = self.identity.names
+        signatures = {names.manifest_signature, names.bundle}
+        return any(file.name in signatures for file in self.files)
+
+    def record_contradicts(self, manifest: Manifest) -> bool:
+        """Whether its record of a verification is another one than the manifest names."""
+        named = manifest.verified.record if manifest.verified else None
+        return named is not None and any(
+            file.name == named.name and file != named for file in self.files
+        )
 
     @property
     def upstream_release(self) -> str:
@@ -162,7 +181,6 @@ def describe_package(
     files: tuple[File, ...],
     *,
     published: AwareDatetime,
-    signed_by: tuple[str, ...] = (),
 ) -> StoredPackage:
     """The entry of a package.
 
@@ -171,7 +189,6 @@ def describe_package(
         written: The file with that.
         files: Its other files.
         published: Now.
-        signed_by: Who has signed it.
     """
     variants = manifest.plan.get("variants")
     fixed = manifest.security.fixed if manifest.security else ()
@@ -188,7 +205,6 @@ def describe_package(
         suspected=tuple(each.id for each in suspected_advisories(release, fixed)),
         fixed=fixed,
         verified_on=manifest.verified.on if manifest.verified else (),
-        signed_by=signed_by,
         manifest=written,
         files=files,
     )
@@ -225,6 +241,12 @@ def parse_index(content: bytes | None, shown: str) -> Index:
         where = ".".join(map(str, first["loc"]))
         why = first["msg"].removeprefix("Value error, ").rstrip(".")
         raise _broken(shown, f"{where}: {why}" if where else why) from error
+
+
+def names_files_of(package: StoredPackage, content: bytes | None, shown: str) -> bool:
+    """Whether an index names this very package."""
+    named = parse_index(content, shown).find(package.stem)
+    return named is not None and named.content == package.content
 
 
 def _broken(shown: str, why: str) -> DownloadError:

@@ -124,6 +124,9 @@ class OciStore:
         with self._repository.open(file.sha256, offset) as body:
             yield body
 
+    def settle(self, package: StoredPackage, directory: Path) -> None:
+        """As `Store.settle`: nothing, because a registry collects its garbage itself."""
+
     def discard(self, package: StoredPackage) -> None:
         """As `Store.discard`. Of a package that another one has replaced, the tag has moved."""
         tag = tag_of(package.stem)

@@ -42,11 +42,13 @@ class Published:
         added: Packages that are new in the store, or replace others of their names.
         unchanged: Packages that were there already.
         removed: Older packages that were removed.
+        not_kept: Packages that were to be published, and of which the store keeps newer ones.
     """
 
     added: tuple[StoredPackage, ...]
     unchanged: tuple[StoredPackage, ...]
     removed: tuple[StoredPackage, ...]
+    not_kept: tuple[StoredPackage, ...] = ()
 
 
 def publish(
@@ -75,9 +77,11 @@ def publish(
         for manifest in manifests:
             # Copies, because a build may replace the package meanwhile.
             directory = scratch / str(len(packages))
-            packages.append((_copied(manifest, directory), directory))
+            packages.append((_copied(manifest, directory, reporter), directory))
         before = parse_index(_asked(store, store.index_to_replace).content, store.shown)
         new = [(package, place) for package, place in packages if not _is_there(package, before)]
+        late = _too_old([package for package, _ in new], before, keep)
+        new = [(package, place) for package, place in new if package not in late]
         for package, place in new:
             with reporter.step(f"Send {package.stem}"):
                 _send(package, place, store, reporter)
@@ -85,9 +89,34 @@ def publish(
         with reporter.step("Write the index"):
             left = _replace_index(added, store, keep)
             removed = _without_files(left, store, reporter)
-    unchanged = tuple(package for package, _ in packages if package not in added)
-    kept = {package.stem for package in added}
-    return Published(added, unchanged, tuple(each for each in removed if each.stem not in kept))
+            leaving = {package.content for package in left}
+            # Another publisher may have sent newer ones meanwhile.
+            late = (*late, *(package for package in added if package.content in leaving))
+            staying = [
+                each for each in packages if each[0] not in late and each[0].content not in leaving
+            ]
+            for package, place in staying:
+                _settle(package, place, store, reporter)
+    for package in late:
+        reporter.warning(f"{package.stem} is not kept: {store.shown} has {keep} newer ones.")
+    there = tuple(package for package, _ in staying)
+    kept = {package.stem for package in (*added, *late)}
+    return Published(
+        tuple(package for package in there if package in added),
+        tuple(package for package in there if package not in added),
+        tuple(each for each in removed if each.stem not in kept),
+        late,
+    )
+
+
+def _too_old(
+    new: Sequence[StoredPackage], before: Index, keep: int | None
+) -> tuple[StoredPackage, ...]:
+    """Packages that would leave the store at once."""
+    if keep is None:
+        return ()
+    old = {each.content for each in before.with_packages(new).older_than_newest(keep)}
+    return tuple(package for package in new if package.content in old)
 
 
 def _is_there(package: StoredPackage, index: Index) -> bool:
@@ -95,7 +124,7 @@ def _is_there(package: StoredPackage, index: Index) -> bool:
     return there is not None and there.content == package.content
 
 
-def _copied(path: Path, directory: Path) -> StoredPackage:
+def _copied(path: Path, directory: Path, reporter: Reporter) -> StoredPackage:
     """The entry of a package, whose files are now in `directory` as well, too.
 
     Raises:
@@ -119,7 +148,16 @@ def _copied(path: Path, directory: Path) -> StoredPackage:
     if listed != {*manifest.files}:
         raise _incomplete(path, "Its files changed, or the manifest names others")
     written = File.of(describe(directory / path.name))
-    return describe_package(manifest, written, files, published=datetime.now(UTC))
+    package = describe_package(manifest, written, files, published=datetime.now(UTC))
+    if not package.record_contradicts(manifest):
+        return package
+    record = manifest.identity.verification
+    reporter.warning(
+        f"{record} is left out, because it is newer than the signed manifest;"
+        " `slurm-factory verify --sign KEY` signs that again."
+    )
+    others = tuple(file for file in files if file.name != record)
+    return package.model_copy(update={"files": others})
 
 
 def _link(source: Path, target: Path) -> None:
@@ -145,6 +183,15 @@ def _send(
         with_retries(partial(store.put, package, directory), reporter.warning)
     except TransferError as error:
         raise failure(store, f"{package.stem} could not be published to", error) from error
+
+
+def _settle(
+    package: StoredPackage, directory: Path, store: WritableStore, reporter: Reporter
+) -> None:
+    try:
+        with_retries(partial(store.settle, package, directory), reporter.warning)
+    except TransferError as error:
+        raise failure(store, f"{package.stem} could not be completed in", error) from error
 
 
 def _replace_index(

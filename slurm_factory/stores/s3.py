@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from slurm_factory.fetch.bucket import Bucket, ChangedError, NoBucketError
 from slurm_factory.fetch.http import Body, MissingError
 from slurm_factory.stores.http import read_whole
-from slurm_factory.stores.index import INDEX
-from slurm_factory.stores.store import Seen
+from slurm_factory.stores.index import INDEX, names_files_of, parse_index
+from slurm_factory.stores.store import STALE, Seen
 
 if TYPE_CHECKING:
     from slurm_factory.package.manifest import File
@@ -77,8 +77,18 @@ class S3Store:
         with self._bucket.open(f"{package.directory}/{file.name}", offset) as body:
             yield body
 
+    def settle(self, package: StoredPackage, directory: Path) -> None:
+        """As `Store.settle`."""
+        self.put(package, directory)
+        named = parse_index(self.index_to_replace().content, self.shown).find(package.stem)
+        for path in self._bucket.names(str(package.directory.parent), older_than=STALE):
+            if named is None or f"/{named.directory.name}/" not in path:
+                self._bucket.delete(path)
+
     def discard(self, package: StoredPackage) -> None:
         """As `Store.discard`."""
+        if names_files_of(package, self.index_to_replace().content, self.shown):
+            return
         # The manifest goes first.
         for file in reversed(package.all_files):
             self._bucket.delete(f"{package.directory}/{file.name}")

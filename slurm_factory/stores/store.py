@@ -88,8 +88,16 @@ class WritableStore(Store, Protocol):
         """Store the files of a package, which lie in a directory (host). Nobody sees them before
         the index names them."""
 
+    def settle(self, package: StoredPackage, directory: Path) -> None:
+        """Once the index names a package: complete its files again, which another publisher may
+        have removed before, and remove what killed ones have left of its name."""
+
     def discard(self, package: StoredPackage) -> None:
-        """Remove the files of a package that the index no longer names."""
+        """Remove the files of a package unless the index names it again."""
+
+
+STALE = 3600.0
+"""Age in seconds after which nobody is still writing what the index does not name."""
 
 
 def failure(store: Store, what: str, error: TransferError) -> SlurmFactoryError:

@@ -2,12 +2,15 @@ import json
 import os
 import platform
 import resource
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gpg_samples import gpg_home
 from store_samples import STEM, Contract, build, content_of, get, send, site
 
 from slurm_factory.exceptions import (
@@ -18,11 +21,12 @@ from slurm_factory.exceptions import (
 )
 from slurm_factory.fetch.http import Body
 from slurm_factory.output.reporter import make_reporter
+from slurm_factory.package.manifest import File, Verified, load_manifest
 from slurm_factory.package.publish import describe
 from slurm_factory.stores import fetch as fetching
 from slurm_factory.stores.fetch import Wanted, fetch
 from slurm_factory.stores.files import FileStore
-from slurm_factory.stores.index import parse_index
+from slurm_factory.stores.index import StoredPackage, parse_index
 
 Document = dict[str, Any]
 
@@ -130,6 +134,10 @@ HOSTILE: dict[str, Callable[[Document], object]] = {
     "a name without end": lambda p: p["identity"].update(stem="slurm-" + "x" * 300),
     "a hidden version": lambda p: p["identity"].update(version="x"),
     "a path as a version": lambda p: p["identity"].update(version="../../25.05"),
+    "a glibc without end": lambda p: p.update(glibc="9" * 5000),
+    "a release without end": lambda p: p["identity"].update(release="9" * 5000),
+    "an advisory without end": lambda p: p.update(advisories=["x" * 5000]),
+    "who has signed it": lambda p: p.update(signed_by=["somebody"]),
     "no checksum": lambda p: p["manifest"].update(sha256="abc"),
     "no files": lambda p: p.update(files=[]),
     "a field too many": lambda p: p.update(run="rm -rf /"),
@@ -306,6 +314,7 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("latest", {}, "slurm-25.05-old"),
         ("25.05", {"glibc": "2.39"}, "slurm-25.05-old"),
         ("slurm-25.05-new", {}, "slurm-25.05-new"),
+        ("slurm-25.05-new", {"glibc": "2.39"}, "slurm-25.05-new"),
         ("24.11", {"deps": "system", "base": "debian@12"}, "slurm-24.11"),
     ],
 )
@@ -323,6 +332,8 @@ def test_newest_package_that_fits_is_chosen(
         ("25.05", {"glibc": "2.17"}, "it needs glibc 2."),
         ("25.05", {"build_type": "gpu"}, "it is standard"),
         ("25.05", {"deps": "spack"}, "it is of system"),
+        ("slurm-25.05-new", {"glibc": "2.36"}, "It needs glibc 2.39, and there is 2.36"),
+        ("slurm-25.05-new", {"build_type": "gpu"}, "It is standard"),
         ("slurm-25.05-nwe", {}, "Did you mean slurm-25.05-new?"),
         ("../x", {}, "none of a similar name"),
     ],
@@ -333,3 +344,144 @@ def test_what_the_store_does_not_have_is_said_with_the_reason(
     with pytest.raises(ConfigurationError) as error:
         get(site(tmp_path), many, name, **options)
     assert said in error.value.details
+
+
+# --- what was done here -------------------------------------------------------------------------
+
+
+def verified_here(manifest: Path) -> dict[str, bytes]:
+    """Verify and sign a package as `verify --sign` does; returns all its files."""
+    record = manifest.with_name(f"{STEM}-verification.json")
+    record.write_text("{}\n")
+    value = Verified(at=datetime.now(UTC), on=("Debian 13",), record=File.of(describe(record)))
+    changed = load_manifest(manifest).model_copy(update={"verified": value})
+    manifest.write_text(changed.model_dump_json(indent=2))
+    manifest.with_name(f"{manifest.name}.asc").write_text("a signature")
+    return content_of(manifest.parent)
+
+
+def test_verification_and_signatures_of_this_machine_stay(store: Path, tmp_path: Path) -> None:
+    there = site(tmp_path, "reader")
+    before = verified_here(get(there, f"file://{store}").manifest_path)
+    fetched = get(there, f"file://{store}")
+    assert fetched.up_to_date
+    assert content_of(fetched.manifest_path.parent) == before
+
+
+def test_signature_that_only_the_store_has_arrives(store: Path, tmp_path: Path) -> None:
+    here, there = site(tmp_path, "publisher"), site(tmp_path, "reader")
+    get(there, f"file://{store}")
+    manifest = here.builds_dir / "25.05" / f"{STEM}-manifest.json"
+    before = verified_here(manifest)
+    send(here, f"file://{store}", manifest)
+    assert content_of(get(there, f"file://{store}").manifest_path.parent) == before
+    assert get(there, f"file://{store}").up_to_date
+
+
+def test_package_that_is_here_is_refused_where_signatures_are_required(
+    store: Path, tmp_path: Path
+) -> None:
+    there = site(tmp_path, "reader")
+    get(there, f"file://{store}")
+    with gpg_home() as keys:
+        keys.make_key("Alice <alice@example.org>")
+        (tmp_path / "keys.asc").write_text(keys.export())
+    strict = there.model_copy(
+        update={"trusted_keys": tmp_path / "keys.asc", "require_signature": True}
+    )
+    with unchanged(there.cache_dir), pytest.raises(VerificationError) as error:
+        get(strict, f"file://{store}")
+    assert error.value.exit_code == 6
+
+
+def contradicting(manifest: Path) -> None:
+    """Verify a signed package again, without signing it again."""
+    verified_here(manifest)
+    manifest.with_name(f"{STEM}-verification.json").write_text("{ }\n")
+
+
+def test_record_that_contradicts_the_manifest_is_not_published(tmp_path: Path) -> None:
+    here, there = site(tmp_path, "publisher"), site(tmp_path, "reader")
+    manifest = build(here)
+    contradicting(manifest)
+    url = f"file://{tmp_path}/store"
+    send(here, url, manifest)
+    assert not [*(tmp_path / "store").rglob("*-verification.json")]
+    get(there, url)
+    assert get(there, url).up_to_date
+
+
+def test_record_in_a_store_that_contradicts_the_manifest_is_left_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = site(tmp_path, "publisher"), site(tmp_path, "reader")
+    manifest = build(here)
+    contradicting(manifest)
+    url = f"file://{tmp_path}/store"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(StoredPackage, "record_contradicts", lambda *_: False)
+        send(here, url, manifest)
+    directory = get(there, url).manifest_path.parent
+    assert f"{STEM}-verification.json" not in content_of(directory)
+    assert f"{STEM}-manifest.json.asc" in content_of(directory)
+    assert get(there, url).up_to_date
+
+
+# --- what publishers do to each other -----------------------------------------------------------
+
+
+def test_package_that_is_older_than_those_kept_is_not_sent(store: Path, tmp_path: Path) -> None:
+    here = site(tmp_path)
+    old = build(here, "25.05.7", version="25.05.7", created=datetime(2020, 1, 1, tzinfo=UTC))
+    before = content_of(store)
+    published = send(here, f"file://{store}", old, keep=1)
+    assert [each.stem for each in published.not_kept] == ["slurm-25.05.7"]
+    assert (published.added, published.unchanged, published.removed) == ((), (), ())
+    assert content_of(store) == before
+    assert [path.name for path in (store / "packages").iterdir()] == [STEM]
+
+
+def test_files_that_the_index_names_again_are_not_removed(store: Path) -> None:
+    [package] = parse_index((store / "index.json").read_bytes(), "").packages
+    FileStore(store, "x").discard(package)
+    assert only(store, "-software.tar.gz").is_file()
+
+
+def test_files_that_another_publisher_has_removed_come_back(store: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "publisher/builds/25.05" / f"{STEM}-manifest.json"
+    shutil.rmtree(store / "packages" / STEM)
+    published = send(site(tmp_path, "publisher"), f"file://{store}", manifest)
+    assert [each.stem for each in published.unchanged] == [STEM]
+    assert not get(site(tmp_path, "reader"), f"file://{store}").up_to_date
+
+
+def test_what_killed_publishers_have_left_goes_after_an_hour(store: Path, tmp_path: Path) -> None:
+    [place] = (store / "packages" / STEM).iterdir()
+    for name in (f".old-{place.name}", ".new-x", "0123456789abcdef", "recent"):
+        left = place.with_name(name)
+        left.mkdir()
+        (left / "file").touch()
+        if name != "recent":
+            os.utime(left / "file", (0, 0))
+            os.utime(left, (0, 0))
+    manifest = tmp_path / "publisher/builds/25.05" / f"{STEM}-manifest.json"
+    send(site(tmp_path, "publisher"), f"file://{store}", manifest)
+    assert {path.name for path in place.parent.iterdir()} == {place.name, "recent"}
+
+
+def test_what_a_killed_removal_has_left_does_not_stop_the_next(store: Path) -> None:
+    [package] = parse_index((store / "index.json").read_bytes(), "").packages
+    place = store / package.directory
+    place.with_name(f".old-{place.name}").mkdir()
+    (place.with_name(f".old-{place.name}") / "file").touch()
+    (store / "index.json").unlink()
+    FileStore(store, "x").discard(package)
+    assert not place.parent.exists()
+
+
+def test_share_that_is_not_mounted_is_not_filled(tmp_path: Path) -> None:
+    here = site(tmp_path)
+    with pytest.raises(DownloadError) as error:
+        send(here, f"file://{tmp_path}/share/packages", build(here))
+    assert "is its file system mounted?" in error.value.details
+    assert not (tmp_path / "share").exists()

@@ -10,6 +10,7 @@ from store_servers import Server, bucket, s3_environment, s3_server
 
 from slurm_factory.exceptions import DownloadError, VerificationError
 from slurm_factory.fetch import bucket as buckets
+from slurm_factory.stores import s3
 from slurm_factory.stores.fetch import read_index
 from slurm_factory.stores.places import open_store, open_to_publish
 
@@ -117,3 +118,27 @@ def test_index_that_others_have_replaced_stays(url: str, tmp_path: Path) -> None
     assert store.replace(b"third", other)
     assert not store.replace(b"fourth", other)
     assert store.index().content == b"third"
+
+
+def test_removal_spares_what_the_index_names(url: str, tmp_path: Path) -> None:
+    here = site(tmp_path)
+    send(here, url, build(here))
+    [package] = read_index(open_store(url, here)).packages
+    open_to_publish(url, here).discard(package)
+    assert not get(site(tmp_path, "reader"), url).up_to_date
+
+
+def test_what_killed_publishers_have_left_goes_when_it_is_old(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = site(tmp_path)
+    manifest = build(here)
+    left = "packages/slurm-25.05/0123456789abcdef/file"
+    obstore.put(contents(url), left, b"x")
+    send(here, url, manifest)
+    assert obstore.head(contents(url), left)["size"] == 1
+    monkeypatch.setattr(s3, "STALE", 0.001)
+    send(here, url, manifest)
+    with pytest.raises(FileNotFoundError):
+        obstore.head(contents(url), left)
+    assert not get(site(tmp_path, "reader"), url).up_to_date
