@@ -271,6 +271,8 @@ def _checked(package: StoredPackage, staging: Path, store: Store) -> Manifest:
         ) from error
     if manifest.identity != package.identity:
         raise _tampered(store, "The manifest is that of another package than the index says")
+    if package.verified_on != (manifest.verified.on if manifest.verified else ()):
+        raise _tampered(store, "The index says something else of its verification")
     there = {file.name: file for file in package.files}
     for file in manifest.files:
         if there.get(file.name) != file:

@@ -123,6 +123,15 @@ def test_manifest_of_another_package_is_refused(store: Path, tmp_path: Path) -> 
         get(site(tmp_path), f"file://{store}")
 
 
+def test_verification_that_the_manifest_does_not_have_is_refused(
+    store: Path, tmp_path: Path
+) -> None:
+    rewritten(store, lambda package: package.update(verified_on=["Debian 13"]))
+    with pytest.raises(VerificationError) as error:
+        get(site(tmp_path), f"file://{store}")
+    assert "something else of its verification" in error.value.details
+
+
 HOSTILE: dict[str, Callable[[Document], object]] = {
     "a path as a name": lambda p: p["manifest"].update(name="../../x"),
     "a file of another kind": lambda p: p["files"][0].update(name=f"{STEM}.sh"),
