@@ -98,7 +98,7 @@ def publish(
             for package, place in staying:
                 _settle(package, place, store, reporter)
     for package in late:
-        reporter.warning(f"{package.stem} is not kept: {store.shown} has {keep} newer ones.")
+        reporter.warning(f"{package.stem} is not kept: newer ones are enough for --keep {keep}.")
     there = tuple(package for package, _ in staying)
     kept = {package.stem for package in (*added, *late)}
     return Published(

@@ -118,7 +118,8 @@ def stored(path: Path) -> StoredPackage:
 
 def show_published(path: Path) -> None:
     packages = (stored(path),)
-    answers.print_published(Published(packages, packages, packages, packages), "s3://x", as_json=True)
+    published = Published(packages, packages, packages, packages)
+    answers.print_published(published, "s3://x", as_json=True)
 
 
 def show_fetched(path: Path) -> None:
