@@ -38,6 +38,7 @@ from slurm_factory.fetch.http import (
     TransientError,
     UnreachableError,
 )
+from slurm_factory.output.text import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -219,7 +220,9 @@ def _classified(text: str) -> TransferError:
         return TransferError(f"a variable of AWS cannot be used: {what}")
     if NO_CONNECTION.search(text):
         told = SYSTEM_MESSAGE.findall(text)
-        return UnreachableError(f"no connection: {(told or ['the request failed'])[-1].lower()}")
+        server = shown(_set(ENDPOINTS)) or "AWS (AWS_ENDPOINT_URL names another server)"
+        why = (told or ["the request failed"])[-1].lower()
+        return UnreachableError(f"no connection to {server}: {why}")
     reason = _reason(text)
     if reason.startswith(DENIED):
         return DeniedError(reason)

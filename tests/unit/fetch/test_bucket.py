@@ -51,8 +51,9 @@ def test_server_that_is_silent_is_given_up(silent: str, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("endpoint", "why"),
     [
-        ("http://127.0.0.1:9", "no connection: connection refused"),
-        ("http://no-such-host.invalid", "no connection: "),
+        ("http://127.0.0.1:9", "no connection to http://127.0.0.1:9: connection refused"),
+        ("http://a:b@localhost:9", r"no connection to http://\*\*\*@localhost:9: connection ref"),
+        ("http://no-such-host.invalid", "no connection to http://no-such-host.invalid: "),
     ],
 )
 def test_host_that_cannot_be_reached(
