@@ -31,6 +31,8 @@ DATABASE_VERSION = "8"
 LARGEST_ENTRY = 1 << 20
 LARGEST_DESCRIPTION = 64 << 20
 """Limits in bytes; real ones have some hundred bytes, and some hundred KB."""
+LARGEST_ARCHIVE = 4 << 30
+"""As a file of a store; compilers have some hundred MB."""
 SIGNED = b"-----BEGIN PGP SIGNED MESSAGE-----"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 """Errors of reading something that is missing or damaged."""

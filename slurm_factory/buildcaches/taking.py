@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from slurm_factory.buildcaches.layout import (
+    LARGEST_ARCHIVE,
+    LARGEST_DESCRIPTION,
     LARGEST_ENTRY,
     Entry,
     Package,
@@ -32,7 +35,7 @@ from slurm_factory.fetch.http import (
     UnreachableError,
 )
 from slurm_factory.util.documents import open_regular
-from slurm_factory.util.files import atomic_write, file_errors
+from slurm_factory.util.files import NEARLY_FULL_BYTES, atomic_write, file_errors
 
 if TYPE_CHECKING:
     from typing import Any
@@ -62,6 +65,33 @@ class Taken:
 
 class _RefusedError(Exception):
     """`str()` says why, as the end of a sentence."""
+
+
+class _Space:
+    """Free space for several downloads at once.
+
+    Attributes:
+        directory: Where they go (host).
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._lock = Lock()
+        self._promised = 0
+
+    @contextmanager
+    def of(self, size: int) -> Iterator[None]:
+        """Keep space for a file while the block runs."""
+        with self._lock:
+            free = shutil.disk_usage(self.directory).free - self._promised
+            if size > free - NEARLY_FULL_BYTES:
+                raise _RefusedError("too large for the free space")
+            self._promised += size
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._promised -= size
 
 
 @dataclass(frozen=True)
@@ -96,7 +126,8 @@ class Shelf:
                 tempfile.TemporaryDirectory(dir=self.directory) as folder,
                 ThreadPoolExecutor(AT_ONCE) as pool,
             ):
-                list(pool.map(lambda each: self._take(each, Path(folder), taken), packages))
+                space = _Space(Path(folder))
+                list(pool.map(lambda each: self._take(each, space, taken), packages))
         return taken
 
     def show(self, taken: Taken, packages: Iterable[Package], view: Path) -> None:
@@ -121,11 +152,11 @@ class Shelf:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(payload)
 
-    def _take(self, package: Package, folder: Path, taken: Taken) -> None:
+    def _take(self, package: Package, space: _Space, taken: Taken) -> None:
         try:
             payload = self._kept(package)
             if payload is None and not taken.failure:
-                payload = self._fetched(package, folder)
+                payload = self._fetched(package, space)
             if payload is not None:
                 taken.payloads[package.hash] = payload
         except (_RefusedError, UntrustedError) as error:
@@ -149,31 +180,34 @@ class Shelf:
                 return payload
         return None
 
-    def _fetched(self, package: Package, folder: Path) -> bytes:
-        text = self.cache.entry(package, folder)
+    def _fetched(self, package: Package, space: _Space) -> bytes:
+        text = self.cache.entry(package, space.directory)
         payload = self.trust.payload(text)
         try:
             entry = parse_entry(payload)
         except ValueError as error:
             raise _RefusedError("damaged") from error
         # The description first: it is small, and says whether the rest is wanted.
-        self._fetch(entry.description, folder)
+        self._fetch(entry.description, LARGEST_DESCRIPTION, space)
         self._require_described(entry, package)
-        self._fetch(entry.archive, folder)
+        self._fetch(entry.archive, LARGEST_ARCHIVE, space)
         place = self.directory / entry_path(package)
         place.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(place) as file:
             file.write(text)
         return payload
 
-    def _fetch(self, part: Part, folder: Path) -> None:
+    def _fetch(self, part: Part, largest: int, space: _Space) -> None:
         place = self._blob(part)
         if is_whole(place):
             return
+        if part.size > largest:
+            raise _RefusedError("too large")
         # Unique: two packages may share a part.
-        unpacked = Path(tempfile.mkdtemp(dir=folder)) / part.checksum
+        unpacked = Path(tempfile.mkdtemp(dir=space.directory)) / part.checksum
         try:
-            self.cache.download(part, unpacked)
+            with space.of(part.size):
+                self.cache.download(part, unpacked)
         except MissingError as error:
             raise _RefusedError("incomplete") from error
         except TooLargeError as error:

@@ -20,7 +20,7 @@ import store_servers
 from buildcache_samples import Signer, add_package, description, signer
 from spack_samples import CMAKE, LOCK, LZ4, MUNGE, SLURM
 
-from slurm_factory.buildcaches import layout, publishing
+from slurm_factory.buildcaches import layout, publishing, taking
 from slurm_factory.buildcaches.caches import Cache, Files, cache_at
 from slurm_factory.buildcaches.layout import (
     Part,
@@ -202,6 +202,21 @@ def test_packages_are_taken_without_an_index(site: Site) -> None:
     with pytest.raises(MissingError):
         site.index()
     assert set(site.take(LZ4).payloads) == {LZ4}
+
+
+@pytest.mark.parametrize(
+    ("free", "largest", "why"),
+    [(1 << 20, 1 << 30, "too large for the free space"), (1 << 40, 10, "too large")],
+    ids=["disk", "limit"],
+)
+def test_package_that_is_too_large_is_not_fetched(
+    free: int, largest: int, why: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.publish(LZ4)
+    usage = shutil.disk_usage(site.here)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(taking, "LARGEST_ARCHIVE", largest)
+    assert site.take(LZ4).refused == {"lz4@1.10.0": why}
 
 
 def _prepared(publisher: Publisher, node: Node, here: Path) -> tuple[Any, ...]:
