@@ -7,9 +7,10 @@ made once: whoever asks decides whether to try again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
@@ -21,6 +22,7 @@ from oras import logger
 from oras.auth import get_auth_backend
 from oras.auth.base import AuthBackend
 from oras.auth.basic import BasicAuth
+from oras.auth.utils import parse_auth_header
 from oras.container import Container
 
 from slurm_factory.fetch.http import (
@@ -46,8 +48,12 @@ WITHOUT_TLS = "oci+http"
 LARGEST_DOCUMENT = 16 << 20
 """In bytes; the specification asks registries to take manifests of 4 MiB."""
 PAGE = 1000
+MOST_PAGES = 1000
+"""Of a list of tags: some registries make pages of a hundred."""
+MOST_TAGS = 100_000
 LONGEST_REASON = 200
 NO_DELETION = 405
+READING = ("GET", "HEAD")
 BROKEN = (ValueError, KeyError, TypeError, AttributeError)
 """Errors of oras where an answer or a file is not as it expects."""
 
@@ -74,10 +80,19 @@ class Repository:
 
     def manifest(self, tag: str) -> dict[str, Any]:
         """The manifest of a tag; MissingError: there is none."""
+        return self.manifest_and_digest(tag)[0]
+
+    def manifest_and_digest(self, tag: str) -> tuple[dict[str, Any], str]:
+        """The manifest of a tag, and what it is called without one; MissingError: as above."""
+        what = f"the manifest of {tag}"
         try:
-            return self._document(f"manifests/{tag}", f"the manifest of {tag}")
+            with self._ask(
+                "GET", f"manifests/{tag}", {"Accept": MANIFEST_TYPE}, stream=True
+            ) as answer:
+                content = _content(answer, what)
         except MissingError as error:
             raise MissingError(f"there is no tag {tag}") from error
+        return _parsed(content, what), f"sha256:{hashlib.sha256(content).hexdigest()}"
 
     def put_manifest(self, tag: str, document: dict[str, Any]) -> None:
         """Write a manifest and its tag; readers see the old one or the new one.
@@ -90,13 +105,9 @@ class Repository:
         content = json.dumps(whole).encode()
         self._ask("PUT", f"manifests/{tag}", {"Content-Type": MANIFEST_TYPE}, content).close()
 
-    def delete(self, tag: str) -> None:
-        """Remove a manifest with all its tags, if it is there."""
+    def delete(self, digest: str) -> None:
+        """Remove a manifest with all tags that it has now, if it is there."""
         try:
-            with self._ask("HEAD", f"manifests/{tag}", {"Accept": MANIFEST_TYPE}) as answer:
-                digest = answer.headers.get("Docker-Content-Digest")
-            if not digest:
-                raise TransferError(f"the registry does not tell the digest of {tag}")
             self._ask("DELETE", f"manifests/{digest}").close()
         except MissingError:
             return
@@ -105,10 +116,16 @@ class Repository:
         """All tags; none if there is no such repository yet."""
         found: list[str] = []
         query = f"n={PAGE}"
+        asked: set[str] = set()
         while query:
+            # Half a list would be taken for the whole.
+            if query in asked or len(asked) == MOST_PAGES or len(found) > MOST_TAGS:
+                raise TransferError("its list of tags has no end")
+            asked.add(query)
             try:
                 with self._ask("GET", f"tags/list?{query}", stream=True) as answer:
-                    document = _parsed(answer, "its list of tags")
+                    what = "its list of tags"
+                    document = _parsed(_content(answer, what), what)
                     following = answer.links.get("next", {}).get("url", "")
             except MissingError:
                 return found
@@ -136,18 +153,13 @@ class Repository:
 
     def _upload(self, checksum: str, source: Path | bytes) -> None:
         with self._ask("POST", "blobs/uploads/") as begun:
-            place = begun.headers.get("Location")
-            if not place:
-                raise TransferError("the registry does not tell where to upload")
-            place = urljoin(begun.url, place)
+            place = _location(begun)
+        if self._scheme == "https" and _origin(place)[0] != "https":
+            raise TransferError("the registry wants the upload without TLS")
         place += f"{'&' if urlsplit(place).query else '?'}digest=sha256:{checksum}"
         kind = {"Content-Type": "application/octet-stream"}
         with source.open("rb") if isinstance(source, Path) else nullcontext(source) as data:
             self._ask("PUT", place, kind, data).close()
-
-    def _document(self, path: str, what: str) -> dict[str, Any]:
-        with self._ask("GET", path, {"Accept": MANIFEST_TYPE}, stream=True) as answer:
-            return _parsed(answer, what)
 
     def _ask(
         self,
@@ -176,7 +188,10 @@ class Repository:
         return answer
 
     def _send(self, request: requests.Request, *, stream: bool) -> requests.Response:
-        headers = {**request.headers, **self._credentials()}
+        headers = dict(request.headers)
+        # Uploads may go elsewhere, where the place itself tells that they are allowed.
+        if _origin(request.url) == _origin(self._api):
+            headers |= self._credentials()
         data = request.data
         if data and not isinstance(data, bytes):
             # What was refused may have read it.
@@ -196,6 +211,9 @@ class Repository:
         """The answer with a new token: the last one may have expired, or be for reading only."""
         if isinstance(self._auth, BasicAuth) and self._credentials():
             return refused
+        if _origin(refused.url) != _origin(self._api):
+            # Others do not choose who gets the password.
+            return refused
         with self._lock:
             if "WWW-Authenticate" not in refused.headers and self._credentials():
                 # Without a token, the registry tells which one it wants.
@@ -203,17 +221,38 @@ class Repository:
                 refused.close()
                 refused = self._send(request, stream=stream)
             try:
+                self._require_safe_realm(refused)
                 _, done = self._auth.authenticate_request(refused, {}, refresh=True)
             except BROKEN:
                 done = False
+            except (TransferError, requests.RequestException):
+                refused.close()
+                raise
         if not done:
             return refused
         refused.close()
         return self._send(request, stream=stream)
 
+    def _require_safe_realm(self, refused: requests.Response) -> None:
+        """Nobody on the way reads the password on its way to whoever gives tokens."""
+        if not getattr(self._auth, "_basic_auth", None):
+            return
+        try:
+            realm = parse_auth_header(refused.headers.get("WWW-Authenticate", "")).realm or ""
+        except BROKEN:
+            return
+        # oras makes https of a realm without a scheme.
+        if not realm.startswith("http"):
+            return
+        scheme, host, _ = _origin(realm)
+        own = self._scheme == "http" and host == _origin(self._api)[1]
+        if scheme != "https" and not own and not is_loopback(host):
+            raise DeniedError(f"the registry wants the password without TLS at {visible(host)}")
+
     @cached_property
     def _session(self) -> requests.Session:
         session = new_session()
+        session.hooks["response"].append(_limited)
         session.request = partial(  # type: ignore[method-assign]
             session.request, timeout=self._timeouts
         )
@@ -235,12 +274,60 @@ class Repository:
         return auth
 
 
-def _parsed(answer: requests.Response, what: str) -> dict[str, Any]:
+def _origin(url: str) -> tuple[str, str, int | None]:
+    """Who answers at a URL: scheme, host and port."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname or "", port
+    return "", "", None
+
+
+def _location(begun: requests.Response) -> str:
+    """Where an upload goes."""
+    place = begun.headers.get("Location")
+    try:
+        if place:
+            return urljoin(begun.url, place)
+    except ValueError:
+        place = None
+    raise TransferError("the registry does not tell where to upload")
+
+
+def _limited(answer: requests.Response, **_: Any) -> requests.Response:
+    """An answer whose content, where it is read as a whole, has a limit; oras knows none."""
+    source, target = answer.url, urljoin(answer.url, answer.headers.get("Location", ""))
+    if (
+        answer.is_redirect
+        and answer.request.method not in READING
+        and (_origin(source)[0], _origin(target)[0]) == ("https", "http")
+    ):
+        raise requests.RequestException("The registry wants the upload without TLS")
+    whole = answer.iter_content
+
+    def chunks(*given: Any, **named: Any) -> Iterator[Any]:
+        length = 0
+        for chunk in whole(*given, **named):
+            length += len(chunk)
+            if length > LARGEST_DOCUMENT:
+                answer.close()
+                raise requests.RequestException("Its answer is too large")
+            yield chunk
+
+    answer.iter_content = chunks  # type: ignore[method-assign]
+    return answer
+
+
+def _content(answer: requests.Response, what: str) -> bytes:
     content = b""
     for chunk in body_of(answer, 0).chunks:
         content += chunk
         if len(content) > LARGEST_DOCUMENT:
             raise TransferError(f"{what} is too large")
+    return content
+
+
+def _parsed(content: bytes, what: str) -> dict[str, Any]:
     try:
         return dict(parse_json(content))
     except (ValueError, TypeError) as error:

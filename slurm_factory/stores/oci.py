@@ -3,18 +3,21 @@
 Each package is an artifact whose tag is its name. Its layers are its files, for any client to pull;
 its config is its entry of the index. The index is an artifact with the tag `index`.
 
-Registries cannot replace a tag on a condition. So the tags are the truth. A publisher tags its
-packages before it writes the index, and reads the tags again afterwards: whoever writes the index
-last sees the tags of all others, and writes it again if one is missing.
+Registries cannot replace a tag on a condition. So the tags are the truth: which there are, and
+which content each has. A publisher tags its packages before it writes the index, and reads the tags
+again afterwards: whoever writes the index last sees the tags of all others, and writes it again if
+it says something else. Of several packages of one name, the last one stays.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -29,6 +32,8 @@ from slurm_factory.stores.index import StoredPackage, parse_index
 from slurm_factory.stores.store import Seen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from slurm_factory.package.manifest import File
 
 VENDOR = "application/vnd.slurm-factory"
@@ -50,7 +55,15 @@ MEDIA_TYPES = ENDINGS._replace(
 )
 INDEX_TAG = "index"
 LONGEST_TAG = 128
+AT_ONCE = 8
 TITLE = "org.opencontainers.image.title"
+
+
+class _Tagged(NamedTuple):
+    """What a tag has: the digest of its manifest, and the package; None: it is of others."""
+
+    digest: str
+    package: StoredPackage | None
 
 
 class OciStore:
@@ -61,7 +74,12 @@ class OciStore:
         self.shown = shown
         self.login = f"Log in with `docker login {parts.netloc}` or `oras login {parts.netloc}`."
         self._repository = Repository(url, timeout)
-        self._entries: dict[str, StoredPackage | None] = {}
+        self._packages: dict[str, StoredPackage | None] = {}
+        """By the digests of their manifests."""
+        self._seen: dict[str, _Tagged] = {}
+        """What the tags had when the index was read to be replaced."""
+        self._tag_again: dict[str, Callable[[], None]] = {}
+        """By the content of packages that were put here."""
 
     def index(self) -> Seen:
         """As `Store.index`."""
@@ -80,9 +98,13 @@ class OciStore:
         except MissingError:
             seen = None
         written = parse_index(seen.content if seen else None, self.shown)
-        found = self._tagged()
-        known = {tag_of(each.stem) for each in written.packages}
-        lost = [entry for tag, entry in found.items() if entry and tag not in known]
+        found = self._seen = self._tagged()
+        known = {each.content for each in written.packages}
+        lost = [
+            each.package
+            for each in found.values()
+            if each.package and each.package.content not in known
+        ]
         gone = {each.stem for each in written.packages if tag_of(each.stem) not in found}
         if not lost and not gone and seen:
             return seen
@@ -92,12 +114,24 @@ class OciStore:
     def replace(self, content: bytes, seen: Seen, leaving: Collection[str] = ()) -> bool:
         """As `Store.replace`."""
         del seen
+        packages = parse_index(content, self.shown).packages
+        for package in packages:
+            self._keep_tag(package)
         layer = self._upload(content, INDEX_TYPE) | {"annotations": {TITLE: "index.json"}}
         self._push(INDEX_TAG, INDEX_TYPE, self._upload(EMPTY, EMPTY_TYPE), [layer], {})
-        packages = parse_index(content, self.shown).packages
-        named = {tag_of(each.stem) for each in packages}
-        found = {tag for tag, entry in self._tagged().items() if entry}
-        return named == found - {tag_of(stem) for stem in leaving}
+        named = {tag_of(each.stem): each.content for each in packages}
+        found = {tag: each.package.content for tag, each in self._tagged().items() if each.package}
+        left = {tag_of(stem) for stem in leaving}
+        return named == {tag: content for tag, content in found.items() if tag not in left}
+
+    def _keep_tag(self, package: StoredPackage) -> None:
+        """Tag a package that was put here again, if another publisher has moved its tag."""
+        tag_again = self._tag_again.get(package.content)
+        if tag_again is None:
+            return
+        found = self._at(tag_of(package.stem)).package
+        if found is None or found.content != package.content:
+            tag_again()
 
     def put(self, package: StoredPackage, directory: Path) -> None:
         """As `Store.put`."""
@@ -114,8 +148,9 @@ class OciStore:
             layers.append(layer)
         config = self._upload(package.model_dump_json().encode(), PACKAGE_TYPE)
         tag = tag_of(package.stem)
-        self._push(tag, PACKAGE_TYPE, config, layers, _annotations(package))
-        self._entries[tag] = package
+        write = partial(self._push, tag, PACKAGE_TYPE, config, layers, _annotations(package))
+        write()
+        self._tag_again[package.content] = write
 
     @contextmanager
     def get(self, package: StoredPackage, file: File, offset: int) -> Iterator[Body]:
@@ -129,34 +164,41 @@ class OciStore:
 
     def discard(self, package: StoredPackage) -> None:
         """As `Store.discard`. Of a package that another one has replaced, the tag has moved."""
-        tag = tag_of(package.stem)
-        # Another publisher may have moved the tag since.
-        self._entries.pop(tag, None)
-        entry = self._tagged().get(tag)
-        if entry is None or entry.content != package.content:
+        seen = self._seen.get(tag_of(package.stem))
+        if seen is None or seen.package is None or seen.package.content != package.content:
             return
-        self._repository.delete(tag)
-        self._entries.pop(tag, None)
+        # Another publisher may have published one of this name since, even the same again.
+        index = parse_index(self.index().content, self.shown)
+        if index.find(package.stem) is None:
+            self._repository.delete(seen.digest)
 
-    def _tagged(self) -> dict[str, StoredPackage | None]:
-        """The packages by their tags; None for tags of others."""
-        tags = self._repository.tags()
-        for tag in tags:
-            if tag != INDEX_TAG and tag not in self._entries:
-                self._entries[tag] = self._entry(tag)
-        return {tag: self._entries[tag] for tag in tags if tag != INDEX_TAG}
+    def _tagged(self) -> dict[str, _Tagged]:
+        """What the tags have now, by tag."""
+        tags = [tag for tag in self._repository.tags() if tag != INDEX_TAG]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return dict(zip(tags, pool.map(self._at, tags), strict=True))
 
-    def _entry(self, tag: str) -> StoredPackage | None:
-        """The package with a tag; None for artifacts of others."""
+    def _at(self, tag: str) -> _Tagged:
+        """What a tag has now."""
         try:
-            config = self._repository.manifest(tag).get("config") or {}
+            manifest, digest = self._repository.manifest_and_digest(tag)
+        except MissingError:
+            return _Tagged("", None)
+        if digest not in self._packages:
+            self._packages[digest] = self._package(manifest)
+        package = self._packages[digest]
+        return _Tagged(digest, package if package and tag_of(package.stem) == tag else None)
+
+    def _package(self, manifest: Mapping[str, Any]) -> StoredPackage | None:
+        """The package of a manifest; None for artifacts of others."""
+        try:
+            config = manifest.get("config") or {}
             if config.get("mediaType") != PACKAGE_TYPE:
                 return None
             with self._blob(str(config["digest"])) as body:
-                found = StoredPackage.model_validate_json(read_whole(body))
+                return StoredPackage.model_validate_json(read_whole(body))
         except (MissingError, ValidationError, KeyError):
             return None
-        return found if tag_of(found.stem) == tag else None
 
     def _push(
         self,

@@ -1,6 +1,8 @@
 """A registry with tokens, as Docker's protocol has them. What works is tested with the stores."""
 
+import base64
 import hashlib
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -9,7 +11,9 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 
+from slurm_factory.fetch import registry
 from slurm_factory.fetch.http import (
     DeniedError,
     LoginFileError,
@@ -44,7 +48,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def challenge(self, scope: str) -> None:
-        realm = f'Bearer realm="{self.server.url}/token",service="x",scope="{scope}"'
+        place = self.server.realm or self.server.url
+        realm = f'Bearer realm="{place}/token",service="x",scope="{scope}"'
         told = json.dumps({"errors": [{"message": "access \x1b[31mdenied"}]}).encode()
         if self.server.mute and "Authorization" in self.headers:
             self.answer(403, told)
@@ -55,11 +60,13 @@ class Handler(BaseHTTPRequestHandler):
         server, parts = self.server, urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         server.requests.append(f"{self.command} {parts.path}")
+        server.logins.append(self.headers.get("Authorization", ""))
         if parts.path == "/token":
             server.tokens += 1
             scope = parse_qs(parts.query)["scope"][0]
             token = f"{scope}#{server.tokens}"
-            self.answer(*((200, json.dumps({"token": token}).encode()) if server.open else (401,)))
+            told = json.dumps({"token": token, "x": server.padding}).encode()
+            self.answer(*((200, told) if server.open else (401,)))
             return
         if parts.path == "/v2/":
             self.challenge("")
@@ -78,10 +85,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def serve(self, path: str, body: bytes) -> None:
         if self.command == "POST":
-            self.answer(202, Location="/v2/a/b/blobs/uploads/1?x=y")
+            self.answer(202, Location=f"{self.server.elsewhere}/v2/a/b/blobs/uploads/1?x=y")
         elif self.command == "PUT":
             self.server.received = body
             self.answer(201)
+        elif path == "tags/list" and self.server.pages:
+            # Two names, and the next page.
+            following = self.server.pages.pop(0)
+            link = f'</v2/a/b/tags/list?last={following}>; rel="next"'
+            self.answer(200, b'{"tags": ["x", "y"]}', Link=link)
         elif path in self.server.answers:
             self.answer(*self.server.answers[path])
         else:
@@ -104,6 +116,9 @@ class Server(ThreadingHTTPServer):
         self.expire_once = self.mute = False
         self.open = True
         self.received = b""
+        self.elsewhere = self.realm = self.padding = ""
+        self.logins: list[str] = []
+        self.pages: list[str] = []
 
 
 @pytest.fixture
@@ -197,3 +212,127 @@ def test_file_of_docker_that_is_broken(repository: Repository) -> None:
         file.write_text(content)
         with pytest.raises(LoginFileError, match=r"\.docker/config\.json"):
             repository.manifest("x")
+
+
+def log_in(host: str) -> None:
+    file = Path.home() / ".docker/config.json"
+    file.parent.mkdir(exist_ok=True)
+    auth = base64.b64encode(b"user:secret").decode()
+    file.write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+
+
+class Sink(BaseHTTPRequestHandler):
+    """Takes everything from everybody."""
+
+    server: "Server"
+
+    def do_PUT(self) -> None:  # http.server's name
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.logins.append(self.headers.get("Authorization", ""))
+        self.send_response(201)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_upload_elsewhere_tells_no_login(
+    server: Server, repository: Repository, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(CONTENT)
+    with Server() as other:
+        other.RequestHandlerClass = Sink
+        thread = threading.Thread(target=other.serve_forever, daemon=True)
+        thread.start()
+        server.elsewhere = other.url
+        repository.upload(CHECKSUM, file)
+        other.shutdown()
+        thread.join()
+    assert other.logins == [""]
+    assert any(server.logins), "the registry itself got its token"
+
+
+@pytest.mark.parametrize("location", ["http://example.invalid/x", "http://[", "HTTP://127.0.0.1/x"])
+def test_upload_without_tls_is_refused(
+    location: str, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository, "_scheme", "https")
+    asked = []
+
+    def ask(method: str, path: str, *_: object) -> requests.Response:
+        asked.append(method)
+        answer = requests.Response()
+        answer.url, answer.status_code = "https://example.invalid/v2/", 202
+        answer.headers["Location"] = location
+        answer.raw = io.BytesIO()
+        if method == "HEAD":
+            raise MissingError(path)
+        return answer
+
+    monkeypatch.setattr(repository, "_ask", ask)
+    with pytest.raises(TransferError, match=r"without TLS|does not tell where"):
+        repository.upload(CHECKSUM, CONTENT)
+    assert asked == ["HEAD", "POST"]
+
+
+@pytest.mark.parametrize("realm", ["http://example.invalid", "http://192.0.2.1:1"])
+def test_password_goes_to_no_token_server_without_tls(
+    realm: str, server: Server, repository: Repository
+) -> None:
+    log_in(f"127.0.0.1:{server.server_port}")
+    server.realm = realm
+    with pytest.raises(DeniedError, match="password without TLS"):
+        repository.manifest("x")
+
+
+def test_password_goes_to_the_token_server_of_this_machine(
+    server: Server, repository: Repository
+) -> None:
+    log_in(f"127.0.0.1:{server.server_port}")
+    server.answers["manifests/x"] = (200, b"{}")
+    assert repository.manifest("x") == {}
+    assert [each for each in server.logins if each.startswith("Basic")] == [
+        f"Basic {base64.b64encode(b'user:secret').decode()}"
+    ]
+
+
+@pytest.mark.parametrize("pages", [["y"] * 9, [str(number) for number in range(9)]])
+def test_list_of_tags_without_an_end(
+    pages: list[str], server: Server, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "MOST_PAGES", 4)
+    server.pages = [*pages]
+    with pytest.raises(TransferError, match="no end"):
+        repository.tags()
+    assert len(server.pages) in {7, 5}
+
+
+def test_list_of_too_many_tags(
+    server: Server, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "MOST_TAGS", 3)
+    server.pages = [str(number) for number in range(9)]
+    with pytest.raises(TransferError, match="no end"):
+        repository.tags()
+
+
+def test_token_that_is_too_large(
+    server: Server, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "LARGEST_DOCUMENT", 10_000)
+    server.padding = "x" * 20_000
+    with pytest.raises(TransferError, match="too large"):
+        repository.manifest("x")
+
+
+def test_error_that_is_too_large(
+    server: Server, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "LARGEST_DOCUMENT", 10_000)
+    told = json.dumps({"errors": [{"message": "much"}], "x": "x" * 20_000})
+    server.answers["manifests/x"] = (400, told.encode())
+    with pytest.raises(TransferError) as error:
+        repository.manifest("x")
+    assert str(error.value) == "HTTP 400 Bad Request"

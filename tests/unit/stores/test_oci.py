@@ -19,6 +19,7 @@ from slurm_factory.stores.fetch import read_index
 from slurm_factory.stores.oci import OciStore, tag_of
 from slurm_factory.stores.places import open_store, open_to_publish
 from slurm_factory.stores.publish import publish
+from slurm_factory.stores.store import Seen
 
 NUMBERS = count()
 USER = "reader:$2b$05$abcdefghijklmnopqrstuuSi5t5MU9ATKRSnauHSt0KxSk7lEk8iC\n"
@@ -190,3 +191,53 @@ def test_name_of_a_package_becomes_a_tag() -> None:
     assert tag_of("slurm-24.11.5+deb13u1-debian-12") == "slurm-24.11.5_deb13u1-debian-12"
     with pytest.raises(ConfigurationError, match="too long"):
         tag_of(f"{IDENTITY.stem}{'x' * 128}")
+
+
+def test_last_of_two_builds_of_one_name_stays(url: str, tmp_path: Path) -> None:
+    here, there = site(tmp_path), site(tmp_path, "other")
+    send(here, url, build(here, "25.05.7"))
+    store = open_to_publish(url, here)
+    look = store.index_to_replace
+    looks = iter(range(9))
+
+    def after_another() -> Seen:
+        # The second look comes after the files are there.
+        if next(looks) == 1:
+            send(there, url, build(there, "25.05.9"))
+        return look()
+
+    store.index_to_replace = after_another  # type: ignore[method-assign]
+    with make_reporter(quiet=True) as reporter:
+        publish([build(here, "25.05.8")], store, here, reporter)
+    assert [e.identity.release for e in read_index(open_store(url, here)).packages] == ["25.05.8"]
+    assert manifest_of(url, STEM).json()["annotations"]["org.opencontainers.image.version"] == (
+        "25.05.8"
+    )
+    assert get(site(tmp_path, "third"), url).manifest.identity.release == "25.05.8"
+    send(there, url, build(there, kind="-gpu"))
+    assert stems(here, url) == [STEM, f"{STEM}-gpu"]
+
+
+def test_tag_that_moves_while_the_index_is_written_is_seen(url: str, tmp_path: Path) -> None:
+    here, there = site(tmp_path), site(tmp_path, "other")
+    send(here, url, build(here, "25.05.7"))
+    store, other = open_to_publish(url, here), open_to_publish(url, there)
+    seen = store.index_to_replace()
+    other.replace = lambda *_: True  # type: ignore[method-assign]
+    with make_reporter(quiet=True) as reporter:
+        publish([build(there, "25.05.9")], other, there, reporter)
+    assert seen.content is not None
+    assert not store.replace(seen.content, seen)
+    healed = store.index_to_replace()
+    assert not healed.written
+    assert b"25.05.9" in (healed.content or b"")
+
+
+def test_package_that_was_published_again_is_not_discarded(url: str, tmp_path: Path) -> None:
+    here = site(tmp_path)
+    send(here, url, build(here))
+    store = open_to_publish(url, here)
+    package = read_index(store).packages[0]
+    store.index_to_replace()
+    store.discard(package)
+    assert manifest_of(url, STEM).ok
