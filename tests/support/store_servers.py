@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +22,10 @@ SERVERS = Path(__file__).parent / "servers"
 PATIENCE = 120
 """Seconds after which a server that should be there counts as one that will not come."""
 REGISTRY = str(Path(sys.prefix, "share/docker-registry/usr/bin/docker-registry"))
-STARTS = 3
+STARTS = 4
+START_PATIENCE = 60
+"""Seconds for Ceph to come up, which takes about ten; then it is started again."""
+END_PATIENCE = 15
 S3_PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool")
 
 
@@ -131,9 +134,9 @@ def _ceph(directory: Path) -> Iterator[Server | None]:
     with (directory / "log").open("ab") as log:
         # Also ends with tests that are killed.
         command = ["setpriv", "--pdeathsig", "TERM", *command]
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + START_PATIENCE
         ready = directory / "ready"
         while not ready.exists() and time.monotonic() < until and process.poll() is None:
             time.sleep(0.1)
@@ -144,6 +147,11 @@ def _ceph(directory: Path) -> Iterator[Server | None]:
             yield None
     finally:
         process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_PATIENCE)
+        # A command without a store to answer it waits for ever, and the script for it.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(PATIENCE)
 
 

@@ -191,7 +191,7 @@ def test_keys_that_are_none_end_the_build(here: StandIn, lock: Lock, tmp_path: P
     keys = tmp_path / "keys.asc"
     keys.write_text("no key")
     spack = taking(here, publish(here, lock, LZ4), signed=True, keys=keys)
-    with pytest.raises(ConfigurationError, match="cannot be trusted"):
+    with pytest.raises(ConfigurationError, match="cannot be used"):
         take_remote_packages(spack, lock, lock.packages)
 
 
@@ -232,7 +232,7 @@ def test_a_build_publishes_what_this_machine_has_built_and_nothing_that_it_took(
     ("url", "key", "why"),
     [
         ("file:///nowhere/at/all", None, "there is no such directory"),
-        ("file://{here}", "nobody@nowhere.example", "The build cache cannot be signed."),
+        ("file://{here}", "nobody@nowhere.example", "has no secret key of this name"),
     ],
 )
 def test_a_build_does_not_fail_because_it_cannot_publish(
