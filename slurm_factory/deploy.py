@@ -17,7 +17,7 @@ SHELL = "/bin/sh"
 
 
 def words_for(package: Package) -> tuple[str, ...]:
-    """Arguments of the script for a package: its tarball, and the checksum in its manifest.
+    """Arguments of the script for a package: its tarball, and the checksums in its manifest.
 
     Raises:
         VerificationError: The manifest does not list the tarball.
@@ -31,7 +31,9 @@ def words_for(package: Package) -> tuple[str, ...]:
             details=f"It is {package.manifest_path}.",
             resolution="Copy all files of the build again.",
         )
-    return (str(package.software), "--sha256", sums[package.software.name])
+    words = (str(package.software), "--sha256", sums[package.software.name])
+    module = package.manifest.identity.module_tarball
+    return (*words, "--module-sha256", sums[module]) if module in sums else words
 
 
 def become_script(words: Sequence[str]) -> NoReturn:

@@ -148,7 +148,8 @@ def test_deploy_gets_the_checksum_that_was_signed(
     code, _, err = site.run("deploy", str(site.manifest))
     assert code == 0, err
     files = {file.name: file.sha256 for file in load_manifest(site.manifest).files}
-    assert given[-1] == files[NAMES.software]
+    words = ["--sha256", files[NAMES.software], "--module-sha256", files[NAMES.module]]
+    assert given[-4:] == words
 
 
 def test_show_and_list_say_who_has_signed(site: Site) -> None:

@@ -24,6 +24,7 @@
 #   --keep N             remove all but the N newest
 #   --plan-upgrade A B   print the legal way from series A to series B
 #   --sha256 SUM         checksum of the tarball (default: from the .sha256 file beside it)
+#   --module-sha256 SUM  checksum of the tarball of module files
 #   --keys FILE          public keys (GnuPG); one of them must have signed the checksums beside it
 #   --root DIR           write below DIR, for an image of a machine
 #   --dry-run            change nothing
@@ -51,7 +52,7 @@ OUR_STATE=/var/spool/slurmctld
 STARTED=/var/lib/slurm-factory # which packages slurmctld and slurmdbd have last been started from
 
 package='' prefix=/opt/slurm roles='' asked='' cluster='' nodes='' conf_server='' slurm_uid=''
-start='' switch=1 action=deploy state_backup='' name='' keep='' from='' to='' sha256='' keys='' root=''
+start='' switch=1 action=deploy state_backup='' name='' keep='' from='' to='' sha256='' module_sha256='' keys='' root=''
 dry_run='' json='' scratch='' share='' changed='' next='' removed='' previous=''
 unpacked=false switched=false
 
@@ -139,7 +140,7 @@ while [ $# -gt 0 ]; do
     esac
     case $1 in
         --prefix | --role | --config | --nodes | --conf-server | --slurm-uid | --state-backup | \
-            --switch | --remove | --keep | --sha256 | --keys | --root) needs_value "$@" ;;
+            --switch | --remove | --keep | --sha256 | --module-sha256 | --keys | --root) needs_value "$@" ;;
     esac
     case $1 in
         --prefix) prefix=$2 && shift ;;
@@ -150,6 +151,7 @@ while [ $# -gt 0 ]; do
         --slurm-uid) slurm_uid=$2 && shift ;;
         --state-backup) state_backup=$2 && shift ;;
         --sha256) sha256=$(printf '%s' "$2" | tr A-F a-f) && shift ;;
+        --module-sha256) module_sha256=$(printf '%s' "$2" | tr A-F a-f) && shift ;;
         --keys) keys=$2 && shift ;;
         --root)
             root=${2%/}
@@ -590,12 +592,16 @@ sum_of() { awk -v it="$(basename "$1")" '$2 == it || $2 == "*" it { print $1 }' 
 require_module() {
     module=${package%-software.tar.gz}-module.tar.gz
     [ -f "$module" ] || return 0
-    [ "$(sha256sum < "$module" | cut -d ' ' -f 1)" = "$(sum_of "$module")" ] \
-        || die 6 "$module is damaged." "It is not the file whose checksum is signed." 'Copy it again, or move it away.'
+    found=$(sha256sum < "$module" | cut -d ' ' -f 1)
+    [ -z "$module_sha256" ] || [ "$found" = "$module_sha256" ] \
+        || die 6 "$module is damaged." "Its checksum is $found, and should be $module_sha256." 'Copy it again, or move it away.'
+    [ ! -f "$sums" ] || [ "$found" = "$(sum_of "$module")" ] \
+        || die 6 "$module is damaged." "It is not the file that the ${signed:+signed }checksums list." 'Copy it again, or move it away.'
 }
 
 require_checksum() {
     sums=${package%-software.tar.gz}.sha256
+    signed=''
     if [ -n "$keys" ]; then
         require_signature
         sums=$scratch/sums
@@ -604,8 +610,8 @@ require_checksum() {
             || die 6 "$package is another one." "The signed checksum is $signed, and --sha256 is $sha256." 'Copy all files of one build.'
         [ -n "$signed" ] || die 6 "The signed checksums do not list $(basename "$package")." '' 'Copy all files of one build.'
         sha256=$signed
-        require_module
     fi
+    require_module
     if [ -z "$sha256" ] && [ -f "$sums" ]; then
         sha256=$(sum_of "$package")
         [ -n "$sha256" ] || die 6 "$sums does not list $(basename "$package")." '' 'Copy both files of one build.'

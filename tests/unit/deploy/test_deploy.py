@@ -1,5 +1,6 @@
 """deploy.sh, with small packages: what it leaves, whatever happens."""
 
+import hashlib
 import json
 import os
 import random
@@ -92,6 +93,23 @@ def test_modules_lead_to_the_files_beside_the_tree(place: Place, old: Path) -> N
 def test_package_without_module_files_can_be_deployed(place: Place, old: Path) -> None:
     old.with_name("slurm-24.11.5-module.tar.gz").unlink()
     assert place.deploy(old).code == 0
+
+
+def test_module_files_that_contradict_the_checksums_are_refused(place: Place, old: Path) -> None:
+    module = old.with_name("slurm-24.11.5-module.tar.gz")
+    whole = module.read_bytes()
+    module.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    done = place.deploy(old)
+    assert done.code == 6
+    assert f"{module} is damaged" in done.errors
+    old.with_name("slurm-24.11.5.sha256").unlink()
+    done = place.deploy(old, "--module-sha256", hashlib.sha256(whole).hexdigest().upper())
+    assert done.code == 6
+    assert f"{module} is damaged" in done.errors
+    assert not place.prefix.exists()
+    module.write_bytes(whole)
+    done = place.deploy(old, "--module-sha256", hashlib.sha256(whole).hexdigest())
+    assert done.code == 0, done.errors
 
 
 def test_way_back_leads_to_the_version_before_and_forth_again(
