@@ -8,7 +8,7 @@ import typer
 
 from slurm_factory import options
 from slurm_factory.exceptions import ConfigurationError
-from slurm_factory.session import require_readable, session
+from slurm_factory.session import Elsewhere, require_readable, session
 
 
 def matrix(
@@ -42,7 +42,10 @@ def matrix(
     quiet: options.Quiet = False,
 ) -> None:
     """Build many packages, several at a time."""
-    with session(as_json=as_json, verbose=verbose, quiet=quiet) as (reporter, settings):
+    with session(as_json=as_json, verbose=verbose, quiet=quiet, there=Elsewhere()) as (
+        reporter,
+        settings,
+    ):
         from slurm_factory import farm_answers as answers
         from slurm_factory.farm import matrix as farming
         from slurm_factory.farm.cells import MatrixSpec
@@ -51,6 +54,7 @@ def matrix(
         from slurm_factory.package.signatures import choose_key
         from slurm_factory.request import BuildOptions
 
+        farming.require_this_machine(settings)
         for target in notify or ():
             check_target(target)
         spec = with_options(

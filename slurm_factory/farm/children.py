@@ -40,7 +40,7 @@ class Result:
 
     Attributes:
         state: How.
-        exit_code: Its exit code; 0: it succeeded.
+        exit_code: Its exit code; 0: it succeeded, or did not run; 130 after an interrupt.
         seconds: How long it ran.
         document: What it printed with `--json`; None without.
         error: Why it failed: exit_code, brief, details, resolution.

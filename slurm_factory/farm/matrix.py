@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import filelock
 
 from slurm_factory.constants import APPLICATION, Deps
-from slurm_factory.exceptions import LXDError
+from slurm_factory.exceptions import ConfigurationError, LXDError
 from slurm_factory.farm.cells import Cell, MatrixSpec, find_cells
 from slurm_factory.farm.children import Child, Result, State
 from slurm_factory.farm.durations import earlier_builds, expected_seconds
@@ -145,6 +145,23 @@ class MatrixResult:
 
 def _code_of(result: Result) -> int:
     return int((result.error or {}).get("exit_code", 0)) if result.state is State.NOT_RUN else 0
+
+
+def require_this_machine(settings: Settings) -> None:
+    """Refuse a remote: a matrix divides this machine, and judges bases by what is on it.
+
+    Raises:
+        ConfigurationError: The settings name a remote, or a target on one.
+    """
+    if settings.remote or settings.target:
+        name, value = "remote", settings.remote
+        if not value:
+            name, value = "target", settings.target
+        raise ConfigurationError(
+            f"matrix builds on this machine only, and {name} is {value}.",
+            details=f"SLURM_FACTORY_{name.upper()} or the settings file says so.",
+            resolution="Unset it for matrix, or build each package with `slurm-factory build`.",
+        )
 
 
 def plan_matrix(

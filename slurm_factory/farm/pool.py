@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from slurm_factory.exceptions import SlurmFactoryError
+from slurm_factory.exceptions import InterruptedBuildError, SlurmFactoryError
 from slurm_factory.farm.children import Child, Event, Result, State, start_child
 from slurm_factory.output.stdout import describe
 from slurm_factory.util.signals import HELD
@@ -197,7 +197,7 @@ class Pool:
 
     def _finish(self, name: str, result: Result) -> None:
         if result.state is State.NOT_RUN and self.interrupts:
-            result = replace(result, error=None)
+            result = replace(result, error=None, exit_code=InterruptedBuildError.exit_code)
         self.results[name] = result
         self.watcher.ended(name, result)
 

@@ -224,6 +224,27 @@ def test_interrupted_matrix_ends_with_130_and_tells_what_did_not_run(
     assert "Once more kills them" in reporter.warnings[0]
 
 
+def test_interrupted_matrix_ends_with_130_even_if_what_ran_ends_well(
+    settings: Settings, program: Path
+) -> None:
+    """A build that is about to end when the signal comes ends as it would have."""
+    end = """echo '{"up_to_date": false, "manifest_path": "/m"}'; exit 0"""
+    program.write_text(
+        f'#!/bin/sh\ntrap "{end.replace(chr(34), chr(92) + chr(34))}" TERM\n'
+        'echo x >> "$0.called"\nsleep 30 & wait\n'
+    )
+
+    def interrupt() -> None:
+        while not called(program):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    result, _ = run(settings, program)
+    assert (result.count(State.BUILT), result.count(State.NOT_RUN)) == (1, 3)
+    assert result.exit_code == InterruptedBuildError.exit_code
+
+
 def test_long_cells_begin_first(settings: Settings, program: Path) -> None:
     run(settings, program)
     order = ["--minimal" in line for line in called(program)]
@@ -376,6 +397,19 @@ def test_wrong_use_ends_with_2(words: tuple[str, ...], brief: str) -> None:
     assert ran.exit_code == 2
     error = json.loads(ran.stdout)["error"]
     assert (error["brief"], error["kind"]) == (brief, "ConfigurationError")
+
+
+@pytest.mark.parametrize(("setting", "value"), [("REMOTE", "farm"), ("TARGET", "m1")])
+def test_remote_of_the_settings_is_refused(
+    monkeypatch: pytest.MonkeyPatch, setting: str, value: str
+) -> None:
+    monkeypatch.setenv(f"SLURM_FACTORY_{setting}", value)
+    words = ("--series", "25.05", "--deps", "system", "--base", "debian@12", "--json")
+    for more in ((), ("--dry-run",)):
+        ran = command(*words, *more)
+        assert ran.exit_code == 2
+        error = json.loads(ran.stdout)["error"]
+        assert f"this machine only, and {setting.lower()} is {value}" in error["brief"]
 
 
 def test_command_runs_the_matrix_and_tells_the_result_on(
