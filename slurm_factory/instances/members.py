@@ -240,17 +240,14 @@ def _chosen(name: str, members: Mapping[str, Member], remote: Remote, architectu
 
 def _place(remote: Remote, member: Member) -> Place:
     where = f"?target={quote(member.name)}" if member.address else ""
-    resources = remote.ask(f"/1.0/resources{where}")
+    place = Place(member.name, member.architecture, 0, 0, clustered=member.address is not None)
+    with watched(place):
+        resources = remote.ask(f"/1.0/resources{where}")
     if member.address and remote.answers(member.address):
         # What goes to it and comes from it then takes no way round.
         remote.prefer(member.address)
-    return Place(
-        member.name,
-        member.architecture,
-        int(resources["cpu"]["total"]),
-        int(resources["memory"]["total"]),
-        clustered=member.address is not None,
-    )
+    cpus, memory = int(resources["cpu"]["total"]), int(resources["memory"]["total"])
+    return Place(place.member, place.architecture, cpus, memory, clustered=place.clustered)
 
 
 class _Watchdog(threading.Thread):

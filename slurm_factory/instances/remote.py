@@ -44,8 +44,17 @@ ANSWER_SECONDS = 30.0
 CHUNK = 1 << 18
 TURNS = 5
 """Of an event loop, after which a transport that was aborted has gone."""
-KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-"""In seconds, and probes: so long a connection to a machine that has gone stays open (tcp(7))."""
+KEEPALIVE = {
+    "TCP_KEEPIDLE": 15,
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 35_000,
+}
+"""In seconds, and probes: so long a connection to a machine that has gone stays open (tcp(7)).
+While data is under way, no probes are sent: then the last one counts, in milliseconds."""
+PREFIX = "slurm-factory-remote-"
+LONGEST_SOCKET = 107
+"""Bytes of the path of a socket (unix(7))."""
 
 
 class MemberLostError(LXDError):
@@ -202,17 +211,21 @@ def _require_pinned(target: Target, certificate: bytes | None) -> None:
 def _unreached(target: Target, error: Exception) -> LXDError:
     """The error for a server that cannot be talked to."""
     resolution = f"Try `lxc list {target.name}:`; `lxc remote list` shows its address."
-    if isinstance(error, ConnectionRefusedError):
+    where = target.address or target.path or "The socket of LXD on this machine"
+    if target.address is None:
+        details = f"{where}: {getattr(error, 'strerror', None) or error}."
+        resolution = "Look whether LXD runs there; `lxc remote list` shows the socket."
+    elif isinstance(error, ConnectionRefusedError):
         details = f"{target.address} refuses connections: LXD does not run, or does not listen."
         resolution = "Start LXD there, and run `lxc config set core.https_address :8443`."
     elif isinstance(error, socket.gaierror):
-        details = f"The name {target.address and target.address.host} cannot be resolved."
+        details = f"The name {target.address.host} cannot be resolved."
     elif isinstance(error, TimeoutError):
         details = f"{target.address} did not answer in time."
     elif isinstance(error, ssl.SSLError):
         details = f"{target.address} does not speak TLS as expected: {error.reason or error}."
     else:
-        details = f"{target.address}: {getattr(error, 'strerror', None) or error}."
+        details = f"{where}: {getattr(error, 'strerror', None) or error}."
     return LXDError(
         f"The remote {target.name} cannot be reached.", details=details, resolution=resolution
     )
@@ -259,8 +272,12 @@ class Remote:
             LXDError: Nobody answers, or the answer is an error.
         """
         if self.target.address is None:
-            with _Connection(_local_socket(self.target.path), seconds) as connection:
-                return _metadata(self.target, connection.get(path))
+            try:
+                with _Connection(_local_socket(self.target.path), seconds) as connection:
+                    answer = connection.get(path)
+            except (OSError, http.client.HTTPException) as error:
+                raise _unreached(self.target, error) from error
+            return _metadata(self.target, answer)
         failure: LXDError | None = None
         for address in [each for each in self.addresses if each not in without]:
             try:
@@ -355,7 +372,11 @@ def _local_socket(path: Path | None) -> socket.socket:
 
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(CONNECT_SECONDS)
-    client.connect(str(path or socket_path() or SOCKET))
+    try:
+        client.connect(str(path or socket_path() or SOCKET))
+    except BaseException:
+        client.close()
+        raise
     return client
 
 
@@ -431,20 +452,17 @@ def open_remote(name: str, notes: Path) -> Iterator[Remote]:
     noted = notes / f"{name}.json"
     if target.address:
         remote.addresses += [each for each in _noted(noted) if each != target.address]
-    try:
-        about = remote.ask("/1.0")
-        if about.get("auth") != "trusted":
-            raise _untrusted(target)
-        if target.address and about["environment"].get("server_clustered"):
-            for member in remote.ask("/1.0/cluster/members?recursion=1"):
-                url = urlsplit(str(member["url"]))
-                address = Address(url.hostname or "", url.port or PORT)
-                remote.members[str(member["server_name"])] = address
-            known = remote.members.values()
-            remote.addresses = list(dict.fromkeys([*remote.addresses[:1], *known]))
-            _note(noted, remote.addresses)
-    except OSError as error:
-        raise _unreached(target, error) from error
+    about = remote.ask("/1.0")
+    if about.get("auth") != "trusted":
+        raise _untrusted(target)
+    if target.address and about["environment"].get("server_clustered"):
+        for member in remote.ask("/1.0/cluster/members?recursion=1"):
+            url = urlsplit(str(member["url"]))
+            address = Address(url.hostname or "", url.port or PORT)
+            remote.members[str(member["server_name"])] = address
+        known = remote.members.values()
+        remote.addresses = list(dict.fromkeys([*remote.addresses[:1], *known]))
+        _note(noted, remote.addresses)
     with _socket_for(remote) as directory, _variables(directory):
         _open.append(remote)
         try:
@@ -501,8 +519,7 @@ def _socket_for(remote: Remote) -> Iterator[Path | None]:
     elif target.path and target.path.name == SOCKET:
         yield target.path.parent
     else:
-        # Nobody else can enter it: who opens the socket acts as this user.
-        directory = Path(tempfile.mkdtemp(prefix="slurm-factory-remote-"))
+        directory = _private_directory()
         try:
             if target.path:
                 (directory / SOCKET).symlink_to(target.path)
@@ -512,6 +529,29 @@ def _socket_for(remote: Remote) -> Iterator[Path | None]:
                     yield directory
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _private_directory() -> Path:
+    """A new directory (host) in which a socket may be.
+
+    Nobody else can enter it: who opens the socket acts as this user.
+    """
+    temporary = tempfile.gettempdir()
+    problem = f"The path of a socket may have {LONGEST_SOCKET} bytes, and {temporary} is too long."
+    for parent in (temporary, os.environ.get("XDG_RUNTIME_DIR"), "/tmp"):  # noqa: S108  # as above
+        # mkdtemp adds eight characters.
+        longest = f"{parent}/{PREFIX}{'x' * 8}/{SOCKET}"
+        if not parent or len(os.fsencode(longest)) > LONGEST_SOCKET:
+            continue
+        try:
+            return Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        except OSError as error:
+            problem = f"{parent}: {error.strerror}."
+    raise LXDError(
+        "No directory can be made for the socket that leads to the remote.",
+        details=problem,
+        resolution="Set TMPDIR to a short path that you can write to, such as /tmp.",
+    )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from slurm_factory.exceptions import ConfigurationError, LXDError, SlurmFactoryE
 from slurm_factory.instances import members
 from slurm_factory.instances.lxc import lxc
 from slurm_factory.instances.members import architecture_there, targeted, watched
-from slurm_factory.instances.remote import MemberLostError, Remote, open_now, open_remote
+from slurm_factory.instances.remote import MemberLostError, Remote, Target, open_now, open_remote
 from slurm_factory.job import Place
 from slurm_factory.output.stdout import describe
 
@@ -193,6 +193,27 @@ def test_an_error_that_comes_before_the_cluster_has_noticed_is_explained_by_look
 
     monkeypatch.setattr(members, "POLL_SECONDS", PATIENCE)
     assert str(failure(build).__cause__) == "The connection to LXD was lost."
+
+
+def test_a_member_that_goes_away_while_it_is_chosen_is_lost(
+    remote: Remote, servers: dict[str, FakeLxd]
+) -> None:
+    [member] = targeted(remote, "m1")
+    for server in servers.values():
+        server.answers.pop("/1.0/resources?target=m1", None)
+    set_status(servers, "m1", "Offline")
+    with pytest.raises(MemberLostError, match="m1 of farm is gone"):
+        members._place(remote, member)
+
+
+def test_a_socket_that_is_gone_does_not_end_the_watchdog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = Remote(Target("near", path=tmp_path / "none.socket"))
+    watchdog = members._Watchdog(gone, Place("near", "x86_64", 2, 1 << 32))
+    assert not watchdog.look()
+    monkeypatch.setattr(members, "SILENT_SECONDS", -1.0)
+    assert watchdog.look()
 
 
 def test_an_error_on_a_member_that_is_there_stays_as_it_is(remote: Remote) -> None:

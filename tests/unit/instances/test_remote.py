@@ -102,6 +102,46 @@ def test_a_remote_on_a_socket_needs_only_the_variable(
             assert (directory / "unix.socket").resolve() == path
 
 
+def test_a_socket_that_is_missing_is_named_with_its_path(
+    conf: Path, notes: Path, certificates: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "none.socket"
+    configure_lxc(conf, certificates, near=f"unix://{path}")
+    error = failure("near", notes)
+    assert isinstance(error, LXDError)
+    assert error.details == f"{path}: No such file or directory."
+    with pytest.raises(LXDError, match="cannot be reached"):
+        remotes.Remote(remotes.find_remote("near")).ask("/1.0")
+
+
+def test_a_long_directory_for_temporary_files_is_passed_over(
+    server: FakeLxd,
+    conf: Path,
+    notes: Path,
+    certificates: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configure_lxc(conf, certificates, farm=server.url)
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    with open_remote("farm", notes):
+        assert Path(os.environ["LXD_DIR"]).parent == Path("/tmp")
+        assert ask_locally("/1.0")["metadata"]["auth"] == "trusted"
+    monkeypatch.setattr(remotes, "LONGEST_SOCKET", 10)
+    error = failure("farm", notes)
+    assert str(long) in error.details
+    assert "TMPDIR" in error.resolution
+
+
+def test_connections_end_with_the_machine_also_while_data_is_under_way() -> None:
+    with socket.socket() as connected:
+        remotes._keep_alive(connected)
+        assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 35_000
+
+
 def test_a_name_that_lxc_does_not_know_is_an_error_with_the_nearest_one(
     conf: Path, notes: Path, certificates: Path
 ) -> None:
