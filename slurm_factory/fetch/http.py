@@ -2,6 +2,7 @@
 
 import os
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE: Final = 8.0
 CONNECT_TIMEOUT: Final = 10.0
 CHUNK: Final = 1 << 16
+SLOWEST: Final = 1000
+"""Bytes a second: what is slower counts as aborted."""
+PATIENCE = 60.0
+"""Seconds before that counts."""
 TRANSIENT_STATUS: Final = frozenset({408, 429})
 FORBIDDEN: Final = frozenset({401, 403})
 GONE: Final = frozenset({404, 410})
@@ -188,8 +193,15 @@ def _continues(response: requests.Response, offset: int) -> bool:
 
 
 def _received(response: requests.Response) -> Iterator[bytes]:
+    began, received = time.monotonic(), 0
     try:
-        yield from response.raw.stream(CHUNK, decode_content=False)
+        # One read from the connection at a time: each byte that comes starts its time limit anew.
+        while chunk := response.raw.read1(CHUNK, decode_content=False):
+            yield chunk
+            received += len(chunk)
+            seconds = time.monotonic() - began
+            if seconds > PATIENCE and received < seconds * SLOWEST:
+                raise TransientError(f"it sends less than {SLOWEST} bytes a second")
     except urllib3.exceptions.ReadTimeoutError as error:
         raise TransientError("no more bytes came") from error
     except urllib3.exceptions.HTTPError as error:

@@ -8,6 +8,7 @@ import pytest
 from store_samples import STEM, build, content_of, get, send, site, stems
 
 from slurm_factory.exceptions import ConfigurationError, DownloadError
+from slurm_factory.fetch import http
 from slurm_factory.stores import places
 from slurm_factory.stores.places import open_to_publish
 
@@ -109,6 +110,16 @@ def silent(handler: Handler, _: Path) -> bool:
     return True
 
 
+def trickling(handler: Handler, path: Path) -> bool:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100000")
+    handler.end_headers()
+    while not handler.server.ended.wait(0.02):
+        handler.wfile.write(b" ")
+        handler.wfile.flush()
+    return True
+
+
 def endless(handler: Handler, _: Path) -> bool:
     handler.send_response(200)
     handler.end_headers()
@@ -183,6 +194,16 @@ def test_server_that_says_nothing_more_does_not_hold_anybody_up(
     with pytest.raises(DownloadError) as error:
         get(impatient, server.url)
     assert "no more bytes came" in error.value.details.lower()
+
+
+def test_server_that_sends_a_byte_now_and_then_does_not_hold_anybody_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "PATIENCE", 0.1)
+    server.faults = [trickling] * 20
+    with pytest.raises(DownloadError) as error:
+        get(site(tmp_path), server.url)
+    assert "less than 1000 bytes a second" in error.value.details
 
 
 def test_server_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
