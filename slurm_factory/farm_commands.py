@@ -28,6 +28,8 @@ def matrix(
     verify: options.Verify = False,
     sign: options.Sign = "",
     fail_fast: options.FailFast = False,
+    remote: options.Remote = None,
+    target: options.Target = None,
     notify: options.Notify = None,
     dry_run: Annotated[
         bool,
@@ -42,21 +44,21 @@ def matrix(
     quiet: options.Quiet = False,
 ) -> None:
     """Build many packages, several at a time."""
-    with session(as_json=as_json, verbose=verbose, quiet=quiet, there=Elsewhere()) as (
+    there = Elsewhere(remote, target)
+    with session(as_json=as_json, verbose=verbose, quiet=quiet, there=there) as (
         reporter,
         settings,
     ):
         from slurm_factory import farm_answers as answers
         from slurm_factory.farm import matrix as farming
         from slurm_factory.farm.cells import MatrixSpec
+        from slurm_factory.farm.engine import find_engine
         from slurm_factory.farm.matrix_file import read_matrix, with_options
-        from slurm_factory.farm.notify import check_target, notify_all
+        from slurm_factory.farm.notify import check_targets, notify_all
         from slurm_factory.package.signatures import choose_key
-        from slurm_factory.request import BuildOptions
+        from slurm_factory.request import BuildOptions, open_machine
 
-        farming.require_this_machine(settings)
-        for target in notify or ():
-            check_target(target)
+        check_targets(notify or ())
         spec = with_options(
             read_matrix(file) if file else MatrixSpec(),
             series=_listed(series),
@@ -78,11 +80,13 @@ def matrix(
             fail_fast=fail_fast,
         )
         reporter.subject = farming.NAME
-        planned = farming.plan_matrix(request, settings, reporter)
-        if dry_run:
-            answers.print_cells(planned, as_json=as_json)
-            return
-        result = farming.run_matrix(planned, request, settings, reporter)
+        with open_machine(request.common, settings):
+            engine = find_engine(settings, reporter)
+            planned = farming.plan_matrix(request, engine, settings, reporter)
+            if dry_run:
+                answers.print_cells(planned, as_json=as_json)
+                return
+            result = farming.run_matrix(planned, request, engine, settings, reporter)
         document = answers.print_matrix(result, reporter, as_json=as_json)
         notify_all(notify or (), document, reporter)
         if result.exit_code:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,31 +15,32 @@ from typing import TYPE_CHECKING, Any, Final
 import filelock
 
 from slurm_factory.constants import APPLICATION, Deps
-from slurm_factory.exceptions import ConfigurationError, LXDError
+from slurm_factory.exceptions import LXDError
 from slurm_factory.farm.cells import Cell, MatrixSpec, find_cells
 from slurm_factory.farm.children import Child, Result, State
 from slurm_factory.farm.durations import earlier_builds, expected_seconds
+from slurm_factory.farm.engine import free_disk
 from slurm_factory.farm.pool import BASE, PACKAGES, Pool, Rules, Watcher
-from slurm_factory.farm.room import Division, Machine, divide
 from slurm_factory.farm.schedule import Schedule, Task
 from slurm_factory.instances.lxc import project_exists
-from slurm_factory.instances.this_machine import size_in_bytes
 from slurm_factory.output.records import Outcome, duration
 from slurm_factory.package.signatures import is_signed_with
 from slurm_factory.plan.base_setup import load_record, record_path
 from slurm_factory.request import BuildOptions, plan_request, read_catalog, read_request
 from slurm_factory.up_to_date import Outcome as Finished
 from slurm_factory.up_to_date import find_up_to_date
-from slurm_factory.util.machine import available_memory
 from slurm_factory.workspace import NEEDED_BYTES, new_build_id, prepare_cache
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
+    from slurm_factory.farm.engine import Engine
+    from slurm_factory.farm.room import Division
+    from slurm_factory.farm.schedule import Room
     from slurm_factory.output.reporter import Reporter
 
 NAME: Final = "matrix"
-LOCK: Final = ".matrix.lock"
-"""In the cache directory: one matrix at a time divides the machine."""
+LOCK: Final = ".matrix{}.lock"
+"""In the cache directory: one matrix at a time divides this machine, or a remote."""
 PROGRAM: Final = (sys.executable, "-P", "-m", "slurm_factory")
 """-P: not what lies in the working directory."""
 SEVERITY: Final = (130, 7, 3, 2, 4, 6, 5, 1)
@@ -122,7 +122,7 @@ class MatrixResult:
         directory: Logs of its cells (host); None: there was nothing to do.
         seconds: How long it ran.
         at_once: How many builds ran at once, at most.
-        jobs: Parallel compilers of each.
+        jobs: Parallel compilers of each, at most.
         cells: The cells, in the order of the request.
     """
 
@@ -147,27 +147,16 @@ def _code_of(result: Result) -> int:
     return int((result.error or {}).get("exit_code", 0)) if result.state is State.NOT_RUN else 0
 
 
-def require_this_machine(settings: Settings) -> None:
-    """Refuse a remote: a matrix divides this machine, and judges bases by what is on it.
-
-    Raises:
-        ConfigurationError: The settings name a remote, or a target on one.
-    """
-    if settings.remote or settings.target:
-        name, value = "remote", settings.remote
-        if not value:
-            name, value = "target", settings.target
-        raise ConfigurationError(
-            f"matrix builds on this machine only, and {name} is {value}.",
-            details=f"SLURM_FACTORY_{name.upper()} or the settings file says so.",
-            resolution="Unset it for matrix, or build each package with `slurm-factory build`.",
-        )
-
-
 def plan_matrix(
-    request: MatrixRequest, settings: Settings, reporter: Reporter
+    request: MatrixRequest, engine: Engine, settings: Settings, reporter: Reporter
 ) -> tuple[PlannedCell, ...]:
     """The cells of a matrix, and which are up to date.
+
+    Args:
+        request: What was asked for.
+        engine: Where builds run.
+        settings: Settings of this site.
+        reporter: Shows what is fetched.
 
     Raises:
         ConfigurationError: A cell cannot be planned, or there is none.
@@ -177,7 +166,9 @@ def plan_matrix(
     catalog = read_catalog(settings, reporter, offline=request.common.offline)
 
     def plan(options: BuildOptions) -> Any:
-        return plan_request(read_request(options, settings, reporter, catalog=catalog))
+        machine = engine.architecture(options.arch)
+        asked = read_request(options, settings, reporter, catalog=catalog, machine=machine)
+        return plan_request(asked, machine)
 
     cells = find_cells(request.spec, request.common, plan, catalog)
     earlier = earlier_builds(settings.builds_dir)
@@ -192,6 +183,7 @@ def plan_matrix(
 def run_matrix(
     planned: Sequence[PlannedCell],
     request: MatrixRequest,
+    engine: Engine,
     settings: Settings,
     reporter: Reporter,
     program: Sequence[str] = PROGRAM,
@@ -201,6 +193,7 @@ def run_matrix(
     Args:
         planned: The cells.
         request: What was asked for.
+        engine: Where builds run.
         settings: Settings of this site.
         reporter: Shows what happens.
         program: The program that builds a cell.
@@ -211,20 +204,23 @@ def run_matrix(
     """
     began = time.monotonic()
     todo = [each for each in planned if _has_to_run(each, request)]
-    division = divide(
-        machine_for(settings), len(todo), request.parallel or settings.matrix_cells, request.jobs
-    )
-    commands = {each.name: command_of(each.cell, request, division.jobs) for each in planned}
+    cells = request.parallel or settings.matrix_cells
+    machines = [each.cell.plan.machine for each in todo]
+    divisions, whole = engine.divide(machines, cells, request.jobs)
+    commands = {
+        each.name: command_of(each.cell, request, divisions[each.cell.plan.machine].jobs, engine)
+        for each in planned
+    }
     results: Mapping[str, Result] = {}
     directory = None
     if todo:
         prepare_cache(settings)
-        with _alone(settings):
+        with _alone(settings, engine):
             project_exists(settings.project_name)
             directory = settings.logs_dir / new_build_id(NAME)
             reporter.log_to(directory)
             pool = Pool(
-                schedule_of(todo, planned, division, settings),
+                schedule_of(todo, planned, (divisions, whole), engine, settings),
                 {
                     name: [*program, f"--project-name={settings.project_name}", *words]
                     for name, words in commands.items()
@@ -232,6 +228,7 @@ def run_matrix(
                 directory,
                 _Show(reporter, len(todo), settings),
                 _rules(request, settings),
+                environment=engine.variables or dict(os.environ),
             )
             with reporter.step(f"Build {len(todo)} of {len(planned)} cells"):
                 results = pool.run()
@@ -240,8 +237,8 @@ def run_matrix(
     return MatrixResult(
         directory,
         time.monotonic() - began,
-        division.whole.tasks,
-        division.jobs,
+        whole.tasks,
+        max(division.jobs for division in divisions.values()),
         tuple(
             CellResult(
                 each,
@@ -253,56 +250,64 @@ def run_matrix(
     )
 
 
-def command_of(cell: Cell, request: MatrixRequest, jobs: int) -> list[str]:
+def command_of(cell: Cell, request: MatrixRequest, jobs: int, engine: Engine) -> list[str]:
     """The words of the command that builds a cell, after the name of the program."""
     options = replace(cell.options, jobs=jobs)
     flags = {"--force": request.force, "--verify": request.verify, "--strict": request.strict}
     words = [flag for flag, on in flags.items() if on]
     words += [f"--sign={request.sign}"] * bool(request.sign)
-    return ["build", *options.words(), *words, "--json"]
+    return ["build", *options.words(), *engine.words, *words, "--json"]
 
 
 def schedule_of(
     todo: Sequence[PlannedCell],
     planned: Sequence[PlannedCell],
-    division: Division,
+    division: tuple[Mapping[str, Division], Room],
+    engine: Engine,
     settings: Settings,
 ) -> Schedule:
     """The order of the cells that have to be built, and what is there for them already.
 
     What a cell shares with one that is up to date was made for that one.
+
+    Args:
+        todo: The cells that have to be built.
+        planned: All cells.
+        division: How the machines of each architecture are divided, and what all builds may use.
+        engine: Where builds run.
+        settings: Settings of this site.
     """
+    divisions, whole = division
     made = {share for each in planned if each.finished for share in shares_of(each.cell)}
     for each in todo:
         setup = each.cell.plan.setup
         if load_record(setup, settings.images_dir) is not None:
             made.add(f"{BASE}{record_path(setup, settings.images_dir).stem}")
-    tasks = [Task(each.name, each.seconds, division.each, shares_of(each.cell)) for each in todo]
-    return Schedule(tasks, division.whole, made)
+    tasks = [
+        Task(
+            each.name,
+            each.seconds,
+            divisions[each.cell.plan.machine].each,
+            shares_of(each.cell, remote=bool(engine.remote)),
+            each.cell.plan.machine,
+        )
+        for each in todo
+    ]
+    return Schedule(tasks, whole, made, {name: each.whole for name, each in divisions.items()})
 
 
-def shares_of(cell: Cell) -> frozenset[str]:
-    """What a cell makes that others need as well: its base, and the libraries of Spack."""
+def shares_of(cell: Cell, *, remote: bool = False) -> frozenset[str]:
+    """What a cell makes that others need as well: its base, and the libraries of Spack.
+
+    Each member of a remote has bases of its own, and LXD chooses the member: there a build waits
+    for the lock of the base on its member.
+    """
     plan = cell.plan
     base = record_path(plan.setup, Path()).stem
-    shares = {f"{BASE}{base}"}
+    shares = set() if remote else {f"{BASE}{base}"}
     if plan.deps is Deps.SPACK and plan.spack:
         shares.add(f"{PACKAGES}{base} {plan.spack.target} {plan.spack.local_buildcaches[0]}")
     return frozenset(shares)
-
-
-def machine_for(settings: Settings) -> Machine:
-    """What the builds of a matrix may use together on this machine."""
-    there = settings.cache_dir
-    while not there.exists():
-        there = there.parent
-    free = shutil.disk_usage(there).free
-    memory, disk = settings.matrix_memory, settings.matrix_disk
-    return Machine(
-        settings.matrix_cores or len(os.sched_getaffinity(0)),
-        size_in_bytes(memory) if memory else available_memory(),
-        min(free, size_in_bytes(disk)) if disk else free,
-    )
 
 
 def _has_to_run(each: PlannedCell, request: MatrixRequest) -> bool:
@@ -319,21 +324,23 @@ def _rules(request: MatrixRequest, settings: Settings) -> Rules:
         project_exists(settings.project_name)
 
     def has_room() -> bool:
-        return shutil.disk_usage(settings.cache_dir).free >= NEEDED_BYTES
+        return free_disk(settings) >= NEEDED_BYTES
 
     return Rules(request.fail_fast, settings.matrix_cell_limit, usable, has_room)
 
 
 @contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Refuse a second matrix, which would divide the same machine once more."""
-    lock = filelock.FileLock(settings.cache_dir / LOCK)
+def _alone(settings: Settings, engine: Engine) -> Iterator[None]:
+    """Refuse a second matrix, which would divide the same machines once more."""
+    there = f"-{engine.remote}" if engine.remote else ""
+    lock = filelock.FileLock(settings.cache_dir / LOCK.format(there))
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout as error:
         raise LXDError(
             f"Another matrix runs with {settings.cache_dir}.",
-            details="Both would divide the CPUs and the memory of this machine.",
+            details="Both would divide the CPUs and the memory of"
+            f" {engine.remote or 'this machine'}.",
             resolution="Wait for its end: what it has built is up to date then.",
         ) from error
     try:

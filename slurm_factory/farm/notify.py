@@ -19,14 +19,15 @@ SECONDS: Final = 60.0
 WEB: Final = ("http://", "https://")
 
 
-def check_target(target: str) -> None:
+def check_targets(targets: Sequence[str]) -> None:
     """Refuse what is neither a URL nor the words of a command, before anything is built.
 
     Raises:
-        ConfigurationError: It is neither.
+        ConfigurationError: One is neither.
     """
-    if not target.startswith(WEB):
-        _words(target)
+    for target in targets:
+        if not target.startswith(WEB):
+            _words(target)
 
 
 def notify_all(targets: Sequence[str], document: Mapping[str, Any], reporter: Reporter) -> None:

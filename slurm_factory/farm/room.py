@@ -1,8 +1,9 @@
-"""How many builds a machine has room for. Pure."""
+"""How many builds machines have room for. Pure."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,16 +18,15 @@ DISK_PER_CELL: Final = 2 << 30
 
 @dataclass(frozen=True)
 class Machine:
-    """What builds may use together: CPUs, and bytes of memory and of disk."""
+    """What builds may use together: CPUs, and bytes of memory."""
 
     cores: int
     memory: int
-    disk: int
 
 
 @dataclass(frozen=True)
 class Division:
-    """How a machine is divided among builds.
+    """How machines are divided among builds.
 
     Attributes:
         whole: What there is in all.
@@ -39,21 +39,34 @@ class Division:
     jobs: int
 
 
-def divide(machine: Machine, count: int, cells: int | None, jobs: int | None) -> Division:
-    """Divide a machine among builds.
+def divide(
+    machines: Sequence[Machine], disk: int, count: int, cells: int | None, jobs: int | None
+) -> Division:
+    """Divide machines of one kind among builds.
 
     Each gets one job more than its share of the CPUs: while one configures or packs on one CPU,
     others use the rest.
 
     Args:
-        machine: The machine.
+        machines: The machines; builds go to the one that has the fewest.
+        disk: Bytes for the files of all builds, which are in one cache directory.
         count: Number of builds.
         cells: How many to run at once, if somebody says so.
         jobs: Parallel compilers of each, if somebody says so.
     """
-    at_once = max(1, min(count, cells or max(2, machine.cores // CORES_PER_CELL)))
-    share = machine.cores / at_once
-    each_jobs = jobs or max(1, min(machine.cores, math.ceil(share) + (at_once > 1)))
-    each = Room(1, share, each_jobs * BYTES_PER_JOB, DISK_PER_CELL)
-    whole = Room(at_once, machine.cores, machine.memory, machine.disk)
-    return Division(whole, each, each_jobs)
+    by_cores = sum(max(2, machine.cores // CORES_PER_CELL) for machine in machines)
+    at_once = max(1, min(count, cells or by_cores))
+    together = math.ceil(at_once / len(machines))
+    smallest = min(machine.cores for machine in machines)
+    share = smallest / together
+    each_jobs = jobs or max(1, min(smallest, math.ceil(share) + (together > 1)))
+    return Division(
+        Room(
+            at_once,
+            sum(machine.cores for machine in machines),
+            sum(machine.memory for machine in machines),
+            disk,
+        ),
+        Room(1, share, each_jobs * BYTES_PER_JOB, DISK_PER_CELL),
+        each_jobs,
+    )

@@ -5,7 +5,7 @@ The pool of `matrix` uses it, and so does the simulation of a farm in benchmarks
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 ROUNDING = 1e-6
@@ -56,12 +56,14 @@ class Task:
         seconds: The expected duration.
         takes: What it takes while it runs.
         shares: What it makes if nobody has made it yet, and others need as well.
+        where: Name of the part of the room that it needs; empty: any.
     """
 
     name: str
     seconds: float
     takes: Room = field(default_factory=Room)
     shares: frozenset[str] = frozenset()
+    where: str = ""
 
 
 class Schedule:
@@ -75,31 +77,41 @@ class Schedule:
         tasks: All tasks.
         room: What there is in all.
         made: What has been made before.
+        parts: Parts of the room by their names.
 
     Attributes:
         waiting: Those that have not begun, the next one first.
         running: Those that have begun and not ended, by name.
     """
 
-    def __init__(self, tasks: Iterable[Task], room: Room, made: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        room: Room,
+        made: Iterable[str] = (),
+        parts: Mapping[str, Room] | None = None,
+    ) -> None:
         self.waiting = sorted(tasks, key=lambda task: (-task.seconds, task.name))
         self.running: dict[str, Task] = {}
         self._room = room
+        self._parts = dict(parts or {})
         self._made = set(made)
 
     def begin(self) -> Task | None:
         """Begin the next task; None if none can begin now."""
-        taken, made_now = Room(tasks=0), set[str]()
-        for other in self.running.values():
-            taken = taken.plus(other.takes)
-            made_now |= other.shares - self._made
+        made_now = {share for each in self.running.values() for share in each.shares} - self._made
         for task in self.waiting:
-            fits = not self.running or taken.plus(task.takes).fits(self._room)
-            if fits and not task.shares & made_now:
+            if self._has_room_for(task) and not task.shares & made_now:
                 self.waiting.remove(task)
                 self.running[task.name] = task
                 return task
         return None
+
+    def _has_room_for(self, task: Task) -> bool:
+        running = list(self.running.values())
+        there = [each for each in running if each.where == task.where]
+        part = self._parts.get(task.where, self._room)
+        return _fits(task, running, self._room) and _fits(task, there, part)
 
     def make(self, share: str) -> None:
         """Something that tasks share has been made."""
@@ -114,3 +126,10 @@ class Schedule:
     def again(self, task: Task) -> None:
         """A task that has ended in vain waits again, before all others."""
         self.waiting.insert(0, task)
+
+
+def _fits(task: Task, others: Sequence[Task], room: Room) -> bool:
+    taken = task.takes
+    for other in others:
+        taken = taken.plus(other.takes)
+    return not others or taken.fits(room)

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -37,6 +37,8 @@ POLL_SECONDS = 2.0
 ASK_SECONDS = 10.0
 SILENT_SECONDS = 60.0
 """After that time without any answer from the remote, what runs there counts as lost."""
+VERDICT_SECONDS = 90.0
+"""In that time LXD must have noticed that a member has gone (cluster.offline_threshold is 20)."""
 KILL_SECONDS = 0.2
 CLIENT = "lxc"
 
@@ -138,9 +140,41 @@ def architecture_there(remote: Remote, target: str, asked: str) -> str:
         target: As for `targeted`.
         asked: Architecture of the package; empty: the one of this machine, if it is there.
     """
-    count = Counter(member.architecture for member in targeted(remote, target))
+    return choose_architecture(
+        Counter(each.architecture for each in targeted(remote, target)), asked
+    )
+
+
+def choose_architecture(machines: Mapping[str, int], asked: str) -> str:
+    """Architecture of the machine that compiles a package.
+
+    Args:
+        machines: How many machines there are of each.
+        asked: Architecture of the package; empty: the one of this machine, if it is there.
+    """
     wanted = asked or platform.machine()
-    return wanted if wanted in count else count.most_common(1)[0][0]
+    return wanted if wanted in machines else max(machines, key=lambda name: machines[name])
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a member has: CPUs, and bytes of memory; `used` ones are those of its processes."""
+
+    cpus: int
+    memory: int
+    used: int
+
+
+def resources_of(remote: Remote, member: Member) -> Resources:
+    """What a member has.
+
+    Raises:
+        LXDError: It does not answer.
+    """
+    where = f"?target={quote(member.name)}" if member.address else ""
+    about = remote.ask(f"/1.0/resources{where}")
+    memory = about["memory"]
+    return Resources(int(about["cpu"]["total"]), int(memory["total"]), int(memory.get("used") or 0))
 
 
 class Placement:
@@ -182,6 +216,20 @@ def placed(
     if remote is None:
         yield None
         return
+    try:
+        placement = _placement(remote, (target, architecture), workspace, name)
+    except LXDError:
+        if not _has_given_up_members(remote, target):
+            raise
+        placement = _placement(remote, (target, architecture), workspace, name)
+    try:
+        yield placement
+    finally:
+        placement.release()
+
+
+def _placement(remote: Remote, wish: tuple[str, str], workspace: Workspace, name: str) -> Placement:
+    target, architecture = wish
     members = {
         member.name: member
         for member in targeted(remote, target)
@@ -189,13 +237,28 @@ def placed(
     }
     if len(members) == 1:
         [member] = members.values()
-        placement = Placement(_place(remote, member))
-    else:
-        placement = _reserved(remote, members, (target, architecture), workspace, name)
-    try:
-        yield placement
-    finally:
-        placement.release()
+        return Placement(_place(remote, member))
+    return _reserved(remote, members, wish, workspace, name)
+
+
+def _has_given_up_members(remote: Remote, target: str) -> bool:
+    """Whether members are offline now that LXD still counted on.
+
+    A member that has just gone stays online for LXD for some seconds, and LXD places builds there.
+    A network in which no member can be reached from here tells nothing.
+    """
+    online = targeted(remote, target)
+    silent = {
+        member.name for member in online if member.address and not remote.answers(member.address)
+    }
+    if not silent or len(silent) == len(online):
+        return False
+    deadline = time.monotonic() + VERDICT_SECONDS
+    while silent & {member.name for member in targeted(remote, target)}:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
 
 
 def _reserved(
@@ -239,15 +302,13 @@ def _chosen(name: str, members: Mapping[str, Member], remote: Remote, architectu
 
 
 def _place(remote: Remote, member: Member) -> Place:
-    where = f"?target={quote(member.name)}" if member.address else ""
     place = Place(member.name, member.architecture, 0, 0, clustered=member.address is not None)
     with watched(place):
-        resources = remote.ask(f"/1.0/resources{where}")
+        resources = resources_of(remote, member)
     if member.address and remote.answers(member.address):
         # What goes to it and comes from it then takes no way round.
         remote.prefer(member.address)
-    cpus, memory = int(resources["cpu"]["total"]), int(resources["memory"]["total"])
-    return Place(place.member, place.architecture, cpus, memory, clustered=place.clustered)
+    return replace(place, cpus=resources.cpus, memory=resources.memory)
 
 
 class _Watchdog(threading.Thread):

@@ -239,6 +239,7 @@ class Remote:
         target: What it is.
         addresses: Of the server and, in a cluster, of the members; the first one is tried first.
         members: Addresses of the members of a cluster by their names.
+        outside: The variables among `VARIABLES` as they were before it was opened.
         problem: Why the last connection failed; None if it did not.
         lost: The member that is gone while something ran on it; empty if there is none.
     """
@@ -246,6 +247,7 @@ class Remote:
     target: Target
     addresses: list[Address] = field(default_factory=list)
     members: dict[str, Address] = field(default_factory=dict)
+    outside: Mapping[str, str] = field(default_factory=dict)
     problem: LXDError | None = None
     lost: str = ""
 
@@ -413,6 +415,15 @@ def open_now() -> Remote | None:
     return _open[-1] if _open else None
 
 
+def variables_outside() -> dict[str, str]:
+    """The environment for a child that opens a remote itself, or uses the LXD of this machine."""
+    remote = open_now()
+    if remote is None:
+        return dict(os.environ)
+    inside = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return inside | dict(remote.outside)
+
+
 def require_not_lost() -> None:
     """Fail at once if what runs on the open remote has lost its member: LXD would only try.
 
@@ -448,7 +459,8 @@ def open_remote(name: str, notes: Path) -> Iterator[Remote]:
         LXDError: It cannot be reached, is not what lxc has noted, or does not trust the user.
     """
     target = find_remote(name)
-    remote = Remote(target, [target.address] if target.address else [])
+    before = {key: os.environ[key] for key in VARIABLES if key in os.environ}
+    remote = Remote(target, [target.address] if target.address else [], outside=before)
     noted = notes / f"{name}.json"
     if target.address:
         remote.addresses += [each for each in _noted(noted) if each != target.address]
@@ -463,7 +475,7 @@ def open_remote(name: str, notes: Path) -> Iterator[Remote]:
         known = remote.members.values()
         remote.addresses = list(dict.fromkeys([*remote.addresses[:1], *known]))
         _note(noted, remote.addresses)
-    with _socket_for(remote) as directory, _variables(directory):
+    with _socket_for(remote) as directory, _variables(directory, before):
         _open.append(remote)
         try:
             yield remote
@@ -497,17 +509,18 @@ def _untrusted(target: Target) -> LXDError:
 
 
 @contextmanager
-def _variables(directory: Path | None) -> Iterator[None]:
+def _variables(directory: Path | None, before: Mapping[str, str]) -> Iterator[None]:
     if directory is None:
         yield
         return
-    before = {name: os.environ.pop(name, None) for name in VARIABLES}
+    for name in before:
+        del os.environ[name]
     os.environ["LXD_DIR"] = str(directory)
     try:
         yield
     finally:
         del os.environ["LXD_DIR"]
-        os.environ.update({name: value for name, value in before.items() if value is not None})
+        os.environ.update(before)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_tools import MINIMAL, Site, make_cache, wait_until
+from fault_tools import MINIMAL, RELEASE, Site, make_cache, wait_until
 from lxd_cluster import REMOTE, Cluster
 
 from slurm_factory.config import Settings
@@ -18,6 +18,15 @@ from slurm_factory.instances.lxc import project_exists
 
 pytestmark = pytest.mark.integration
 
+SUFFIXES = ("a", "b", "c")
+CELL = f"""
+[[cell]]
+slurm-version = "{RELEASE}"
+type = "minimal"
+base = "same"
+deps = "system"
+additional-variants = "+nvml +rsmi +oneapi"
+"""
 LIMIT_SECONDS = 120
 """So long the death of a member may take to be noticed: LXD says offline after 11 to 40 s."""
 
@@ -68,10 +77,30 @@ def running(site: Site, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             build.kill()
 
 
-def compiling(site: Site) -> bool:
-    """Whether the last build has come to its compilers."""
-    logs = sorted((site.cache / "logs").glob("*/build.log"))
-    return bool(logs) and "Step: Compile" in logs[-1].read_text(errors="replace")
+def wait_for_one(site: Site, cluster: Cluster) -> str:
+    """A member, not the one that answers for the cluster, on which a build compiles now."""
+    found: list[str] = []
+
+    def look() -> bool:
+        found[:] = [
+            member
+            for name in cluster.names()
+            if name.startswith("build-")
+            and not name.endswith("-place")
+            and (member := cluster.location(name)) != "m1"
+            and compiling(site, name.removeprefix("build-"))
+        ]
+        return bool(found)
+
+    wait_until(look, LIMIT_SECONDS * 5)
+    return found[0]
+
+
+def compiling(site: Site, build_id: str) -> bool:
+    """Whether a build compiles."""
+    log = site.cache / "logs" / build_id / "build.log"
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return "Step: Compile" in text.rpartition("Step done")[2]
 
 
 def tarballs(document: dict[str, Any]) -> dict[str, str]:
@@ -111,23 +140,31 @@ def test_an_unknown_target_is_refused_before_anything_is_made(site: Site, cluste
     assert "It has m1, m2, m3" in done.stderr
 
 
-def test_a_member_that_dies_while_it_compiles_ends_the_build_which_says_so(
-    site: Site, cluster: Cluster
+def test_cells_of_a_member_that_dies_while_it_compiles_are_built_on_others(
+    site: Site, cluster: Cluster, first: dict[str, Any], tmp_path: Path
 ) -> None:
-    with running(site, "--target", "m2", "--json") as build:
-        wait_until(lambda: compiling(site), LIMIT_SECONDS * 5)
-        cluster.kill("m2")
-        output, _ = build.communicate(timeout=LIMIT_SECONDS)
-    assert build.returncode == 3, output
-    error = json.loads(output)["error"]
-    assert error["elsewhere"] is True
-    assert "m2" in error["brief"]
+    file = tmp_path / "matrix.toml"
+    file.write_text("".join(f'{CELL}suffix = "{name}"\n' for name in SUFFIXES))
+    command = [*site.program, "matrix", str(file), "--parallel", "3", "--json"]
+    with subprocess.Popen(
+        command, env=site.variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as matrix:
+        lost = wait_for_one(site, cluster)
+        cluster.kill(lost)
+        output, _ = matrix.communicate(timeout=LIMIT_SECONDS * 6)
+    assert matrix.returncode == 0, output
+    cells = json.loads(output)["cells"]
+    assert [cell["state"] for cell in cells] == ["built"] * 3
+    assert sorted(cell["attempts"] for cell in cells) == [1, 1, 2]
+    # Each has arrived once, with the bytes of the first package but for its name.
+    assert len(list((site.cache / "builds").glob("*/*-manifest.json"))) == 1 + len(SUFFIXES)
+    assert {cluster.location(name) for name in cluster.names() if "build-" in name} <= {lost}
     planned = site.run("clean", "--dry-run", "--remote", REMOTE)
     assert planned.returncode == 0, planned.stderr
     assert "its member does not answer" in planned.stderr
     checks = json.loads(site.run("doctor", "--remote", REMOTE, "--json").stdout)["checks"]
     assert next(c for c in checks if c["name"] == "remote-members")["status"] == "warning"
-    cluster.revive("m2")
+    cluster.revive(lost)
 
 
 def test_clean_leaves_nothing_on_any_member(site: Site, cluster: Cluster) -> None:

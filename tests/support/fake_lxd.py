@@ -22,7 +22,7 @@ def make_certificate(directory: Path, name: str) -> None:
 
 @dataclass
 class FakeLxd:
-    """A server of LXD on this machine; `answers` are metadata by path, without a query.
+    """A server of LXD on this machine; `answers` are metadata by path, with or without a query.
 
     Attributes:
         certificate: Directory (host) with server.crt and server.key.
@@ -42,7 +42,8 @@ class FakeLxd:
 
             def do_GET(self) -> None:  # http.server calls it so
                 fake.asked.append(self.path)
-                found = fake.answers.get(self.path.partition("?")[0])
+                every = fake.answers.get(self.path.partition("?")[0])
+                found = fake.answers.get(self.path, every)
                 about = {"metadata": found} if found is not None else {"error": "not found"}
                 content = json.dumps(about).encode()
                 self.send_response(200)

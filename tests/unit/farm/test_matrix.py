@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import threading
 import time
@@ -25,6 +26,7 @@ from slurm_factory.farm import matrix as farming
 from slurm_factory.farm.cells import Axes, Cell, MatrixSpec
 from slurm_factory.farm.children import Result, State
 from slurm_factory.farm.durations import default_seconds, earlier_builds, expected_seconds
+from slurm_factory.farm.engine import Engine
 from slurm_factory.farm.matrix import (
     SEVERITY,
     CellResult,
@@ -37,7 +39,8 @@ from slurm_factory.farm.matrix import (
     shares_of,
 )
 from slurm_factory.farm.pool import BASE, PACKAGES
-from slurm_factory.farm.room import Machine, divide
+from slurm_factory.farm.room import Machine
+from slurm_factory.farm.schedule import Room
 from slurm_factory.main import app
 from slurm_factory.package.manifest import load_manifest
 from slurm_factory.plan.base_setup import write_record
@@ -48,6 +51,16 @@ from slurm_factory.workspace import prepare_cache
 
 SPEC = MatrixSpec(Axes(("25.05", "25.11"), ("standard", "minimal"), ("debian@12",), ("system",)))
 REQUEST = MatrixRequest(SPEC, parallel=1)
+LARGE = Machine(64, 1 << 40)
+LIMIT = Room(1 << 30, 1 << 30, 1 << 62, 1 << 40)
+HERE = Engine({platform.machine(): [LARGE]}, LIMIT)
+THERE = Engine(
+    {"x86_64": [LARGE, LARGE], "aarch64": [Machine(2, 1 << 40)]},
+    LIMIT,
+    "farm",
+    ("--remote=farm", "--target=@fast"),
+    {"PATH": os.environ["PATH"]},
+)
 STAND_IN = """\
 #!/bin/sh
 echo "$*" >> "$0.called"
@@ -90,11 +103,11 @@ def called(program: Path) -> list[str]:
 
 
 def run(
-    settings: Settings, program: Path, request: MatrixRequest = REQUEST
+    settings: Settings, program: Path, request: MatrixRequest = REQUEST, engine: Engine = HERE
 ) -> tuple[MatrixResult, Listener]:
     with Listener() as reporter:
-        planned = plan_matrix(request, settings, reporter)
-        return run_matrix(planned, request, settings, reporter, [str(program)]), reporter
+        planned = plan_matrix(request, engine, settings, reporter)
+        return run_matrix(planned, request, engine, settings, reporter, [str(program)]), reporter
 
 
 def test_cells_are_built_by_commands_of_their_own(settings: Settings, program: Path) -> None:
@@ -200,7 +213,7 @@ def test_nothing_begins_where_the_cache_directory_cannot_be_used(
 
 
 def test_second_matrix_is_refused(settings: Settings, program: Path) -> None:
-    lock = filelock.FileLock(settings.cache_dir / farming.LOCK)
+    lock = filelock.FileLock(settings.cache_dir / ".matrix.lock")
     with lock, pytest.raises(LXDError, match="Another matrix runs"):
         run(settings, program)
     assert called(program) == []
@@ -258,10 +271,12 @@ def cell(plan: BuildPlan) -> PlannedCell:
     return PlannedCell(Cell(BuildOptions(plan.requested), plan), None, 1.0)
 
 
-def begun(settings: Settings, todo: Sequence[PlannedCell], *done: PlannedCell) -> list[str]:
+def begun(
+    settings: Settings, todo: Sequence[PlannedCell], *done: PlannedCell, engine: Engine = HERE
+) -> list[str]:
     """The cells that can begin at once."""
-    division = divide(Machine(64, 1 << 40, 1 << 40), 16, 16, None)
-    schedule = schedule_of(todo, [*todo, *done], division, settings)
+    division = engine.divide([each.cell.plan.machine for each in todo], 16, None)
+    schedule = schedule_of(todo, [*todo, *done], division, engine, settings)
     return [task.name for task in iter(schedule.begin, None)]
 
 
@@ -281,6 +296,52 @@ def test_cells_of_spack_share_the_libraries_too(settings: Settings) -> None:
     # A finished one shows that they are in the build cache.
     done = replace(cell(spack_plan("25.11")), finished=finished(settings.cache_dir, sample_plan()))
     assert len(begun(settings, todo, done)) == 2
+
+
+def test_cells_of_a_remote_share_no_base_since_each_member_has_its_own(settings: Settings) -> None:
+    todo = [cell(sample_plan(name)) for name in ("24.11", "25.05", "25.11")]
+    assert len(begun(settings, todo, engine=THERE)) == 3
+    todo = [cell(spack_plan(name)) for name in ("24.11", "25.05")]
+    assert len(begun(settings, todo, engine=THERE)) == 1
+
+
+# --- a remote -----------------------------------------------------------------------------------
+
+
+def test_cells_are_built_on_the_remote_by_commands_without_the_way_there(
+    settings: Settings, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LXD_DIR", "/forwarder")
+    program.write_text(STAND_IN + 'echo "${LXD_DIR-none}" >> "$0.lxd"\n')
+    result, _ = run(settings, program, engine=THERE)
+    assert result.cells[0].result.state is State.BUILT
+    assert all("--remote=farm --target=@fast" in line for line in called(program))
+    assert "--remote=farm" in result.cells[0].command
+    assert set(program.with_name("stand-in.lxd").read_text().split()) == {"none"}
+
+
+def test_cells_are_for_the_machines_of_the_remote(settings: Settings) -> None:
+    assert THERE.architecture("aarch64") == "aarch64"
+    assert THERE.architecture("riscv64") == "x86_64"
+    divisions, whole = THERE.divide(["x86_64"] * 3 + ["aarch64"] * 9, None, None)
+    assert (divisions["x86_64"].whole.tasks, divisions["aarch64"].whole.tasks) == (3, 2)
+    assert (whole.tasks, whole.cores) == (5, 130)
+    _, whole = THERE.divide(["x86_64"] * 3 + ["aarch64"] * 9, 4, None)
+    assert whole.tasks == 4
+    _, whole = replace(THERE, limit=replace(LIMIT, cores=3)).divide(["x86_64"], None, None)
+    assert whole.cores == 3
+
+
+def test_a_matrix_there_does_not_hold_up_one_here(settings: Settings, program: Path) -> None:
+    with filelock.FileLock(settings.cache_dir / ".matrix.lock"):
+        result, _ = run(settings, program, engine=THERE)
+        assert result.cells[0].result.state is State.BUILT
+    with (
+        filelock.FileLock(settings.cache_dir / ".matrix-farm.lock"),
+        pytest.raises(LXDError, match="Another matrix") as caught,
+    ):
+        run(settings, program, replace(REQUEST, force=True), THERE)
+    assert "of farm" in caught.value.details
 
 
 def test_libraries_for_another_cpu_or_base_are_others() -> None:
@@ -399,17 +460,19 @@ def test_wrong_use_ends_with_2(words: tuple[str, ...], brief: str) -> None:
     assert (error["brief"], error["kind"]) == (brief, "ConfigurationError")
 
 
-@pytest.mark.parametrize(("setting", "value"), [("REMOTE", "farm"), ("TARGET", "m1")])
-def test_remote_of_the_settings_is_refused(
-    monkeypatch: pytest.MonkeyPatch, setting: str, value: str
+@pytest.mark.parametrize(
+    ("setting", "brief"), [("REMOTE", "has no remote"), ("TARGET", "no --remote")]
+)
+def test_remote_of_the_settings_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str, brief: str
 ) -> None:
-    monkeypatch.setenv(f"SLURM_FACTORY_{setting}", value)
+    monkeypatch.setenv("LXD_CONF", str(tmp_path))
+    monkeypatch.setenv(f"SLURM_FACTORY_{setting}", "nowhere")
     words = ("--series", "25.05", "--deps", "system", "--base", "debian@12", "--json")
     for more in ((), ("--dry-run",)):
         ran = command(*words, *more)
         assert ran.exit_code == 2
-        error = json.loads(ran.stdout)["error"]
-        assert f"this machine only, and {setting.lower()} is {value}" in error["brief"]
+        assert brief in json.loads(ran.stdout)["error"]["brief"]
 
 
 def test_command_runs_the_matrix_and_tells_the_result_on(

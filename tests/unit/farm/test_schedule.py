@@ -98,7 +98,7 @@ def test_task_that_is_tried_again_is_the_next() -> None:
 def test_machine_is_divided_among_builds(
     cores: int, count: int, cells: int | None, jobs: int | None, at_once: int, each: int
 ) -> None:
-    found = divide(Machine(cores, 1 << 40, 1 << 40), count, cells, jobs)
+    found = divide([Machine(cores, 1 << 40)], 1 << 40, count, cells, jobs)
     assert (found.whole.tasks, found.jobs) == (at_once, each)
     everything = found.each
     for _ in range(at_once - 1):
@@ -106,11 +106,36 @@ def test_machine_is_divided_among_builds(
     assert everything.fits(found.whole)
 
 
+@pytest.mark.parametrize(
+    ("cores", "cells", "at_once", "each"),
+    [
+        ((2, 2, 2), None, 6, 2),
+        ((2, 2, 2), 3, 3, 2),
+        ((16, 16), None, 8, 5),
+        ((16, 4), None, 6, 3),
+        ((16, 4), 2, 2, 4),
+    ],
+)
+def test_several_machines_are_divided_and_none_gets_more_jobs_than_it_can_run(
+    cores: tuple[int, ...], cells: int | None, at_once: int, each: int
+) -> None:
+    found = divide([Machine(number, 1 << 40) for number in cores], 1 << 40, 28, cells, None)
+    assert (found.whole.tasks, found.jobs) == (at_once, each)
+    assert found.whole.cores == sum(cores)
+    assert found.each.cores * at_once <= sum(cores)
+
+
+def test_a_task_waits_for_its_part_of_the_room_and_others_go_on() -> None:
+    tasks = [Task("a1", 9, where="arm"), Task("a2", 8, where="arm"), Task("x", 1, where="x86")]
+    parts = {"arm": Room(1, 9, 9, 9), "x86": Room(2, 9, 9, 9)}
+    schedule = Schedule(tasks, Room(3, 9, 9, 9), parts=parts)
+    assert names(schedule) == ["a1", "x"]
+    schedule.end("a1", well=True)
+    assert names(schedule) == ["a2"]
+
+
 def test_little_memory_or_disk_limits_how_many_run() -> None:
-    for machine in (
-        Machine(64, 3 * 5 * BYTES_PER_JOB, 1 << 40),
-        Machine(64, 1 << 40, 3 * DISK_PER_CELL),
-    ):
-        found = divide(machine, 28, None, None)
+    for memory, disk in ((3 * 5 * BYTES_PER_JOB, 1 << 40), (1 << 40, 3 * DISK_PER_CELL)):
+        found = divide([Machine(64, memory)], disk, 28, None, None)
         tasks = [Task(str(n), 1, found.each) for n in range(28)]
         assert len(names(Schedule(tasks, found.whole))) == 3

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,13 @@ from fake_lxd import make_cluster as make
 from slurm_factory.exceptions import ConfigurationError, LXDError, SlurmFactoryError
 from slurm_factory.instances import members
 from slurm_factory.instances.lxc import lxc
-from slurm_factory.instances.members import architecture_there, targeted, watched
+from slurm_factory.instances.members import (
+    Placement,
+    architecture_there,
+    placed,
+    targeted,
+    watched,
+)
 from slurm_factory.instances.remote import MemberLostError, Remote, Target, open_now, open_remote
 from slurm_factory.job import Place
 from slurm_factory.output.stdout import describe
@@ -234,6 +241,46 @@ def test_a_member_that_the_cluster_no_longer_answers_about_is_lost_after_a_while
 
     monkeypatch.setattr(members, "SILENT_SECONDS", 0.1)
     assert failure(build).exit_code == LXDError.exit_code
+
+
+def test_a_build_that_was_placed_on_a_member_that_is_gone_waits_for_lxd_to_notice(
+    remote: Remote, servers: dict[str, FakeLxd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placements: list[str] = []
+
+    def placement(*_: object) -> Placement:
+        placements.append(", ".join(each.name for each in targeted(remote, "")))
+        if len(placements) == 1:
+            raise LXDError("The database does not answer.")
+        return Placement(PLACE)
+
+    monkeypatch.setattr(members, "_placement", placement)
+    gone = servers["m2"]
+    gone.__exit__()
+    threading.Timer(0.3, set_status, (servers, "m2", "Offline")).start()
+    with placed("", "x86_64", Path(), "build-x") as found:  # type: ignore[arg-type]  # unused
+        assert found
+        assert found.place is PLACE
+    assert placements == ["m1, m2", "m1"]
+    gone.__enter__()
+
+
+@pytest.mark.parametrize("silent", [0, 1, 2])
+def test_an_error_stays_where_no_member_or_every_one_is_silent_or_lxd_does_not_notice(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch, silent: int
+) -> None:
+    there = [remote.members[name] for name in ("m1", "m2")[silent:]]
+    monkeypatch.setattr(Remote, "answers", lambda _, address: address in there)
+    monkeypatch.setattr(members, "VERDICT_SECONDS", 0.1)
+    error = LXDError("No space.")
+
+    def placement(*_: object) -> Placement:
+        raise error
+
+    monkeypatch.setattr(members, "_placement", placement)
+    with pytest.raises(LXDError) as caught, placed("", "x86_64", Path(), "x"):  # type: ignore[arg-type]
+        pass
+    assert caught.value is error
 
 
 def test_builds_on_this_machine_are_not_watched() -> None:
