@@ -2,11 +2,10 @@
 
 Run it on a machine that does nothing else: `uv run python benchmarks/matrix.py DIRECTORY`. The
 directory has the source archives of upstream's tags, by their file names. All runs have caches of
-their own. The bases of the LXD project are used if they are there; a project in which there are
-none (SLURM_FACTORY_PROJECT_NAME) shows how often each is made.
+their own, and share an LXD project that is made for them and removed at the end.
 
-First some cells are built 1, 2 and 4 at a time, each time from empty caches. Then the whole matrix
-runs, is killed when half of it is built, and runs again.
+First the whole matrix runs, is killed when half of it is built, and runs again: it makes the bases.
+Then some cells are built 1, 2 and 4 at a time, each time from empty caches.
 """
 
 from __future__ import annotations
@@ -106,6 +105,19 @@ def new_cache() -> Iterator[Path]:
         yield Path(scratch)
 
 
+@contextmanager
+def new_project() -> Iterator[None]:
+    """An LXD project for all runs."""
+    os.environ[f"{ENVIRONMENT_PREFIX}PROJECT_NAME"] = f"benchmark-{os.getpid()}"
+    try:
+        yield
+    finally:
+        with new_cache() as cache:
+            environment = {**os.environ, f"{ENVIRONMENT_PREFIX}CACHE_DIR": str(cache)}
+            command = [sys.executable, "-m", "slurm_factory", "clean", "--full", "--yes"]
+            subprocess.run(command, env=environment, check=True)
+
+
 def start(words: Sequence[str], cache: Path, mirror: Mirror) -> subprocess.Popen[str]:
     """Start a matrix."""
     environment = {
@@ -148,8 +160,9 @@ def killed_and_resumed(words: Sequence[str], archives: Path) -> tuple[int, float
     half = len(json.loads(asked.stdout)["cells"]) // 2
     with new_cache() as cache, serving(archives) as mirror:
         load = os.getloadavg()[0]
+        began = time.monotonic()
         process = start(words, cache, mirror)
-        while process.poll() is None and len(manifests(cache)) < half:
+        while process.poll() is None and not (len(manifests(cache)) >= half and compiles(cache)):
             time.sleep(1)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -158,7 +171,16 @@ def killed_and_resumed(words: Sequence[str], archives: Path) -> tuple[int, float
             time.sleep(0.1)
         gone = time.monotonic() - killed
         built = len(manifests(cache))
+        again = time.monotonic()
         run = finish(start(words, cache, mirror), cache, mirror, load)
+        print(
+            f"{built} built and killed after {killed - began:.0f} s, gone after {gone:.1f} s;"
+            f" again: {run.count('built')} built, {run.count('up-to-date')} up to date,"
+            f" {run.count('failed')} failed in {time.monotonic() - again:.0f} s;"
+            f" {run.bases} bases, {run.fetched.total()} archives; load {load:.1f}",
+            flush=True,
+        )
+        print(json.dumps(run.document), file=sys.stderr)
     project = load_settings().project_name
     left = [name for name in instance_names(project) if name.startswith("build-")]
     if left:
@@ -174,6 +196,13 @@ def manifests(cache: Path) -> list[Path]:
 def locks(cache: Path) -> list[Path]:
     """Of builds that run, or were killed."""
     return list(cache.glob("work/*.lock"))
+
+
+def compiles(cache: Path) -> bool:
+    """Whether a build has come to its compilers, and is not over."""
+    logs = cache.glob("logs/*/build.log")
+    texts = [log.read_text(errors="replace") for log in logs]
+    return any("Step: Compile" in text.rpartition("Step done")[2] for text in texts)
 
 
 def report(runs: dict[int, Run], whole: tuple[int, float, Run] | None) -> Iterator[str]:
@@ -198,9 +227,10 @@ def report(runs: dict[int, Run], whole: tuple[int, float, Run] | None) -> Iterat
         built, gone, run = whole
         cells = len(run.document["cells"])
         yield ""
-        yield f"A matrix of {cells} cells was killed (SIGKILL) when {built} were built. Its builds"
-        yield f"had ended after {gone:.1f} s. The same command then built the other"
-        yield f"{run.count('built')} and found {run.count('up-to-date')} up to date;"
+        yield f"A matrix of {cells} cells was killed (SIGKILL) when {built} were built and others"
+        yield f"compiled, which had ended after {gone:.1f} s. The same command then found"
+        yield f"{run.count('up-to-date')} up to date, built {run.count('built')} in"
+        yield f"{run.document['seconds']:.0f} s ({run.per_hour:.1f} an hour), and"
         yield f"{run.count('failed')} failed. Both runs together made {run.bases} bases and fetched"
         yield f"{run.fetched.total()} source archives, {len(run.fetched)} different ones."
 
@@ -217,10 +247,11 @@ def main() -> None:
     asked = parser.parse_args()
     common = ["--base", asked.bases, "--type", asked.types]
     some = ["--series", asked.some, *common]
-    runs = {number: at_a_time(number, some, asked.archives) for number in AT_A_TIME}
     whole = None
-    if not asked.without_whole:
-        whole = killed_and_resumed(["--series", asked.series, *common], asked.archives)
+    with new_project():
+        if not asked.without_whole:
+            whole = killed_and_resumed(["--series", asked.series, *common], asked.archives)
+        runs = {number: at_a_time(number, some, asked.archives) for number in AT_A_TIME}
     write_part(TITLE, list(report(runs, whole)))
 
 
