@@ -35,7 +35,7 @@ CHUNK: Final = 1 << 16
 SLOWEST: Final = 1000
 """Bytes a second: what is slower counts as aborted."""
 PATIENCE = 60.0
-"""Seconds before that counts."""
+"""Seconds over which that is measured."""
 TRANSIENT_STATUS: Final = frozenset({408, 429})
 FORBIDDEN: Final = frozenset({401, 403})
 GONE: Final = frozenset({404, 410})
@@ -200,8 +200,10 @@ def _received(response: requests.Response) -> Iterator[bytes]:
             yield chunk
             received += len(chunk)
             seconds = time.monotonic() - began
-            if seconds > PATIENCE and received < seconds * SLOWEST:
-                raise TransientError(f"it sends less than {SLOWEST} bytes a second")
+            if seconds > PATIENCE:
+                if received < seconds * SLOWEST:
+                    raise TransientError(f"it sends less than {SLOWEST} bytes a second")
+                began, received = time.monotonic(), 0
     except urllib3.exceptions.ReadTimeoutError as error:
         raise TransientError("no more bytes came") from error
     except urllib3.exceptions.HTTPError as error:
