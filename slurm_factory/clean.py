@@ -47,9 +47,9 @@ SIGN_OF_LIFE = "user.craft_providers.timer"
 """Instance configuration: last sign of life of the maker of a base, every 3 s (lxd/launcher.py)."""
 DOCTOR_NAME = re.compile(rf"{DOCTOR_PREFIX}\d+-[0-9a-f]{{6}}")
 BUILD_LOCK = re.compile(rf"{BUILD_ID.pattern}\.lock")
-RECORD = re.compile(r"[a-z0-9.-]+-[0-9a-f]{12}\.json")
+RECORD = re.compile(r"(?!.*\.lock$)[a-z0-9.-]+-[0-9a-f]{12}\.json(\.[A-Za-z0-9.-]+)?")
 """Record of a base (plan/base_setup.py, `record_path`)."""
-RECORD_LOCK = re.compile(rf"{RECORD.pattern}(\.[A-Za-z0-9.-]+)?\.lock")
+RECORD_LOCK = re.compile(r"[a-z0-9.-]+-[0-9a-f]{12}\.json(\.[A-Za-z0-9.-]+)?\.lock")
 IMAGE = re.compile(r"image-[a-z0-9_]{8}")
 """Directory in which an image is made (instances/images.py)."""
 VERSION = re.compile(r"[0-9][0-9A-Za-z._+~-]*")
@@ -240,9 +240,7 @@ def _shared(
     # All members take part in the removal of an image.
     if before is None and not any(map(is_out_of_reach, seen.instances)):
         removals += _project(settings, seen, stays=stays)
-    if settings.remote is None:
-        # They are about the bases of this machine as well.
-        removals += _paths("record", _records(settings), before)
+    removals += _paths("record", _records(settings), before)
     return [*removals, *_paths("lock", _locks_of_bases_that_failed(settings), before)]
 
 
@@ -440,8 +438,15 @@ def _waiting(request: CleanRequest, seen: _Seen) -> dict[str, tuple[str, ...]]:
 
 
 def _records(settings: Settings) -> Iterator[Path]:
-    """Records of bases that no build makes or copies; each goes with its lock."""
-    records = _named(settings.images_dir, RECORD)
+    """Records of bases that no build makes or copies; each goes with its lock.
+
+    Those of members of remotes have their names at the end.
+    """
+    records = [
+        record
+        for record in _named(settings.images_dir, RECORD)
+        if (record.suffix == ".json") is (settings.remote is None)
+    ]
     return (record for record in records if not is_running(Path(f"{record}.lock")))
 
 

@@ -11,7 +11,7 @@ from slurm_factory.exceptions import OutputError
 from slurm_factory.package.file_names import file_names
 from slurm_factory.package.manifest import Manifest, load_manifest
 from slurm_factory.package.publish import finish_publishing, problem_with
-from slurm_factory.plan.base_setup import load_record
+from slurm_factory.plan.base_setup import load_record, load_records
 
 if TYPE_CHECKING:
     from slurm_factory.config import Settings
@@ -36,23 +36,29 @@ class Outcome:
 
 
 def find_up_to_date(plan: BuildPlan, settings: Settings) -> Outcome | None:
-    """The finished artifact that is up to date for this plan, if any."""
-    record = base_record(plan, settings)
+    """The finished artifact that is up to date for this plan, if any.
+
+    Any current base may have made it, also that of a member of a remote.
+    """
+    records = [base_record(plan, settings)]
+    if not plan.destructive:
+        records = [*load_records(plan.setup, settings.images_dir)]
     path = settings.builds_dir / plan.requested / file_names(plan.stem).manifest
-    if not record:
+    if not any(records):
         return None
     finish_publishing(path.parent)
     try:
         manifest = load_manifest(path)
     except OutputError:
         return None
-    if manifest.build_key != plan.build_key(record) or problem_with(manifest, path.parent):
+    keys = {plan.build_key(record) for record in records if record}
+    if manifest.build_key not in keys or problem_with(manifest, path.parent):
         return None
     return Outcome(path, manifest, up_to_date=True)
 
 
 def base_record(plan: BuildPlan, settings: Settings) -> Mapping[str, Any]:
-    """The content of the base of `plan`, if known."""
+    """The content of the base of `plan` on this machine, if known."""
     if plan.destructive:
         from slurm_factory.instances.this_machine import machine_record  # noqa: PLC0415  # slow to import
 

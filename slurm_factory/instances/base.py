@@ -469,5 +469,5 @@ def base_lock(setup: BaseSetup, images_dir: Path, place: Place | None = None) ->
         images_dir: Directory of the records (host).
         place: Where the base is; None: on this machine.
     """
-    where = f".{place.member}" if place else ""
-    return Path(f"{record_path(setup, images_dir)}{where}.lock")
+    path = record_path(setup, images_dir, place.member if place else "")
+    return Path(f"{path}.lock")

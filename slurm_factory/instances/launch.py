@@ -212,7 +212,8 @@ def _launch_once(
         # base.
         record = read_record(launch.setup, executor)
         made = created(bases[0].entry) if bases and not base.begun else None
-        write_record(record, launch.setup, settings.images_dir, made)
+        member = launch.place.member if launch.place else ""
+        write_record(record, launch.setup, settings.images_dir, made, member)
         return executor, record
 
 

@@ -162,13 +162,14 @@ def spack_digest(refs: SpackRefs) -> str:
     return _short_digest([redacted.url, redacted.ref, redacted.packages_url, redacted.packages_ref])
 
 
-def record_path(setup: BaseSetup, images_dir: Path) -> Path:
-    """Path of the record of the current base (host)."""
-    return images_dir / f"{setup.base.slug}-{setup_digest(setup)}.json"
+def record_path(setup: BaseSetup, images_dir: Path, member: str = "") -> Path:
+    """Path of the record of the current base (host), on this machine or on a member of a remote."""
+    where = f".{member}" if member else ""
+    return images_dir / f"{setup.base.slug}-{setup_digest(setup)}.json{where}"
 
 
 def load_record(setup: BaseSetup, images_dir: Path) -> dict[str, Any] | None:
-    """The record of the current base; None if it is missing or damaged.
+    """The record of the current base on this machine; None if it is missing or damaged.
 
     Args:
         setup: The definition of the base.
@@ -178,8 +179,22 @@ def load_record(setup: BaseSetup, images_dir: Path) -> dict[str, Any] | None:
         `base`, `setup` and `packages` (name → version); for Spack also `externals`, the content
         of the packages.yaml that names its externals, and `checkouts` (name → identity).
     """
+    return _load(record_path(setup, images_dir), setup)
+
+
+def load_records(setup: BaseSetup, images_dir: Path) -> list[dict[str, Any]]:
+    """The records of all current bases: that of this machine, and those of members of remotes.
+
+    Members have bases of their own, which differ where the distribution has changed in between.
+    """
+    path = record_path(setup, images_dir)
+    members = (each for each in images_dir.glob(f"{path.name}.*") if each.suffix != ".lock")
+    found = [path, *sorted(members)]
+    return [record for each in found if (record := _load(each, setup)) is not None]
+
+
+def _load(path: Path, setup: BaseSetup) -> dict[str, Any] | None:
     try:
-        path = record_path(setup, images_dir)
         record = None if _has_expired(path) else read_json(path)
     except (OSError, ValueError):
         return None
@@ -187,7 +202,11 @@ def load_record(setup: BaseSetup, images_dir: Path) -> dict[str, Any] | None:
 
 
 def write_record(
-    record: dict[str, Any], setup: BaseSetup, images_dir: Path, made: datetime | None = None
+    record: dict[str, Any],
+    setup: BaseSetup,
+    images_dir: Path,
+    made: datetime | None = None,
+    member: str = "",
 ) -> None:
     """Save the record of the current base atomically.
 
@@ -197,8 +216,9 @@ def write_record(
         images_dir: Directory of the records (host).
         made: Creation time of the base instance; None: now. The file gets this time, because the
             content is part of the build key.
+        member: Of a remote that has the base; empty: this machine.
     """
-    path = record_path(setup, images_dir)
+    path = record_path(setup, images_dir, member)
     with atomic_write(path) as file:
         file.write(json.dumps(record, indent=1, sort_keys=True).encode())
         if made:

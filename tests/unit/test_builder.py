@@ -35,7 +35,7 @@ from slurm_factory.output.reporter import Reporter, make_reporter
 from slurm_factory.package.built import Built
 from slurm_factory.package.manifest import load_manifest, write_manifest
 from slurm_factory.package.publish import publish
-from slurm_factory.plan.base_setup import BASE_LIFE, write_record
+from slurm_factory.plan.base_setup import BASE_LIFE, record_path, write_record
 from slurm_factory.plan.plan import BuildPlan
 from slurm_factory.recipes import system
 from slurm_factory.relocate.closure import Closure
@@ -156,6 +156,20 @@ def test_an_upgraded_base_is_not_up_to_date(settings: Settings, tmp_path: Path) 
     finish(settings, tmp_path / "staged", plan.build_key(RECORD))
     write_record({**RECORD, "packages": {}}, plan.setup, settings.images_dir)
     assert find_up_to_date(plan, settings) is None
+
+
+def test_a_package_of_one_member_is_up_to_date_whatever_the_bases_of_others_are(
+    settings: Settings, tmp_path: Path
+) -> None:
+    plan = sample_plan()
+    finish(settings, tmp_path / "staged", plan.build_key(RECORD))
+    for path in settings.images_dir.iterdir():
+        path.unlink()
+    write_record({**RECORD, "packages": {}}, plan.setup, settings.images_dir, member="m1")
+    assert find_up_to_date(plan, settings) is None
+    write_record(RECORD, plan.setup, settings.images_dir, member="m2")
+    record_path(plan.setup, settings.images_dir, "m2").with_suffix(".m2.lock").touch()
+    assert find_up_to_date(plan, settings) is not None
 
 
 def test_what_was_built_on_a_base_that_has_outlived_itself_is_not_up_to_date(

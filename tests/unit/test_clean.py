@@ -184,6 +184,20 @@ def test_locks_of_bases_go_with_their_records_and_those_of_failed_ones_too(
     assert [path.name for path in settings.images_dir.iterdir()] == ["debian-12.lock"]
 
 
+def test_records_of_members_go_with_the_bases_of_the_remote_and_others_with_those_here(
+    settings: Settings, lxc: FakeLxc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slurm_factory.instances.delivery.ccache_volumes", lambda _: ())
+    here = settings.images_dir / "debian-12-2e4ef10cc2b0.json"
+    there = settings.images_dir / f"{here.name}.m1"
+    for path in (here, there, Path(f"{there}.lock")):
+        make_old(path)
+    assert names(planned(settings, full=True), "record") == [here.name]
+    assert names(planned(settings, full=True), "lock") == []
+    away = settings.model_copy(update={"remote": "farm"})
+    assert names(planned(away, full=True), "record") == [there.name]
+
+
 def test_the_lock_of_a_base_that_is_being_made_stays(settings: Settings, lxc: FakeLxc) -> None:
     first, second = (settings.images_dir / f"debian-12-{n * 12}.json.lock" for n in "01")
     for path in (first, second, first.with_suffix("")):
