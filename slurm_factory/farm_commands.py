@@ -52,11 +52,10 @@ def matrix(
         from slurm_factory import farm_answers as answers
         from slurm_factory.farm import matrix as farming
         from slurm_factory.farm.cells import MatrixSpec
-        from slurm_factory.farm.engine import find_engine
         from slurm_factory.farm.matrix_file import read_matrix, with_options
         from slurm_factory.farm.notify import check_targets, notify_all
         from slurm_factory.package.signatures import choose_key
-        from slurm_factory.request import BuildOptions, open_machine
+        from slurm_factory.request import BuildOptions
 
         check_targets(notify or ())
         spec = with_options(
@@ -80,8 +79,7 @@ def matrix(
             fail_fast=fail_fast,
         )
         reporter.subject = farming.NAME
-        with open_machine(request.common, settings):
-            engine = find_engine(settings, reporter)
+        with farming.open_engine(request, settings, reporter) as engine:
             planned = farming.plan_matrix(request, engine, settings, reporter)
             if dry_run:
                 answers.print_cells(planned, as_json=as_json)

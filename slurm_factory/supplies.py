@@ -48,11 +48,14 @@ def choose_place(
         yield None
         return
     from slurm_factory.instances.launch import ensure_project
-    from slurm_factory.instances.members import placed
+    from slurm_factory.instances.members import placed, watched
 
     ensure_project(settings, reporter)
     name = f"{BUILD_PREFIX}{workspace.build_id}-place"
-    with placed(settings.target or "", plan.machine, workspace, name) as placement:
+    with (
+        placed(settings.target or "", plan.machine, workspace, name) as placement,
+        watched(placement.place if placement else None),
+    ):
         yield placement
 
 

@@ -32,19 +32,19 @@ class Engine:
     Attributes:
         machines: Of each architecture, as uname(1) names it.
         limit: What all builds together may use; its disk is that of the cache directory.
+        variables: Environment of a build.
         remote: Name of the remote; empty: this machine.
         words: Options of `build` that lead there.
-        variables: Environment of a build.
     """
 
     machines: Mapping[str, Sequence[Machine]]
     limit: Room
+    variables: Mapping[str, str]
     remote: str = ""
     words: tuple[str, ...] = ()
-    variables: Mapping[str, str] | None = None
 
     def architecture(self, asked: str) -> str:
-        """Architecture of the machine that compiles a package for `asked`; empty: any."""
+        """Architecture of the machine that compiles a package, as `choose_architecture`."""
         return choose_architecture({name: len(each) for name, each in self.machines.items()}, asked)
 
     def divide(
@@ -62,7 +62,7 @@ class Engine:
         """
         count = Counter(architectures)
         divisions = {
-            name: divide(machines, self.limit.disk, count[name], cells, jobs)
+            name: divide(machines, self.limit, count[name], cells, jobs)
             for name, machines in self.machines.items()
         }
         every = Room(tasks=0)
@@ -96,12 +96,12 @@ def find_engine(settings: Settings, reporter: Reporter) -> Engine:
         min(free, size_in_bytes(disk)) if disk else free,
     )
     remote = open_now()
-    if settings.remote is None or remote is None:
+    if remote is None:
         machine = Machine(
             settings.matrix_cores or len(os.sched_getaffinity(0)),
             size_in_bytes(memory) if memory else available_memory(),
         )
-        return Engine({platform.machine(): [machine]}, limit)
+        return Engine({platform.machine(): [machine]}, limit, dict(os.environ))
     machines: dict[str, list[Machine]] = {}
     failure: LXDError | None = None
     for member in targeted(remote, settings.target or ""):
@@ -115,9 +115,9 @@ def find_engine(settings: Settings, reporter: Reporter) -> Engine:
         machines.setdefault(member.architecture, []).append(machine)
     if not machines and failure:
         raise failure
-    words = [f"--remote={settings.remote}"]
+    words = [f"--remote={remote.name}"]
     words += [f"--target={settings.target}"] * bool(settings.target)
-    return Engine(machines, limit, settings.remote, tuple(words), variables_outside())
+    return Engine(machines, limit, variables_outside(), remote.name, tuple(words))
 
 
 def free_disk(settings: Settings) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -19,14 +18,20 @@ from slurm_factory.exceptions import LXDError
 from slurm_factory.farm.cells import Cell, MatrixSpec, find_cells
 from slurm_factory.farm.children import Child, Result, State
 from slurm_factory.farm.durations import earlier_builds, expected_seconds
-from slurm_factory.farm.engine import free_disk
+from slurm_factory.farm.engine import find_engine, free_disk
 from slurm_factory.farm.pool import BASE, PACKAGES, Pool, Rules, Watcher
 from slurm_factory.farm.schedule import Schedule, Task
 from slurm_factory.instances.lxc import project_exists
 from slurm_factory.output.records import Outcome, duration
 from slurm_factory.package.signatures import is_signed_with
 from slurm_factory.plan.base_setup import load_record, record_path
-from slurm_factory.request import BuildOptions, plan_request, read_catalog, read_request
+from slurm_factory.request import (
+    BuildOptions,
+    open_machine,
+    plan_request,
+    read_catalog,
+    read_request,
+)
 from slurm_factory.up_to_date import Outcome as Finished
 from slurm_factory.up_to_date import find_up_to_date
 from slurm_factory.workspace import NEEDED_BYTES, new_build_id, prepare_cache
@@ -39,10 +44,12 @@ if TYPE_CHECKING:
     from slurm_factory.output.reporter import Reporter
 
 NAME: Final = "matrix"
-LOCK: Final = ".matrix{}.lock"
-"""In the cache directory: one matrix at a time divides this machine, or a remote."""
+LOCK: Final = ".matrix.lock"
+"""In the cache directory: one matrix at a time divides this machine or a remote, and the disk."""
 PROGRAM: Final = (sys.executable, "-P", "-m", "slurm_factory")
 """-P: not what lies in the working directory."""
+ELECTION_SECONDS: Final = 90.0
+"""So long a cluster may not answer, whose members have just lost the one that leads them."""
 SEVERITY: Final = (130, 7, 3, 2, 4, 6, 5, 1)
 """Exit codes, the worst first: those that concern all cells before those of one."""
 LOG_LINES: Final = 400
@@ -147,6 +154,26 @@ def _code_of(result: Result) -> int:
     return int((result.error or {}).get("exit_code", 0)) if result.state is State.NOT_RUN else 0
 
 
+@contextmanager
+def open_engine(request: MatrixRequest, settings: Settings, reporter: Reporter) -> Iterator[Engine]:
+    """Where builds run; inside, LXD is that of the remote in the settings, if there is one.
+
+    Packages are verified on this machine in any case.
+
+    Raises:
+        ConfigurationError: There is no such remote or target.
+        LXDError: The remote cannot be used, or packages cannot be verified here.
+    """
+    verifies_here = request.verify and settings.remote
+    if verifies_here:
+        project_exists(settings.project_name)
+    with open_machine(request.common, settings):
+        yield find_engine(settings, reporter)
+    if verifies_here:
+        here = settings.model_copy(update={"remote": None, "target": None})
+        _remove_remains(here, reporter)
+
+
 def plan_matrix(
     request: MatrixRequest, engine: Engine, settings: Settings, reporter: Reporter
 ) -> tuple[PlannedCell, ...]:
@@ -215,7 +242,7 @@ def run_matrix(
     directory = None
     if todo:
         prepare_cache(settings)
-        with _alone(settings, engine):
+        with _alone(settings):
             project_exists(settings.project_name)
             directory = settings.logs_dir / new_build_id(NAME)
             reporter.log_to(directory)
@@ -227,8 +254,8 @@ def run_matrix(
                 },
                 directory,
                 _Show(reporter, len(todo), settings),
-                _rules(request, settings),
-                environment=engine.variables or dict(os.environ),
+                _rules(request, engine, settings),
+                environment=engine.variables,
             )
             with reporter.step(f"Build {len(todo)} of {len(planned)} cells"):
                 results = pool.run()
@@ -238,7 +265,7 @@ def run_matrix(
         directory,
         time.monotonic() - began,
         whole.tasks,
-        max(division.jobs for division in divisions.values()),
+        max((divisions[name].jobs for name in machines), default=0),
         tuple(
             CellResult(
                 each,
@@ -253,6 +280,9 @@ def run_matrix(
 def command_of(cell: Cell, request: MatrixRequest, jobs: int, engine: Engine) -> list[str]:
     """The words of the command that builds a cell, after the name of the program."""
     options = replace(cell.options, jobs=jobs)
+    if engine.remote:
+        # What its members are may change before it begins.
+        options = replace(options, arch=cell.plan.architecture)
     flags = {"--force": request.force, "--verify": request.verify, "--strict": request.strict}
     words = [flag for flag, on in flags.items() if on]
     words += [f"--sign={request.sign}"] * bool(request.sign)
@@ -318,7 +348,9 @@ def _has_to_run(each: PlannedCell, request: MatrixRequest) -> bool:
     return bool(request.sign) and not is_signed_with(each.finished.manifest_path, request.sign)
 
 
-def _rules(request: MatrixRequest, settings: Settings) -> Rules:
+def _rules(request: MatrixRequest, engine: Engine, settings: Settings) -> Rules:
+    patience = ELECTION_SECONDS if engine.remote else 0.0
+
     def usable() -> None:
         prepare_cache(settings)
         project_exists(settings.project_name)
@@ -326,21 +358,19 @@ def _rules(request: MatrixRequest, settings: Settings) -> Rules:
     def has_room() -> bool:
         return free_disk(settings) >= NEEDED_BYTES
 
-    return Rules(request.fail_fast, settings.matrix_cell_limit, usable, has_room)
+    return Rules(request.fail_fast, settings.matrix_cell_limit, usable, has_room, patience)
 
 
 @contextmanager
-def _alone(settings: Settings, engine: Engine) -> Iterator[None]:
+def _alone(settings: Settings) -> Iterator[None]:
     """Refuse a second matrix, which would divide the same machines once more."""
-    there = f"-{engine.remote}" if engine.remote else ""
-    lock = filelock.FileLock(settings.cache_dir / LOCK.format(there))
+    lock = filelock.FileLock(settings.cache_dir / LOCK)
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout as error:
         raise LXDError(
             f"Another matrix runs with {settings.cache_dir}.",
-            details="Both would divide the CPUs and the memory of"
-            f" {engine.remote or 'this machine'}.",
+            details="Both would divide the same CPUs, memory and disk.",
             resolution="Wait for its end: what it has built is up to date then.",
         ) from error
     try:

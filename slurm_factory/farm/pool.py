@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from slurm_factory.exceptions import InterruptedBuildError, SlurmFactoryError
+from slurm_factory.exceptions import InterruptedBuildError, LXDError, SlurmFactoryError
 from slurm_factory.farm.children import Child, Event, Result, State, start_child
 from slurm_factory.output.stdout import describe
 from slurm_factory.util.signals import HELD
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 INTERVAL: Final = 0.2
 """Seconds between two looks at the children."""
+AGAIN: Final = 2.0
+"""Seconds until the next look whether cells can succeed."""
 GRACE: Final = 120.0
 """Seconds in which a child cleans up before it is killed."""
 ATTEMPTS: Final = 3
@@ -61,12 +63,14 @@ class Rules:
         limit: Seconds that a child may run.
         usable: Raises if no cell can succeed any more, such as on a full disk.
         has_room: Whether another cell finds room on the disk.
+        patience: Seconds that `usable` may raise before no cell begins any more.
     """
 
     fail_fast: bool = False
     limit: float = 6 * 3600.0
     usable: Callable[[], None] = lambda: None
     has_room: Callable[[], bool] = lambda: True
+    patience: float = 0.0
 
 
 @dataclass
@@ -93,6 +97,10 @@ class Pool:
     interrupts: int = 0
     _refusal: Mapping[str, Any] | None = None
     """Why no cell begins any more."""
+    _doubt: float | None = None
+    """Since when `usable` has raised; None: it does not."""
+    _asked: float = 0.0
+    """When it was asked last."""
     _attempts: dict[str, int] = field(default_factory=dict)
     _heard: int = 0
 
@@ -100,12 +108,14 @@ class Pool:
         """Run all cells; returns how each ended."""
         with self._signals():
             while self.children or (self.schedule.waiting and not self._stops):
+                if self._doubt is not None:
+                    self._ask()
                 self._begin()
                 self._obey()
                 for child in list(self.children.values()):
                     self._look_at(child)
                 self.watcher.look(self)
-                if self.children:
+                if self.children or self._doubt is not None:
                     time.sleep(INTERVAL)
             for task in self.schedule.waiting:
                 self._finish(task.name, Result(State.NOT_RUN, error=self._refusal, attempts=0))
@@ -116,7 +126,7 @@ class Pool:
         return bool(self.interrupts or self._refusal)
 
     def _begin(self) -> None:
-        while not self._stops:
+        while not self._stops and self._doubt is None:
             if self.schedule.waiting and not self.rules.has_room():
                 if not self.children:
                     self._refuse_for_want_of_room()
@@ -173,13 +183,22 @@ class Pool:
         task = self.schedule.running[child.name]
         del self.children[child.name]
         self.schedule.end(child.name, well=result.exit_code == 0)
-        if is_lost(result) and child.attempts < ATTEMPTS and not self._stops:
+        if self._is_to_be_repeated(result) and child.attempts < ATTEMPTS and not self._stops:
             self.watcher.again(child.name, result)
             self.schedule.again(task)
             return
         if result.state is State.FAILED:
             self._judge()
         self._finish(child.name, result)
+
+    def _is_to_be_repeated(self, result: Result) -> bool:
+        """Whether a cell failed for a reason that is not its own, and that may pass."""
+        if is_lost(result):
+            return True
+        if result.state is not State.FAILED or result.exit_code != LXDError.exit_code:
+            return False
+        self._ask()
+        return self._doubt is not None
 
     def _judge(self) -> None:
         """Whether others may begin after a failure."""
@@ -190,10 +209,22 @@ class Pool:
                 "details": "",
                 "resolution": "Correct that one, then run the command again.",
             }
+        self._ask()
+
+    def _ask(self) -> None:
+        """Find out whether a cell can succeed at all."""
+        now = time.monotonic()
+        if self._doubt is not None and now - self._asked < AGAIN:
+            return
+        self._asked = now
         try:
             self.rules.usable()
         except SlurmFactoryError as error:
-            self._refusal = self._refusal or describe(error)
+            self._doubt = now if self._doubt is None else self._doubt
+            if now - self._doubt >= self.rules.patience:
+                self._refusal, self._doubt = self._refusal or describe(error), None
+        else:
+            self._doubt = None
 
     def _finish(self, name: str, result: Result) -> None:
         if result.state is State.NOT_RUN and self.interrupts:

@@ -40,32 +40,35 @@ class Division:
 
 
 def divide(
-    machines: Sequence[Machine], disk: int, count: int, cells: int | None, jobs: int | None
+    machines: Sequence[Machine], limit: Room, count: int, cells: int | None, jobs: int | None
 ) -> Division:
-    """Divide machines of one kind among builds.
+    """Divide machines of one architecture among builds.
 
     Each gets one job more than its share of the CPUs: while one configures or packs on one CPU,
-    others use the rest.
+    others use the rest. Of machines that differ, all get as much as the smallest one can take:
+    builds are spread evenly over them.
 
     Args:
-        machines: The machines; builds go to the one that has the fewest.
-        disk: Bytes for the files of all builds, which are in one cache directory.
+        machines: The machines.
+        limit: What all builds together may use; its disk is that of the cache directory.
         count: Number of builds.
         cells: How many to run at once, if somebody says so.
         jobs: Parallel compilers of each, if somebody says so.
     """
-    by_cores = sum(max(2, machine.cores // CORES_PER_CELL) for machine in machines)
-    at_once = max(1, min(count, cells or by_cores))
+    cores = min(*(machine.cores for machine in machines), limit.cores)
+    memory = min(machine.memory for machine in machines)
+    by_cores = len(machines) * max(2, int(cores) // CORES_PER_CELL)
+    by_limit = max(2, int(limit.cores) // CORES_PER_CELL)
+    at_once = max(1, min(count, cells or min(by_cores, by_limit)))
     together = math.ceil(at_once / len(machines))
-    smallest = min(machine.cores for machine in machines)
-    share = smallest / together
-    each_jobs = jobs or max(1, min(smallest, math.ceil(share) + (together > 1)))
+    share = min(cores / together, limit.cores / at_once)
+    each_jobs = jobs or max(1, min(int(cores), math.ceil(share) + (at_once > 1)))
     return Division(
         Room(
             at_once,
-            sum(machine.cores for machine in machines),
-            sum(machine.memory for machine in machines),
-            disk,
+            min(len(machines) * cores, limit.cores),
+            min(len(machines) * memory, limit.memory),
+            limit.disk,
         ),
         Room(1, share, each_jobs * BYTES_PER_JOB, DISK_PER_CELL),
         each_jobs,

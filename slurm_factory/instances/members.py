@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -172,7 +172,7 @@ def resources_of(remote: Remote, member: Member) -> Resources:
         LXDError: It does not answer.
     """
     where = f"?target={quote(member.name)}" if member.address else ""
-    about = remote.ask(f"/1.0/resources{where}")
+    about = remote.ask(f"/1.0/resources{where}", seconds=ASK_SECONDS)
     memory = about["memory"]
     return Resources(int(about["cpu"]["total"]), int(memory["total"]), int(memory.get("used") or 0))
 
@@ -216,49 +216,69 @@ def placed(
     if remote is None:
         yield None
         return
+    wish = (target, architecture)
+    before = _candidates(remote, wish)
     try:
-        placement = _placement(remote, (target, architecture), workspace, name)
+        placement = _placement(remote, before, wish, workspace, name)
     except LXDError:
-        if not _has_given_up_members(remote, target):
+        if not _has_given_up_members(remote, before.values()):
             raise
-        placement = _placement(remote, (target, architecture), workspace, name)
+        remote.lost = ""
+        placement = _placement(remote, _candidates(remote, wish), wish, workspace, name)
     try:
         yield placement
     finally:
         placement.release()
 
 
-def _placement(remote: Remote, wish: tuple[str, str], workspace: Workspace, name: str) -> Placement:
+def _candidates(remote: Remote, wish: tuple[str, str]) -> dict[str, Member]:
+    """The members on which a build may be placed, by name."""
     target, architecture = wish
     members = {
         member.name: member
         for member in targeted(remote, target)
         if member.architecture == architecture
     }
+    if not members:
+        raise LXDError(
+            f"No member of {remote.name} for {architecture} is online.",
+            details="There was one when the build was planned.",
+            resolution=f"Run `slurm-factory doctor --remote {remote.name}`.",
+        )
+    return members
+
+
+def _placement(
+    remote: Remote,
+    members: Mapping[str, Member],
+    wish: tuple[str, str],
+    workspace: Workspace,
+    name: str,
+) -> Placement:
     if len(members) == 1:
         [member] = members.values()
         return Placement(_place(remote, member))
     return _reserved(remote, members, wish, workspace, name)
 
 
-def _has_given_up_members(remote: Remote, target: str) -> bool:
-    """Whether members are offline now that LXD still counted on.
+def _has_given_up_members(remote: Remote, before: Collection[Member]) -> bool:
+    """Whether members are offline now that LXD has counted on.
 
     A member that has just gone stays online for LXD for some seconds, and LXD places builds there.
-    A network in which no member can be reached from here tells nothing.
+    The cluster may not answer for a moment, too. Where no member can be reached from here, the
+    network tells nothing.
     """
-    online = targeted(remote, target)
-    silent = {
-        member.name for member in online if member.address and not remote.answers(member.address)
-    }
-    if not silent or len(silent) == len(online):
-        return False
     deadline = time.monotonic() + VERDICT_SECONDS
-    while silent & {member.name for member in targeted(remote, target)}:
-        if time.monotonic() > deadline:
+    reachable = any(remote.answers(address) for address in remote.members.values())
+    silent = any(each.address and not remote.answers(each.address) for each in before)
+    while True:
+        with suppress(LXDError):
+            now = {member.name for member in members_of(remote) if member.status == ONLINE}
+            if not {member.name for member in before} <= now:
+                return True
+        if not (silent and reachable) or time.monotonic() > deadline:
             return False
         time.sleep(POLL_SECONDS)
-    return True
 
 
 def _reserved(

@@ -84,7 +84,6 @@ def test_builds_there_find_the_lxd_of_this_machine_as_it_was(
     monkeypatch.setenv("LXD_DIR", "/mine")
     monkeypatch.delenv("LXD_SOCKET", raising=False)
     engine, _ = there(tmp_path)
-    assert engine.variables is not None
     assert engine.variables["LXD_DIR"] == "/mine"
     assert "LXD_SOCKET" not in engine.variables
     assert os.environ["LXD_DIR"] == "/mine"

@@ -53,13 +53,14 @@ SPEC = MatrixSpec(Axes(("25.05", "25.11"), ("standard", "minimal"), ("debian@12"
 REQUEST = MatrixRequest(SPEC, parallel=1)
 LARGE = Machine(64, 1 << 40)
 LIMIT = Room(1 << 30, 1 << 30, 1 << 62, 1 << 40)
-HERE = Engine({platform.machine(): [LARGE]}, LIMIT)
+VARIABLES = {"PATH": os.environ["PATH"]}
+HERE = Engine({platform.machine(): [LARGE]}, LIMIT, VARIABLES)
 THERE = Engine(
     {"x86_64": [LARGE, LARGE], "aarch64": [Machine(2, 1 << 40)]},
     LIMIT,
+    VARIABLES,
     "farm",
     ("--remote=farm", "--target=@fast"),
-    {"PATH": os.environ["PATH"]},
 )
 STAND_IN = """\
 #!/bin/sh
@@ -213,7 +214,7 @@ def test_nothing_begins_where_the_cache_directory_cannot_be_used(
 
 
 def test_second_matrix_is_refused(settings: Settings, program: Path) -> None:
-    lock = filelock.FileLock(settings.cache_dir / ".matrix.lock")
+    lock = filelock.FileLock(settings.cache_dir / farming.LOCK)
     with lock, pytest.raises(LXDError, match="Another matrix runs"):
         run(settings, program)
     assert called(program) == []
@@ -315,7 +316,9 @@ def test_cells_are_built_on_the_remote_by_commands_without_the_way_there(
     program.write_text(STAND_IN + 'echo "${LXD_DIR-none}" >> "$0.lxd"\n')
     result, _ = run(settings, program, engine=THERE)
     assert result.cells[0].result.state is State.BUILT
-    assert all("--remote=farm --target=@fast" in line for line in called(program))
+    words = {"--arch=x86_64", "--jobs=64", "--remote=farm", "--target=@fast"}
+    assert all(words <= set(line.split()) for line in called(program))
+    assert result.jobs == 64
     assert "--remote=farm" in result.cells[0].command
     assert set(program.with_name("stand-in.lxd").read_text().split()) == {"none"}
 
@@ -326,22 +329,11 @@ def test_cells_are_for_the_machines_of_the_remote(settings: Settings) -> None:
     divisions, whole = THERE.divide(["x86_64"] * 3 + ["aarch64"] * 9, None, None)
     assert (divisions["x86_64"].whole.tasks, divisions["aarch64"].whole.tasks) == (3, 2)
     assert (whole.tasks, whole.cores) == (5, 130)
+    assert divisions["aarch64"].jobs == 2
     _, whole = THERE.divide(["x86_64"] * 3 + ["aarch64"] * 9, 4, None)
     assert whole.tasks == 4
     _, whole = replace(THERE, limit=replace(LIMIT, cores=3)).divide(["x86_64"], None, None)
     assert whole.cores == 3
-
-
-def test_a_matrix_there_does_not_hold_up_one_here(settings: Settings, program: Path) -> None:
-    with filelock.FileLock(settings.cache_dir / ".matrix.lock"):
-        result, _ = run(settings, program, engine=THERE)
-        assert result.cells[0].result.state is State.BUILT
-    with (
-        filelock.FileLock(settings.cache_dir / ".matrix-farm.lock"),
-        pytest.raises(LXDError, match="Another matrix") as caught,
-    ):
-        run(settings, program, replace(REQUEST, force=True), THERE)
-    assert "of farm" in caught.value.details
 
 
 def test_libraries_for_another_cpu_or_base_are_others() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_factory.exceptions import OutputError
+from slurm_factory.exceptions import LXDError, OutputError
 from slurm_factory.farm import pool as pools
 from slurm_factory.farm.children import Child, Event, Result, State
 from slurm_factory.farm.pool import Pool, Rules, Watcher, made_by
@@ -250,6 +250,38 @@ def test_nothing_begins_where_no_build_can_succeed(tmp_path: Path) -> None:
     assert [results[name].state for name in "ab"] == [State.FAILED, State.NOT_RUN]
     assert (results["b"].error or {})["brief"] == "The cache is full."
     assert (results["b"].error or {})["exit_code"] == 7
+
+
+def test_cells_wait_while_a_cluster_does_not_answer_and_one_that_it_failed_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "AGAIN", 0.01)
+    answers = iter([False, False, True])
+
+    def usable() -> None:
+        if not next(answers, True):
+            raise LXDError("The database has no leader.")
+
+    away = LOST.replace("MemberLostError", "LXDError")
+    script = f'echo x >> "$RECORD"; [ "$(wc -l < "$RECORD")" -gt 1 ] && {GOOD} || {{ {away}; }}'
+    rules = Rules(usable=usable, patience=60)
+    results = make_pool(tmp_path, {"a": script, "b": GOOD}, at_once=1, rules=rules).run()
+    assert [results[name].state for name in "ab"] == [State.BUILT, State.BUILT]
+    assert results["a"].attempts == 2
+
+
+def test_cells_do_not_wait_for_ever_for_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "AGAIN", 0.01)
+
+    def usable() -> None:
+        raise LXDError("The database has no leader.")
+
+    rules = Rules(usable=usable, patience=0.3)
+    results = make_pool(tmp_path, {"a": FAILED, "b": GOOD}, at_once=1, rules=rules).run()
+    assert [results[name].state for name in "ab"] == [State.FAILED, State.NOT_RUN]
+    assert (results["b"].error or {})["brief"] == "The database has no leader."
 
 
 def test_cells_without_room_on_the_disk_are_not_run_and_told_so(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Which task begins next, and how many fit."""
 
+from dataclasses import replace
+
 import pytest
 
 from slurm_factory.farm.room import DISK_PER_CELL, Machine, divide
@@ -98,7 +100,7 @@ def test_task_that_is_tried_again_is_the_next() -> None:
 def test_machine_is_divided_among_builds(
     cores: int, count: int, cells: int | None, jobs: int | None, at_once: int, each: int
 ) -> None:
-    found = divide([Machine(cores, 1 << 40)], 1 << 40, count, cells, jobs)
+    found = divide([Machine(cores, 1 << 40)], MANY, count, cells, jobs)
     assert (found.whole.tasks, found.jobs) == (at_once, each)
     everything = found.each
     for _ in range(at_once - 1):
@@ -112,17 +114,30 @@ def test_machine_is_divided_among_builds(
         ((2, 2, 2), None, 6, 2),
         ((2, 2, 2), 3, 3, 2),
         ((16, 16), None, 8, 5),
-        ((16, 4), None, 6, 3),
+        ((16, 4), None, 4, 3),
         ((16, 4), 2, 2, 4),
     ],
 )
-def test_several_machines_are_divided_and_none_gets_more_jobs_than_it_can_run(
+def test_several_machines_are_divided_as_the_smallest_one_can_take(
     cores: tuple[int, ...], cells: int | None, at_once: int, each: int
 ) -> None:
-    found = divide([Machine(number, 1 << 40) for number in cores], 1 << 40, 28, cells, None)
+    machines = [Machine(number, number << 30) for number in cores]
+    found = divide(machines, MANY, 28, cells, None)
     assert (found.whole.tasks, found.jobs) == (at_once, each)
-    assert found.whole.cores == sum(cores)
-    assert found.each.cores * at_once <= sum(cores)
+    assert found.whole.cores == len(cores) * min(cores)
+    assert found.whole.memory == len(cores) * min(cores) << 30
+    assert found.each.cores * at_once <= found.whole.cores
+
+
+@pytest.mark.parametrize(
+    ("limit", "count", "at_once", "each"), [(4, 1, 1, 4), (4, 28, 2, 3), (16, 28, 4, 5)]
+)
+def test_a_limit_counts_for_the_number_of_builds_and_for_their_jobs(
+    limit: int, count: int, at_once: int, each: int
+) -> None:
+    found = divide([Machine(64, 1 << 40)] * 2, replace(MANY, cores=limit), count, None, None)
+    assert (found.whole.tasks, found.jobs, found.whole.cores) == (at_once, each, limit)
+    assert found.each.cores * at_once <= limit
 
 
 def test_a_task_waits_for_its_part_of_the_room_and_others_go_on() -> None:
@@ -136,6 +151,6 @@ def test_a_task_waits_for_its_part_of_the_room_and_others_go_on() -> None:
 
 def test_little_memory_or_disk_limits_how_many_run() -> None:
     for memory, disk in ((3 * 5 * BYTES_PER_JOB, 1 << 40), (1 << 40, 3 * DISK_PER_CELL)):
-        found = divide([Machine(64, memory)], disk, 28, None, None)
+        found = divide([Machine(64, memory)], replace(MANY, disk=disk), 28, None, None)
         tasks = [Task(str(n), 1, found.each) for n in range(28)]
         assert len(names(Schedule(tasks, found.whole))) == 3
