@@ -94,7 +94,8 @@ def mounts(job: Job) -> tuple[Mount, ...]:
         for name in choice.local_buildcaches
     ]
     found = [Mount(directory, whole=True) for directory in shown]
-    own = Mount(job.workspace.input, shared=False)
+    # What comes from build caches elsewhere appears in it later.
+    own = Mount(job.workspace.input, whole=True, shared=False)
     return (*found, own, *packages, Mount(compiler_cache(job), writable=True))
 
 

@@ -322,6 +322,15 @@ def test_a_second_build_does_not_concretize_again(here: StandIn) -> None:
     assert json.loads((here.folder / "project/spack.lock").read_text()) == LOCK
 
 
+def test_an_instance_elsewhere_has_before_each_command_whatever_spack_looks_for(
+    here: StandIn,
+) -> None:
+    job = here.spack.job
+    looked_for = {here.spack.views, job.settings.source_cache_dir, *here.spack.buildcaches}
+    brought = [mount.source for mount in spack_build.mounts(job) if mount.whole]
+    assert {path for path in looked_for if not any(map(path.is_relative_to, brought))} == set()
+
+
 @pytest.mark.parametrize("damage", ["", "{", '{"roots": []}'])
 def test_a_damaged_kept_lock_is_not_an_error_and_is_replaced(here: StandIn, damage: str) -> None:
     built(here)
