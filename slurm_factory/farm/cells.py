@@ -84,8 +84,9 @@ def find_cells(
         ConfigurationError: There is no cell, a pattern excludes none, or one cannot be planned.
     """
     cells: dict[str, Cell] = {}
-    for options in (*_of_product(spec.axes, common, catalog), *spec.cells):
-        cell = Cell(options, _planned(options, plan))
+    listed = [*_of_product(spec.axes, common, catalog)]
+    for number, options in enumerate((*listed, *spec.cells)):
+        cell = Cell(options, _planned(options, plan, excludable=number < len(listed)))
         cells.setdefault(cell.name, cell)
     if not cells:
         raise ConfigurationError(
@@ -147,15 +148,19 @@ def _series(name: str, catalog: Sequence[Release]) -> tuple[str, ...]:
     return series(catalog) if name == ALL else (name,)
 
 
-def _planned(options: BuildOptions, plan: Callable[[BuildOptions], BuildPlan]) -> BuildPlan:
+def _planned(
+    options: BuildOptions, plan: Callable[[BuildOptions], BuildPlan], *, excludable: bool
+) -> BuildPlan:
     try:
         return plan(options)
     except ConfigurationError as error:
+        way = f"leave the cell out: --exclude {shlex.quote(describe(options))}"
+        if not excludable:
+            way = "remove the cell from the file."
         raise ConfigurationError(
             f"The cell {printable(describe(options))}: {error.brief}",
             details=error.details,
-            resolution=f"{error.resolution} Or leave the cell out: --exclude"
-            f" {shlex.quote(describe(options))}",
+            resolution=f"{error.resolution} Or {way}",
         ) from error
 
 

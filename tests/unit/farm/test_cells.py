@@ -106,6 +106,12 @@ def test_cell_that_cannot_be_planned_comes_with_the_pattern_that_leaves_it_out()
     assert stems(axes) == ["slurm-25.05-debian-12-system"]
 
 
+def test_whole_cell_that_cannot_be_planned_has_to_leave_the_file() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        stems(SYSTEM, BuildOptions("25.06", base="debian@12", deps="system"))
+    assert caught.value.resolution.endswith("Or remove the cell from the file.")
+
+
 def test_whole_cells_come_after_the_product() -> None:
     own = BuildOptions("24.11", gpu=True, base="debian@13", deps="system")
     assert stems(SYSTEM, own)[-1] == "slurm-24.11-gpu-debian-13-system"
