@@ -248,19 +248,6 @@ def _candidates(remote: Remote, wish: tuple[str, str]) -> dict[str, Member]:
     return members
 
 
-def _placement(
-    remote: Remote,
-    members: Mapping[str, Member],
-    wish: tuple[str, str],
-    workspace: Workspace,
-    name: str,
-) -> Placement:
-    if len(members) == 1:
-        [member] = members.values()
-        return Placement(_place(remote, member))
-    return _reserved(remote, members, wish, workspace, name)
-
-
 def _has_given_up_members(remote: Remote, before: Collection[Member]) -> bool:
     """Whether members are offline now that LXD has counted on.
 
@@ -281,13 +268,16 @@ def _has_given_up_members(remote: Remote, before: Collection[Member]) -> bool:
         time.sleep(POLL_SECONDS)
 
 
-def _reserved(
+def _placement(
     remote: Remote,
     members: Mapping[str, Member],
     wish: tuple[str, str],
     workspace: Workspace,
     name: str,
 ) -> Placement:
+    if len(members) == 1:
+        [member] = members.values()
+        return Placement(_place(remote, member))
     target, architecture = wish
     project = workspace.settings.project_name
     where = f"&target={quote(target)}" if target else ""

@@ -8,23 +8,12 @@ from pathlib import Path
 
 import pytest
 from fault_runner import leftovers
-from fault_tools import RELEASE, Site, copy_cache, own_project, wait_until
+from fault_tools import TWO_CELLS, Site, copy_cache, own_project, wait_until
 
 from slurm_factory.config import Settings
 from slurm_factory.util.process import which
 
 pytestmark = pytest.mark.integration
-
-CELL = f"""
-[[cell]]
-slurm-version = "{RELEASE}"
-type = "minimal"
-base = "same"
-deps = "system"
-additional-variants = "+nvml +rsmi +oneapi"
-"""
-MATRIX = f"{CELL}{CELL}backports = false\n"
-"""The first cell comes from the compiler cache, the second one compiles everything."""
 
 
 @pytest.fixture
@@ -49,7 +38,7 @@ def test_killed_matrix_leaves_nothing_and_goes_on_where_it_ended(
     site: Site, tmp_path: Path
 ) -> None:
     file = tmp_path / "matrix.toml"
-    file.write_text(MATRIX)
+    file.write_text(TWO_CELLS)
     command = ("matrix", str(file), "--parallel", "2", "--json")
     with subprocess.Popen(
         [*site.program, *command],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_tools import MINIMAL, RELEASE, Site, make_cache, wait_until
+from fault_tools import MINIMAL, TWO_CELLS, Site, make_cache, wait_until
 from lxd_cluster import REMOTE, Cluster
 
 from slurm_factory.config import Settings
@@ -18,16 +18,6 @@ from slurm_factory.instances.lxc import project_exists
 
 pytestmark = pytest.mark.integration
 
-CELL = f"""
-[[cell]]
-slurm-version = "{RELEASE}"
-type = "minimal"
-base = "same"
-deps = "system"
-additional-variants = "+nvml +rsmi +oneapi"
-"""
-MATRIX = f"{CELL}{CELL}backports = false\n"
-"""The first cell is the package that there is."""
 LIMIT_SECONDS = 120
 """So long the death of a member may take to be noticed: LXD says offline after 11 to 40 s."""
 
@@ -146,7 +136,7 @@ def test_cells_of_a_member_that_dies_while_it_compiles_are_built_on_others(
     site: Site, cluster: Cluster, first: dict[str, Any], tmp_path: Path
 ) -> None:
     file = tmp_path / "matrix.toml"
-    file.write_text(MATRIX)
+    file.write_text(TWO_CELLS)
     command = [*site.program, "matrix", str(file), "--parallel", "2", "--force", "--json"]
     with subprocess.Popen(
         command, env=site.variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL

@@ -54,6 +54,16 @@ PLAN = ("--slurm-version", RELEASE, "--deps", "system", "--base", "same")
 MINIMAL = ("build", *PLAN, "--minimal", "--additional-variants", "+nvml +rsmi +oneapi")
 """As little as a package may have, and the plugins for GPUs, which need no compilation of their own
 then: config.h, which each file reads, is another one with them."""
+_CELL = f"""
+[[cell]]
+slurm-version = "{RELEASE}"
+type = "minimal"
+base = "same"
+deps = "system"
+additional-variants = "+nvml +rsmi +oneapi"
+"""
+TWO_CELLS = f"{_CELL}{_CELL}backports = false\n"
+"""A matrix of that package, which the compiler cache has, and of one that compiles everything."""
 PROGRAM = (sys.executable, "-m", "slurm_factory")
 NOBODY = 65534
 READ_ALL = "+dac_read_search"
