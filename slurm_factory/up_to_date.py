@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,9 +40,11 @@ def find_up_to_date(plan: BuildPlan, settings: Settings) -> Outcome | None:
 
     Any current base may have made it, also that of a member of a remote.
     """
-    records = [base_record(plan, settings)]
-    if not plan.destructive:
-        records = [*load_records(plan.setup, settings.images_dir)]
+    records: Sequence[Mapping[str, Any]] = (
+        [base_record(plan, settings)]
+        if plan.destructive
+        else load_records(plan.setup, settings.images_dir)
+    )
     path = settings.builds_dir / plan.requested / file_names(plan.stem).manifest
     if not any(records):
         return None
