@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from slurm_factory.buildcaches.publishing import publish_packages
 from slurm_factory.exceptions import OutputError
+from slurm_factory.instances.members import watched
 from slurm_factory.instances.this_machine import choose_jobs
 from slurm_factory.job import Job
 from slurm_factory.package.assemble import assemble
@@ -70,8 +71,11 @@ def build(
         reporter.log_to(workspace.log.parent)
         if place:
             reporter.line(f"Building on {settings.remote}:{place.member} ({place.architecture})")
-        require_machine(job)
-        with launch_instance(job, _supplies(job)) as instance:
+        # The launch watches by itself.
+        with watched(place):
+            require_machine(job)
+            supplies = _supplies(job)
+        with launch_instance(job, supplies) as instance:
             if placement:
                 placement.release()
             built = RECIPES[plan.deps].build(job, instance)

@@ -48,14 +48,11 @@ def choose_place(
         yield None
         return
     from slurm_factory.instances.launch import ensure_project
-    from slurm_factory.instances.members import placed, watched
+    from slurm_factory.instances.members import placed
 
     ensure_project(settings, reporter)
     name = f"{BUILD_PREFIX}{workspace.build_id}-place"
-    with (
-        placed(settings.target or "", plan.machine, workspace, name) as placement,
-        watched(placement.place if placement else None),
-    ):
+    with placed(settings.target or "", plan.machine, workspace, name) as placement:
         yield placement
 
 
