@@ -332,6 +332,11 @@ class Settings(BaseSettings):
         return self._results or self.cache_dir
 
     @property
+    def on_this_machine(self) -> Settings:
+        """The same for what uses the LXD of this machine."""
+        return self.model_copy(update={"remote": None, "target": None})
+
+    @property
     def lxd_place(self) -> str:
         """The LXD project, with the remote where there is one: whose instances a lock is about."""
         return f"{self.remote}:{self.project_name}" if self.remote else self.project_name

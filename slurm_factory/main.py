@@ -22,7 +22,6 @@ from slurm_factory.session import (
     Globals,
     exit_codes,
     lxd_of,
-    on_this_machine,
     reporting,
     require_readable,
     session,
@@ -214,7 +213,7 @@ def _verified(outcome: Outcome, settings: Settings, reporter: Reporter, key: str
     from slurm_factory.verify.verify import VerifyRequest, require_passed
     from slurm_factory.verify.verify import verify as check
 
-    settings = on_this_machine(settings)
+    settings = settings.on_this_machine
     found = find_package(str(outcome.manifest_path), settings)
     request = VerifyRequest(found, sign_key=key)
     require_passed(check(request, settings, reporter))

@@ -59,7 +59,7 @@ def session(
         warn_of_unknown_variables(reporter)
         if settings.events_file:
             reporter.copy_events(settings.events_file)
-        yield reporter, settings if there else on_this_machine(settings)
+        yield reporter, settings if there else settings.on_this_machine
 
 
 @contextmanager
@@ -72,11 +72,6 @@ def lxd_of(settings: Settings) -> Iterator[None]:
 
     with open_remote(settings.remote, settings.remotes_dir):
         yield
-
-
-def on_this_machine(settings: Settings) -> Settings:
-    """The settings for what uses the LXD of this machine."""
-    return settings.model_copy(update={"remote": None, "target": None})
 
 
 @contextmanager

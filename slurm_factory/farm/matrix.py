@@ -170,8 +170,7 @@ def open_engine(request: MatrixRequest, settings: Settings, reporter: Reporter) 
     with open_machine(request.common, settings):
         yield find_engine(settings, reporter)
     if verifies_here:
-        here = settings.model_copy(update={"remote": None, "target": None})
-        _remove_remains(here, reporter)
+        _remove_remains(settings.on_this_machine, reporter)
 
 
 def plan_matrix(

@@ -7,7 +7,6 @@ from plan_samples import sample_settings
 
 from slurm_factory.exceptions import ConfigurationError
 from slurm_factory.request import BuildOptions, open_machine
-from slurm_factory.session import on_this_machine
 
 
 @pytest.mark.parametrize(
@@ -27,6 +26,6 @@ def test_contradictions_are_refused_before_anything_is_asked(
 
 def test_what_runs_on_this_machine_ignores_the_settings_about_another(tmp_path: Path) -> None:
     chosen = sample_settings(tmp_path).model_copy(update={"remote": "farm", "target": "m1"})
-    here = on_this_machine(chosen)
+    here = chosen.on_this_machine
     assert (here.remote, here.target, here.lxd_place) == (None, None, here.project_name)
     assert chosen.lxd_place == f"farm:{here.project_name}"
