@@ -171,12 +171,11 @@ def killed_and_resumed(words: Sequence[str], archives: Path) -> tuple[int, float
             time.sleep(0.1)
         gone = time.monotonic() - killed
         built = len(manifests(cache))
-        again = time.monotonic()
         run = finish(start(words, cache, mirror), cache, mirror, load)
         print(
             f"{built} built and killed after {killed - began:.0f} s, gone after {gone:.1f} s;"
             f" again: {run.count('built')} built, {run.count('up-to-date')} up to date,"
-            f" {run.count('failed')} failed in {time.monotonic() - again:.0f} s;"
+            f" {run.count('failed')} failed in {run.document['seconds']:.0f} s;"
             f" {run.bases} bases, {run.fetched.total()} archives; load {load:.1f}",
             flush=True,
         )
